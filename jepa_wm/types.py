@@ -46,6 +46,9 @@ class DynamicsFn(Protocol):
   ) -> LatentState:
     """Steps `state`, leaves `[B, N, ...]`, by `action` `[B, N, A]`.
 
+    `rng_key` is `[B]`, one key per problem and new at every step, so that
+    what a stochastic model draws for a problem does not depend on the batch.
+
     Leaves may grow for the first few steps (a history window that fills, a
     cache); a rollout unrolls those steps and scans the rest.
     """

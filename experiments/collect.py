@@ -1,0 +1,388 @@
+"""Plays a policy in the Two Room world and writes what happened.
+
+  python -m experiments.collect --out=data/two_room
+
+writes an archive of episodes (`jepa_wm/data/episodes.py`) and, from the frames
+still in memory, the cache that training reads (`jepa_wm/data/cache.py`). The
+default is the peers' recipe: the expert with action noise 2.0, at most 100
+steps, over when the target is reached.
+"""
+
+import dataclasses
+import functools
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+from absl import app, flags, logging
+
+from jepa_wm import envs
+from jepa_wm.data import cache as cache_lib
+from jepa_wm.data import episodes as episodes_lib
+from jepa_wm.data import simulation
+
+# Frames in memory at once, twice: a batch is played while another is written.
+_BATCH_BYTES = 2**27
+
+POLICIES = ('expert', 'random', 'smooth')
+
+_OUT = flags.DEFINE_string(
+  'out', 'data/two_room', 'Directory to create for the episodes.'
+)
+_OVERWRITE = flags.DEFINE_bool(
+  'overwrite', False, 'Replaces episodes that are there already.'
+)
+_NUM_EPISODES = flags.DEFINE_integer(
+  'num_episodes', 4000, 'Episodes to write.', lower_bound=1
+)
+_EPISODE_LENGTH = flags.DEFINE_integer(
+  'episode_length', 100, 'Steps of an episode at most.', lower_bound=1
+)
+_MIN_EPISODE_LENGTH = flags.DEFINE_integer(
+  'min_episode_length',
+  25,
+  'Steps below which an episode is not kept but replaced by another one; a '
+  'training window of 4 frames 5 steps apart needs 15.',
+  lower_bound=0,
+)
+_STOP_AT_SUCCESS = flags.DEFINE_bool(
+  'stop_at_success', True, 'Ends an episode where the target is reached.'
+)
+_IMAGE_SIZE = flags.DEFINE_integer(
+  'image_size', 64, 'Height and width of the frames.', lower_bound=1
+)
+_POLICY = flags.DEFINE_enum(
+  'policy', 'expert', [*POLICIES, 'mixture'], 'Who plays.'
+)
+_MIXTURE = flags.DEFINE_list(
+  'mixture',
+  ['expert=1', 'smooth=1'],
+  'Odds of the policies that --policy=mixture draws from for each episode.',
+)
+_ACTION_NOISE = flags.DEFINE_float(
+  'action_noise',
+  2.0,
+  "Standard deviation of the noise on the expert's actions, which are clipped "
+  'to [-1, 1] afterwards.',
+  lower_bound=0.0,
+)
+_SEED = flags.DEFINE_integer('seed', 0, 'Of everything random.', lower_bound=0)
+_HELD_OUT_FRACTION = flags.DEFINE_float(
+  'held_out_fraction',
+  0.1,
+  'Share of the episodes that is never trained on.',
+  lower_bound=0.0,
+  upper_bound=0.99,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+  """What is played, and so what the episodes are a function of.
+
+  Attributes:
+    num_episodes: episodes to keep.
+    episode_length: steps of an episode at most.
+    min_episode_length: steps below which an episode is replaced by another.
+    stop_at_success: whether an episode ends where the target is reached.
+    image_size: height and width of the frames.
+    policy_odds: name of a policy to its relative odds, drawn per episode.
+    action_noise: standard deviation of the noise on the expert's actions.
+    seed: of everything random.
+  """
+
+  num_episodes: int = 4000
+  episode_length: int = 100
+  min_episode_length: int = 25
+  stop_at_success: bool = True
+  image_size: int = 64
+  policy_odds: Mapping[str, float] = dataclasses.field(
+    default_factory=lambda: {'expert': 1.0}
+  )
+  action_noise: float = 2.0
+  seed: int = 0
+
+  def __post_init__(self) -> None:
+    """Checks what the flags' own bounds do not.
+
+    Raises:
+      ValueError: an unknown policy, odds that are not positive, or a shortest
+        episode longer than the longest.
+    """
+    for name, odds in self.policy_odds.items():
+      if name not in POLICIES or not odds > 0:
+        raise ValueError(
+          f'A mixture is made of {", ".join(POLICIES)} with positive odds, got '
+          f'{name}={odds:g}.'
+        )
+    if not self.policy_odds:
+      raise ValueError('A mixture needs at least one policy.')
+    if self.min_episode_length > self.episode_length:
+      raise ValueError(
+        f'min_episode_length is {self.min_episode_length}, more than '
+        f'episode_length, {self.episode_length}.'
+      )
+
+  def world(self) -> envs.TwoRoom:
+    """The world to play in."""
+    return envs.TwoRoom(image_size=self.image_size)
+
+  def policy(self) -> envs.MixturePolicy:
+    """Draws one of the recipe's policies for each episode."""
+    world = self.world()
+    made: dict[str, envs.Policy] = {
+      'expert': envs.TwoRoomExpert(world, self.action_noise),
+      'random': envs.UniformPolicy(world.action_low, world.action_high),
+      'smooth': envs.SmoothRandomPolicy(world.action_low, world.action_high),
+    }
+    return envs.MixturePolicy(
+      policies=tuple(made[name] for name in self.policy_odds),
+      weights=jnp.asarray(list(self.policy_odds.values())),
+    )
+
+  def provenance(self) -> dict[str, Any]:
+    """Where the episodes come from, JSON-able."""
+    world = self.world()
+    return {
+      'environment': 'two_room',
+      'environment_parameters': {
+        field.name: np.asarray(getattr(world, field.name)).tolist()
+        for field in dataclasses.fields(world)
+      },
+      'recipe': dataclasses.asdict(self),
+      'commit': _commit(),
+    }
+
+
+def played_episodes(recipe: Recipe) -> Iterator[episodes_lib.Episode]:
+  """Plays episodes until there are enough, in batches that change none.
+
+  Raises:
+    ValueError: almost no episode is as long as `min_episode_length`.
+  """
+  episode_bytes = (recipe.episode_length + 1) * recipe.image_size**2 * 3
+  batch_size = max(1, min(64, _BATCH_BYTES // episode_bytes))
+  names = list(recipe.policy_odds)
+  play_batch = functools.partial(
+    _play_batch,
+    recipe.world(),
+    recipe.policy(),
+    jax.random.key(recipe.seed),
+    batch_size=batch_size,
+    num_steps=recipe.episode_length,
+    stop_at_success=recipe.stop_at_success,
+  )
+  num_kept, num_played = 0, 0
+  upcoming = play_batch(first=0)
+  while True:
+    # The next batch is played while this one is written.
+    batch, upcoming = (
+      upcoming,
+      play_batch(world, policy, num_played + batch_size),
+    )
+    batch = jax.device_get(batch)
+    for row in range(batch_size):
+      length = int(batch['length'][row])
+      if length <= recipe.min_episode_length:
+        continue
+      yield episodes_lib.Episode(
+        pixels=batch['pixels'][row, :length],
+        actions=batch['actions'][row, : length - 1],
+        proprio=batch['proprio'][row, :length],
+        provenance={
+          'index': num_played + row,
+          'policy': names[batch['choice'][row]],
+        },
+        is_terminal=bool(batch['is_terminal'][row]),
+      )
+      num_kept += 1
+      if num_kept == recipe.num_episodes:
+        return
+    num_played += batch_size
+    if num_kept * 100 < num_played - 1000:
+      raise ValueError(
+        f'Only {num_kept} of {num_played} episodes reach '
+        f'min_episode_length={recipe.min_episode_length} steps; lower it or '
+        'leave stop_at_success off.'
+      )
+
+
+@jax.jit(static_argnames=('batch_size', 'num_steps', 'stop_at_success'))
+def _play_batch(
+  world: envs.TwoRoom,
+  policy: envs.MixturePolicy,
+  rng_key: jax.Array,
+  *,
+  first: jax.typing.ArrayLike,
+  batch_size: int,
+  num_steps: int,
+  stop_at_success: bool,
+) -> dict[str, jax.Array]:
+  """Plays and renders the episodes `first`, `first + 1`, ..."""
+
+  def is_done(state: envs.TwoRoomState) -> jax.Array:
+    goal = dataclasses.replace(state, position=state.target)
+    return world.success(state, goal)
+
+  def play(index: jax.Array) -> dict[str, jax.Array]:
+    states, actions, (choice, _) = simulation.play(
+      world,
+      policy,
+      jax.random.fold_in(rng_key, index),
+      num_steps=num_steps,
+    )
+    length, is_terminal = simulation.episode_length(
+      states, is_done if stop_at_success else None
+    )
+    return {
+      'pixels': jax.vmap(world.render)(states),
+      'actions': actions,
+      'proprio': jax.vmap(world.proprio)(states),
+      'length': length,
+      'is_terminal': is_terminal,
+      'choice': choice,
+    }
+
+  return jax.vmap(play)(first + jnp.arange(batch_size))
+
+
+def collect(
+  recipe: Recipe,
+  out: pathlib.Path,
+  *,
+  held_out_fraction: float = 0.1,
+  overwrite: bool = False,
+  progress: bool = True,
+) -> dict[str, int]:
+  """Plays a recipe and writes archive and cache.
+
+  Args:
+    recipe: what to play.
+    out: directory to create.
+    held_out_fraction: share of the episodes in the split `held_out`.
+    overwrite: replaces the directory where there is one.
+    progress: draws a progress bar.
+
+  Returns:
+    Number of episodes per split.
+
+  Raises:
+    FileExistsError: there is something at `out` and `overwrite` is False.
+    OSError: the disk is full, too small or cannot be written to.
+    ValueError: see `played_episodes` and `episodes.write_episodes`.
+  """
+  if out.exists() and not overwrite:
+    raise FileExistsError(
+      f'{out} is there already; add --overwrite to replace it.'
+    )
+  frame = (recipe.image_size, recipe.image_size, 3)
+  num_frames = recipe.num_episodes * (recipe.episode_length + 1)
+  cache_lib.check_space(out, num_frames=num_frames, frame=frame)
+  with cache_lib.CacheWriter(out) as cache_writer:
+
+    def cached_as_well() -> Iterator[episodes_lib.Episode]:
+      bar = tqdm.tqdm(
+        played_episodes(recipe),
+        desc=str(out),
+        total=recipe.num_episodes,
+        unit=' episodes',
+        disable=not progress,
+      )
+      for index, episode in enumerate(bar):
+        split = episodes_lib.split_name(
+          index, held_out_fraction=held_out_fraction
+        )
+        cache_writer.add(episode, split=split)
+        yield episode
+
+    counts = episodes_lib.write_episodes(
+      out,
+      cached_as_well(),
+      provenance=recipe.provenance(),
+      held_out_fraction=held_out_fraction,
+      overwrite=overwrite,
+    )
+    cache_writer.commit()
+  return counts
+
+
+def _parse_odds(items: list[str]) -> dict[str, float]:
+  """Reads 'expert=1', 'smooth=2.5'.
+
+  Raises:
+    ValueError: an item of another form.
+  """
+  odds = {}
+  for item in items:
+    name, _, number = item.partition('=')
+    try:
+      odds[name.strip()] = float(number)
+    except ValueError:
+      raise ValueError(
+        f'--mixture is a list like expert=1,smooth=2, got {item!r} in it.'
+      ) from None
+  return odds
+
+
+@functools.cache
+def _commit() -> str | None:
+  """Commit of this code, where git knows it."""
+  try:
+    return subprocess.run(
+      ['git', 'rev-parse', 'HEAD'],
+      cwd=pathlib.Path(__file__).parent,
+      capture_output=True,
+      check=True,
+      text=True,
+    ).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return None
+
+
+def main(argv: list[str]) -> None:
+  """Reads the flags, collects, and ends in one sentence whatever happens."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
+  logging.set_verbosity(logging.WARNING)
+  # SIGTERM then cleans up as Ctrl-C does.
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  out = pathlib.Path(_OUT.value)
+  try:
+    mixture = _parse_odds(_MIXTURE.value)
+    counts = collect(
+      Recipe(
+        num_episodes=_NUM_EPISODES.value,
+        episode_length=_EPISODE_LENGTH.value,
+        min_episode_length=_MIN_EPISODE_LENGTH.value,
+        stop_at_success=_STOP_AT_SUCCESS.value,
+        image_size=_IMAGE_SIZE.value,
+        policy_odds=(
+          mixture if _POLICY.value == 'mixture' else {_POLICY.value: 1.0}
+        ),
+        action_noise=_ACTION_NOISE.value,
+        seed=_SEED.value,
+      ),
+      out,
+      held_out_fraction=_HELD_OUT_FRACTION.value,
+      overwrite=_OVERWRITE.value,
+    )
+  except KeyboardInterrupt:
+    sys.exit(f'Interrupted; nothing was written to {out}.')
+  except OSError as error:
+    sys.exit(
+      f'Cannot write to {out}: {error.strerror}.' if error.errno else str(error)
+    )
+  except ValueError as error:
+    sys.exit(str(error))
+  print(f'{out}: ' + ', '.join(f'{n} {s}' for s, n in counts.items()))
+
+
+if __name__ == '__main__':
+  app.run(main)

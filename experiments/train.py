@@ -1,0 +1,352 @@
+"""Trains a world model from a config file.
+
+  python -m experiments.train \
+    --config=experiments/configs/lewm.py:two_room_small --workdir=runs/small
+
+Any field of the config is a flag: `--config.model.latent_dim=16`. The folder
+`--workdir` receives checkpoints, `metrics.jsonl`, TensorBoard files,
+`curves.png` and, at the end, `export/`. Killed and started again with the same
+command, a run goes on where it was and ends with the same parameters.
+
+A config has the fields `model` (those of a family, with its `name`), `data`
+(those of `Data`), `optimizer` (those of `optimizers.AdamW` but `num_steps`),
+`num_steps`, `seed` and the intervals that `loop.train` takes.
+"""
+
+import dataclasses
+import difflib
+import itertools
+import os
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from jepa_wm import envs, families, sharding, world_model
+from jepa_wm.data import cache as cache_lib
+from jepa_wm.data import episodes, normalization, simulation, windows
+from jepa_wm.evaluation import collapse, probing
+from jepa_wm.training import loop, optimizers
+from jepa_wm.training import step as step_lib
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config',
+  str(pathlib.Path(__file__).parent / 'configs/lewm.py:two_room_small'),
+  'File of the config, and after a colon which of its variants.',
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', 'runs/two_room_small', 'Folder of the run; made where missing.'
+)
+
+# Seeds of the windows that every run is evaluated on; the second also sets
+# simulated held-out windows apart from training, which takes small seeds.
+_PROBE_SEED, _HELD_OUT_SEED = 1_000_000_007, 1_000_000_009
+
+_LOOP_FIELDS = (
+  'log_every',
+  'eval_every',
+  'checkpoint_every',
+  'checkpoint_seconds',
+  'keep_checkpoints',
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+  """Where windows come from.
+
+  Attributes:
+    source: 'cache' reads episodes that `experiments.collect` wrote;
+      'simulation' plays and renders them on the device, nothing on disk.
+    path: of the episodes, for 'cache'.
+    num_frames: frames `T` of a window.
+    batch_size: windows `B` of a batch.
+    num_eval_windows: windows that an evaluation looks at, rounded up to whole
+      batches.
+    action_noise: of the expert who plays, for 'simulation'.
+    episode_length: steps of an episode at most, for 'simulation'.
+  """
+
+  source: str = 'cache'
+  path: str = 'data/two_room'
+  num_frames: int = 4
+  batch_size: int = 128
+  num_eval_windows: int = 512
+  action_noise: float = 2.0
+  episode_length: int = 100
+
+  def __post_init__(self):
+    """Checks what nobody below would."""
+    if self.source not in ('cache', 'simulation'):
+      raise ValueError(
+        "config.data.source must be 'cache' or 'simulation', got "
+        f'{self.source!r}.'
+      )
+    if self.num_eval_windows < 1:
+      raise ValueError(
+        'config.data.num_eval_windows must be at least 1, got '
+        f'{self.num_eval_windows}.'
+      )
+
+
+class _Source:
+  """Batches of one family from one place."""
+
+  def __init__(self, data: Data, family: Any):
+    self._data, self._family = data, family
+    self._window = {
+      'num_frames': data.num_frames,
+      'action_block': family.action_block,
+      'batch_size': data.batch_size,
+    }
+    if data.source == 'cache':
+      self._splits = _open_cache(pathlib.Path(data.path))
+      train = self._splits['train']
+      self._check('image_size', train.pixels.shape[1])
+      self._check('action_dim', train.actions.shape[1])
+      self.action_statistics = train.action_statistics
+      self.identity = {'fingerprint': episodes.fingerprint(data.path)}
+    else:
+      self._world = envs.TwoRoom(image_size=family.image_size)
+      self._policy = envs.TwoRoomExpert(self._world, data.action_noise)
+      self._check('action_dim', self._world.action_dim)
+      self.action_statistics = _simulated_statistics(
+        self._world, self._policy, data.episode_length
+      )
+      self.identity = {}
+
+  def batches(self, split: str, seed: int) -> Any:
+    """Endless batches of `split` in the order of `seed`."""
+    if self._data.source == 'cache':
+      return windows.cached_windows(
+        self._splits[split], seed=seed, **self._window
+      )
+    return simulation.simulated_windows(
+      self._world,
+      self._policy,
+      seed=seed,
+      num_steps=self._data.episode_length,
+      **self._window,
+    )
+
+  def some_batches(self, split: str, seed: int) -> list[Mapping[str, Any]]:
+    """The windows that evaluations look at."""
+    count = -(-self._data.num_eval_windows // self._data.batch_size)
+    return list(itertools.islice(self.batches(split, seed), count))
+
+  def _check(self, field: str, found: int) -> None:
+    wanted = getattr(self._family, field)
+    if wanted != found:
+      raise ValueError(
+        f'config.model.{field} is {wanted} and the data has {found}; change '
+        'it, or collect other episodes.'
+      )
+
+
+def _open_cache(path: pathlib.Path) -> dict[str, cache_lib.Cache]:
+  """Both splits, decoded first where nobody has done so yet."""
+  if not path.exists():
+    raise FileNotFoundError(
+      f'There is no dataset at {path}; make one with `python -m '
+      f'experiments.collect --out={path}`, or set --config.data.path.'
+    )
+  if not (path / 'cache').exists():
+    cache_lib.build_cache(path, progress=True)
+  return {
+    split: cache_lib.open_cache(path, split=split)
+    for split in ('train', 'held_out')
+  }
+
+
+def _simulated_statistics(
+  world: Any, policy: Any, num_steps: int
+) -> normalization.ActionStatistics:
+  """Action statistics of 256 episodes, which no training window is from."""
+  keys = jax.random.split(jax.random.key(_HELD_OUT_SEED), 256)
+  play = lambda key: simulation.play(world, policy, key, num_steps=num_steps)
+  _, actions, _ = jax.jit(jax.vmap(play))(keys)
+  return normalization.fit(np.asarray(actions))
+
+
+def make_evaluator(
+  model: world_model.WorldModel,
+  mesh: jax.sharding.Mesh,
+  probe_batches: Sequence[Mapping[str, Any]],
+  held_out_batches: Sequence[Mapping[str, Any]],
+) -> loop.EvaluateFn:
+  """What a run reports beside its loss, all of it on held-out windows.
+
+  Args:
+    model: the family and its action statistics.
+    mesh: where to compute.
+    probe_batches: training windows, which the linear probe is fitted on.
+    held_out_batches: windows that everything is measured on.
+
+  Returns:
+    Variables to `held_out/prediction_error` and `held_out/rollout_error`, the
+    collapse telemetry and, where the windows hold a true state, how well it
+    can be read off the latents.
+  """
+  eval_step = step_lib.make_eval_step(model)
+
+  def look_at(variables, batches):
+    """Mean metrics, latents `[M, D]` and true states `[M, S]` or None."""
+    metrics, latents = zip(
+      *(eval_step(variables, sharding.shard_batch(b, mesh)) for b in batches)
+    )
+    metrics, latents = jax.device_get((metrics, latents))
+    mean = {k: np.mean([m[k] for m in metrics]) for k in metrics[0]}
+    rows = lambda arrays: np.concatenate(
+      [np.asarray(a).reshape(-1, np.shape(a)[-1]) for a in arrays]
+    )
+    states = None
+    if 'proprio' in batches[0]:
+      states = rows([batch['proprio'] for batch in batches])
+    return mean, rows(latents), states
+
+  def evaluate_fn(variables):
+    held_out, latents, states = look_at(variables, held_out_batches)
+    groups = {'held_out': held_out, 'collapse': collapse.telemetry(latents)}
+    if states is not None:
+      _, *fitted_on = look_at(variables, probe_batches)
+      probe = probing.fit(*fitted_on)
+      groups['probe'] = probing.score(probe, latents, states)
+    return {
+      f'{group}/{name}': float(value)
+      for group, values in groups.items()
+      for name, value in values.items()
+    }
+
+  return evaluate_fn
+
+
+def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
+  """Trains what `config` says, in `workdir`.
+
+  Args:
+    config: plain nested dict, see the top of this file.
+    workdir: folder of the run.
+
+  Raises:
+    ValueError: a field or the data does not fit; see also `loop.train`.
+    OSError: no dataset, or a folder that cannot be read or written.
+  """
+  config = dict(config)
+  family = families.from_config(config.pop('model'))
+  data = _build(Data, 'config.data', config.pop('data'))
+  num_steps, seed = config.pop('num_steps'), config.pop('seed')
+  optimizer = _build(
+    optimizers.AdamW,
+    'config.optimizer',
+    config.pop('optimizer'),
+    num_steps=num_steps,
+  )
+  intervals = {k: config.pop(k) for k in _LOOP_FIELDS if k in config}
+  if config:
+    raise ValueError(f'The config has unknown fields: {sorted(config)}.')
+  mesh = sharding.make_mesh()
+  if data.batch_size % mesh.size:
+    raise ValueError(
+      f'config.data.batch_size is {data.batch_size}, which {mesh.size} devices '
+      'cannot share evenly; choose a multiple of the number of devices.'
+    )
+  source = _Source(data, family)
+  model = world_model.WorldModel(family, None, source.action_statistics)
+  described = dataclasses.asdict(data)
+  # A dataset may move; what is in it may not change.
+  del described['path']
+  loop.train(
+    family,
+    optimizer,
+    source.action_statistics,
+    source.batches('train', seed),
+    workdir=workdir,
+    seed=seed,
+    config={
+      'model': families.to_config(family),
+      'data': {**described, **source.identity},
+      'optimizer': dataclasses.asdict(optimizer),
+    },
+    evaluators=[
+      make_evaluator(
+        model,
+        mesh,
+        source.some_batches('train', _PROBE_SEED),
+        source.some_batches('held_out', _HELD_OUT_SEED),
+      )
+    ],
+    mesh=mesh,
+    **intervals,
+  )
+
+
+def _build(kind: Any, where: str, fields: Mapping[str, Any], **given: Any):
+  """`kind(**fields)`, with a misspelt field met by the nearest one."""
+  known = [f.name for f in dataclasses.fields(kind) if f.name not in given]
+  for name in fields:
+    if name not in known:
+      raise ValueError(f'{where} has no field {name!r}{_nearest(name, known)}')
+  return kind(**fields, **given)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+  near = difflib.get_close_matches(name, known, n=1)
+  return f'; did you mean {near[0]!r}?' if near else f' among {sorted(known)}.'
+
+
+def _names(config: Mapping[str, Any], prefix: str) -> Iterator[str]:
+  for key, value in config.items():
+    yield f'{prefix}.{key}'
+    if isinstance(value, Mapping):
+      yield from _names(value, f'{prefix}.{key}')
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses the command line; a wrong one ends in a sentence.
+
+  Args:
+    argv: the command and its arguments.
+
+  Returns:
+    The arguments that are no flags.
+  """
+  try:
+    return app.parse_flags_with_usage(argv)
+  except (AttributeError, KeyError) as error:
+    # What ml_collections raises for an override of a field there is not.
+    known = list(_names(_CONFIG.value.to_dict(), 'config'))
+    for argument in argv[1:]:
+      name = argument.lstrip('-').partition('=')[0]
+      if name.startswith('config.') and name not in known:
+        sys.exit(f'There is no field {name!r}{_nearest(name, known)}')
+    sys.exit(str(error))
+  except (OSError, ValueError) as error:
+    sys.exit(str(error))
+
+
+def main(argv: list[str]) -> None:
+  """Reads the flags, trains, and ends in one sentence whatever happens."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
+  try:
+    run(_CONFIG.value.to_dict(), _WORKDIR.value)
+  except loop.Interrupted as stop:
+    print(stop, file=sys.stderr)
+    sys.exit(stop.exit_code)
+  except (ValueError, OSError, loop.DivergedError) as error:
+    logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
+    sys.exit(str(error))
+  export = pathlib.Path(_WORKDIR.value) / 'export'
+  print(
+    f'Trained: {export}. Plan with it: '
+    f'python -m experiments.plan --checkpoint={_WORKDIR.value}'
+  )
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse_flags)

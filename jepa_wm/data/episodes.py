@@ -1,0 +1,379 @@
+"""Write and open episodes: the archive that every other file is made from.
+
+An archive is a TFDS dataset in the RLDS layout, one ArrayRecord record per
+episode, that `tfds.builder_from_directory(path).as_data_source()` reads without
+any of our code (and without TensorFlow):
+
+  steps              one entry per frame
+    observation
+      pixels         PNG
+      proprio        float32 `[S]`
+    action           float32 `[raw_dim]`, what was done after this frame; the
+                     last frame has none and holds zeros
+    is_first, is_last, is_terminal
+  episode_metadata
+    provenance       JSON: what is particular to this episode
+
+What all episodes share (environment, its parameters, policy, seed, versions)
+is the dataset's own metadata, under `provenance`. The same episodes give the
+same files to the bit.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import itertools
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
+from typing import Any, TypeVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from jepa_wm.data import rlds
+
+SPLITS = ('train', 'held_out')
+
+_EPISODES_PER_SHARD = 1000
+# Adding to a shard also rewrites the metadata, hence many episodes at a time.
+_EPISODES_PER_ADDITION = 64
+
+_In = TypeVar('_In')
+_Out = TypeVar('_Out')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Episode:
+  """One uninterrupted play.
+
+  Attributes:
+    pixels: uint8 `[T, height, width, 3]`.
+    actions: float32 `[T-1, raw_dim]`, raw units; row t leads from frame t to
+      frame t+1.
+    proprio: float32 `[T, S]`, the true low-dimensional state.
+    provenance: what is particular to this episode; JSON-able.
+    is_terminal: the last frame ended the task, not the clock.
+  """
+
+  pixels: np.ndarray
+  actions: np.ndarray
+  proprio: np.ndarray
+  provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+  is_terminal: bool = False
+
+  def __post_init__(self) -> None:
+    """Checks that the three arrays tell one story.
+
+    Raises:
+      ValueError: a wrong shape or dtype, or a number that is not finite.
+    """
+    pixels, actions, proprio = self.pixels, self.actions, self.proprio
+    if (
+      pixels.ndim != 4
+      or pixels.dtype != np.uint8
+      or pixels.shape[-1] != 3
+      or not pixels.size
+    ):
+      raise ValueError(
+        'pixels must be uint8 [T, height, width, 3] with at least one frame, '
+        f'got {pixels.dtype} {pixels.shape}.'
+      )
+    for name, array, rows in (
+      ('actions', actions, len(pixels) - 1),
+      ('proprio', proprio, len(pixels)),
+    ):
+      if (
+        array.ndim != 2
+        or array.dtype != np.float32
+        or len(array) != rows
+        or not array.shape[1]
+      ):
+        raise ValueError(
+          f'{name} must be float32 [{rows}, size] for {len(pixels)} frames, '
+          f'got {array.dtype} {array.shape}.'
+        )
+      if not np.isfinite(array).all():
+        raise ValueError(f'{name} must be finite, got NaN or infinity.')
+
+
+def split_name(index: int, *, held_out_fraction: float) -> str:
+  """Split of the episode number `index`: evenly spread, the first held out."""
+  before, after = (
+    math.ceil(count * held_out_fraction - 1e-9) for count in (index, index + 1)
+  )
+  return 'held_out' if after > before else 'train'
+
+
+def write_episodes(
+  path: str | os.PathLike[str],
+  episodes: Iterable[Episode],
+  *,
+  provenance: Mapping[str, Any],
+  held_out_fraction: float = 0.1,
+  overwrite: bool = False,
+) -> dict[str, int]:
+  """Writes an archive, all of it or nothing.
+
+  Episodes are written beside `path` and moved there when the last one is on
+  the disk: whatever interrupts the writing leaves at `path` what was there.
+
+  Args:
+    path: directory to create.
+    episodes: consumed once, in order; all of one image, action and state size.
+    provenance: what all episodes share; JSON-able. Versions are added.
+    held_out_fraction: share of the episodes in the split `held_out`, 0..1.
+    overwrite: replaces the directory where there is one.
+
+  Returns:
+    Number of episodes per split.
+
+  Raises:
+    FileExistsError: there is something at `path` and `overwrite` is False.
+    ValueError: no episodes for training, or episodes of different sizes.
+    OSError: the disk is full or cannot be written to.
+  """
+  path = pathlib.Path(path).absolute()
+  if not 0 <= held_out_fraction < 1:
+    raise ValueError(
+      'held_out_fraction must be at least 0 and below 1, got '
+      f'{held_out_fraction}.'
+    )
+  if path.exists() and not overwrite:
+    raise FileExistsError(f'{path} is there already; overwrite to replace it.')
+  partial = path.with_name(f'.{path.name}.partial')
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir(parents=True)
+  try:
+    counts = _write(partial, episodes, dict(provenance), held_out_fraction)
+    replace_directory(partial, path)
+  except BaseException as error:
+    shutil.rmtree(partial, ignore_errors=True)
+    if isinstance(error, RuntimeError) and 'failed:' in str(error):
+      # How ArrayRecord reports what the operating system refused.
+      raise OSError(f'Cannot write episodes to {path}: {error}') from error
+    raise
+  return counts
+
+
+def replace_directory(source: pathlib.Path, destination: pathlib.Path) -> None:
+  """Moves `source` to `destination`, in place of what is there."""
+  # A directory cannot be renamed onto a full one, so the old one steps aside.
+  old = destination.with_name(f'.{destination.name}.old')
+  shutil.rmtree(old, ignore_errors=True)
+  if destination.exists():
+    destination.rename(old)
+  source.rename(destination)
+  shutil.rmtree(old, ignore_errors=True)
+
+
+def in_threads(
+  function: Callable[[_In], _Out], items: Iterable[_In]
+) -> Iterator[_Out]:
+  """Maps in order, in one thread per core, a few items ahead of the reader."""
+  num_threads = os.cpu_count() or 1
+  iterator = iter(items)
+  pool = futures.ThreadPoolExecutor(num_threads, 'episodes')
+  pending: collections.deque[futures.Future[_Out]] = collections.deque()
+  try:
+    for item in itertools.islice(iterator, 2 * num_threads):
+      pending.append(pool.submit(function, item))
+    while pending:
+      yield pending.popleft().result()
+      for item in itertools.islice(iterator, 1):
+        pending.append(pool.submit(function, item))
+  finally:
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _write(
+  directory: pathlib.Path,
+  episodes: Iterable[Episode],
+  provenance: dict[str, Any],
+  held_out_fraction: float,
+) -> dict[str, int]:
+  """Writes shards and metadata into an empty directory."""
+  iterator = iter(episodes)
+  try:
+    first = next(iterator)
+  except StopIteration:
+    raise ValueError('episodes is empty: nothing to write.') from None
+  sizes = _sizes(first)
+  counts = {name: 0 for name in SPLITS}
+  metadata = tfds.core.MetadataDict(
+    provenance={**provenance, 'versions': _versions()}, num_frames={}
+  )
+  writer = tfds.core.SequentialWriter(
+    rlds.dataset_info(directory, **sizes, metadata=metadata),
+    max_examples_per_shard=_EPISODES_PER_SHARD,
+    file_format='array_record',
+  )
+
+  def encode(episode: Episode) -> tuple[Episode, dict[str, Any]]:
+    if _sizes(episode) != sizes:
+      raise ValueError(
+        'All episodes of one archive have the same image, action and state '
+        f'sizes: the first has {sizes}, another {_sizes(episode)}.'
+      )
+    return episode, rlds.to_example(**vars(episode))
+
+  encoded = enumerate(in_threads(encode, itertools.chain([first], iterator)))
+  while batch := list(itertools.islice(encoded, _EPISODES_PER_ADDITION)):
+    examples: dict[str, list[Any]] = {}
+    for index, (episode, example) in batch:
+      name = split_name(index, held_out_fraction=held_out_fraction)
+      examples.setdefault(name, []).append(example)
+      counts[name] += 1
+      frames = metadata['num_frames'].get(name, 0) + len(episode.pixels)
+      metadata['num_frames'][name] = frames
+    writer.initialize_splits(list(examples), fail_if_exists=False)
+    writer.add_examples(examples)
+  writer.close_all()
+  if not counts['train']:
+    raise ValueError(
+      f'{sum(counts.values())} episodes with held_out_fraction='
+      f'{held_out_fraction} leave none to train on; collect more.'
+    )
+  return counts
+
+
+def _versions() -> dict[str, str]:
+  """Versions of what the content of an archive depends on."""
+  names = ('jepa-wm', 'jax', 'numpy', 'tensorflow-datasets')
+  return {name: importlib.metadata.version(name) for name in names}
+
+
+def _sizes(episode: Episode) -> dict[str, Any]:
+  """Everything about an episode's shape but its length."""
+  return {
+    'frame': episode.pixels.shape[1:],
+    'raw_dim': episode.actions.shape[1],
+    'state_size': episode.proprio.shape[1],
+  }
+
+
+class EpisodeSource:
+  """Random access to the episodes of one split, decoded when asked for.
+
+  Attributes:
+    path: where the archive is.
+    split: its split.
+    provenance: what all episodes share.
+    num_frames: frames in the split, or None where the writer did not say.
+  """
+
+  def __init__(self, path: pathlib.Path, split: str) -> None:
+    """Opens; see `open_episodes`."""
+    self.path = path
+    self.split = split
+    builder = _builder(path)
+    info = builder.info
+    rlds.check_columns(path, info.features)
+    if split not in info.splits:
+      raise ValueError(
+        f'The episodes at {path} have no split {split!r}, only '
+        f'{sorted(info.splits)}.'
+      )
+    metadata = info.metadata or {}
+    self.provenance: dict[str, Any] = dict(metadata.get('provenance', {}))
+    self.num_frames: int | None = metadata.get('num_frames', {}).get(split)
+    self._length = info.splits[split].num_examples
+    with _blamed(path):
+      # Whole columns at once; the frames are decoded here, without OpenCV.
+      self._records = builder.as_data_source(
+        split, decoders={'steps': tfds.decode.SkipDecoding()}
+      )
+
+  def __len__(self) -> int:
+    return self._length
+
+  def __getitem__(self, index: int) -> Episode:
+    if not 0 <= index < self._length:
+      raise IndexError(
+        f'{self.split} has {self._length} episodes, not {index}.'
+      )
+    with _blamed(self.path):
+      return Episode(**rlds.from_record(self._records[index]))
+
+  def __iter__(self) -> Iterator[Episode]:
+    return (self[index] for index in range(self._length))
+
+
+def open_episodes(
+  path: str | os.PathLike[str], *, split: str = 'train'
+) -> EpisodeSource:
+  """Opens one split of an archive.
+
+  Args:
+    path: directory that `write_episodes` made, or any TFDS ArrayRecord dataset
+      with the same columns.
+    split: 'train' or 'held_out'.
+
+  Raises:
+    FileNotFoundError: there is no archive at `path`.
+    ValueError: a column or the split is missing, or a file is cut off (found
+      now or when the episode is read).
+  """
+  return EpisodeSource(pathlib.Path(path), split)
+
+
+def open_splits(path: str | os.PathLike[str]) -> dict[str, EpisodeSource]:
+  """Opens every split of an archive; raises as `open_episodes` does."""
+  path = pathlib.Path(path)
+  names = sorted(_builder(path).info.splits)
+  return {name: EpisodeSource(path, name) for name in names}
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+  """Identity of an archive: hash of its metadata and of its files' sizes.
+
+  Raises:
+    FileNotFoundError: there is no archive at `path`.
+  """
+  path = pathlib.Path(path)
+  if not (path / 'dataset_info.json').is_file():
+    raise _not_found(path)
+  digest = hashlib.sha256()
+  for file in sorted(path.iterdir()):
+    if file.suffix == '.json':
+      digest.update(file.name.encode() + file.read_bytes())
+    elif '.array_record' in file.name:
+      digest.update(f'{file.name} {file.stat().st_size}'.encode())
+  return digest.hexdigest()
+
+
+def _not_found(path: pathlib.Path) -> FileNotFoundError:
+  return FileNotFoundError(
+    f'No episodes at {path} (no dataset_info.json there); write them with '
+    f'`python -m experiments.collect --out={path}`.'
+  )
+
+
+def _builder(path: pathlib.Path) -> Any:
+  """TFDS' reader of an archive."""
+  if not (path / 'dataset_info.json').is_file():
+    raise _not_found(path)
+  try:
+    return tfds.builder_from_directory(path)
+  except Exception as error:
+    raise ValueError(
+      f'The dataset_info.json and features.json at {path} cannot be read '
+      f'({error}); write the episodes again.'
+    ) from error
+
+
+@contextlib.contextmanager
+def _blamed(path: pathlib.Path) -> Iterator[None]:
+  """Says whose fault it is when a record cannot be read."""
+  try:
+    yield
+  except (OSError, RuntimeError, EOFError) as error:
+    raise ValueError(
+      f'The episodes at {path} are cut off or damaged ({error}); copy or write '
+      'them again.'
+    ) from error

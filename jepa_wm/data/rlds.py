@@ -1,0 +1,172 @@
+"""The RLDS layout of an episode, in TFDS' words, without TensorFlow.
+
+TFDS can check, store and find such records without TensorFlow, but can neither
+encode an image array nor decode one quickly; both are done here.
+"""
+
+import io
+import json
+import os
+import pathlib
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import tensorflow_datasets as tfds
+
+_COLUMNS = (
+  'observation/pixels',
+  'observation/proprio',
+  'action',
+  'is_first',
+  'is_last',
+  'is_terminal',
+)
+
+
+def dataset_info(
+  directory: pathlib.Path,
+  *,
+  frame: tuple[int, ...],
+  raw_dim: int,
+  state_size: int,
+  metadata: Mapping[str, Any],
+) -> Any:
+  """Describes a dataset of episodes.
+
+  Args:
+    directory: where it will be written.
+    frame: `(height, width, 3)`.
+    raw_dim: size of a raw action.
+    state_size: size `S` of the low-dimensional state.
+    metadata: a `tfds.core.MetadataDict`, saved with the description.
+  """
+  features = tfds.features
+  step = {
+    'observation': features.FeaturesDict(
+      {
+        'pixels': features.Image(shape=frame, encoding_format='png'),
+        'proprio': features.Tensor(shape=(state_size,), dtype=np.float32),
+      }
+    ),
+    'action': features.Tensor(shape=(raw_dim,), dtype=np.float32),
+    'is_first': features.Scalar(np.bool_),
+    'is_last': features.Scalar(np.bool_),
+    'is_terminal': features.Scalar(np.bool_),
+  }
+  return tfds.core.DatasetInfo(
+    builder=tfds.core.DatasetIdentity(
+      name='episodes',
+      version=tfds.core.Version('1.0.0'),
+      data_dir=os.fspath(directory),
+      module_name=__name__,
+    ),
+    description='Episodes in the RLDS layout, written by jepa_wm.',
+    features=features.FeaturesDict(
+      {
+        'steps': features.Dataset(step),
+        'episode_metadata': features.FeaturesDict(
+          {'provenance': features.Text()}
+        ),
+      }
+    ),
+    metadata=metadata,
+  )
+
+
+def check_columns(path: pathlib.Path, features: Any) -> None:
+  """Refuses the dataset at `path` if its `features` lack a column we read.
+
+  Raises:
+    ValueError: they do.
+  """
+  steps = dict(features).get('steps')
+  found: set[str] = set()
+  if isinstance(steps, tfds.features.Dataset):
+    for name, feature in dict(steps.feature).items():
+      nested = isinstance(feature, tfds.features.FeaturesDict)
+      found |= {f'{name}/{key}' for key in feature} if nested else {name}
+  if missing := [name for name in _COLUMNS if name not in found]:
+    raise ValueError(
+      f'The steps of the episodes at {path} lack the column '
+      f'{" and ".join(missing)}; they have {sorted(found)}.'
+    )
+
+
+def to_example(
+  *,
+  pixels: np.ndarray,
+  actions: np.ndarray,
+  proprio: np.ndarray,
+  provenance: Mapping[str, Any],
+  is_terminal: bool,
+) -> dict[str, Any]:
+  """An episode (see `episodes.Episode`) as the nested dict that TFDS stores."""
+  last = len(pixels) - 1
+  # RLDS gives the last step an action too; there is none, hence zeros.
+  actions = np.pad(actions, ((0, 1), (0, 0)))
+  return {
+    'steps': [
+      {
+        'observation': {'pixels': to_png(frame), 'proprio': state},
+        'action': action,
+        'is_first': t == 0,
+        'is_last': t == last,
+        'is_terminal': t == last and is_terminal,
+      }
+      for t, (frame, state, action) in enumerate(
+        zip(pixels, proprio, actions, strict=True)
+      )
+    ],
+    'episode_metadata': {'provenance': json.dumps(provenance)},
+  }
+
+
+def from_record(record: Mapping[str, Any]) -> dict[str, Any]:
+  """Inverts `to_example` for a record read with its steps left encoded."""
+  steps = record['steps']
+  metadata = record.get('episode_metadata', {})
+  return {
+    'pixels': _from_images(steps['observation']['pixels']),
+    'actions': np.asarray(steps['action'], np.float32)[:-1],
+    'proprio': np.asarray(steps['observation']['proprio'], np.float32),
+    'provenance': json.loads(metadata.get('provenance', b'{}')),
+    'is_terminal': bool(steps['is_terminal'][-1]),
+  }
+
+
+def to_png(frame: np.ndarray) -> bytes:
+  """Encodes uint8 `[height, width, 3]` losslessly.
+
+  Pillow takes three times as long for a small frame, most of it before it meets
+  a pixel, and a collection is one call per frame.
+  """
+  height, width, _ = frame.shape
+  # Every row starts with its filter; 0 (none) is smallest for flat renderings.
+  rows = np.zeros((height, 1 + 3 * width), np.uint8)
+  rows[:, 1:] = frame.reshape(height, -1)
+  header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+  chunks = (
+    (b'IHDR', header),
+    (b'IDAT', zlib.compress(rows.data, 1)),
+    (b'IEND', b''),
+  )
+  return b'\x89PNG\r\n\x1a\n' + b''.join(
+    struct.pack('>I', len(data))
+    + kind
+    + data
+    + struct.pack('>I', zlib.crc32(data, zlib.crc32(kind)))
+    for kind, data in chunks
+  )
+
+
+def _from_images(images: Iterable[bytes]) -> np.ndarray:
+  """Decodes image files to uint8 `[T, height, width, 3]`."""
+  frames = []
+  for data in images:
+    with PIL.Image.open(io.BytesIO(data)) as image:
+      frames.append(np.asarray(image.convert('RGB')))
+  return np.stack(frames)

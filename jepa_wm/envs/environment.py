@@ -1,0 +1,67 @@
+"""What an environment is: pure functions over a state, one at a time."""
+
+from typing import Any, Protocol
+
+import jax
+
+State = Any
+"""Pytree of arrays that an environment steps forward."""
+
+
+class Environment(Protocol):
+  """A world that answers actions with pixels.
+
+  Methods take one state; callers `jax.vmap` and `jax.jit` them. Nothing resets
+  by itself: a planner needs raw transitions, and an episode's length belongs to
+  whoever plays it. A goal is a state like any other.
+
+  A JAX world is itself a pytree whose leaves are its factors of variation
+  (geometry, colours, speeds), so a batch of different worlds is one more
+  `vmap`: `jax.vmap(lambda world, state, action: world.step(state, action))`.
+
+  Attributes:
+    image_size: height and width of `render`'s picture, static.
+    action_dim: size `A` of a raw action.
+    action_low: lower bounds of a raw action, `[A]`.
+    action_high: upper bounds of a raw action, `[A]`.
+  """
+
+  @property
+  def image_size(self) -> int: ...
+
+  @property
+  def action_dim(self) -> int: ...
+
+  @property
+  def action_low(self) -> jax.Array: ...
+
+  @property
+  def action_high(self) -> jax.Array: ...
+
+  def reset(self, rng_key: jax.Array) -> State:
+    """Draws the state of a new episode from `rng_key`, which is consumed."""
+    ...
+
+  def step(self, state: State, action: jax.Array) -> State:
+    """Answers one raw `action` `[A]`; values out of bounds are clipped.
+
+    Raises:
+      ValueError: an action of another shape.
+    """
+    ...
+
+  def render(self, state: State) -> jax.Array:
+    """Draws `state` as uint8 pixels `[image_size, image_size, 3]`."""
+    ...
+
+  def proprio(self, state: State) -> jax.Array:
+    """The true low-dimensional state, float32 `[S]`, for probes and records."""
+    ...
+
+  def distance(self, state: State, goal: State) -> jax.Array:
+    """How far `state` is from `goal`, a scalar in the world's own unit."""
+    ...
+
+  def success(self, state: State, goal: State) -> jax.Array:
+    """Whether `state` counts as having reached `goal`, a boolean scalar."""
+    ...

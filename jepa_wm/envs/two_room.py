@@ -1,0 +1,437 @@
+"""Two rooms, a wall between them, doors in the wall, and a dot that walks.
+
+The `swm/TwoRoom-v1` environment of stable-worldmodel 0.1.1, state for state and
+picture for picture, without its Python loop.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm.envs import painting
+
+WORLD_SIZE = 224
+"""Width and height of the world in its own pixels, whatever is rendered."""
+
+SUCCESS_DISTANCE = 16.0
+MAX_DOORS = 3
+
+_BORDER = 14
+_BORDER_LINE = 4
+_WALL_CENTRE = 112
+_DOOR_MARGIN = 1.75
+_PUSHBACK = 0.5
+_DOOR_REACHED = 10.5
+_SPAWN_LOW, _SPAWN_HIGH = 14.0, 209.0
+
+
+@flax.struct.dataclass
+class TwoRoomState:
+  """Where the agent is and where it was told to go.
+
+  Attributes:
+    position: agent `(x, y)` `[2]`, pixels of the 224 px world, y down.
+    target: `(x, y)` `[2]` drawn by `reset`, what the expert heads for. The goal
+      of a planning problem is the `position` of another state.
+  """
+
+  position: jax.Array
+  target: jax.Array
+
+
+def _leaf(*values: float) -> Any:
+  return flax.struct.field(
+    default_factory=lambda: np.asarray(values, np.float32)
+  )
+
+
+@flax.struct.dataclass
+class TwoRoom:
+  """The world; every field but `image_size` is a leaf and may be batched.
+
+  Lengths are pixels of the 224 px world, colours are 0..255.
+
+  Attributes:
+    wall_axis: 1 for a vertical wall, 0 for a horizontal one.
+    wall_thickness: the wall spans its centre line +- `wall_thickness // 2`.
+    num_doors: how many of the three door slots are open, 1..3.
+    door_positions: door centres along the wall, `[3]`.
+    door_sizes: half extents of the doors, `[3]`.
+    agent_radius: of the dot and of its collisions with walls.
+    agent_speed: pixels per step and per unit of action.
+    target_radius: of the target's dot.
+    agent_color, target_color, wall_color, door_color, background_color: `[3]`.
+    render_target: whether the target is drawn, under the agent.
+    image_size: height and width of the picture, static.
+
+  Raises:
+    ValueError: an `image_size` that is not a positive integer.
+  """
+
+  wall_axis: jax.Array | int = 1
+  wall_thickness: jax.Array | int = 10
+  num_doors: jax.Array | int = 1
+  door_positions: jax.Array = _leaf(49, 49, 49)
+  door_sizes: jax.Array = _leaf(14, 14, 14)
+  agent_radius: jax.Array | float = 7.0
+  agent_speed: jax.Array | float = 5.0
+  target_radius: jax.Array | float = 7.0
+  agent_color: jax.Array = _leaf(255, 0, 0)
+  target_color: jax.Array = _leaf(0, 255, 0)
+  wall_color: jax.Array = _leaf(0, 0, 0)
+  door_color: jax.Array = _leaf(255, 255, 255)
+  background_color: jax.Array = _leaf(255, 255, 255)
+  render_target: jax.Array | bool = False
+  image_size: int = flax.struct.field(pytree_node=False, default=WORLD_SIZE)
+
+  def __post_init__(self) -> None:
+    # Rebuilt from every pytree operation, so only the static field is checked.
+    if not isinstance(self.image_size, int) or self.image_size < 1:
+      raise ValueError(
+        'image_size must be a positive integer (height and width in pixels), '
+        f'got {self.image_size!r}.'
+      )
+
+  @property
+  def action_dim(self) -> int:
+    """Size of a raw action, 2: `(x, y)` in units of `agent_speed`."""
+    return 2
+
+  @property
+  def action_low(self) -> jax.Array:
+    """Lower bounds of an action, `[2]`."""
+    return jnp.full([2], -1.0)
+
+  @property
+  def action_high(self) -> jax.Array:
+    """Upper bounds of an action, `[2]`."""
+    return jnp.full([2], 1.0)
+
+  @classmethod
+  def sample_variation(
+    cls, rng_key: jax.Array, *, image_size: int = WORLD_SIZE
+  ) -> 'TwoRoom':
+    """Draws a world with every factor random, in the peer's ranges.
+
+    Uniform everywhere; the door sizes are drawn again until the agent fits
+    through one of the open doors.
+
+    Args:
+      rng_key: consumed.
+      image_size: static size of the picture.
+    """
+    keys = iter(jax.random.split(rng_key, 15))
+
+    def integers(low: int, high: int, shape: tuple[int, ...] = ()) -> jax.Array:
+      return jax.random.randint(next(keys), shape, low, high + 1)
+
+    def floats(low: float, high: float) -> jax.Array:
+      return jax.random.uniform(next(keys), minval=low, maxval=high)
+
+    def color() -> jax.Array:
+      return integers(0, 255, (3,)).astype(jnp.float32)
+
+    agent_radius = floats(7.0, 14.0)
+    num_doors = integers(1, MAX_DOORS)
+    size_key = next(keys)
+
+    def draw_sizes(attempt: jax.Array) -> jax.Array:
+      key = jax.random.fold_in(size_key, attempt)
+      return jax.random.randint(key, (MAX_DOORS,), 1, 22).astype(jnp.float32)
+
+    def no_door_fits(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
+      is_open = jnp.arange(MAX_DOORS) < num_doors
+      return ~jnp.any(is_open & _fits(carry[1], agent_radius))
+
+    _, door_sizes = jax.lax.while_loop(
+      no_door_fits,
+      lambda carry: (carry[0] + 1, draw_sizes(carry[0])),
+      (jnp.ones([], jnp.int32), draw_sizes(jnp.zeros([], jnp.int32))),
+    )
+    return cls(
+      wall_axis=integers(0, 1),
+      wall_thickness=integers(7, 41),
+      num_doors=num_doors,
+      door_positions=integers(0, 223, (MAX_DOORS,)).astype(jnp.float32),
+      door_sizes=door_sizes,
+      agent_radius=agent_radius,
+      agent_speed=floats(1.75, 10.5),
+      target_radius=floats(7.0, 14.0),
+      agent_color=color(),
+      target_color=color(),
+      wall_color=color(),
+      door_color=color(),
+      background_color=color(),
+      render_target=integers(0, 1).astype(bool),
+      image_size=image_size,
+    )
+
+  def reset(self, rng_key: jax.Array) -> TwoRoomState:
+    """Draws the agent outside the wall's band and the target anywhere.
+
+    The target may share the agent's room or lie in the wall, as in the peer.
+
+    Args:
+      rng_key: consumed.
+    """
+    agent_key, target_key = jax.random.split(rng_key)
+    position = jax.random.uniform(
+      agent_key, (2,), minval=_SPAWN_LOW, maxval=_SPAWN_HIGH
+    )
+    # Drawing on the line with the wall's band cut out is the peer's rejection
+    # sampling without its loop.
+    fraction = (position - _SPAWN_LOW) / (_SPAWN_HIGH - _SPAWN_LOW)
+    reach = self._half_thickness() + self.agent_radius
+    low_length = _WALL_CENTRE - reach - _SPAWN_LOW
+    high_length = _SPAWN_HIGH - _WALL_CENTRE - reach
+    along = fraction * (low_length + high_length)
+    outside = jnp.where(
+      along < low_length,
+      _SPAWN_LOW + along,
+      _WALL_CENTRE + reach + (along - low_length),
+    )
+    return TwoRoomState(
+      position=jnp.where(self._is_across(), outside, position),
+      target=jax.random.uniform(
+        target_key, (2,), minval=_SPAWN_LOW, maxval=_SPAWN_HIGH
+      ),
+    )
+
+  def step(self, state: TwoRoomState, action: jax.Array) -> TwoRoomState:
+    """Moves the agent by `action` `[2]`, clipped to [-1, 1], minding the walls.
+
+    Borders first, then the wall, which throws the agent back to the face of
+    the side it came from; a door lets pass whoever's centre is in its span.
+    Equal to the peer's arithmetic bit for bit.
+
+    Raises:
+      ValueError: `action` is not `[2]`.
+
+    Source: stable-worldmodel 0.1.1, TwoRoom-v1.
+    """
+    action = _pair('action', action)
+    position = _pair('state.position', state.position)
+    radius = jnp.asarray(self.agent_radius, jnp.float32)
+    # Clipping the product and not the action gives the same number and keeps
+    # the compiler from fusing product and sum, which would skip a rounding.
+    push = jnp.clip(
+      action * self.agent_speed, -self.agent_speed, self.agent_speed
+    )
+    moved = jnp.clip(
+      position + push,
+      _BORDER + radius,
+      WORLD_SIZE - _BORDER - radius,
+    )
+    across = self._is_across()
+    # The peer compares in float64. These differences are exact in float32, and
+    # the faces are rounded once, as there.
+    half = self._half_thickness()
+    low_face = _WALL_CENTRE - half
+    high_face = _WALL_CENTRE + half
+    from_low = position < _WALL_CENTRE
+    enters = jnp.where(
+      from_low,
+      moved - low_face > -radius,
+      moved - high_face < radius,
+    )
+    thrown_back = jnp.where(
+      from_low,
+      (low_face - _PUSHBACK) - radius,
+      (high_face + _PUSHBACK) + radius,
+    )
+    along = moved[::-1]
+    stopped = across & enters & ~self._in_door(along)
+    return dataclasses.replace(
+      state, position=jnp.where(stopped, thrown_back, moved)
+    )
+
+  def render(self, state: TwoRoomState) -> jax.Array:
+    """Draws uint8 pixels `[image_size, image_size, 3]`, row = y.
+
+    At 224 the peer's picture. At other sizes walls, doors and borders are the
+    peer's picture averaged over each pixel's area, and the dots are evaluated
+    at the pixels' centres.
+
+    Raises:
+      ValueError: `state.position` or `state.target` is not `[2]`.
+    """
+    position = _pair('state.position', state.position)
+    target = _pair('state.target', state.target)
+    picture = self._background()
+    # A known False saves half of the arithmetic; a conditional would cost a
+    # copy of every frame.
+    if isinstance(self.render_target, jax.core.Tracer) or self.render_target:
+      picture = painting.blend_dot(
+        picture,
+        target,
+        radius=self.target_radius,
+        color=self.target_color,
+        world_size=WORLD_SIZE,
+        strength=self.render_target,
+      )
+    picture = painting.blend_dot(
+      picture,
+      position,
+      radius=self.agent_radius,
+      color=self.agent_color,
+      world_size=WORLD_SIZE,
+    )
+    return picture.reshape(self.image_size, self.image_size, 3)
+
+  def proprio(self, state: TwoRoomState) -> jax.Array:
+    """The agent's `(x, y)`, float32 `[2]`, pixels of the 224 px world."""
+    return state.position
+
+  def distance(self, state: TwoRoomState, goal: TwoRoomState) -> jax.Array:
+    """Pixels (of 224) between the agent's positions in `state` and `goal`."""
+    return jnp.linalg.norm(state.position - goal.position)
+
+  def success(self, state: TwoRoomState, goal: TwoRoomState) -> jax.Array:
+    """Whether the agent is less than 16 pixels (of 224) from the goal's."""
+    return self.distance(state, goal) < SUCCESS_DISTANCE
+
+  def _is_across(self) -> jax.Array:
+    """Which coordinate crosses the wall: `[True, False]` for a vertical one."""
+    return jnp.asarray(self.wall_axis) == np.array([1, 0])
+
+  def _half_thickness(self) -> jax.Array:
+    return (jnp.asarray(self.wall_thickness) // 2).astype(jnp.float32)
+
+  def _in_door(self, along: jax.Array) -> jax.Array:
+    """Whether coordinates `[2]` along the wall lie in an open door, `[2]`."""
+    low = self.door_positions - self.door_sizes - _DOOR_MARGIN
+    high = self.door_positions + self.door_sizes + _DOOR_MARGIN
+    is_open = jnp.arange(MAX_DOORS) < self.num_doors
+    inside = (low[None, :] <= along[:, None]) & (
+      along[:, None] <= high[None, :]
+    )
+    return jnp.any(is_open[None, :] & inside, axis=-1)
+
+  def _background(self) -> jax.Array:
+    """All that does not move, uint8 `[size, 3 * size]`.
+
+    Each region is a product of a row and a column of the native grid, so its
+    exact area in each pixel is the product of two averaged vectors.
+    """
+    grid = np.arange(WORLD_SIZE, dtype=np.float32)
+    line = np.r_[
+      _BORDER - _BORDER_LINE : _BORDER,
+      WORLD_SIZE - _BORDER : WORLD_SIZE - _BORDER + _BORDER_LINE,
+    ]
+    inside = np.ones(WORLD_SIZE, np.float32)
+    inside[line] = 0.0
+    stripe = inside * (jnp.abs(grid - _WALL_CENTRE) <= self._half_thickness())
+    is_open = jnp.arange(MAX_DOORS) < self.num_doors
+    low = self.door_positions - self.door_sizes
+    high = self.door_positions + self.door_sizes
+    in_door = (low[:, None] <= grid[None, :]) & (grid[None, :] <= high[:, None])
+    door = inside * jnp.any(is_open[:, None] & in_door, axis=0)
+
+    # Rows: across the wall door and background, along it door and background.
+    native = jnp.stack([stripe, inside - stripe, door, jnp.asarray(inside)])
+    matrix = painting.area_matrix(WORLD_SIZE, self.image_size)
+    areas = jnp.matmul(native, matrix, precision='highest')
+    across, along = areas[:2], areas[2:]
+    vertical = jnp.asarray(self.wall_axis) == 1
+    columns = jnp.where(vertical, across, along)[:, None, :, None]
+    rows = jnp.where(vertical, along, across)[:, :, None, None]
+    door_area, background_area = rows * columns
+    wall_color = jnp.asarray(self.wall_color)[None, None]
+    door_color = jnp.asarray(self.door_color)[None, None]
+    background_color = jnp.asarray(self.background_color)[None, None]
+    picture = (
+      wall_color
+      + door_area * (door_color - wall_color)
+      + background_area * (background_color - wall_color)
+    )
+    picture = jnp.round(picture).astype(jnp.uint8)
+    return picture.reshape(self.image_size, 3 * self.image_size)
+
+
+@flax.struct.dataclass
+class TwoRoomExpert:
+  """Policy that walks to the target, through the nearest door that fits.
+
+  See `policies.Policy` for the protocol. With `action_noise` 2.0 it is the
+  peers' data collector.
+
+  Attributes:
+    world: the `TwoRoom` it knows.
+    action_noise: standard deviation of the noise added to each component of the
+      unit direction before clipping to [-1, 1].
+
+  Source: stable-worldmodel 0.1.1, TwoRoom's ExpertPolicy.
+  """
+
+  world: TwoRoom
+  action_noise: jax.Array | float = 0.0
+
+  def init(self, rng_key: jax.Array, state: TwoRoomState) -> tuple[()]:
+    """The expert remembers nothing."""
+    del rng_key, state
+    return ()
+
+  def __call__(
+    self, rng_key: jax.Array, state: TwoRoomState, memory: tuple[()]
+  ) -> tuple[jax.Array, tuple[()]]:
+    """Action `[2]` for `state`, in [-1, 1], and the memory as it was."""
+    waypoint = self._waypoint(state)
+    heading = waypoint - state.position
+    length = jnp.linalg.norm(heading)
+    direction = jnp.where(
+      length > 1e-8, heading / jnp.maximum(length, 1e-8), 0.0
+    )
+    noise = self.action_noise * jax.random.normal(rng_key, (2,))
+    return jnp.clip(direction + noise, -1.0, 1.0), memory
+
+  def _waypoint(self, state: TwoRoomState) -> jax.Array:
+    world = self.world
+    across = world._is_across()
+    other_room = jnp.any(
+      across
+      & ((state.position > _WALL_CENTRE) != (state.target > _WALL_CENTRE))
+    )
+    doors = jnp.where(
+      across[None, :],
+      float(_WALL_CENTRE),
+      jnp.asarray(world.door_positions)[:, None],
+    )
+    usable = (jnp.arange(MAX_DOORS) < world.num_doors) & _fits(
+      world.door_sizes, world.agent_radius
+    )
+    distances = jnp.where(
+      usable,
+      jnp.linalg.norm(doors - state.position[None, :], axis=-1),
+      jnp.inf,
+    )
+    nearest = jnp.argmin(distances)
+    # Without a door that fits: the wall, level with the target.
+    dead_end = jnp.where(across, float(_WALL_CENTRE), state.target)
+    towards_door = jnp.where(
+      distances[nearest] > _DOOR_REACHED, doors[nearest], state.target
+    )
+    other_side = jnp.where(jnp.any(usable), towards_door, dead_end)
+    return jnp.where(other_room, other_side, state.target)
+
+
+def _fits(door_sizes: jax.Array, agent_radius: jax.Array | float) -> jax.Array:
+  """Whether `size >= 1.1 * radius`, as float64 decides it.
+
+  Written so that float32 is exact; the one tie (11 for 10) is a no, because
+  1.1 * 10 exceeds 11 in float64.
+  """
+  return 10.0 * (door_sizes - agent_radius) > agent_radius
+
+
+def _pair(name: str, value: jax.typing.ArrayLike) -> jax.Array:
+  value = jnp.asarray(value, jnp.float32)
+  if value.shape != (2,):
+    raise ValueError(
+      f'{name} must have shape (2,), x and y, got {value.shape}; batches go '
+      'through jax.vmap.'
+    )
+  return value

@@ -1,0 +1,1 @@
+"""Parameters to numbers: protocols, planning benchmarks, probes, reports."""

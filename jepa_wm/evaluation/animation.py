@@ -1,0 +1,197 @@
+"""The animation of a planning result: agents, plans and goals side by side."""
+
+import dataclasses
+import io
+
+import jax
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from jepa_wm.evaluation import figures, planning_benchmark
+from jepa_wm.evaluation import pairs as pairs_lib
+
+_COLUMNS, _ROWS = 3, 3
+_PANEL = 128
+_BORDER, _GAP, _MARGIN, _CAPTION = 3, 2, 14, 20
+_MAX_FRAMES = 52
+_OVERSAMPLING = 3
+_FRAME_MS, _HOLD_MS = 90, 2500
+_PAPER, _INK, _FAINT, _RUNNING = '#ffffff', '#1c1f26', '#667085', '#cbd2dc'
+
+
+def choose(result: planning_benchmark.Result) -> list[int]:
+  """Picks episodes to show: the first ones, with up to three failures last.
+
+  Returns:
+    Rows of `result.episodes`, at most nine.
+  """
+  reached = [i for i, e in enumerate(result.episodes) if e.success]
+  missed = [i for i, e in enumerate(result.episodes) if not e.success]
+  num_shown = _COLUMNS * _ROWS
+  num_missed = max(min(len(missed), _COLUMNS), num_shown - len(reached))
+  missed = missed[:num_missed]
+  return reached[: num_shown - len(missed)] + missed
+
+
+def draw_episodes(result: planning_benchmark.Result) -> bytes:
+  """Draws some episodes as they went, the plan over the agent's picture.
+
+  Each cell shows the agent and, beside it, its goal. The line is the path that
+  the world would take under the whole current plan, its dots one block apart.
+
+  Args:
+    result: of a benchmark run.
+
+  Returns:
+    An animated GIF.
+  """
+  rows = choose(result)
+  face = pairs_lib.world(result.protocol.environment)
+  env = dataclasses.replace(face.make(), image_size=_PANEL)
+  budget = result.protocol.budget
+  stride = -(-(budget + 1) // _MAX_FRAMES)
+  steps = sorted({*range(0, budget + 1, stride), budget})
+
+  @jax.jit
+  def render(proprio: jax.Array) -> jax.Array:
+    return jax.vmap(lambda p: env.render(face.state(p)))(proprio)
+
+  size = result.proprio.shape[-1]
+  agents = np.asarray(render(result.proprio[rows][:, steps].reshape(-1, size)))
+  agents = agents.reshape(len(rows), len(steps), *agents.shape[1:])
+  goal_proprio = jax.vmap(env.proprio)(result.pairs.goals)
+  goal_proprio = np.asarray(goal_proprio)[rows]
+  goals = np.asarray(render(goal_proprio))
+  overlays: dict[tuple[int, int], Image.Image] = {}
+  frames = []
+  for number, step in enumerate(steps):
+    canvas = _Canvas(len(rows))
+    for cell, row in enumerate(rows):
+      plan = _current_plan(result, row, step)
+      agent = Image.fromarray(agents[cell, number])
+      if plan is not None:
+        made, path = plan
+        if (row, made) not in overlays:
+          overlays[row, made] = _draw_path(
+            face.place(path),
+            face.place(goal_proprio[cell]),
+            result.protocol.action_block,
+          )
+        overlay = overlays[row, made]
+        agent.paste(overlay, mask=overlay.getchannel('A'))
+      canvas.add(
+        cell,
+        agent,
+        Image.fromarray(goals[cell]),
+        *_caption(result.episodes[row], step, budget),
+      )
+    frames.append(canvas.image)
+  palette = frames[-1].quantize(128, dither=Image.Dither.NONE)
+  frames = [f.quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
+  stream = io.BytesIO()
+  frames[0].save(
+    stream,
+    format='GIF',
+    save_all=True,
+    append_images=frames[1:],
+    duration=[_FRAME_MS] * (len(frames) - 1) + [_HOLD_MS],
+    loop=0,
+    optimize=True,
+  )
+  return stream.getvalue()
+
+
+class _Canvas:
+  """One frame of the grid."""
+
+  def __init__(self, num_cells: int):
+    self._cell_width = 2 * (_PANEL + _BORDER) + _GAP
+    self._cell_height = _PANEL + 2 * _BORDER + _CAPTION
+    columns = min(num_cells, _COLUMNS)
+    rows = -(-num_cells // _COLUMNS)
+    self._columns = columns
+    self.image = Image.new(
+      'RGB',
+      (
+        columns * (self._cell_width + _MARGIN) + _MARGIN,
+        rows * (self._cell_height + _MARGIN) + _MARGIN,
+      ),
+      _PAPER,
+    )
+    self._draw = ImageDraw.Draw(self.image)
+    self._font = ImageFont.load_default(12)
+
+  def add(
+    self,
+    cell: int,
+    agent: Image.Image,
+    goal: Image.Image,
+    caption: str,
+    color: str,
+  ) -> None:
+    row, column = divmod(cell, self._columns)
+    x = _MARGIN + column * (self._cell_width + _MARGIN)
+    y = _MARGIN + row * (self._cell_height + _MARGIN) + _CAPTION
+    bottom = y + _PANEL + 2 * _BORDER
+    self._draw.rectangle((x, y, x + self._cell_width - 1, bottom - 1), color)
+    self.image.paste(agent, (x + _BORDER, y + _BORDER))
+    self.image.paste(goal, (x + _BORDER + _PANEL + _GAP, y + _BORDER))
+    ink = _FAINT if color == _RUNNING else color
+    self._draw.text((x, y - 5), caption, ink, self._font, anchor='ls')
+    self._draw.text(
+      (x + self._cell_width, y - 5), 'goal', _FAINT, self._font, anchor='rs'
+    )
+
+
+def _caption(
+  episode: planning_benchmark.Episode, step: int, budget: int
+) -> tuple[str, str]:
+  """What is written over a cell at `step`, and the colour of its frame."""
+  done = episode.first_success_step
+  if done is not None and step >= done:
+    return f'reached at step {done}', figures.SUCCESS
+  if step >= budget:
+    return f'missed in {budget} steps', figures.FAILURE
+  return f'step {step}', _RUNNING
+
+
+def _current_plan(
+  result: planning_benchmark.Result, row: int, step: int
+) -> tuple[int, np.ndarray] | None:
+  """When the plan in force at `step` was made, and its path."""
+  current = None
+  for planned in result.planned:
+    found = np.flatnonzero(planned.indices == row)
+    if len(found) and (planned.step < step or planned.step == 0):
+      current = planned.step, planned.proprio[found[0]]
+  return current
+
+
+def _draw_path(
+  places: np.ndarray, goal: np.ndarray, action_block: int
+) -> Image.Image:
+  """A line through `places` `[n, 2]` (fractions of the picture), and a goal."""
+  scale = _PANEL * _OVERSAMPLING
+  overlay = Image.new('RGBA', (scale, scale), figures.PLAN + '00')
+  draw = ImageDraw.Draw(overlay)
+
+  def ring(place: np.ndarray, radius: float, fill: str, width: int = 0) -> None:
+    x, y = place * scale
+    radius *= _OVERSAMPLING
+    draw.ellipse(
+      (x - radius, y - radius, x + radius, y + radius),
+      fill=None if width else fill,
+      outline=fill if width else None,
+      width=width,
+    )
+
+  ring(goal, 9.0, figures.SUCCESS, width=_OVERSAMPLING)
+  draw.line(
+    [tuple(place) for place in places * scale],
+    fill=figures.PLAN,
+    width=int(1.6 * _OVERSAMPLING),
+    joint='curve',
+  )
+  for place in places[action_block::action_block]:
+    ring(place, 2.4, figures.PLAN)
+  return overlay.resize((_PANEL, _PANEL), Image.Resampling.LANCZOS)

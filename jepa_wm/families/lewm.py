@@ -1,0 +1,494 @@
+"""LeWorldModel: next-latent prediction, kept informative by SIGReg alone."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jepa_wm import jepa
+from jepa_wm.data import normalization
+from jepa_wm.networks import encoders, predictors, projectors
+from jepa_wm.objectives import dynamics, prediction, sigreg
+from jepa_wm.types import Params
+
+ENCODERS = (*encoders.VIT_PRESETS, 'impala', 'conv')
+DTYPES = ('float32', 'bfloat16')
+
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class LeWM:
+  """LeWorldModel as plain fields; the defaults are the published model.
+
+  The loss is `prediction + sigreg_weight * SIGReg(Z) +
+  temporal_similarity_weight * mean (z_t - z_t+1)^2 +
+  straightening_weight * straightening(Z)`, with `Z` the latents of all frames;
+  the last two terms are ours (PLDM has the first of them) and off by default.
+
+  Prediction: every run of `history` consecutive latents with their actions is
+  a window; each of its tokens predicts the next latent, and the squared errors
+  are averaged over everything. A batch of `T = history + 1` frames is exactly
+  one window, the published recipe; with `history=1` every frame is a window of
+  its own. With `rollout_steps=k` the predictions of a step are the inputs of
+  the next one, see `rollout_windows`.
+
+  Source: LeWorldModel, its released code (le-wm at c8a4417); 18.0 M
+  parameters, of which the paper says 15 M.
+
+  Attributes:
+    image_size: side of the square frames, pixels.
+    action_dim: raw action dimensions of one environment step.
+    action_block: environment steps, so raw actions, per latent step.
+    history: longest window of latents the predictor sees.
+    latent_dim: size of a latent.
+    encoder: one of `ENCODERS`; 'conv' is 'impala' with strided convolutions in
+      place of max-pooling.
+    patch_size: side of a patch, of the ViT encoders.
+    encoder_features: size of the output of 'impala' and 'conv'.
+    encoder_channels: channels of their stages.
+    encoder_strides: how many times each stage shrinks the image.
+    encoder_blocks: residual blocks of each stage.
+    projector_dim: hidden width of both projectors.
+    projector_norm: 'batch', or 'none'.
+    smoothed_dim: bottleneck of the action encoder.
+    predictor_dim: width of the predictor, published as the encoder's.
+    predictor_depth: blocks of the predictor.
+    predictor_heads: its attention heads.
+    predictor_head_dim: size of each.
+    predictor_mlp_dim: hidden width of its MLPs.
+    dropout: rate in the predictor.
+    sigreg_weight: lambda; .09 in the code, .1 in the paper's text.
+    num_projections: random directions of SIGReg.
+    num_knots: nodes of its quadrature on [0, 3].
+    rollout_steps: steps that the loss predicts, each from the last.
+    rollout_decay: weight of a step relative to the one before.
+    temporal_similarity_weight: of the squared change of the latent.
+    straightening_weight: of the curvature of the latent's path.
+    target: what encodes the latents to be predicted, one of `jepa.TARGETS`.
+    target_momentum: of the 'ema' target.
+    dtype: of the networks' computation; parameters, norms, softmax, losses and
+      latents are float32.
+  """
+
+  name: ClassVar[str] = 'lewm'
+
+  image_size: int = 224
+  action_dim: int = 2
+  action_block: int = 5
+  history: int = 3
+  latent_dim: int = 192
+  encoder: str = 'vit_tiny'
+  patch_size: int = 14
+  encoder_features: int = 256
+  encoder_channels: tuple[int, ...] = (16, 32, 32)
+  encoder_strides: tuple[int, ...] = (2, 2, 2)
+  encoder_blocks: tuple[int, ...] = (2, 2, 2)
+  projector_dim: int = 2048
+  projector_norm: str = 'batch'
+  smoothed_dim: int = 10
+  predictor_dim: int = 192
+  predictor_depth: int = 6
+  predictor_heads: int = 16
+  predictor_head_dim: int = 64
+  predictor_mlp_dim: int = 2048
+  dropout: float = 0.1
+  sigreg_weight: float = 0.09
+  num_projections: int = 1024
+  num_knots: int = 17
+  rollout_steps: int = 1
+  rollout_decay: float = 1.0
+  temporal_similarity_weight: float = 0.0
+  straightening_weight: float = 0.0
+  target: str = 'shared'
+  target_momentum: float = 0.996
+  dtype: str = 'float32'
+
+  def __post_init__(self):
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    for name, value in dataclasses.asdict(self).items():
+      default = getattr(type(self), name)
+      if isinstance(default, tuple):
+        # JSON knows lists only, and a field must be hashable.
+        object.__setattr__(self, name, tuple(value))
+        smallest = 0 if name == 'encoder_blocks' else 1
+        if not value or not all(_is_int(x, smallest) for x in value):
+          raise ValueError(
+            f'{name} must list integers of at least {smallest}, got {value!r}.'
+          )
+      elif isinstance(default, int):
+        if not _is_int(value, 1):
+          raise ValueError(f'{name} must be a positive integer, got {value!r}.')
+      elif isinstance(default, float):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+          raise ValueError(f'{name} must be a number, got {value!r}.')
+        if not 0 <= value < float('inf'):
+          raise ValueError(f'{name} must be finite and >= 0, got {value!r}.')
+    for name, choices in (
+      ('encoder', ENCODERS),
+      ('projector_norm', projectors.NORMS),
+      ('target', jepa.TARGETS),
+      ('dtype', DTYPES),
+    ):
+      if getattr(self, name) not in choices:
+        raise ValueError(
+          f'{name} must be one of {choices}, got {getattr(self, name)!r}.'
+        )
+    if self.dropout >= 1:
+      raise ValueError(f'dropout must be below 1, got {self.dropout!r}.')
+    if self.target_momentum > 1:
+      raise ValueError(
+        f'target_momentum must be at most 1, got {self.target_momentum!r}.'
+      )
+    if self.num_knots < 3 or self.num_knots % 2 == 0:
+      raise ValueError(
+        f'num_knots must be odd and at least 3, got {self.num_knots!r}.'
+      )
+    if self.encoder in encoders.VIT_PRESETS:
+      if self.image_size % self.patch_size:
+        raise ValueError(
+          f'image_size={self.image_size} must be a multiple of '
+          f'patch_size={self.patch_size} for encoder={self.encoder!r}.'
+        )
+    lengths = {
+      len(stages)
+      for stages in (
+        self.encoder_channels,
+        self.encoder_strides,
+        self.encoder_blocks,
+      )
+    }
+    if len(lengths) > 1:
+      raise ValueError(
+        'encoder_channels, encoder_strides and encoder_blocks must have one '
+        f'entry per stage each, got {self.encoder_channels}, '
+        f'{self.encoder_strides} and {self.encoder_blocks}.'
+      )
+
+  @property
+  def num_frames(self) -> int:
+    """Fewest frames `T` of a batch that the loss can use."""
+    return self.history + self.rollout_steps
+
+  def model(self) -> jepa.Jepa:
+    """Builds the networks."""
+    dtypes: Any = {'dtype': jnp.dtype(self.dtype)}
+    encoder: Any
+    if self.encoder in encoders.VIT_PRESETS:
+      encoder = encoders.ViT(
+        patch_size=self.patch_size,
+        image_size=self.image_size,
+        **encoders.VIT_PRESETS[self.encoder],
+        **dtypes,
+      )
+    else:
+      encoder = encoders.ConvEncoder(
+        features=self.encoder_features,
+        channels=self.encoder_channels,
+        strides=self.encoder_strides,
+        blocks=self.encoder_blocks,
+        pooling=self.encoder == 'impala',
+        **dtypes,
+      )
+    projector: Any = {
+      'features': self.latent_dim,
+      'hidden_dim': self.projector_dim,
+      'norm': self.projector_norm,
+      **dtypes,
+    }
+    return jepa.Jepa(
+      encoder=encoder,
+      projector=projectors.Projector(**projector),
+      action_encoder=predictors.ActionEncoder(
+        features=self.latent_dim,
+        smoothed_dim=self.smoothed_dim,
+        hidden_dim=4 * self.latent_dim,
+        **dtypes,
+      ),
+      predictor=predictors.CausalPredictor(
+        width=self.predictor_dim,
+        history=self.history,
+        depth=self.predictor_depth,
+        num_heads=self.predictor_heads,
+        head_dim=self.predictor_head_dim,
+        mlp_dim=self.predictor_mlp_dim,
+        dropout=self.dropout,
+        **dtypes,
+      ),
+      prediction_projector=projectors.Projector(**projector),
+    )
+
+  def init(self, rng_key: jax.Array) -> Params:
+    """Fresh variables `{'params': ..., 'batch_stats': ...}`.
+
+    Args:
+      rng_key: key of the parameters, consumed.
+
+    Returns:
+      The variables, float32; `batch_stats` is empty without batch norm.
+    """
+    pixels = jnp.zeros((1, 1, self.image_size, self.image_size, 3))
+    actions = jnp.zeros((1, 1, self.action_block * self.action_dim))
+    return {'batch_stats': {}, **self.model().init(rng_key, pixels, actions)}
+
+  def loss(
+    self,
+    variables: Params,
+    target_variables: Params | None,
+    batch: Mapping[str, jax.Array],
+    rng_key: jax.Array,
+  ) -> tuple[jax.Array, tuple[Metrics, Params, jax.Array]]:
+    """The training loss of a batch, batch statistics and dropout on.
+
+    Args:
+      variables: of the model.
+      target_variables: of the target encoder, None for 'shared'.
+      batch: `pixels` uint8 `[B, T, height, width, 3]` and `actions`
+        `[B, T - 1, action_block * action_dim]` in normalised units, with
+        `T >= history + rollout_steps`.
+      rng_key: key of dropout and of SIGReg's directions, consumed.
+
+    Returns:
+      The loss, and beside it the metrics (scalars: every term before its
+      weight), the new batch statistics and the latents `[B, T, D]`.
+
+    Raises:
+      ValueError: the batch has other shapes or a wrong dtype.
+    """
+    pixels, actions = self._check_batch(batch)
+    dropout_key, sigreg_key = jax.random.split(rng_key)
+    model = self.model()
+
+    def forward(model):
+      latents = model.encode(pixels, train=True)
+      rolled = rollout_windows(
+        lambda *window: model.predict(*window, train=True),
+        latents,
+        actions,
+        history=self.history,
+        num_steps=self.rollout_steps,
+      )
+      return latents, rolled
+
+    (latents, rolled), updates = model.apply(
+      variables,
+      method=forward,
+      rngs={'dropout': dropout_key},
+      mutable=['batch_stats'],
+    )
+    targets = latents
+    if self.target != 'shared':
+      targets = jepa.encode_target(
+        self.target, model, target_variables, pixels
+      )
+    step_losses = [
+      prediction.squared_error(
+        predicted, window_view(targets, step + 1, predicted.shape[1:3])
+      ).mean()
+      for step, predicted in enumerate(rolled)
+    ]
+    weights = [self.rollout_decay**step for step in range(self.rollout_steps)]
+    metrics: Metrics = {
+      'prediction_loss': sum(
+        (weight / sum(weights)) * step_loss
+        for weight, step_loss in zip(weights, step_losses)
+      ),
+      'sigreg': sigreg.sigreg(
+        jnp.swapaxes(latents, 0, 1),
+        sigreg_key,
+        num_projections=self.num_projections,
+        num_knots=self.num_knots,
+      ).mean(),
+      'temporal_similarity': dynamics.temporal_similarity(latents).mean(),
+    }
+    if latents.shape[1] > 2:
+      metrics['straightening'] = dynamics.straightening(latents).mean()
+    loss = metrics['prediction_loss']
+    for name, weight in (
+      ('sigreg', self.sigreg_weight),
+      ('temporal_similarity', self.temporal_similarity_weight),
+      ('straightening', self.straightening_weight),
+    ):
+      # A term without weight must not send 0 * inf back.
+      if weight:
+        loss = loss + weight * metrics[name]
+    if self.rollout_steps > 1:
+      for step, step_loss in enumerate(step_losses, 1):
+        metrics[f'prediction_loss_step_{step}'] = step_loss
+    metrics['loss'] = loss
+    return loss, (metrics, updates.get('batch_stats', {}), latents)
+
+  def encode(self, variables: Params, pixels: jax.Array) -> jax.Array:
+    """Encodes frames as they come, in eval mode.
+
+    Args:
+      variables: of the model.
+      pixels: uint8 `[..., image_size, image_size, 3]` in 0..255.
+
+    Returns:
+      float32 `[..., D]`.
+
+    Raises:
+      ValueError: pixels of another size or dtype.
+    """
+    self._check_pixels(pixels)
+    pixels = normalization.normalize_pixels(pixels)
+    return self.model().apply(variables, pixels, method='encode')
+
+  def predict(
+    self, variables: Params, latents: jax.Array, actions: jax.Array
+  ) -> jax.Array:
+    """Predicts one latent step on for every token of a window, in eval mode.
+
+    Args:
+      variables: of the model.
+      latents: `[..., L, D]`, `L` at most `history`.
+      actions: `[..., L, action_block * action_dim]`, normalised, the block
+        taken at each latent.
+
+    Returns:
+      float32 `[..., L, D]`; the last token is the latent after the window.
+
+    Raises:
+      ValueError: sizes that do not fit the model, or too long a window.
+    """
+    for name, value, size in (
+      ('latents', latents, self.latent_dim),
+      ('actions', actions, self.action_block * self.action_dim),
+    ):
+      if value.ndim < 2 or value.shape[-1] != size:
+        raise ValueError(
+          f'{name} must be [..., L, {size}], got shape {value.shape}.'
+        )
+    return self.model().apply(variables, latents, actions, method='predict')
+
+  def init_target(self, variables: Params) -> Params | None:
+    """The target encoder at the start, None for 'shared'."""
+    return jepa.init_target(self.target, variables)
+
+  def update_target(
+    self,
+    target_variables: Params | None,
+    variables: Params,
+    step: jax.Array | int,
+  ) -> Params | None:
+    """The target encoder after the update that gave `variables`.
+
+    Args:
+      target_variables: what `init_target` or the last update returned.
+      variables: of the model, updated.
+      step: of the update; the momentum of this family does not depend on it.
+
+    Returns:
+      The new target: None for 'shared', the old one for 'frozen'.
+    """
+    del step
+    return jepa.update_target(
+      self.target, target_variables, variables, momentum=self.target_momentum
+    )
+
+  def _check_pixels(self, pixels: jax.Array) -> None:
+    size = (self.image_size, self.image_size, 3)
+    if pixels.ndim < 3 or pixels.shape[-3:] != size:
+      raise ValueError(
+        f'pixels must be [..., {size[0]}, {size[1]}, 3] for '
+        f'image_size={self.image_size}, got shape {pixels.shape}.'
+      )
+
+  def _check_batch(
+    self, batch: Mapping[str, jax.Array]
+  ) -> tuple[jax.Array, jax.Array]:
+    """Normalised pixels and the actions of a batch that fits the model."""
+    pixels, actions = batch['pixels'], batch['actions']
+    self._check_pixels(pixels)
+    if pixels.ndim != 5 or pixels.shape[1] < self.num_frames:
+      raise ValueError(
+        f'pixels must be [B, T, height, width, 3] with T at least '
+        f'{self.num_frames} (history={self.history} plus '
+        f'rollout_steps={self.rollout_steps}), got shape {pixels.shape}.'
+      )
+    num_samples, num_frames = pixels.shape[:2]
+    expected = (num_samples, num_frames - 1, self.action_block * self.action_dim)
+    if actions.shape != expected:
+      raise ValueError(
+        f'actions must be {list(expected)}: one block of '
+        f'action_block={self.action_block} actions of '
+        f'action_dim={self.action_dim} between any two frames, got shape '
+        f'{actions.shape}.'
+      )
+    return normalization.normalize_pixels(pixels), actions
+
+
+def window_view(
+  sequence: jax.Array, start: int, shape: tuple[int, int]
+) -> jax.Array:
+  """Every run of consecutive steps, as a window of its own.
+
+  Args:
+    sequence: `[B, T, X]`.
+    start: step at which the first window begins.
+    shape: number of windows `W` and their length `L`.
+
+  Returns:
+    `[B, W, L, X]`; window `w` holds the steps from `start + w` on.
+  """
+  count, length = shape
+  # Slices, not a gather: their gradient is a sum of slices too.
+  return jnp.stack(
+    [sequence[:, start + i : start + i + count] for i in range(length)], axis=2
+  )
+
+
+def rollout_windows(
+  predict_fn: Callable[[jax.Array, jax.Array], jax.Array],
+  latents: jax.Array,
+  actions: jax.Array,
+  *,
+  history: int,
+  num_steps: int,
+) -> list[jax.Array]:
+  """Predicts every window of latents, then on from the predictions.
+
+  Step 1 sees the windows `z_w .. z_w+h-1` with their actions, and its token
+  `i` estimates `z_w+i+1`. Step `j` sees what step `j - 1` estimated, which is
+  the window shifted by one, with the actions shifted likewise, and estimates
+  `z_w+i+j`: all tokens at once, so that `num_steps` calls cost `num_steps`
+  forwards whatever the length. Windows whose last target would lie beyond the
+  last frame drop out, one more at every step. Gradients run through all steps.
+
+  Args:
+    predict_fn: latents `[B, W, h, D]` and actions `[B, W, h, A]` to
+      `[B, W, h, D]`.
+    latents: `[B, T, D]`.
+    actions: `[B, T - 1, A]`.
+    history: length `h` of a window.
+    num_steps: steps, at most `T - h`.
+
+  Returns:
+    For step `j` from 1 the estimates `[B, T - h - j + 1, h, D]`; their targets
+    are `window_view(latents, j, (T - h - j + 1, h))`.
+  """
+  rolled = []
+  for step in range(num_steps):
+    count = latents.shape[1] - history - step
+    if step == 0:
+      inputs = window_view(latents, 0, (count, history))
+    else:
+      inputs = rolled[-1][:, :count]
+    rolled.append(
+      predict_fn(inputs, window_view(actions, step, (count, history)))
+    )
+  return rolled
+
+
+def _is_int(value: Any, smallest: int) -> bool:
+  """Whether `value` is an integer, not a bool, and large enough."""
+  return (
+    isinstance(value, int) and not isinstance(value, bool) and value >= smallest
+  )

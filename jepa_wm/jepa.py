@@ -1,0 +1,200 @@
+"""Jepa: an encoder of pixels, a predictor under actions, and target encoders."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jepa_wm.types import Params
+
+TARGETS = ('shared', 'ema', 'frozen')
+"""What encodes the latents to be predicted.
+
+  'shared': the encoder itself, with gradient;
+  'ema': an exponential moving average of it, without;
+  'frozen': a copy of what it was at the start, without.
+"""
+
+_TARGET_MODULES = ('encoder', 'projector')
+
+
+class Jepa(nn.Module):
+  """A joint-embedding predictive architecture, made of modules given to it.
+
+  Source: A path towards autonomous machine intelligence (LeCun, 2022),
+  section 4.4; LeWM for the two projectors.
+
+  Attributes:
+    encoder: normalised pixels `[..., height, width, C]` to features `[..., F]`
+      and intermediates.
+    projector: features to latents `[..., D]`.
+    action_encoder: action blocks `[..., A]` to conditions.
+    predictor: latents and conditions `[..., T, *]` to tokens `[..., T, E]`.
+    prediction_projector: tokens to predicted latents `[..., T, D]`.
+  """
+
+  encoder: nn.Module
+  projector: nn.Module
+  action_encoder: nn.Module
+  predictor: nn.Module
+  prediction_projector: nn.Module
+
+  def encode(self, pixels: jax.Array, *, train: bool = False) -> jax.Array:
+    """Encodes normalised `pixels` `[..., height, width, C]` to `[..., D]`.
+
+    Args:
+      pixels: float, normalised, channels last.
+      train: whether batch normalisation uses the statistics of this batch.
+
+    Returns:
+      float32 `[..., D]`.
+    """
+    features, _ = self.encoder(pixels, train=train)
+    return self.projector(features, train=train).astype(jnp.float32)
+
+  def encode_actions(self, actions: jax.Array) -> jax.Array:
+    """Encodes normalised action blocks `[..., T, A]` as conditions."""
+    return self.action_encoder(actions)
+
+  def predict(
+    self, latents: jax.Array, actions: jax.Array, *, train: bool = False
+  ) -> jax.Array:
+    """Predicts, for every token of a window, the latent one step on.
+
+    Args:
+      latents: `[..., T, D]`, `T` at most the history of the predictor.
+      actions: `[..., T, A]`, the normalised action block taken at each latent.
+      train: whether dropout and batch statistics are on.
+
+    Returns:
+      float32 `[..., T, D]`.
+
+    Raises:
+      ValueError: the leading axes of the two differ.
+    """
+    if latents.shape[:-1] != actions.shape[:-1]:
+      raise ValueError(
+        'latents and actions must agree in all but the last axis, got '
+        f'{latents.shape} and {actions.shape}.'
+      )
+    tokens = self.predictor(
+      latents, self.encode_actions(actions), train=train
+    )
+    return self.prediction_projector(tokens, train=train).astype(jnp.float32)
+
+  def __call__(
+    self, pixels: jax.Array, actions: jax.Array, *, train: bool = False
+  ) -> jax.Array:
+    """Predicts from `pixels` `[..., T, height, width, C]`: all of it, once."""
+    return self.predict(self.encode(pixels, train=train), actions, train=train)
+
+
+def init_target(kind: str, variables: Params) -> Params | None:
+  """The target encoder at the start: a copy of encoder and projector.
+
+  Args:
+    kind: one of `TARGETS`.
+    variables: `{'params': ..., 'batch_stats': ...}` of a `Jepa`.
+
+  Returns:
+    The same structure with encoder and projector alone; None for 'shared'.
+
+  Raises:
+    ValueError: no such kind.
+  """
+  _check_kind(kind)
+  return None if kind == 'shared' else jax.tree.map(jnp.copy, _part(variables))
+
+
+def update_target(
+  kind: str,
+  target_variables: Params | None,
+  variables: Params,
+  *,
+  momentum: float | jax.Array,
+) -> Params | None:
+  """The target encoder after a step of the encoder.
+
+  For 'ema' every parameter and running statistic becomes
+  `momentum * target + (1 - momentum) * online`.
+
+  Args:
+    kind: one of `TARGETS`.
+    target_variables: what `init_target` or the last update returned.
+    variables: `{'params': ..., 'batch_stats': ...}` of the `Jepa`, updated.
+    momentum: share of the old target.
+
+  Returns:
+    The new target; for 'frozen' the old one, for 'shared' None.
+
+  Raises:
+    ValueError: no such kind.
+  """
+  _check_kind(kind)
+  if kind != 'ema':
+    return target_variables
+  return jax.tree.map(
+    # This form keeps a target that equals the encoder exactly equal to it.
+    lambda target, online: target + (1 - momentum) * (online - target),
+    target_variables,
+    _part(variables),
+  )
+
+
+def encode_target(
+  kind: str,
+  model: Jepa,
+  target_variables: Params | None,
+  pixels: jax.Array,
+) -> jax.Array:
+  """Latents of the 'ema' or the 'frozen' target encoder, without gradient.
+
+  The moving average normalises by the statistics of the batch, as the encoder
+  that it follows does; the frozen encoder by its own, so that it stays one
+  function.
+
+  Args:
+    kind: 'ema' or 'frozen'.
+    model: the `Jepa` whose encoder the target copies.
+    target_variables: of the target.
+    pixels: normalised `[..., height, width, C]`.
+
+  Returns:
+    `[..., D]`.
+
+  Raises:
+    ValueError: 'shared', which has no encoder of its own, or no such kind, or
+      no target variables.
+  """
+  _check_kind(kind)
+  if kind == 'shared' or target_variables is None:
+    raise ValueError(
+      f'A target encoder of kind {kind!r} with target_variables of type '
+      f'{type(target_variables).__name__} cannot encode; pass what '
+      "init_target returned for 'ema' or 'frozen'."
+    )
+  latents = model.apply(
+    jax.lax.stop_gradient(target_variables),
+    pixels,
+    train=kind == 'ema',
+    method='encode',
+  )
+  return jax.lax.stop_gradient(latents)
+
+
+def _part(variables: Params) -> Any:
+  """Encoder and projector out of every collection of `variables`."""
+  return {
+    collection: {
+      name: module
+      for name, module in modules.items()
+      if name in _TARGET_MODULES
+    }
+    for collection, modules in variables.items()
+  }
+
+
+def _check_kind(kind: str) -> None:
+  if kind not in TARGETS:
+    raise ValueError(f'target must be one of {TARGETS}, got {kind!r}.')

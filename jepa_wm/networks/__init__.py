@@ -1,0 +1,1 @@
+"""Arrays to arrays with parameters: patches, transformers, encoders, heads."""

@@ -1,0 +1,116 @@
+"""Projection heads, and the batch normalisation inside them."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jepa_wm.networks import transformer
+
+NORMS = ('batch', 'none')
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation over all axes but the last, as PyTorch counts it.
+
+  A batch is normalised by its biased variance, and the running variance learns
+  the unbiased one, `n / (n - 1)` larger (`flax.linen.BatchNorm` keeps the
+  biased one). Statistics are in float32 and, under `jax.jit`, those of the
+  whole batch however it is sharded.
+
+  Source: Batch Normalization, arXiv 1502.03167, algorithms 1 and 2.
+
+  Attributes:
+    momentum: share of the new batch in the running statistics.
+    epsilon: added to the variance.
+    dtype: of the result.
+    param_dtype: of scale and bias.
+  """
+
+  momentum: float = 0.1
+  epsilon: float = 1e-5
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array, *, train: bool = False) -> jax.Array:
+    """Normalises `inputs` `[..., D]`: by their own statistics in training.
+
+    Args:
+      inputs: `[..., D]`.
+      train: whether to use the statistics of `inputs` and, if the collection
+        `batch_stats` is mutable, to blend them into the running ones.
+
+    Returns:
+      `[..., D]`.
+
+    Raises:
+      ValueError: fewer than two rows in training, which have no variance.
+    """
+    features = inputs.shape[-1]
+    running_mean = self.variable(
+      'batch_stats', 'mean', jnp.zeros, (features,), jnp.float32
+    )
+    running_var = self.variable(
+      'batch_stats', 'var', jnp.ones, (features,), jnp.float32
+    )
+    shape = (features,)
+    scale = self.param('scale', nn.initializers.ones, shape, self.param_dtype)
+    bias = self.param('bias', nn.initializers.zeros, shape, self.param_dtype)
+
+    # One leading axis: strict rank promotion, and one reduction to shard.
+    rows = inputs.reshape(-1, features).astype(jnp.float32)
+    if train:
+      count = math.prod(inputs.shape[:-1])
+      if count < 2:
+        raise ValueError(
+          'BatchNorm needs at least two rows of inputs in training, got shape '
+          f'{inputs.shape}; give it a larger batch.'
+        )
+      mean = rows.mean(axis=0)
+      var = jnp.square(rows - mean[None]).mean(axis=0)
+      if self.is_mutable_collection('batch_stats'):
+        if not self.is_initializing():
+          unbiased = var * (count / (count - 1))
+          running_mean.value += self.momentum * (mean - running_mean.value)
+          running_var.value += self.momentum * (unbiased - running_var.value)
+    else:
+      mean, var = running_mean.value, running_var.value
+    factor = scale.astype(jnp.float32) * jax.lax.rsqrt(var + self.epsilon)
+    outputs = (rows - mean[None]) * factor[None] + bias[None]
+    return outputs.astype(self.dtype).reshape(inputs.shape)
+
+
+class Projector(nn.Module):
+  """Linear, normalisation, exact GELU, linear: LeWM's projection head.
+
+  Attributes:
+    features: size of the output.
+    hidden_dim: width between the two maps.
+    norm: 'batch', or 'none'.
+    dtype: of the computation.
+    param_dtype: of the parameters.
+  """
+
+  features: int
+  hidden_dim: int
+  norm: str = 'batch'
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array, *, train: bool = False) -> jax.Array:
+    """Maps `inputs` `[..., C]` to `[..., features]`."""
+    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    hidden = transformer.uniform_dense(
+      self.hidden_dim, inputs.shape[-1], name='hidden', **dtypes
+    )(inputs)
+    if self.norm == 'batch':
+      hidden = BatchNorm(name='norm', **dtypes)(hidden, train=train)
+    elif self.norm != 'none':
+      raise ValueError(f'norm must be one of {NORMS}, got {self.norm!r}.')
+    return transformer.uniform_dense(
+      self.features, self.hidden_dim, name='out', **dtypes
+    )(nn.gelu(hidden, approximate=False))

@@ -1,0 +1,138 @@
+"""A batch of planning problems: its doors, its keys, and its answer.
+
+What every planner of this room is given and gives back, so that one can be
+exchanged for another.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jepa_wm.types import Root
+
+
+class Diagnostics(NamedTuple):
+  """How a search went, one row per iteration.
+
+  Costs are over the candidates of that iteration whose cost is finite; they
+  are infinite where there is none.
+
+  Attributes:
+    best_cost: `[I, B]`, the cheapest candidate.
+    mean_cost: `[I, B]`, mean over all candidates.
+    elite_cost: `[I, B]`, mean over the candidates that were learnt from.
+    spread: `[I, B]`, standard deviation that the candidates were drawn with,
+      mean over `[H, A]`.
+    num_nonfinite: `[I, B]` int32, candidates whose cost was NaN or infinite.
+  """
+
+  best_cost: jax.Array
+  mean_cost: jax.Array
+  elite_cost: jax.Array
+  spread: jax.Array
+  num_nonfinite: jax.Array
+
+
+class Plan(NamedTuple):
+  """What a planner answers.
+
+  Attributes:
+    actions: `[B, H, A]`, the plan.
+    cost: `[B]`, what the model predicts that `actions` cost. NaN or infinite
+      says that the model could not price the plan: do not act on it.
+    mean: `[B, H, A]`, mean of the final search distribution.
+    std: `[B, H, A]`, its standard deviation.
+    diagnostics: how the search went.
+  """
+
+  actions: jax.Array
+  cost: jax.Array
+  mean: jax.Array
+  std: jax.Array
+  diagnostics: Diagnostics
+
+
+def count(tree: Any, name: str) -> int:
+  """Reads B, the leading size that all leaves of a pytree agree on.
+
+  Args:
+    tree: leaves `[B, ...]`.
+    name: what the message calls it.
+
+  Raises:
+    ValueError: no leaves, a leaf without axes, or leaves that disagree.
+  """
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  if not leaves:
+    raise ValueError(f'{name} must hold at least one array, got none.')
+  sizes = {
+    name + jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves
+  }
+  first, shape = next(iter(sizes.items()))
+  for where, other in sizes.items():
+    if not other or other[0] != shape[0]:
+      raise ValueError(
+        f'every leaf of {name} must start with the number of problems B, but'
+        f' {first} has shape {list(shape)} and {where} has {list(other)}.'
+      )
+  return shape[0]
+
+
+def check_root(root: Root) -> int:
+  """Makes sure that starts and goals pair up, and counts them.
+
+  Args:
+    root: `state` and `goal` leaves `[B, ...]`.
+
+  Returns:
+    B.
+
+  Raises:
+    ValueError: leaves disagree about B.
+  """
+  num_states = count(root.state, 'root.state')
+  num_goals = count(root.goal, 'root.goal')
+  if num_states != num_goals:
+    raise ValueError(
+      'root.state and root.goal must hold equally many problems, got'
+      f' {num_states} and {num_goals}.'
+    )
+  return num_states
+
+
+def problem_keys(rng_key: jax.Array, num_problems: int) -> jax.Array:
+  """Gives every problem a key of its own.
+
+  Args:
+    rng_key: one key, of which problem i gets `fold_in(rng_key, i)`, or
+      `[B]` keys, which are the problems' own.
+    num_problems: B.
+
+  Returns:
+    `[B]` keys.
+
+  Raises:
+    ValueError: not made by `jax.random.key`, or not one and not B of them.
+  """
+  dtype = getattr(rng_key, 'dtype', type(rng_key))
+  if not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+    raise ValueError(
+      'rng_key must be made by jax.random.key (or split from one), got'
+      f' {dtype}: wrap an old one with jax.random.wrap_key_data.'
+    )
+  if rng_key.shape == ():
+    return jax.vmap(jax.random.fold_in, (None, 0))(
+      rng_key, jnp.arange(num_problems)
+    )
+  if rng_key.shape != (num_problems,):
+    raise ValueError(
+      f'rng_key must be one key or one for each of the {num_problems}'
+      f' problems, got shape {list(rng_key.shape)}.'
+    )
+  return rng_key
+
+
+def fold_keys(rng_keys: jax.Array, number: jax.Array | int) -> jax.Array:
+  """Folds one number into the key of every problem, `[B]`."""
+  return jax.vmap(jax.random.fold_in, (0, None))(rng_keys, number)

@@ -1,0 +1,215 @@
+"""Dynamics over action sequences, the cost added up on the way."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm import sharding
+from jepa_wm.planning import costs, problems
+from jepa_wm.types import CostFn, DynamicsFn, LatentState, Params, Root
+
+
+def broadcast_root(root: Root, num_samples: int) -> tuple[LatentState, Any]:
+  """Repeats the start of every problem for its candidates.
+
+  Args:
+    root: `state` and `goal` leaves `[B, ...]`.
+    num_samples: N, how many candidates share a start.
+
+  Returns:
+    State leaves `[B, N, ...]` and goal leaves `[B, 1, ...]`.
+  """
+
+  def repeat(leaf: jax.Array) -> jax.Array:
+    shape = (leaf.shape[0], num_samples, *leaf.shape[1:])
+    leaf = jnp.broadcast_to(jnp.expand_dims(leaf, 1), shape)
+    return sharding.constrain(leaf, 'data', 'samples')
+
+  state = jax.tree.map(repeat, root.state)
+  goal = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), root.goal)
+  return state, goal
+
+
+def rollout(
+  params: Params,
+  rng_keys: jax.Array,
+  state: LatentState,
+  actions: jax.Array,
+  goal: Any,
+  dynamics_fn: DynamicsFn,
+  cost_fn: CostFn,
+  *,
+  step_weights: np.ndarray | None = None,
+) -> jax.Array:
+  """Prices action sequences; no state outlives the step after it.
+
+  The memory is that of one state and one step, whatever the horizon. Steps
+  that change the state's shapes (a history window that fills, a cache) are
+  unrolled, those after them are one `lax.scan`.
+
+  Args:
+    params: first argument of `dynamics_fn` and `cost_fn`.
+    rng_keys: `[B]`, one key per problem; step h hands `fold_in(key, h)` on.
+    state: leaves `[B, N, ...]`, see `broadcast_root`.
+    actions: `[B, N, H, A]`.
+    goal: leaves `[B, 1, ...]`, handed to `cost_fn` as they are.
+    dynamics_fn: one latent step.
+    cost_fn: the price of one step.
+    step_weights: `[H]`, NumPy, what the cost of each step counts (see
+      `costs.step_weights`); a step of weight zero counts nothing even where
+      its cost is NaN. By default the last step alone counts, and `cost_fn`
+      is then called once.
+
+  Returns:
+    `[B, N]` float32, the weighted sum of the step costs.
+
+  Raises:
+    ValueError: what `dynamics_fn` or `cost_fn` returned is not `[B, N]`, or
+      `step_weights` is not `[H]`.
+  """
+  batch, horizon = actions.shape[:2], actions.shape[2]
+  weights = _as_weights(step_weights, horizon)
+  price_all = bool(np.any(weights[:-1]))
+
+  def price(state: LatentState, action: jax.Array) -> jax.Array:
+    cost = cost_fn(params, state, action, goal)
+    _check_cost(cost, batch, cost_fn)
+    return cost.astype(jnp.float32)
+
+  def step(carry, h):
+    state, total = carry
+    action = jax.lax.dynamic_index_in_dim(actions, h, axis=2, keepdims=False)
+    state = _step(params, rng_keys, action, state, dynamics_fn, h)
+    if price_all:
+      weight = jnp.asarray(weights)[h]
+      # Not weight * cost alone: zero times NaN is NaN.
+      cost = jnp.where(weight == 0.0, 0.0, weight * price(state, action))
+      total = total + cost
+    return (state, total), None
+
+  total = jnp.zeros(batch, jnp.float32)
+  (state, total), _ = _run(step, (state, total), horizon)
+  if not price_all:
+    total = weights[-1] * price(state, actions[:, :, -1])
+  return total
+
+
+def rollout_path(
+  params: Params,
+  rng_keys: jax.Array,
+  state: LatentState,
+  actions: jax.Array,
+  dynamics_fn: DynamicsFn,
+  *,
+  read_fn: Callable[[LatentState], Any] = lambda state: state,
+) -> Any:
+  """Follows one action sequence per problem and keeps what it passes.
+
+  Args:
+    params: first argument of `dynamics_fn`.
+    rng_keys: `[B]`, one key per problem.
+    state: leaves `[B, ...]`, a root's state.
+    actions: `[B, H, A]`, a plan's actions.
+    dynamics_fn: one latent step.
+    read_fn: picks from a state (leaves `[B, 1, ...]`) what to keep, by
+      default everything. A state that grows needs one, because only leaves
+      of one shape can be stacked.
+
+  Returns:
+    What `read_fn` picked after each step, leaves `[B, H, ...]`; the root
+    itself is not part of it.
+
+  Raises:
+    ValueError: what `read_fn` picks changes its shape on the way, or
+      `dynamics_fn` returned a leaf that is not `[B, 1, ...]`.
+  """
+
+  def step(state, h):
+    action = jax.lax.dynamic_index_in_dim(actions, h, axis=1)
+    state = _step(params, rng_keys, action, state, dynamics_fn, h)
+    return state, read_fn(state)
+
+  state = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), state)
+  _, (first, rest) = _run(step, state, actions.shape[1])
+  parts = [jax.tree.map(lambda leaf: leaf[None], read) for read in first]
+  if rest is not None:
+    parts.append(rest)
+  if any(_avals(part, 1) != _avals(parts[0], 1) for part in parts):
+    raise ValueError(
+      f'read_fn {_name(read_fn)} must pick arrays of one shape at every step,'
+      ' but the state grows on the way: pick the part that does not grow.'
+    )
+  path = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+  return jax.tree.map(lambda leaf: jnp.moveaxis(leaf[:, :, 0], 0, 1), path)
+
+
+def _step(params, rng_keys, action, state, dynamics_fn, h) -> LatentState:
+  """Calls `dynamics_fn` with the keys of step `h` and checks its answer."""
+  after = dynamics_fn(params, problems.fold_keys(rng_keys, h), action, state)
+  batch = action.shape[:2]
+  for path, leaf in jax.tree_util.tree_leaves_with_path(after):
+    if leaf.shape[:2] != batch:
+      raise ValueError(
+        f'dynamics_fn {_name(dynamics_fn)} must return leaves with leading'
+        f' [B, N] = {list(batch)}, but state{jax.tree_util.keystr(path)} has'
+        f' shape {list(leaf.shape)}.'
+      )
+  return after
+
+
+def _run(step, carry, horizon: int):
+  """Steps `carry` in Python while its shapes change, then in one scan."""
+  first = []
+  for h in range(horizon):
+    after, _ = jax.eval_shape(step, carry, h)
+    if _avals(after) == _avals(carry):
+      carry, rest = jax.lax.scan(step, carry, jnp.arange(h, horizon))
+      return carry, (first, rest)
+    carry, read = step(carry, h)
+    first.append(read)
+  return carry, (first, None)
+
+
+def _avals(tree: Any, first_axis: int = 0) -> Any:
+  """Structure, shapes (from `first_axis`) and dtypes, to compare."""
+  leaves, structure = jax.tree.flatten(tree)
+  return structure, [(x.shape[first_axis:], x.dtype) for x in leaves]
+
+
+def _as_weights(step_weights: np.ndarray | None, horizon: int) -> np.ndarray:
+  """Step weights `[H]` float32, the last step alone by default."""
+  if step_weights is None:
+    return costs.step_weights(horizon)
+  weights = np.asarray(step_weights, np.float32)
+  if weights.shape != (horizon,):
+    raise ValueError(
+      f'step_weights must have one weight for each of the {horizon} steps of'
+      f' the horizon, got shape {list(weights.shape)}.'
+    )
+  if not np.all(np.isfinite(weights)) or not np.any(weights):
+    raise ValueError(
+      'step_weights must be finite and at least one of them not zero, got'
+      f' {weights.tolist()}.'
+    )
+  return weights
+
+
+def _check_cost(cost: jax.Array, batch: tuple, cost_fn: CostFn) -> None:
+  shape = getattr(cost, 'shape', None)
+  if shape != batch:
+    got = type(cost).__name__ if shape is None else f'shape {list(shape)}'
+    raise ValueError(
+      f'cost_fn {_name(cost_fn)} must return one cost per candidate,'
+      f' [B, N] = {list(batch)}, got {got}.'
+    )
+
+
+def _name(fn: Callable) -> str:
+  """How a user would call this function."""
+  while isinstance(fn, functools.partial):
+    fn = fn.func
+  return getattr(fn, '__qualname__', type(fn).__name__)

@@ -1,0 +1,1 @@
+"""Batches to parameters: state, step, optimiser, checkpoints, metrics, loop."""

@@ -1,0 +1,294 @@
+"""Where the numbers of a run go: a line, a log, TensorBoard, a picture."""
+
+import collections
+import datetime
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TextIO
+
+import matplotlib.figure
+import matplotlib.ticker
+import numpy as np
+import tensorboardX
+import tqdm
+
+Record = Mapping[str, Any]
+
+
+class MetricsLog:
+  """The numbers of a run on disk: `metrics.jsonl`, TensorBoard, `curves.png`.
+
+  Opened at the step that a run resumes from, it drops what was logged after
+  it, so that a run killed and resumed leaves one history.
+
+  Args:
+    workdir: folder of the run; `metrics.jsonl` and `tensorboard/` are in it.
+    step: steps done so far; records of later ones are dropped.
+  """
+
+  def __init__(self, workdir: str | os.PathLike[str], *, step: int):
+    self._workdir = pathlib.Path(workdir)
+    path = self._workdir / 'metrics.jsonl'
+    self._records = [r for r in read(path) if r['step'] <= step]
+    self._seconds = self._records[-1]['seconds'] if self._records else 0.0
+    self._start = time.monotonic()
+    beside = path.with_suffix('.jsonl.new')
+    beside.write_text(''.join(json.dumps(r) + '\n' for r in self._records))
+    beside.replace(path)
+    self._file = path.open('a')
+    self._tensorboard = tensorboardX.SummaryWriter(
+      str(self._workdir / 'tensorboard'),
+      purge_step=step + 1,
+      # Names hold the second: two short runs must not share one.
+      filename_suffix=f'.from_step_{step}',
+    )
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Logs `values`, named `group/name`, at `step`."""
+    # JSON has no word for NaN and infinity: null.
+    plain = {k: v if np.isfinite(v) else None for k, v in values.items()}
+    record = {'step': step, 'seconds': round(self.seconds, 3), **plain}
+    self._records.append(record)
+    self._file.write(json.dumps(record) + '\n')
+    self._file.flush()
+    for name, value in plain.items():
+      if value is not None:
+        self._tensorboard.add_scalar(name, value, step)
+
+  @property
+  def seconds(self) -> float:
+    """Time the run has taken, with that of the runs it resumes."""
+    return self._seconds + time.monotonic() - self._start
+
+  def newest(self) -> dict[str, float]:
+    """The newest value of every metric."""
+    merged = {k: v for record in self._records for k, v in record.items()}
+    return {k: v for k, v in merged.items() if '/' in k}
+
+  def draw(self) -> None:
+    """Draws `curves.png` from all that was logged so far."""
+    draw_curves(self._records, self._workdir / 'curves.png')
+
+  def close(self) -> None:
+    """Closes the files."""
+    self._file.close()
+    self._tensorboard.close()
+
+
+def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+  """Records of a `metrics.jsonl`, oldest first; none where there is no file.
+
+  A line that a killed run left half written is skipped.
+  """
+  records = []
+  path = pathlib.Path(path)
+  for line in path.read_text().splitlines() if path.exists() else ():
+    try:
+      records.append(json.loads(line))
+    except json.JSONDecodeError:
+      continue
+  return records
+
+
+class Progress:
+  """A bar on a terminal, a line per report elsewhere: rate, ETA, losses.
+
+  Args:
+    num_steps: of the whole run.
+    step: steps done so far.
+    stream: where to write; standard error when None.
+  """
+
+  def __init__(
+    self, num_steps: int, *, step: int, stream: TextIO | None = None
+  ):
+    self._num_steps = num_steps
+    self._stream = stream or sys.stderr
+    # A window of reports: the first one of a run holds the compilation.
+    self._reports = collections.deque([(step, time.monotonic())], maxlen=10)
+    self._bar: tqdm.tqdm | None = None
+    if self._stream.isatty():
+      self._bar = tqdm.tqdm(
+        total=num_steps,
+        initial=step,
+        file=self._stream,
+        unit='step',
+        dynamic_ncols=True,
+      )
+
+  def report(self, step: int, values: Mapping[str, float]) -> None:
+    """Shows that `step` steps are done, with the losses in `values`."""
+    losses = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
+    if self._bar is not None:
+      self._bar.set_postfix_str(losses, refresh=False)
+      self._bar.update(step - self._bar.n)
+      return
+    first_step, first_time = self._reports[0]
+    now = time.monotonic()
+    self._reports.append((step, now))
+    rate = (step - first_step) / max(now - first_time, 1e-9)
+    left = datetime.timedelta(
+      seconds=round((self._num_steps - step) / max(rate, 1e-9))
+    )
+    self.say(
+      f'step {step}/{self._num_steps} ({step / self._num_steps:.0%})  '
+      f'{rate:.3g} steps/s  ETA {left}  {losses}'
+    )
+
+  def say(self, sentence: str) -> None:
+    """Prints a line without tearing the bar."""
+    if self._bar is not None:
+      self._bar.write(sentence, file=self._stream)
+    else:
+      print(sentence, file=self._stream, flush=True)
+
+  def close(self) -> None:
+    """Leaves the bar as it is and ends its line."""
+    if self._bar is not None:
+      self._bar.close()
+
+
+class _Panel(NamedTuple):
+  """One plot: what it is called and which metrics are drawn in it."""
+
+  title: str
+  prefixes: tuple[str, ...]
+  without: tuple[str, ...] = ()
+  log: bool = False
+  reference: float | None = None
+
+
+_PANELS = (
+  _Panel('Loss', ('train/loss',), log=True),
+  _Panel(
+    'Terms of the loss',
+    ('train/',),
+    without=('train/loss', 'train/grad_norm', 'train/learning_rate'),
+    log=True,
+  ),
+  _Panel('Held-out windows', ('held_out/',), log=True),
+  _Panel('Linear probe of the true state', ('probe/probe_r',), reference=1.0),
+  _Panel(
+    'Latent standard deviation', ('collapse/latent_std',), reference=1.0
+  ),
+  _Panel('Effective rank', ('collapse/effective_rank',)),
+  _Panel('Gradient norm', ('train/grad_norm',), log=True),
+  _Panel('Learning rate', ('train/learning_rate',)),
+)
+
+
+def draw_curves(
+  records: Sequence[Record], path: str | os.PathLike[str]
+) -> None:
+  """Draws the curves of a run, one panel a subject; empty panels are left out.
+
+  Args:
+    records: as in `metrics.jsonl`: `step` and numbers named `group/name`.
+    path: of the PNG; replaced when it is complete. Not written where `records`
+      hold nothing to draw.
+  """
+  panels = [(panel, _series(records, panel)) for panel in _PANELS]
+  panels = [(panel, series) for panel, series in panels if series]
+  if not panels:
+    return
+  num_columns = min(len(panels), 4)
+  num_rows = -(-len(panels) // num_columns)
+  figure = matplotlib.figure.Figure(
+    figsize=(4.0 * num_columns, 3.1 * num_rows), dpi=110, layout='constrained'
+  )
+  axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
+  last_step = max(step[-1] for _, s in panels for step, _ in s.values())
+  for axis, (panel, series) in zip(axes, panels):
+    _draw_panel(axis, panel, series)
+    axis.set_xlim(0, 1.02 * max(last_step, 1))
+  for axis in axes[len(panels) :]:
+    axis.set_axis_off()
+  path = pathlib.Path(path)
+  beside = path.with_name(f'.{path.name}.new')
+  figure.savefig(beside, format='png')
+  beside.replace(path)
+
+
+def _series(
+  records: Sequence[Record], panel: _Panel
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """Steps and values of every metric that belongs in `panel`."""
+  names = sorted(
+    {
+      name
+      for record in records
+      for name in record
+      if name.startswith(panel.prefixes) and name not in panel.without
+    }
+  )
+  series = {}
+  for name in names:
+    points = [
+      (record['step'], record[name])
+      for record in records
+      if record.get(name) is not None
+    ]
+    if points:
+      step, value = np.asarray(points, float).T
+      series[name] = (step, value)
+  return series
+
+
+def _draw_panel(
+  axis: Any,
+  panel: _Panel,
+  series: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> None:
+  """Raw values faint, their running mean strong."""
+  for index, (name, (step, value)) in enumerate(series.items()):
+    color = f'C{index}'
+    # Losses are noisy; a schedule must not be blurred.
+    width = max(len(value) // 50, 1) if panel.log else 1
+    smooth = _running_mean(value, width=width)
+    few = len(value) <= 30
+    if width > 1:
+      axis.plot(step, value, color=color, alpha=0.25, linewidth=0.8)
+    axis.plot(
+      step,
+      smooth,
+      color=color,
+      linewidth=1.6,
+      marker='o' if few else None,
+      markersize=3,
+      label=_label(name, smooth[-1]),
+    )
+  values = np.concatenate([value for _, value in series.values()])
+  if panel.log and (values > 0).all():
+    axis.set_yscale('log')
+    subs = (1.0, 2.0, 5.0) if values.max() < 100 * values.min() else (1.0,)
+    axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
+    axis.yaxis.set_major_formatter('{x:g}')
+    axis.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+  if panel.reference is not None:
+    axis.axhline(panel.reference, color='0.6', linewidth=0.8, linestyle='--')
+  axis.set_title(panel.title, fontsize=10, loc='left', fontweight='bold')
+  axis.set_xlabel('step', fontsize=8, color='0.35')
+  axis.tick_params(which='both', labelsize=8, colors='0.35')
+  axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
+  axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=''))
+  axis.grid(alpha=0.25, linewidth=0.6)
+  axis.spines[['top', 'right']].set_visible(False)
+  axis.spines[['left', 'bottom']].set_color('0.6')
+  axis.legend(fontsize=7.5, frameon=False, labelcolor='0.2')
+
+
+def _label(name: str, last: float) -> str:
+  """Words for the legend, with the newest value."""
+  return f'{name.partition("/")[2].replace("_", " ")}  {last:.3g}'
+
+
+def _running_mean(values: np.ndarray, *, width: int) -> np.ndarray:
+  """Mean of the last `width` values; of fewer at the start."""
+  total = np.cumsum(np.insert(values, 0, 0.0))
+  end = np.arange(1, len(values) + 1)
+  start = np.maximum(end - width, 0)
+  return (total[end] - total[start]) / (end - start)

@@ -1,0 +1,141 @@
+"""One update, and one look at held-out data, as compiled functions."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jepa_wm import sharding, world_model
+from jepa_wm.training import optimizers
+from jepa_wm.training import state as state_lib
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+TrainStepFn = Callable[
+  [state_lib.TrainState, Batch], tuple[state_lib.TrainState, Metrics]
+]
+EvalStepFn = Callable[[Any, Batch], tuple[Metrics, jax.Array]]
+
+
+def make_train_step(
+  family: Any,
+  optimizer: optimizers.AdamW,
+  action_statistics: Any,
+  mesh: jax.sharding.Mesh,
+) -> TrainStepFn:
+  """Compiles one update of `family` by `optimizer`.
+
+  The loss is that of the whole batch, on any number of devices.
+
+  Args:
+    family: gives the loss and keeps the target encoder.
+    optimizer: turns gradients into updates.
+    action_statistics: normalise the actions on the device.
+    mesh: the state is replicated over it; batches come sharded over `data`.
+
+  Returns:
+    `(state, batch) -> (state, metrics)`, jitted; `state` is donated and must
+    not be used again. `batch` holds uint8 pixels `[B, T, height, width, C]`
+    and raw actions `[B, T-1, action_block * raw_dim]`. The metrics are scalars
+    on the device: `loss` and what the family reports, `grad_norm` before
+    clipping, `learning_rate`, and the bool `finite`, false where the loss, the
+    gradient or the new batch statistics hold a NaN or an infinity.
+  """
+  transformation = optimizer.transformation()
+
+  def train_step(state, batch):
+    actions = action_statistics.normalize(batch['actions'])
+    batch = {**batch, 'actions': actions}
+
+    def loss_fn(params):
+      loss, (metrics, batch_stats, _) = family.loss(
+        {**state.variables, 'params': params},
+        state.target_variables,
+        batch,
+        state.step_key(),
+      )
+      return loss, (metrics, batch_stats)
+
+    params = state.variables['params']
+    (loss, (metrics, batch_stats)), gradient = jax.value_and_grad(
+      loss_fn, has_aux=True
+    )(params)
+    updates, opt_state = transformation.update(
+      gradient, state.opt_state, params
+    )
+    variables = {
+      **state.variables,
+      'params': optax.apply_updates(params, updates),
+      'batch_stats': batch_stats,
+    }
+    new_state = state.replace(
+      step=state.step + 1,
+      variables=variables,
+      # After the update, so that the average holds the newest parameters.
+      target_variables=family.update_target(
+        state.target_variables, variables, state.step
+      ),
+      opt_state=opt_state,
+    )
+    grad_norm = optax.tree.norm(gradient)
+    return new_state, {
+      **metrics,
+      'loss': loss,
+      'grad_norm': grad_norm,
+      'learning_rate': optimizer.schedule(state.step),
+      'finite': _all_finite((loss, grad_norm, batch_stats)),
+    }
+
+  return jax.jit(
+    train_step, donate_argnums=0, out_shardings=sharding.replicated(mesh)
+  )
+
+
+def make_eval_step(model: world_model.WorldModel) -> EvalStepFn:
+  """Compiles a look at held-out windows, as a planner would use the model.
+
+  Args:
+    model: the family and its action statistics; its parameters are not used.
+
+  Returns:
+    `(variables, batch) -> (metrics, latents)`, jitted, evaluation mode (no
+    dropout, running batch statistics). Both metrics are mean squared errors
+    per latent dimension: `prediction_error` of one step after true latents,
+    `rollout_error` of the last step after a rollout from the first frame
+    alone. `latents` `[B, T, D]` are those of the batch, for telemetry.
+  """
+
+  def eval_step(variables, batch):
+    actions = model.action_statistics.normalize(batch['actions'])
+    latents = model.encode(variables, batch['pixels'])
+    history = model.family.history
+    # Never drawn from: evaluation is deterministic.
+    rng_key = jax.random.key(0)
+    rolled = world_model.LatentState(latents[:, :1], actions[:, :0])
+    errors = []
+    for t in range(1, latents.shape[1]):
+      first = max(0, t - history)
+      seen = world_model.LatentState(
+        latents[:, first:t], actions[:, first : t - 1]
+      )
+      predicted, rolled = (
+        model.dynamics(variables, rng_key, actions[:, t - 1], state)
+        for state in (seen, rolled)
+      )
+      errors.append(predicted.latents[:, -1] - latents[:, t])
+    rollout_error = rolled.latents[:, -1] - latents[:, -1]
+    metrics = {
+      'prediction_error': jnp.mean(jnp.square(jnp.stack(errors))),
+      'rollout_error': jnp.mean(jnp.square(rollout_error)),
+    }
+    return metrics, latents
+
+  return jax.jit(eval_step)
+
+
+def _all_finite(tree: Any) -> jax.Array:
+  """Whether every number in `tree` is finite, as one bool."""
+  leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+  return jnp.all(jnp.stack(leaves))

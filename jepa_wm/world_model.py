@@ -1,0 +1,356 @@
+"""A trained JEPA as pure functions: encode, start, step, price.
+
+`WorldModel` is the door for people who bring their own training loop, planner
+or RL code. Its methods take the parameters as their first argument, so they
+compose with `jit`, `vmap`, `grad` and ensembles, and they have the signatures
+that `jepa_wm.planning` asks for.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import flax.struct
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jepa_wm import families
+from jepa_wm.data import normalization
+from jepa_wm.planning import constraints
+from jepa_wm.types import Params, Root
+
+FORMAT_VERSION = 1
+"""Layout of an exported folder; raised when an old one can no longer be read."""
+
+SHIPPED = pathlib.Path(__file__).parent / 'checkpoints'
+"""Folder of the checkpoints that come with the package."""
+
+_WEIGHTS, _CONFIG = 'model.safetensors', 'config.json'
+
+
+@flax.struct.dataclass
+class LatentState:
+  """The latents a predictor looks back on, and the actions between them.
+
+  `L` grows from the number of observed frames to the family's `history`.
+
+  Attributes:
+    latents: `[..., L, D]`, oldest first.
+    actions: `[..., L - 1, A]`, normalised action blocks between them.
+  """
+
+  latents: jax.Array
+  actions: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldModel:
+  """A family, its parameters, and the units its actions were trained in.
+
+  Attributes:
+    family: the published system and its configuration (`jepa_wm.families`).
+    params: pytree of its variables, first argument of every method below.
+    action_statistics: mean and deviation that normalise raw actions.
+    record: how it was trained, as saved with it (may be empty).
+  """
+
+  family: Any
+  params: Params
+  action_statistics: normalization.ActionStatistics
+  record: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  @property
+  def action_block(self) -> int:
+    """Environment steps that one latent step spans."""
+    return self.family.action_block
+
+  @property
+  def action_dim(self) -> int:
+    """Size `A` of one action block: `action_block` raw actions, flattened."""
+    return self.family.action_block * self.family.action_dim
+
+  @property
+  def image_size(self) -> int:
+    """Height and width in pixels of the frames that `encode` expects."""
+    return self.family.image_size
+
+  def encode(self, params: Params, pixels: jax.Array) -> jax.Array:
+    """Encodes frames.
+
+    Args:
+      params: the model's variables.
+      pixels: uint8 `[..., height, width, 3]`, 0..255.
+
+    Returns:
+      Latents `[..., D]`.
+
+    Raises:
+      ValueError: pixels of another dtype or size.
+    """
+    size = self.image_size
+    if pixels.dtype != jnp.uint8:
+      raise ValueError(
+        f'pixels: expected uint8 in 0..255, got {pixels.dtype}; pass the '
+        'frames as rendered, normalisation is part of the model.'
+      )
+    if pixels.ndim < 3 or pixels.shape[-3:] != (size, size, 3):
+      raise ValueError(
+        f'pixels: expected [..., {size}, {size}, 3], got '
+        f'{list(pixels.shape)}; render or resize to the image size that the '
+        'model was trained at.'
+      )
+    return self.family.encode(params, pixels)
+
+  def initial_state(
+    self, params: Params, pixels: jax.Array, actions: jax.Array | None = None
+  ) -> LatentState:
+    """Starts a latent state from the frames seen so far.
+
+    Args:
+      params: the model's variables.
+      pixels: uint8 `[..., T, height, width, 3]`, `T` from 1 to `history`
+        frames, `action_block` environment steps apart, newest last.
+      actions: `[..., T - 1, A]` normalised blocks played between them; may be
+        left out for `T = 1`.
+
+    Returns:
+      A state to give to `dynamics`.
+
+    Raises:
+      ValueError: more frames than `history`, or actions that do not fit them.
+    """
+    latents = self.encode(params, pixels)
+    length = latents.shape[-2]
+    if not 1 <= length <= self.family.history:
+      raise ValueError(
+        f'pixels: expected 1 to {self.family.history} frames (history), got '
+        f'{length}.'
+      )
+    expected = (*latents.shape[:-2], length - 1, self.action_dim)
+    if actions is None and length == 1:
+      actions = jnp.zeros(expected, latents.dtype)
+    if actions is None or actions.shape != expected:
+      got = None if actions is None else list(actions.shape)
+      raise ValueError(
+        f'actions: expected {list(expected)}, one normalised block between '
+        f'each two frames, got {got}.'
+      )
+    return LatentState(latents, actions)
+
+  def root(
+    self, params: Params, pixels: jax.Array, goal_pixels: jax.Array
+  ) -> Root:
+    """Turns one frame and one goal image per problem into planning problems.
+
+    Args:
+      params: the model's variables.
+      pixels: uint8 `[B, height, width, 3]`, the frame now.
+      goal_pixels: uint8 `[B, height, width, 3]`.
+
+    Returns:
+      `Root` whose goal is the goal image's latent `[B, D]`.
+    """
+    return Root(
+      state=self.initial_state(params, jnp.expand_dims(pixels, -4)),
+      goal=self.encode(params, goal_pixels),
+    )
+
+  def dynamics(
+    self,
+    params: Params,
+    rng_key: jax.Array,
+    action: jax.Array,
+    state: LatentState,
+  ) -> LatentState:
+    """Steps `state` by one normalised action block; a `DynamicsFn`.
+
+    The predictor sees a window that grows to `history` and then slides
+    (LeWorldModel, arXiv 2603.19312, its released rollout).
+
+    Args:
+      params: the model's variables.
+      rng_key: not used, the predictor is deterministic.
+      action: `[..., A]`, leading dims as the state's.
+      state: leaves `[..., L, D]` and `[..., L - 1, A]`.
+
+    Returns:
+      The next state, its newest latent last.
+
+    Raises:
+      ValueError: an action of another size.
+    """
+    del rng_key
+    if action.shape[-1] != self.action_dim:
+      raise ValueError(
+        f'action: expected size {self.action_dim} ({self.action_block} raw '
+        f'actions of {self.family.action_dim}), got {action.shape[-1]}.'
+      )
+    actions = jnp.concatenate([state.actions, action[..., None, :]], axis=-2)
+    predicted = self.family.predict(params, state.latents, actions)
+    latents = jnp.concatenate([state.latents, predicted[..., -1:, :]], axis=-2)
+    start = max(0, latents.shape[-2] - self.family.history)
+    return LatentState(latents[..., start:, :], actions[..., start:, :])
+
+  def cost(
+    self, params: Params, state: LatentState, action: jax.Array, goal: jax.Array
+  ) -> jax.Array:
+    """Squared Euclidean distance of the newest latent to `goal`; a `CostFn`.
+
+    Args:
+      params: not used.
+      state: latents `[..., L, D]`.
+      action: not used.
+      goal: `[..., D]`, broadcast against the state.
+
+    Returns:
+      `[...]`, the sum over `D`.
+    """
+    del params, action
+    return jnp.sum(jnp.square(state.latents[..., -1, :] - goal), axis=-1)
+
+  def normalize_actions(self, actions: jax.Array) -> jax.Array:
+    """Raw actions `[..., action_block, raw]` to blocks `[..., A]`."""
+    flat = actions.reshape(*actions.shape[:-2], self.action_dim)
+    return self.action_statistics.normalize(flat)
+
+  def raw_actions(self, actions: jax.Array) -> jax.Array:
+    """Blocks `[..., A]` to raw actions `[..., action_block, raw]`."""
+    raw = self.action_statistics.denormalize(actions)
+    shape = (self.action_block, self.family.action_dim)
+    return raw.reshape(*actions.shape[:-1], *shape)
+
+  def action_bounds(
+    self, low: np.ndarray | float, high: np.ndarray | float
+  ) -> constraints.ActionBounds:
+    """Raw bounds, scalar or `[raw]`, as a planner's box `[A]` on a block."""
+    shape = (self.action_block, self.family.action_dim)
+    low, high = (
+      self.normalize_actions(
+        jnp.broadcast_to(jnp.asarray(x, jnp.float32), shape)
+      )
+      for x in (low, high)
+    )
+    return constraints.ActionBounds(low, high)
+
+  def save(self, path: str | os.PathLike[str]) -> None:
+    """Writes `model.safetensors` and `config.json` into the folder `path`.
+
+    The folder appears whole or not at all; one that was there is replaced.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    path = pathlib.Path(path)
+    beside = path.with_name(f'.{path.name}.writing')
+    replaced = path.with_name(f'.{path.name}.replaced')
+    for leftover in (beside, replaced):
+      shutil.rmtree(leftover, ignore_errors=True)
+    beside.mkdir(parents=True)
+    flat = flax.traverse_util.flatten_dict(self.params, sep='/')
+    tensors = {k: np.ascontiguousarray(v) for k, v in flat.items()}
+    safetensors.numpy.save_file(tensors, beside / _WEIGHTS)
+    config = {
+      'format_version': FORMAT_VERSION,
+      'family': families.to_config(self.family),
+      'action_statistics': self.action_statistics.to_dict(),
+      'record': self.record,
+    }
+    (beside / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
+    if path.exists():
+      path.rename(replaced)
+    beside.rename(path)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+  @classmethod
+  def from_checkpoint(cls, path: str | os.PathLike[str]) -> 'WorldModel':
+    """Loads an exported folder; nothing else is needed, nothing is executed.
+
+    Args:
+      path: a folder with `model.safetensors` and `config.json`, the working
+        directory of a training run (its `export` folder is read), or the name
+        of a checkpoint that ships with the package (`two_room_small`).
+
+    Raises:
+      FileNotFoundError: nothing to load there.
+      ValueError: a file that is cut off, of another family or layout.
+    """
+    folder = _find_export(pathlib.Path(path))
+    config = _read_config(folder / _CONFIG)
+    family = families.from_config(config['family'])
+    params = _read_weights(folder / _WEIGHTS, family)
+    statistics = normalization.ActionStatistics.from_dict(
+      config['action_statistics']
+    )
+    return cls(family, params, statistics, config.get('record', {}))
+
+
+def _find_export(path: pathlib.Path) -> pathlib.Path:
+  """The first folder among the places `path` may mean that holds a config."""
+  candidates = [path, path / 'export']
+  if len(path.parts) == 1:
+    candidates.append(SHIPPED / path)
+  for folder in candidates:
+    if (folder / _CONFIG).is_file():
+      return folder
+  shipped = sorted(p.parent.name for p in SHIPPED.glob(f'*/{_CONFIG}'))
+  raise FileNotFoundError(
+    f'checkpoint {str(path)!r}: no {_CONFIG} there or in its export/ folder; '
+    'pass the working directory of a finished training run, an exported '
+    f'folder, or one of those that ship: {", ".join(shipped) or "none"}.'
+  )
+
+
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    config = json.loads(path.read_text())
+    version = config['format_version']
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+      f'{path}: not the config of an exported checkpoint ({error!r}); it may '
+      'be cut off, export it again.'
+    ) from error
+  if version != FORMAT_VERSION:
+    raise ValueError(
+      f'{path}: written in layout {version}, this version of jepa_wm reads '
+      f'layout {FORMAT_VERSION}; export the checkpoint again with this version.'
+    )
+  missing = {'family', 'action_statistics'} - config.keys()
+  if missing:
+    raise ValueError(f'{path}: {sorted(missing)} missing; export it again.')
+  return config
+
+
+def _read_weights(path: pathlib.Path, family: Any) -> Params:
+  """Tensors of `path`, checked one by one against what `family` declares."""
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: missing beside its {_CONFIG}.')
+  try:
+    tensors = safetensors.numpy.load_file(path)
+  except safetensors.SafetensorError as error:
+    raise ValueError(
+      f'{path}: not a whole safetensors file ({error}); it may be cut off, '
+      'copy or export it again.'
+    ) from error
+  expected = flax.traverse_util.flatten_dict(
+    jax.eval_shape(family.init, jax.random.key(0)), sep='/'
+  )
+  if wrong := sorted(expected.keys() ^ tensors.keys()):
+    raise ValueError(
+      f'{path}: its tensors are not those of the family {family.name!r} as '
+      f'configured: {len(wrong)} names differ, the first is {wrong[0]!r}.'
+    )
+  for name, tensor in tensors.items():
+    if tensor.shape != expected[name].shape:
+      raise ValueError(
+        f'{path}: {name!r} is {list(tensor.shape)}, the family '
+        f'{family.name!r} as configured has {list(expected[name].shape)}.'
+      )
+  params = {k: jnp.asarray(v) for k, v in tensors.items()}
+  return flax.traverse_util.unflatten_dict(params, sep='/')

@@ -1,0 +1,48 @@
+"""Tiny episodes whose content says where it belongs."""
+
+import numpy as np
+import pytest
+
+from jepa_wm.data import episodes as episodes_lib
+
+
+def _make_episode(index, *, num_frames=12, noise=False):
+  """Frame t of episode i is all (i, t, 7); action t is (i, t)."""
+  rng = np.random.default_rng(index)
+  if noise:
+    pixels = rng.integers(0, 256, (num_frames, 6, 5, 3), np.uint8)
+  else:
+    pixels = np.empty((num_frames, 6, 5, 3), np.uint8)
+    pixels[...] = 7
+    pixels[..., 0] = index
+    pixels[..., 1] = np.arange(num_frames)[:, None, None]
+  time = np.arange(num_frames, dtype=np.float32)
+  actions = np.stack([np.full_like(time, index), time], axis=-1)[:-1]
+  return episodes_lib.Episode(
+    pixels=pixels,
+    actions=actions,
+    proprio=rng.normal(size=(num_frames, 3)).astype(np.float32),
+    provenance={'index': index},
+    is_terminal=index % 2 == 1,
+  )
+
+
+@pytest.fixture
+def make_episode():
+  return _make_episode
+
+
+@pytest.fixture
+def episodes():
+  """Ten episodes of 12 to 16 frames."""
+  return [_make_episode(i, num_frames=12 + i % 5) for i in range(10)]
+
+
+@pytest.fixture
+def archive(tmp_path, episodes):
+  """An archive of them; numbers 0 and 5 are held out."""
+  path = tmp_path / 'archive'
+  episodes_lib.write_episodes(
+    path, episodes, provenance={'seed': 3}, held_out_fraction=0.2
+  )
+  return path

@@ -1,0 +1,300 @@
+"""LeWM against the published implementation, number by number."""
+
+import json
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from jepa_wm import jepa
+from jepa_wm.families import lewm
+from jepa_wm.networks import encoders, predictors, projectors
+from jepa_wm.objectives import prediction
+
+GOLDEN = pathlib.Path(__file__).parent.parent / 'golden' / 'lewm_tiny.npz'
+
+# Modules of the published state dict, and where we keep the same numbers.
+MODULES = {
+  r'encoder\.embeddings\.patch_embeddings\.(projection)': r'encoder/patches/\1',
+  r'encoder\.layers\.(\d+)\.attention\.q_proj': r'encoder/block_\1/attention/query',
+  r'encoder\.layers\.(\d+)\.attention\.k_proj': r'encoder/block_\1/attention/key',
+  r'encoder\.layers\.(\d+)\.attention\.v_proj': r'encoder/block_\1/attention/value',
+  r'encoder\.layers\.(\d+)\.attention\.o_proj': r'encoder/block_\1/attention/out',
+  r'encoder\.layers\.(\d+)\.layernorm_before': r'encoder/block_\1/attention_norm',
+  r'encoder\.layers\.(\d+)\.layernorm_after': r'encoder/block_\1/mlp_norm',
+  r'encoder\.layers\.(\d+)\.mlp\.fc1': r'encoder/block_\1/mlp/hidden',
+  r'encoder\.layers\.(\d+)\.mlp\.fc2': r'encoder/block_\1/mlp/out',
+  r'encoder\.layernorm': 'encoder/norm',
+  r'predictor\.transformer\.norm': 'predictor/norm',
+  r'predictor\.transformer\.layers\.(\d+)\.attn\.norm': r'predictor/block_\1/attention_norm',
+  r'predictor\.transformer\.layers\.(\d+)\.attn\.to_out\.0': r'predictor/block_\1/attention/out',
+  r'predictor\.transformer\.layers\.(\d+)\.mlp\.net\.0': r'predictor/block_\1/mlp_norm',
+  r'predictor\.transformer\.layers\.(\d+)\.mlp\.net\.1': r'predictor/block_\1/mlp/hidden',
+  r'predictor\.transformer\.layers\.(\d+)\.mlp\.net\.4': r'predictor/block_\1/mlp/out',
+  r'predictor\.transformer\.layers\.(\d+)\.adaLN_modulation\.1': r'predictor/block_\1/modulation',
+  r'action_encoder\.patch_embed': 'action_encoder/smoothing',
+  r'action_encoder\.embed\.0': 'action_encoder/hidden',
+  r'action_encoder\.embed\.2': 'action_encoder/out',
+  r'projector\.net\.0': 'projector/hidden',
+  r'projector\.net\.1': 'projector/norm',
+  r'projector\.net\.3': 'projector/out',
+  r'pred_proj\.net\.0': 'prediction_projector/hidden',
+  r'pred_proj\.net\.1': 'prediction_projector/norm',
+  r'pred_proj\.net\.3': 'prediction_projector/out',
+}
+
+
+def convert(name, value):
+  """A published tensor as `{our path: our array}`."""
+  if name == 'encoder.embeddings.cls_token':
+    return {'params/encoder/cls_token': value[0, 0]}
+  if name == 'encoder.embeddings.position_embeddings':
+    return {'params/encoder/positions': value[0]}
+  if name == 'predictor.pos_embedding':
+    return {'params/predictor/positions': value[0]}
+  match = re.fullmatch(
+    r'(predictor)\.transformer\.layers\.(\d+)\.attn\.to_qkv\.weight', name
+  )
+  if match:
+    prefix = f'params/predictor/block_{match[2]}/attention'
+    return {
+      f'{prefix}/{part}/kernel': rows.T
+      for part, rows in zip(('query', 'key', 'value'), np.split(value, 3))
+    }
+  module, leaf = name.rsplit('.', 1)
+  if leaf == 'num_batches_tracked':
+    return {}
+  (path,) = (
+    re.sub(old, new, module)
+    for old, new in MODULES.items()
+    if re.fullmatch(old, module)
+  )
+  if leaf in ('running_mean', 'running_var'):
+    return {f'batch_stats/{path}/{leaf.removeprefix("running_")}': value}
+  if leaf == 'bias':
+    return {f'params/{path}/bias': value}
+  if value.ndim == 1:
+    return {f'params/{path}/scale': value}
+  if value.ndim == 4:
+    value = value.transpose(0, 2, 3, 1).reshape(len(value), -1)
+  return {f'params/{path}/kernel': value.reshape(value.shape[:2]).T}
+
+
+def close(actual, expected, tolerance):
+  """Largest difference within `tolerance` of the largest expected number."""
+  actual, expected = np.asarray(actual), np.asarray(expected)
+  assert actual.shape == expected.shape
+  scale = np.abs(expected).max()
+  np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+
+
+def images(pixels):
+  return jnp.asarray(np.moveaxis(pixels, -3, -1))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def highest_precision():
+  with jax.default_matmul_precision('highest'):
+    yield
+
+
+@pytest.fixture(scope='module')
+def golden():
+  with np.load(GOLDEN, allow_pickle=False) as file:
+    data = {name: file[name] for name in file.files}
+  return data, json.loads(str(data.pop('meta')))
+
+
+@pytest.fixture(scope='module')
+def model(golden):
+  config = golden[1]['config']
+  projector = {
+    'features': config['embed_dim'],
+    'hidden_dim': config['projector_hidden'],
+  }
+  return jepa.Jepa(
+    encoder=encoders.ViT(
+      width=config['embed_dim'],
+      depth=config['vit_layers'],
+      num_heads=config['vit_heads'],
+      mlp_dim=config['vit_mlp'],
+      patch_size=config['patch_size'],
+      image_size=config['image_size'],
+    ),
+    projector=projectors.Projector(**projector),
+    action_encoder=predictors.ActionEncoder(
+      features=config['embed_dim'],
+      smoothed_dim=config['embedder_smoothed_dim'],
+      hidden_dim=config['embedder_mlp_scale'] * config['embed_dim'],
+    ),
+    predictor=predictors.CausalPredictor(
+      width=config['embed_dim'],
+      history=config['history_size'],
+      depth=config['predictor_depth'],
+      num_heads=config['predictor_heads'],
+      head_dim=config['predictor_dim_head'],
+      mlp_dim=config['predictor_mlp'],
+      dropout=config['dropout'],
+    ),
+    prediction_projector=projectors.Projector(**projector),
+  )
+
+
+@pytest.fixture(scope='module')
+def variables(golden):
+  flat = {}
+  for name, value in golden[0].items():
+    if name.startswith('sd/'):
+      flat |= convert(name.removeprefix('sd/'), value)
+  return traverse_util.unflatten_dict(
+    {tuple(path.split('/')): jnp.asarray(x) for path, x in flat.items()}
+  )
+
+
+@pytest.fixture(scope='module')
+def predict(model, variables):
+  return jax.jit(lambda *window: model.apply(variables, *window, method='predict'))
+
+
+def test_every_published_tensor_has_its_place(golden, model, variables):
+  data, meta = golden
+  history = meta['config']['history_size']
+  fresh = jax.eval_shape(
+    model.init,
+    jax.random.key(0),
+    images(data['pixels'])[:, :history],
+    data['actions'][:, :history],
+  )
+  assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, fresh)
+
+
+def test_encoder(golden, model, variables):
+  data, _ = golden
+
+  @jax.jit
+  def run(pixels):
+    features, intermediates = model.apply(
+      variables, pixels, method=lambda model, x: model.encoder(x)
+    )
+    return features, intermediates['tokens'], model.apply(
+      variables, pixels, method='encode'
+    )
+
+  cls, tokens, latents = run(images(data['pixels']))
+  close(tokens[0, 0], data['eval/vit_tokens_img0'], 1e-5)
+  close(cls, data['eval/cls'], 1e-5)
+  close(latents, data['eval/emb'], 1e-5)
+  cls, _, latents = run(images(data['interp/pixels']))
+  close(cls, data['interp/cls'], 1e-5)
+  close(latents, data['interp/emb'], 1e-5)
+
+
+def test_predictor(golden, model, variables, predict):
+  data, meta = golden
+  history = meta['config']['history_size']
+  actions = jnp.asarray(data['actions'])
+  conditions = model.apply(variables, actions, method='encode_actions')
+  close(conditions, data['eval/act_emb'], 1e-5)
+
+  @jax.jit
+  def raw(latents):
+    return model.apply(
+      variables,
+      latents,
+      conditions[:, :history],
+      method=lambda model, *window: model.predictor(*window),
+    )
+
+  latents = jnp.asarray(data['eval/emb'])
+  close(raw(latents[:, :history]), data['eval/predictor_raw'], 1e-5)
+  close(raw(jnp.asarray(data['small/emb'])), data['small/predictor_raw'], 1e-5)
+  pred = predict(latents[:, :history], actions[:, :history])
+  close(pred, data['eval/pred'], 1e-5)
+  pred = predict(latents[:, :1], actions[:, :1])
+  close(pred, data['eval/pred_1frame'], 1e-5)
+
+
+def test_rollout_and_cost(golden, model, variables, predict):
+  data, meta = golden
+  history = meta['config']['history_size']
+  candidates = jnp.asarray(data['candidates'])
+  frames = jnp.asarray(data['eval/emb'])[:, None, :history]
+  frames = jnp.tile(frames, (1, candidates.shape[1], 1, 1))
+
+  def roll(latents):
+    """Appends predictions, the window growing to `history`, then sliding."""
+    while latents.shape[2] <= candidates.shape[2]:
+      end = latents.shape[2]
+      start = max(0, end - history)
+      pred = predict(latents[:, :, start:end], candidates[:, :, start:end])
+      latents = jnp.concatenate([latents, pred[:, :, -1:]], axis=2)
+    return latents
+
+  rolled = roll(frames[:, :, :1])
+  close(rolled, data['rollout/predicted_emb'], 1e-5)
+  close(roll(frames), data['rollout3/predicted_emb'], 1e-5)
+  goal = model.apply(variables, images(data['goal_pixels']), method='encode')
+  close(goal, data['goal_emb'], 1e-5)
+  cost = jnp.square(rolled[:, :, -1] - goal).sum(axis=-1)
+  close(cost, data['cost'], 1e-5)
+
+
+def test_training(golden, model, variables):
+  data, meta = golden
+  history = meta['config']['history_size']
+
+  def loss_fn(params):
+    def forward(model):
+      latents = model.encode(images(data['pixels']), train=True)
+      (pred,) = lewm.rollout_windows(
+        lambda *window: model.predict(*window, train=True),
+        latents,
+        jnp.asarray(data['actions'])[:, :history],
+        history=history,
+        num_steps=1,
+      )
+      return latents, pred
+
+    (latents, pred), updates = model.apply(
+      {**variables, 'params': params}, method=forward, mutable=['batch_stats']
+    )
+    target = lewm.window_view(latents, 1, (1, history))
+    loss = prediction.squared_error(pred, target).mean()
+    return loss, (latents, pred, updates['batch_stats'])
+
+  (loss, (latents, pred, batch_stats)), grads = jax.jit(
+    jax.value_and_grad(loss_fn, has_aux=True)
+  )(variables['params'])
+  close(latents, data['train/emb'], 1e-5)
+  close(pred[:, 0], data['train/pred'], 1e-5)
+  close(loss, data['train/pred_loss'], 1e-5)
+
+  ours = traverse_util.flatten_dict(
+    {'params': grads, 'batch_stats': batch_stats}, sep='/'
+  )
+  for group in ('grad', 'after'):
+    names = [x for x in data if x.startswith(f'train/{group}/')]
+    assert names
+    for name in names:
+      tensor_name = name.removeprefix(f'train/{group}/')
+      for path, expected in convert(tensor_name, data[name]).items():
+        close(ours[path], expected, 2e-5)
+
+  names = meta['grad_l2_names']
+  norms = [
+    np.sqrt(
+      sum(
+        np.square(np.asarray(ours[path], np.float64)).sum()
+        for path in convert(name, data[f'sd/{name}'])
+      )
+    )
+    for name in names
+  ]
+  # Some of these gradients are zero but for rounding.
+  np.testing.assert_allclose(
+    norms, data['train/grad_l2'], rtol=1e-4, atol=1e-5
+  )

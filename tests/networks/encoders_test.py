@@ -1,0 +1,81 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jepa_wm.networks import encoders
+
+
+def count(tree):
+  return sum(x.size for x in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize('preset', encoders.VIT_PRESETS)
+def test_vit_sizes(preset):
+  sizes = encoders.VIT_PRESETS[preset]
+  module = encoders.ViT(patch_size=14, image_size=224, **sizes)
+  params = jax.eval_shape(
+    module.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3))
+  )
+  w, m = sizes['width'], sizes['mlp_dim']
+  attention, mlp, norms = 4 * (w * w + w), 2 * w * m + w + m, 4 * w
+  patches, tokens = 14 * 14 * 3 * w + w, (1 + 1 + 256) * w
+  blocks = sizes['depth'] * (attention + mlp + norms)
+  assert count(params) == blocks + patches + tokens + 2 * w
+  if preset == 'vit_tiny':
+    assert count(params) == 5_501_376  # what the published model counts
+
+
+def test_vit_leading_axes_and_other_sizes(rng_key):
+  module = encoders.ViT(
+    width=8, depth=1, num_heads=2, mlp_dim=16, patch_size=4, image_size=8
+  )
+  pixels = jax.random.normal(rng_key, (2, 3, 8, 8, 3))
+  variables = jax.jit(module.init)(rng_key, pixels)
+  apply = jax.jit(module.apply)
+  features, intermediates = apply(variables, pixels)
+  assert features.shape == (2, 3, 8)
+  assert intermediates['tokens'].shape == (2, 3, 5, 8)
+  one, _ = apply(variables, pixels[1, 2])
+  np.testing.assert_allclose(one, features[1, 2], atol=1e-5)
+  wide, intermediates = apply(variables, jnp.zeros((2, 8, 12, 3)))
+  assert wide.shape == (2, 8)
+  assert intermediates['tokens'].shape == (2, 7, 8)
+
+
+def test_impala_is_the_published_network(rng_key):
+  module = encoders.ConvEncoder()
+  pixels = jnp.zeros((1, 64, 64, 3))
+  (features, intermediates), variables = jax.eval_shape(
+    module.init_with_output, rng_key, pixels
+  )
+  assert features.shape == (1, 256)
+  assert intermediates['feature_map'].shape == (1, 8, 8, 32)
+  convolutions, previous = 0, 3
+  for channels in (16, 32, 32):
+    convolutions += 9 * previous * channels + channels
+    convolutions += 4 * (9 * channels * channels + channels)
+    previous = channels
+  assert count(variables) == convolutions + 8 * 8 * 32 * 256 + 256
+
+
+@pytest.mark.parametrize('pooling', [True, False])
+def test_conv_stages(rng_key, pooling):
+  module = encoders.ConvEncoder(
+    features=5,
+    channels=(4, 6),
+    strides=(4, 2),
+    blocks=(0, 1),
+    pooling=pooling,
+  )
+  pixels = jax.random.normal(rng_key, (2, 3, 16, 16, 3))
+  variables = jax.jit(module.init)(rng_key, pixels)
+  apply = jax.jit(module.apply)
+  features, intermediates = apply(variables, pixels)
+  assert features.shape == (2, 3, 5)
+  assert intermediates['feature_map'].shape == (2, 3, 2, 2, 6)
+  one, _ = apply(variables, pixels[1, 2])
+  np.testing.assert_allclose(one, features[1, 2], atol=1e-5)
+  # Not linear: biases start at zero, so a linear map would be odd.
+  mirrored, _ = apply(variables, -pixels)
+  assert np.abs(mirrored + features).max() > 1e-3

@@ -1,0 +1,89 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jepa_wm.networks import transformer
+
+
+@pytest.mark.parametrize('causal', [False, True])
+def test_attention_is_the_textbook_formula(rng_key, causal):
+  num_heads, head_dim = 2, 3
+  tokens = jax.random.normal(rng_key, (5, 4, 8))
+  module = transformer.Attention(num_heads, head_dim, causal=causal)
+  variables = module.init(rng_key, tokens)
+  params = jax.tree.map(np.asarray, variables['params'])
+  x = np.asarray(tokens, np.float64)
+  query, key, value = (
+    (x @ params[name]['kernel'] + params[name]['bias'][None, None]).reshape(
+      5, 4, num_heads, head_dim
+    )
+    for name in ('query', 'key', 'value')
+  )
+  mixed = np.zeros((5, 4, num_heads, head_dim))
+  for b, t, h in np.ndindex(5, 4, num_heads):
+    last = t + 1 if causal else 4
+    logits = key[b, :last, h] @ query[b, t, h] / np.sqrt(head_dim)
+    weights = np.exp(logits) / np.exp(logits).sum()
+    mixed[b, t, h] = weights @ value[b, :last, h]
+  expected = mixed.reshape(5, 4, -1) @ params['out']['kernel']
+  expected += params['out']['bias'][None, None]
+  np.testing.assert_allclose(
+    module.apply(variables, tokens), expected, atol=1e-5
+  )
+
+
+def test_one_token_takes_the_short_way_exactly(rng_key):
+  # In a causal module the first of two tokens also sees itself alone.
+  tokens = jax.random.normal(rng_key, (3, 2, 8))
+  module = transformer.Attention(2, 4, causal=True)
+  variables = module.init(rng_key, tokens[:, :1])
+  alone = module.apply(variables, tokens[:, :1])
+  np.testing.assert_allclose(
+    alone, module.apply(variables, tokens)[:, :1], atol=1e-6
+  )
+  short = str(jax.make_jaxpr(module.apply)(variables, tokens[:, :1]))
+  assert 'exp' not in short
+  assert short.count('dot_general') == 2
+
+
+@pytest.mark.parametrize('num_tokens', [1, 3])
+def test_dropout_is_on_in_training_only(rng_key, num_tokens):
+  tokens = jax.random.normal(rng_key, (2, num_tokens, 8))
+  module = transformer.Attention(2, 4, dropout=0.5)
+  variables = module.init(rng_key, tokens)
+  quiet = module.apply(variables, tokens)
+  np.testing.assert_array_equal(quiet, module.apply(variables, tokens))
+  noisy = module.apply(variables, tokens, train=True, rngs={'dropout': rng_key})
+  # About half of the output is dropped, the rest is doubled.
+  assert 0 < np.mean(np.asarray(noisy) == 0) < 1
+  assert np.abs(noisy).max() > np.abs(quiet).max()
+
+
+def test_uniform_dense_starts_as_torch_does(rng_key):
+  inputs = jnp.zeros((1, 400))
+  params = transformer.uniform_dense(300, 400).init(rng_key, inputs)['params']
+  bound = 1 / 20
+  for leaf in params.values():
+    assert 0.95 * bound < np.abs(leaf).max() <= bound
+    np.testing.assert_allclose(leaf.std(), bound / np.sqrt(3), rtol=0.1)
+
+
+def test_layer_norm_of_tiny_features(rng_key):
+  features = 1e-5 * jax.random.normal(rng_key, (4, 32)) + 3e-3
+  module = transformer.layer_norm(1e-12)
+  x = np.asarray(features, np.float64)
+  x = x - x.mean(axis=-1, keepdims=True)
+  expected = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-12)
+  outputs = module.apply(module.init(rng_key, features), features)
+  np.testing.assert_allclose(outputs, expected, atol=1e-3)
+
+
+def test_fresh_modulated_block_is_the_identity(rng_key):
+  tokens = jax.random.normal(rng_key, (2, 3, 8))
+  condition = 10 * tokens[..., :5]
+  module = transformer.ModulatedBlock(num_heads=2, head_dim=4, mlp_dim=16)
+  variables = module.init(rng_key, tokens, condition)
+  np.testing.assert_array_equal(
+    module.apply(variables, tokens, condition), tokens
+  )

@@ -1,0 +1,94 @@
+import io
+import json
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+from jepa_wm.training import metrics
+
+
+def test_resumed_log_is_one_history(tmp_path):
+  log = metrics.MetricsLog(tmp_path, step=0)
+  for step in (1, 2, 3):
+    log.write(step, {'train/loss': step / 2})
+  log.close()
+  # A run killed in the middle of a line, resumed from step 2.
+  with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write('{"step": 4, "train/lo')
+  log = metrics.MetricsLog(tmp_path, step=2)
+  log.write(3, {'train/loss': 9.0})
+  log.close()
+  records = metrics.read(tmp_path / 'metrics.jsonl')
+  assert [r['step'] for r in records] == [1, 2, 3]
+  assert [r['train/loss'] for r in records] == [0.5, 1.0, 9.0]
+  seconds = [r['seconds'] for r in records]
+  assert seconds == sorted(seconds)
+  assert log.newest() == {'train/loss': 9.0}
+  assert len(list((tmp_path / 'tensorboard').iterdir())) == 2
+
+
+def test_not_a_number_is_null(tmp_path):
+  log = metrics.MetricsLog(tmp_path, step=0)
+  log.write(1, {'train/loss': float('nan'), 'train/sigreg': float('inf')})
+  log.draw()
+  log.close()
+  text = (tmp_path / 'metrics.jsonl').read_text()
+  record = json.loads(text, parse_constant=pytest.fail)
+  assert record['train/loss'] is None and record['train/sigreg'] is None
+  assert not (tmp_path / 'curves.png').exists()
+
+
+def test_tensorboard_holds_the_values(tmp_path):
+  log = metrics.MetricsLog(tmp_path, step=0)
+  log.write(5, {'train/loss': 0.25})
+  log.close()
+  (file,) = (tmp_path / 'tensorboard').iterdir()
+  content = file.read_bytes()
+  assert b'train/loss' in content
+  assert np.float32(0.25).tobytes() in content
+
+
+def test_curves_grow_with_what_there_is_to_draw(tmp_path):
+  records = [{'step': s, 'train/loss': 1 / s} for s in range(1, 80)]
+  metrics.draw_curves(records, tmp_path / 'one.png')
+  records.append(
+    {'step': 80, 'collapse/effective_rank': 3.0, 'probe/probe_r2': 0.5}
+  )
+  metrics.draw_curves(records, tmp_path / 'three.png')
+  one, three = (
+    imageio.imread(tmp_path / f'{name}.png') for name in ('one', 'three')
+  )
+  assert three.shape == (one.shape[0], 3 * one.shape[1], one.shape[2])
+  # Something blue is drawn in the first panel.
+  pixels = one.astype(int)
+  assert (pixels[..., 2] - pixels[..., 0] > 80).sum() > 50
+
+
+def test_running_mean_is_of_the_last_values():
+  np.testing.assert_allclose(
+    metrics._running_mean(np.array([1.0, 3.0, 5.0, 7.0]), width=2),
+    [1.0, 2.0, 4.0, 6.0],
+  )
+
+
+def test_progress_prints_a_line_with_rate_and_time_left(monkeypatch):
+  clock = iter([100.0, 102.0, 104.0])
+  monkeypatch.setattr(metrics.time, 'monotonic', lambda: next(clock))
+  stream = io.StringIO()
+  progress = metrics.Progress(1000, step=100, stream=stream)
+  progress.report(150, {'loss': 0.5, 'sigreg': 12.0})
+  progress.report(200, {'loss': 0.25})
+  first, second = stream.getvalue().splitlines()
+  assert first.startswith('step 150/1000 (15%)  25 steps/s')
+  assert 'ETA 0:00:34' in first and 'loss 0.5  sigreg 12' in first
+  assert 'ETA 0:00:32' in second
+
+
+def test_progress_draws_a_bar_on_a_terminal():
+  stream = io.StringIO()
+  stream.isatty = lambda: True
+  progress = metrics.Progress(1000, step=100, stream=stream)
+  progress.report(150, {'loss': 0.5})
+  progress.close()
+  assert '150/1000' in stream.getvalue() and 'loss 0.5' in stream.getvalue()

@@ -1,0 +1,35 @@
+import jax
+import numpy as np
+import toy
+
+from jepa_wm.training import optimizers
+from jepa_wm.training import state as state_lib
+
+OPTIMIZER = optimizers.AdamW(num_steps=10)
+
+
+def test_starts_at_step_zero_with_a_target_of_its_own(rng_key):
+  state = state_lib.create(toy.ToyFamily(target='ema'), OPTIMIZER, rng_key)
+  assert state.step.dtype == np.int32 and int(state.step) == 0
+  online = state.variables['params']['encoder']['kernel']
+  target = state.target_variables['kernel']
+  np.testing.assert_array_equal(online, target)
+  # One buffer under two names could not be donated.
+  pointers = [
+    leaf.unsafe_buffer_pointer()
+    for leaf in jax.tree.leaves((state.variables, state.target_variables))
+  ]
+  assert len(set(pointers)) == len(pointers)
+
+
+def test_shared_target_has_no_variables(rng_key):
+  state = state_lib.create(toy.ToyFamily(), OPTIMIZER, rng_key)
+  assert state.target_variables is None
+
+
+def test_step_keys_follow_from_the_step_alone(rng_key):
+  state = state_lib.create(toy.ToyFamily(), OPTIMIZER, rng_key)
+  later = state.replace(step=state.step + 7)
+  expected = jax.random.fold_in(state.rng_key, 7)
+  assert later.step_key() == expected
+  assert state.step_key() != later.step_key()

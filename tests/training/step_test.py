@@ -1,0 +1,167 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+
+from jepa_wm import sharding, world_model
+from jepa_wm.training import optimizers
+from jepa_wm.training import state as state_lib
+from jepa_wm.training import step as step_lib
+
+OPTIMIZER = optimizers.AdamW(
+  num_steps=200, learning_rate=1e-2, warmup_fraction=0.0
+)
+
+
+def _start(family, num_devices=1):
+  mesh = sharding.make_mesh(num_devices)
+  state = state_lib.create(
+    family,
+    OPTIMIZER,
+    jax.random.key(3),
+    sharding=sharding.replicated(mesh),
+  )
+  train_step = step_lib.make_train_step(
+    family, OPTIMIZER, toy.STATISTICS, mesh
+  )
+  return mesh, state, train_step
+
+
+def test_one_step_is_gradient_of_the_normalised_batch():
+  family = toy.ToyFamily()
+  mesh, state, train_step = _start(family)
+  batch = next(toy.ToyBatches())
+  before = jax.device_get((state.variables, state.opt_state))
+  key = state.step_key()
+  after, metrics = train_step(state, sharding.shard_batch(batch, mesh))
+
+  # Blocks of two raw actions of two numbers.
+  actions = (batch['actions'] - [0.5, -1.0] * 2) / ([2.0, 0.25] * 2)
+  batch = {**batch, 'actions': jnp.asarray(actions, jnp.float32)}
+
+  def loss_fn(params):
+    return family.loss({**before[0], 'params': params}, None, batch, key)
+
+  (loss, (_, batch_stats, _)), gradient = jax.value_and_grad(
+    loss_fn, has_aux=True
+  )(before[0]['params'])
+  updates, _ = OPTIMIZER.transformation().update(
+    gradient, before[1], before[0]['params']
+  )
+  expected = jax.tree.map(jnp.add, before[0]['params'], updates)
+  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+  jax.tree.map(close, after.variables['params'], expected)
+  jax.tree.map(close, after.variables['batch_stats'], batch_stats)
+  close(metrics['loss'], loss)
+  norm = np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(gradient)))
+  close(metrics['grad_norm'], norm)
+  close(metrics['learning_rate'], 1e-2)
+  assert metrics['finite'] and int(after.step) == 1
+
+
+def test_state_is_donated_and_traced_once():
+  traces = []
+
+  class Counted(toy.ToyFamily):
+    def loss(self, *args):
+      traces.append(args)
+      return super().loss(*args)
+
+  family = Counted(target='ema')
+  mesh, state, train_step = _start(family, 8)
+  batches = toy.ToyBatches()
+  first = state
+  for _ in range(3):
+    state, _ = train_step(state, sharding.shard_batch(next(batches), mesh))
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first))
+  assert len(traces) == 1
+
+
+def test_moving_average_follows_the_updated_encoder():
+  family = toy.ToyFamily(target='ema')
+  mesh, state, train_step = _start(family)
+  old = jax.device_get(state.target_variables['kernel'])
+  batch = sharding.shard_batch(next(toy.ToyBatches()), mesh)
+  state, _ = train_step(state, batch)
+  new = state.variables['params']['encoder']['kernel']
+  np.testing.assert_allclose(
+    state.target_variables['kernel'], 0.9 * old + 0.1 * new, atol=1e-6
+  )
+
+
+def test_eight_devices_step_like_one():
+  results = []
+  for num_devices in (1, 8):
+    mesh, state, train_step = _start(toy.ToyFamily(target='ema'), num_devices)
+    batches = toy.ToyBatches(batch_size=16)
+    for _ in range(3):
+      batch = sharding.shard_batch(next(batches), mesh)
+      state, metrics = train_step(state, batch)
+    results.append(jax.device_get((metrics, state.replace(rng_key=None))))
+  one, eight = results
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+    one,
+    eight,
+  )
+
+
+def test_loss_falls():
+  mesh, state, train_step = _start(toy.ToyFamily())
+  batch = sharding.shard_batch(next(toy.ToyBatches()), mesh)
+  losses = []
+  for _ in range(200):
+    state, metrics = train_step(state, batch)
+    losses.append(float(metrics['loss']))
+  assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize('where', ['actions', 'params', 'batch_stats'])
+def test_what_is_not_finite_is_flagged(where):
+  mesh, state, train_step = _start(toy.ToyFamily())
+  batch = next(toy.ToyBatches())
+  if where == 'actions':
+    batch['actions'][0, 0, 0] = np.nan
+  elif where == 'params':
+    kernel = state.variables['params']['encoder']['kernel']
+    state.variables['params']['encoder']['kernel'] = kernel.at[0, 0].set(np.inf)
+  else:
+    # The loss does not see it; evaluation would.
+    mean = state.variables['batch_stats']['mean']
+    state.variables['batch_stats']['mean'] = mean.at[0].set(np.nan)
+  _, metrics = train_step(state, sharding.shard_batch(batch, mesh))
+  assert not metrics['finite']
+
+
+def _eval_step(family, variables, batch):
+  model = world_model.WorldModel(family, None, toy.STATISTICS)
+  return step_lib.make_eval_step(model)(variables, batch)
+
+
+def test_held_out_errors_are_those_of_a_loop(rng_key):
+  family = toy.ToyFamily(history=2)
+  variables = family.init(rng_key)
+  batch = next(toy.ToyBatches(num_frames=5))
+  metrics, latents = _eval_step(family, variables, batch)
+  encoder = np.asarray(variables['params']['encoder']['kernel'])
+  predictor = np.asarray(variables['params']['predictor']['kernel'])
+  flat = batch['pixels'].reshape(8, 5, -1) / 255.0 - 0.5
+  true = flat @ encoder
+  actions = (batch['actions'] - [0.5, -1.0] * 2) / ([2.0, 0.25] * 2)
+  rolled, errors = true[:, 0], []
+  for t in range(4):
+    step = lambda z: (
+      z + np.concatenate([z, actions[:, t]], axis=-1) @ predictor
+    )
+    errors.append(step(true[:, t]) - true[:, t + 1])
+    rolled = step(rolled)
+  np.testing.assert_allclose(latents, true, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(
+    metrics['prediction_error'], np.mean(np.square(errors)), rtol=1e-4
+  )
+  np.testing.assert_allclose(
+    metrics['rollout_error'],
+    np.mean(np.square(rolled - true[:, -1])),
+    rtol=1e-4,
+  )

@@ -1,0 +1,117 @@
+"""The smallest family and data source that a training run accepts."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm.data import normalization
+
+STATISTICS = normalization.ActionStatistics(
+  mean=np.array([0.5, -1.0], np.float32), std=np.array([2.0, 0.25], np.float32)
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyFamily:
+  """A linear encoder and a linear predictor, with noise and statistics."""
+
+  name: ClassVar[str] = 'toy'
+  image_size: int = 4
+  action_dim: int = 2
+  action_block: int = 2
+  history: int = 2
+  latent_dim: int = 3
+  target: str = 'shared'
+  noise: float = 0.1
+
+  def init(self, rng_key):
+    encoder_key, predictor_key = jax.random.split(rng_key)
+    size, latent_dim = self.image_size**2 * 3, self.latent_dim
+    num_inputs = latent_dim + self.action_dim * self.action_block
+    draw = jax.random.normal
+    return {
+      'params': {
+        'encoder': {'kernel': draw(encoder_key, (size, latent_dim)) / 4},
+        'predictor': {
+          'kernel': draw(predictor_key, (num_inputs, latent_dim)) / 3
+        },
+      },
+      'batch_stats': {'mean': jnp.zeros(latent_dim)},
+    }
+
+  def init_target(self, variables):
+    if self.target == 'shared':
+      return None
+    return jax.tree.map(jnp.copy, variables['params']['encoder'])
+
+  def update_target(self, target_variables, variables, step):
+    del step
+    if self.target == 'shared':
+      return None
+    return jax.tree.map(
+      lambda old, new: 0.9 * old + 0.1 * new,
+      target_variables,
+      variables['params']['encoder'],
+    )
+
+  def encode(self, variables, pixels):
+    return self._encode(variables['params']['encoder'], pixels)
+
+  def _encode(self, encoder, pixels):
+    flat = pixels.astype(jnp.float32) / 255.0 - 0.5
+    return flat.reshape(*pixels.shape[:-3], -1) @ encoder['kernel']
+
+  def predict(self, variables, latents, actions):
+    kernel = variables['params']['predictor']['kernel']
+    return latents + jnp.concatenate([latents, actions], axis=-1) @ kernel
+
+  def loss(self, variables, target_variables, batch, rng_key):
+    latents = self.encode(variables, batch['pixels'])
+    targets = latents
+    if target_variables is not None:
+      targets = self._encode(target_variables, batch['pixels'])
+    noise = self.noise * jax.random.normal(rng_key, latents[:, :-1].shape)
+    predicted = self.predict(
+      variables, latents[:, :-1] + noise, batch['actions']
+    )
+    prediction = jnp.mean(jnp.square(predicted - targets[:, 1:]))
+    mean = jnp.mean(latents, axis=(0, 1))
+    spread = jnp.std(latents, axis=(0, 1))
+    variance = jnp.mean(jnp.square(1.0 - spread))
+    old = variables['batch_stats']['mean']
+    batch_stats = {'mean': 0.9 * old + 0.1 * mean}
+    metrics = {'prediction_loss': prediction, 'variance_loss': variance}
+    return prediction + variance, (metrics, batch_stats, latents)
+
+
+class ToyBatches:
+  """Batch number i is a function of i, so its position is one number."""
+
+  def __init__(self, *, batch_size=8, num_frames=3, on_batch=None):
+    self._batch_size, self._num_frames = batch_size, num_frames
+    self._on_batch = on_batch
+    self.position = 0
+
+  def __next__(self):
+    rng = np.random.default_rng(self.position)
+    self.position += 1
+    batch = {
+      'pixels': rng.integers(
+        0, 256, (self._batch_size, self._num_frames, 4, 4, 3), np.uint8
+      ),
+      'actions': rng.normal(
+        size=(self._batch_size, self._num_frames - 1, 4)
+      ).astype(np.float32),
+    }
+    if self._on_batch is not None:
+      self._on_batch(self.position, batch)
+    return batch
+
+  def get_state(self):
+    return {'position': self.position}
+
+  def set_state(self, state):
+    self.position = state['position']

@@ -183,11 +183,8 @@ def played_episodes(recipe: Recipe) -> Iterator[episodes_lib.Episode]:
   upcoming = play_batch(first=0)
   while True:
     # The next batch is played while this one is written.
-    batch, upcoming = (
-      upcoming,
-      play_batch(world, policy, num_played + batch_size),
-    )
-    batch = jax.device_get(batch)
+    following = play_batch(first=num_played + batch_size)
+    batch, upcoming = jax.device_get(upcoming), following
     for row in range(batch_size):
       length = int(batch['length'][row])
       if length <= recipe.min_episode_length:
@@ -250,7 +247,7 @@ def _play_batch(
       'choice': choice,
     }
 
-  return jax.vmap(play)(first + jnp.arange(batch_size))
+  return jax.vmap(play)(jnp.asarray(first) + jnp.arange(batch_size))
 
 
 def collect(
@@ -285,22 +282,24 @@ def collect(
   frame = (recipe.image_size, recipe.image_size, 3)
   num_frames = recipe.num_episodes * (recipe.episode_length + 1)
   cache_lib.check_space(out, num_frames=num_frames, frame=frame)
-  with cache_lib.CacheWriter(out) as cache_writer:
+  with (
+    cache_lib.CacheWriter(out) as cache_writer,
+    tqdm.tqdm(
+      desc=out.name,
+      total=recipe.num_episodes,
+      unit=' episodes',
+      disable=not progress,
+    ) as bar,
+  ):
 
     def cached_as_well() -> Iterator[episodes_lib.Episode]:
-      bar = tqdm.tqdm(
-        played_episodes(recipe),
-        desc=str(out),
-        total=recipe.num_episodes,
-        unit=' episodes',
-        disable=not progress,
-      )
-      for index, episode in enumerate(bar):
+      for index, episode in enumerate(played_episodes(recipe)):
         split = episodes_lib.split_name(
           index, held_out_fraction=held_out_fraction
         )
         cache_writer.add(episode, split=split)
         yield episode
+        bar.update()
 
     counts = episodes_lib.write_episodes(
       out,

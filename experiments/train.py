@@ -35,12 +35,10 @@ from jepa_wm.training import loop, optimizers
 from jepa_wm.training import step as step_lib
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config',
-  str(pathlib.Path(__file__).parent / 'configs/lewm.py:two_room_small'),
-  'File of the config, and after a colon which of its variants.',
+  'config', None, 'File of the config, and after a colon which variant of it.'
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', 'runs/two_room_small', 'Folder of the run; made where missing.'
+  'workdir', None, 'Folder of the run; made where missing.'
 )
 
 # Seeds of the windows that every run is evaluated on; the second also sets
@@ -333,6 +331,11 @@ def main(argv: list[str]) -> None:
   """Reads the flags, trains, and ends in one sentence whatever happens."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
+  if _CONFIG.value is None or _WORKDIR.value is None:
+    sys.exit(
+      'Say what to train and where to keep it, for example --config='
+      'experiments/configs/lewm.py:two_room_small --workdir=runs/small.'
+    )
   try:
     run(_CONFIG.value.to_dict(), _WORKDIR.value)
   except loop.Interrupted as stop:

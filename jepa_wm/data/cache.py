@@ -189,12 +189,10 @@ def check_space(
 class CacheWriter:
   """Gathers episodes into a cache that appears when it is committed.
 
-  A context manager: what was gathered and not committed is removed. Lets
-  whoever has the decoded episodes in hand spare `build_cache` the decoding:
-
-    with CacheWriter(path) as writer:
-      write_episodes(path, map(adding_to(writer), played_episodes), ...)
-      writer.commit()
+  A context manager: what was gathered and not committed is removed. Whoever
+  has the decoded episodes in hand, because they are just being played, adds
+  them here while `episodes.write_episodes` consumes them, commits when that has
+  returned, and spares `build_cache` the decoding.
   """
 
   def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -86,8 +86,16 @@ def draw_episodes(result: planning_benchmark.Result) -> bytes:
         *_caption(result.episodes[row], step, budget),
       )
     frames.append(canvas.image)
-  palette = frames[-1].quantize(128, dither=Image.Dither.NONE)
-  frames = [f.quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
+  # One palette for all frames, of the first, where plans are longest, and the
+  # last, where outcomes are.
+  both = Image.new('RGB', (frames[0].width, 2 * frames[0].height))
+  both.paste(frames[0])
+  both.paste(frames[-1], (0, frames[0].height))
+  palette = both.quantize(255, Image.Quantize.MAXCOVERAGE)
+  frames = [
+    frame.quantize(palette=palette, dither=Image.Dither.NONE)
+    for frame in frames
+  ]
   stream = io.BytesIO()
   frames[0].save(
     stream,

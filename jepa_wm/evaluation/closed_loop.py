@@ -207,6 +207,7 @@ class ClosedLoop:
         rows = still_open[first : first + self.batch_size]
         args = self._arguments(rows, number)
         if program is None:
+          bar.set_postfix_str('compiling')
           program = jax.jit(self._plan_and_play).lower(*args).compile()
         began = time.perf_counter()
         outputs = jax.block_until_ready(program(*args))

@@ -1,19 +1,14 @@
-"""Figures of a planning result: the search, the map, the score over time."""
+"""How the search went, as a picture."""
 
-import base64
 import dataclasses
-import html
 import io
-from collections.abc import Sequence
 
-import jax
+import matplotlib.axes
 import matplotlib.figure
+import matplotlib.ticker
 import numpy as np
-from PIL import Image
 
 from jepa_wm import planning
-from jepa_wm.evaluation import pairs as pairs_lib
-from jepa_wm.evaluation import planning_benchmark
 
 SUCCESS, FAILURE, PLAN = '#0d9488', '#e8590c', '#4f46e5'
 """Colours of reached goals, missed goals and planned paths, everywhere."""
@@ -40,7 +35,8 @@ def draw_search(
 ) -> bytes:
   """Draws how cost and spread of the candidates shrink over iterations.
 
-  Lines are medians over problems, bands their 10th to 90th percentiles.
+  Costs are relative to each problem's first candidates. Lines are medians over
+  problems, bands their 10th to 90th percentiles.
 
   Args:
     diagnostics: of one plan per problem, leaves `[I, P]`.
@@ -49,63 +45,66 @@ def draw_search(
   Returns:
     A PNG.
   """
-  iterations = np.arange(1, diagnostics.spread.shape[0] + 1)
+  first_cost = np.abs(diagnostics.mean_cost[:1]) + np.finfo(np.float32).tiny
   # Not pyplot: it keeps global state and asks for a display.
   figure = matplotlib.figure.Figure(
-    figsize=(9.0, 3.6), dpi=160, facecolor=theme.background
+    figsize=(9.0, 3.5), dpi=160, facecolor=theme.background
   )
   cost_axes, spread_axes = figure.subplots(1, 2)
-  cost_lines = (
-    ('all candidates', diagnostics.mean_cost, theme.second),
-    ('elites', diagnostics.elite_cost, theme.first),
+  elites = diagnostics.elite_cost / first_cost
+  everyone = diagnostics.mean_cost / first_cost
+  _draw_band(cost_axes, everyone, 'all candidates', theme.second)
+  _draw_band(cost_axes, elites, 'elites', theme.first)
+  # A logarithm where there are decades to show; a cost may also be negative.
+  if np.nanmin(elites) > 0 and cost_axes.dataLim.y0 < 0.1:
+    cost_axes.set_yscale('log')
+    cost_axes.yaxis.set_major_formatter('{x:g}')
+    cost_axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+  elif cost_axes.dataLim.y0 > 0:
+    cost_axes.set_ylim(bottom=0)
+  cost_axes.legend(
+    frameon=False, labelcolor=theme.ink, fontsize=9, loc='lower left'
   )
-  spread_lines = (('', diagnostics.spread, theme.first),)
-  for axes, title, lines in (
-    (cost_axes, 'Cost of the candidates', cost_lines),
-    (spread_axes, 'Spread of the candidates', spread_lines),
-  ):
-    for label, values, color in lines:
-      values = np.where(np.isfinite(values), values, np.nan)
-      low, middle, high = np.nanpercentile(values, [10, 50, 90], axis=1)
-      axes.fill_between(
-        iterations, low, high, color=color, alpha=0.18, linewidth=0
-      )
-      axes.plot(iterations, middle, color=color, linewidth=2.2)
-      if label:
-        axes.annotate(
-          label,
-          (iterations[-1], middle[-1]),
-          xytext=(6, 0),
-          textcoords='offset points',
-          color=color,
-          va='center',
-          fontsize=9,
-        )
-    if all(np.all(values > 0) for _, values, _ in lines):
-      axes.set_yscale('log')
-    axes.set_title(
-      title, loc='left', color=theme.ink, fontsize=11, fontweight='bold', pad=12
-    )
-    axes.set_xlabel('iteration', color=theme.faint, fontsize=9)
-    axes.set_xlim(1, max(iterations[-1], 2))
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_facecolor(theme.background)
-    axes.grid(axis='y', color=theme.grid, linewidth=0.8)
-    axes.tick_params(which='both', colors=theme.faint, labelsize=9, length=0)
-    axes.set_axisbelow(True)
-    for side, spine in axes.spines.items():
-      spine.set_visible(side == 'bottom')
-      spine.set_color(theme.grid)
-  cost_axes.set_ylabel(
-    'squared distance to the goal', color=theme.faint, fontsize=9
-  )
-  spread_axes.set_ylabel(
-    'standard deviation of an action', color=theme.faint, fontsize=9
-  )
-  # Room on the right of the left panel for its labels.
+  _draw_band(spread_axes, diagnostics.spread, 'spread', theme.first)
+  spread_axes.set_ylim(bottom=0)
+  _style(cost_axes, theme, 'Cost', "share of the first candidates' mean cost")
+  _style(spread_axes, theme, 'Spread', 'standard deviation of an action')
   figure.subplots_adjust(
-    left=0.08, right=0.98, top=0.86, bottom=0.14, wspace=0.42
+    left=0.08, right=0.98, top=0.88, bottom=0.15, wspace=0.24
   )
   stream = io.BytesIO()
   figure.savefig(stream, format='png', facecolor=theme.background)
   return stream.getvalue()
+
+
+def _draw_band(
+  axes: matplotlib.axes.Axes, values: np.ndarray, label: str, color: str
+) -> None:
+  """Median over the problems of `values` `[I, P]`, in a band."""
+  iterations = np.arange(1, len(values) + 1)
+  values = np.where(np.isfinite(values), values, np.nan)
+  low, middle, high = np.nanpercentile(values, [10, 50, 90], axis=1)
+  axes.fill_between(iterations, low, high, color=color, alpha=0.16, linewidth=0)
+  marker = 'o' if len(iterations) < 2 else None
+  axes.plot(
+    iterations, middle, color=color, linewidth=2.2, label=label, marker=marker
+  )
+  axes.set_xlim(1, max(len(iterations), 2))
+
+
+def _style(
+  axes: matplotlib.axes.Axes, theme: Theme, title: str, unit: str
+) -> None:
+  axes.set_title(
+    title, loc='left', color=theme.ink, fontsize=11, fontweight='bold', pad=10
+  )
+  axes.set_xlabel('iteration', color=theme.faint, fontsize=9)
+  axes.set_ylabel(unit, color=theme.faint, fontsize=9)
+  axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+  axes.set_facecolor(theme.background)
+  axes.grid(axis='y', color=theme.grid, linewidth=0.8)
+  axes.tick_params(which='both', colors=theme.faint, labelsize=9, length=0)
+  axes.set_axisbelow(True)
+  for side, spine in axes.spines.items():
+    spine.set_visible(side == 'bottom')
+    spine.set_color(theme.grid)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import tqdm
 
-from jepa_wm import planning
+from jepa_wm import planning, sharding
 from jepa_wm.envs import environment as environment_lib
 from jepa_wm.evaluation import baselines, closed_loop, provenance
 from jepa_wm.evaluation import pairs as pairs_lib
@@ -102,8 +102,9 @@ def run(
     made for problems that were still open.
 
   Raises:
-    ValueError: no pairs, a batch size below one, a model whose blocks are not
-      the protocol's, or one that prices plans with NaN or infinity.
+    ValueError: no pairs, a batch size below one, a model of another world or
+      whose blocks are not the protocol's, or one that prices plans with NaN or
+      infinity.
   """
   settings = closed_loop.CemSettings() if settings is None else settings
   if model.action_block != protocol.action_block:
@@ -112,6 +113,15 @@ def run(
       f'{protocol.name!r} counts its horizon in blocks of '
       f'{protocol.action_block} environment steps; change the protocol.'
     )
+  face = pairs_lib.world(protocol.environment)
+  env = face.make() if environment is None else environment
+  if model.action_dim != model.action_block * env.action_dim:
+    raise ValueError(
+      f'action_dim of the model is {model.action_dim}, but a block of '
+      f'{model.action_block} actions in {protocol.environment!r} has '
+      f'{model.action_block * env.action_dim} numbers; the model was trained '
+      'in another world.'
+    )
   if len(pairs) < 1:
     raise ValueError('pairs must hold at least one problem, got none.')
   batch_size = len(pairs) if batch_size is None else batch_size
@@ -119,8 +129,6 @@ def run(
     raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
   batch_size = min(batch_size, len(pairs))
   began = time.perf_counter()
-  face = pairs_lib.world(protocol.environment)
-  env = face.make() if environment is None else environment
   # The bar appears before the first compilation, which takes a while.
   with tqdm.tqdm(
     total=len(pairs) * protocol.num_plans,
@@ -156,7 +164,7 @@ def run(
     'planner': {'name': 'cem', **dataclasses.asdict(settings)},
     'checkpoint': checkpoint,
     'seed': seed,
-    'device': provenance.device(),
+    'device': sharding.device_description(),
     'versions': provenance.versions(),
     'commit': provenance.commit(),
     'seconds': time.perf_counter() - began,

@@ -1,23 +1,11 @@
-"""Where a number was measured: device, versions, commit."""
+"""What a number was measured with: versions and commit."""
 
 import importlib.metadata
-import os
 import pathlib
 import platform
 import subprocess
 
-import jax
-
 _PACKAGES = ('jepa-wm', 'jax', 'jaxlib', 'flax', 'numpy')
-
-
-def device() -> str:
-  """The devices that JAX computes on, with the processor's name for CPUs."""
-  devices = jax.local_devices()
-  kind = devices[0].device_kind
-  if devices[0].platform == 'cpu':
-    return f'{_processor()}, {os.cpu_count()} cores'
-  return f'{len(devices)} x {kind}'
 
 
 def versions() -> dict[str, str]:
@@ -48,14 +36,3 @@ def commit() -> str | None:
     return git('describe', '--always', '--dirty', '--abbrev=40', '--match=')
   except (OSError, subprocess.SubprocessError):
     return None
-
-
-def _processor() -> str:
-  try:
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-  except OSError:
-    lines = []
-  for line in lines:
-    if line.startswith('model name'):
-      return line.partition(':')[2].strip()
-  return platform.processor() or platform.machine()

@@ -104,6 +104,9 @@ def check_root(root: Root) -> int:
 def problem_keys(rng_key: jax.Array, num_problems: int) -> jax.Array:
   """Gives every problem a key of its own.
 
+  Keys of the 'rbg' kinds draw together under `vmap`: with them, and not with
+  the default ones, a problem's draws do depend on its batch.
+
   Args:
     rng_key: one key, of which problem i gets `fold_in(rng_key, i)`, or
       `[B]` keys, which are the problems' own.

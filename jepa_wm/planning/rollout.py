@@ -163,7 +163,7 @@ def _step(params, rng_keys, action, state, dynamics_fn, h) -> LatentState:
 
 def _run(step, carry, horizon: int):
   """Steps `carry` in Python while its shapes change, then in one scan."""
-  first = []
+  first: list[Any] = []
   for h in range(horizon):
     after, _ = jax.eval_shape(step, carry, h)
     if _avals(after) == _avals(carry):

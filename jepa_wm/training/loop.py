@@ -18,9 +18,8 @@ import numpy as np
 
 import jepa_wm
 from jepa_wm import sharding, world_model
-from jepa_wm.training import checkpoints
+from jepa_wm.training import checkpoints, optimizers
 from jepa_wm.training import metrics as metrics_lib
-from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib
 
@@ -117,15 +116,16 @@ def train(
     CheckpointError: the newest checkpoint is damaged or of another run, or a
       new one could not be written.
     OSError: `workdir` cannot be written, or has no room for checkpoints.
-    ValueError: an interval below 1.
+    ValueError: an interval or `keep_checkpoints` below 1.
   """
   for name, value in (
     ('log_every', log_every),
     ('eval_every', eval_every),
     ('checkpoint_every', checkpoint_every),
+    ('keep_checkpoints', keep_checkpoints),
   ):
     if value < 1:
-      raise ValueError(f'{name} must be at least 1 step, got {value}.')
+      raise ValueError(f'{name} must be at least 1, got {value}.')
   workdir = _make_writable(pathlib.Path(workdir))
   folder = workdir / 'checkpoints'
   num_steps = optimizer.num_steps
@@ -135,14 +135,18 @@ def train(
     'num_steps': num_steps,
     'action_statistics': action_statistics.to_dict(),
   }
-  replicated = sharding.replicated(mesh)
-  state = state_lib.create(
-    family, optimizer, jax.random.key(seed), sharding=replicated
-  )
   last_good = checkpoints.latest(folder)
+  record = None
   if last_good is not None:
     record = checkpoints.read_record(last_good)
     checkpoints.check_same_run(last_good, record, identity)
+  state = state_lib.create(
+    family,
+    optimizer,
+    jax.random.key(seed),
+    sharding=sharding.replicated(mesh),
+  )
+  if last_good is not None and record is not None:
     state = checkpoints.restore(last_good, state)
     batches.set_state(record['iterator'])
   step = int(state.step)
@@ -168,7 +172,9 @@ def train(
         if len(pending) > _RUN_AHEAD:
           jax.block_until_ready(pending[-_RUN_AHEAD - 1][1]['loss'])
 
-        last = step == num_steps or signals.received is not None
+        # Read once: a signal during what follows waits for the next step.
+        stop = signals.received
+        last = step == num_steps or stop is not None
         logs = last or step % log_every == 0
         evaluates = step % eval_every == 0 or step == num_steps
         saves = (
@@ -187,8 +193,8 @@ def train(
           progress.report(step, _losses(values))
         if evaluates:
           for evaluate_fn in evaluators:
-            values = evaluate_fn(state.variables)
-            log.write(step, {k: float(v) for k, v in values.items()})
+            scalars = evaluate_fn(state.variables)
+            log.write(step, {k: float(v) for k, v in scalars.items()})
           if not last:
             log.draw()
         if saves:
@@ -200,12 +206,11 @@ def train(
             keep=keep_checkpoints,
           )
           last_save = time.monotonic()
-        if signals.received is not None and step < num_steps:
+        if stop is not None and step < num_steps:
           raise Interrupted(
-            f'Stopped by {signals.received.name} after step {step} of '
-            f'{num_steps} and saved {last_good}; run the same command again '
-            'to go on.',
-            signals.received,
+            f'Stopped by {stop.name} after step {step} of {num_steps} and '
+            f'saved {last_good}; run the same command again to go on.',
+            stop,
           )
       log.draw()
     except (DivergedError, Interrupted):
@@ -225,12 +230,11 @@ def _training_record(
   log: metrics_lib.MetricsLog, identity: Mapping[str, Any]
 ) -> dict[str, Any]:
   """What a reader of the exported model wants to know about its training."""
-  device = jax.devices()[0]
   return {
     'config': dict(identity),
     'seconds': round(log.seconds, 1),
     'metrics': log.newest(),
-    'device': f'{jax.device_count()} x {device.device_kind}',
+    'device': sharding.device_description(),
     'date': datetime.date.today().isoformat(),
     'versions': {
       'jepa_wm': jepa_wm.__version__,
@@ -255,7 +259,9 @@ def _make_writable(workdir: pathlib.Path) -> pathlib.Path:
   return workdir
 
 
-def _check_room(workdir: pathlib.Path, state: Any, num_checkpoints: int) -> None:
+def _check_room(
+  workdir: pathlib.Path, state: Any, num_checkpoints: int
+) -> None:
   """Refuses to start where the checkpoints to come do not fit."""
   # One more is being written before the oldest goes.
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))

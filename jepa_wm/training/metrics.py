@@ -172,9 +172,7 @@ _PANELS = (
   ),
   _Panel('Held-out windows', ('held_out/',), log=True),
   _Panel('Linear probe of the true state', ('probe/probe_r',), reference=1.0),
-  _Panel(
-    'Latent standard deviation', ('collapse/latent_std',), reference=1.0
-  ),
+  _Panel('Latent standard deviation', ('collapse/latent_std',), reference=1.0),
   _Panel('Effective rank', ('collapse/effective_rank',)),
   _Panel('Gradient norm', ('train/grad_norm',), log=True),
   _Panel('Learning rate', ('train/learning_rate',)),

@@ -83,6 +83,7 @@ def test_provenance_says_how_to_play_it_again(out):
   assert cache_lib.open_cache(out).provenance == provenance
 
 
+@pytest.mark.slow
 def test_the_batch_size_changes_no_episode(monkeypatch):
   whole = list(collect.played_episodes(RECIPE))
   monkeypatch.setattr(collect, '_BATCH_BYTES', 3 * 13 * 16 * 16 * 3)

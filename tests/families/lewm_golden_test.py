@@ -13,7 +13,7 @@ from flax import traverse_util
 from jepa_wm import jepa
 from jepa_wm.families import lewm
 from jepa_wm.networks import encoders, predictors, projectors
-from jepa_wm.objectives import prediction
+from jepa_wm.objectives import prediction, sigreg
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden' / 'lewm_tiny.npz'
 
@@ -272,6 +272,11 @@ def test_training(golden, model, variables):
   close(latents, data['train/emb'], 1e-5)
   close(pred[:, 0], data['train/pred'], 1e-5)
   close(loss, data['train/pred_loss'], 1e-5)
+
+  statistic = sigreg.sigreg_statistic(
+    jnp.swapaxes(latents, 0, 1), jnp.asarray(data['train/sigreg_A'])
+  ).mean()
+  close(statistic, data['train/sigreg_loss'], 1e-5)
 
   ours = traverse_util.flatten_dict(
     {'params': grads, 'batch_stats': batch_stats}, sep='/'

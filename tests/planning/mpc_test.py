@@ -152,16 +152,15 @@ def test_every_plan_of_a_problem_has_a_key_that_its_batch_does_not_change(
 def test_one_step_is_one_turn_of_the_loop(rng_key):
   env_state, goal = make_world()
   init_mean = jax.random.normal(rng_key, (B, H, A))
-  after, warm_start, output = mpc.mpc_step(
-    0.5,
-    jax.random.split(rng_key, B),
-    env_state,
-    goal,
-    init_mean,
+  step = functools.partial(
+    mpc.mpc_step,
     root_fn=root_fn,
     plan_fn=remember_init_mean,
     play_fn=play_fn,
     receding_horizon=3,
+  )
+  after, warm_start, output = jax.jit(step)(
+    0.5, jax.random.split(rng_key, B), env_state, goal, init_mean
   )
   actions = np.asarray(output.plan.actions)
   np.testing.assert_array_equal(output.plan.mean, init_mean)

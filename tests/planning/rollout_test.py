@@ -60,19 +60,31 @@ def make_problem(horizon=H):
   return root, actions, jax.random.split(jax.random.key(0), B)
 
 
-def price(params, horizon=H, cost_fn=window_cost, **settings):
-  root, actions, rng_keys = make_problem(horizon)
-  state, goal = rollout.broadcast_root(root, N)
-  return rollout.rollout(
-    params,
-    rng_keys,
-    state,
-    actions,
-    goal,
-    settings.pop('dynamics_fn', window_dynamics),
-    cost_fn,
-    **settings,
-  )
+def price(
+  params,
+  horizon=H,
+  cost_fn=window_cost,
+  dynamics_fn=window_dynamics,
+  step_weights=None,
+  actions=None,
+):
+  root, drawn, rng_keys = make_problem(horizon)
+
+  @jax.jit
+  def run(actions):
+    state, goal = rollout.broadcast_root(root, N)
+    return rollout.rollout(
+      params,
+      rng_keys,
+      state,
+      actions,
+      goal,
+      dynamics_fn,
+      cost_fn,
+      step_weights=step_weights,
+    )
+
+  return run(drawn if actions is None else actions)
 
 
 # A horizon of 2 ends before the window is full.
@@ -115,35 +127,30 @@ def test_a_step_that_does_not_count_may_cost_nan(params):
     whole = window_cost(params, state, action, goal)
     return jnp.where(jnp.sum(action, axis=-1) > 100.0, jnp.nan, whole)
 
-  root, actions, rng_keys = make_problem()
+  _, actions, _ = make_problem()
   actions = actions.at[:, :, 2].set(100.0)
-  state, goal = rollout.broadcast_root(root, N)
-  costs = [
-    rollout.rollout(
-      params,
-      rng_keys,
-      state,
-      actions,
-      goal,
-      window_dynamics,
-      cost_fn,
-      step_weights=weights,
-    )
+  poisoned, clean = (
+    price(params, cost_fn=cost_fn, step_weights=weights, actions=actions)
     for cost_fn in (cost, window_cost)
-  ]
-  np.testing.assert_array_equal(*costs)
+  )
+  np.testing.assert_array_equal(poisoned, clean)
 
 
 def test_a_path_is_what_a_plain_loop_passes(params):
   root, actions, rng_keys = make_problem()
-  path = rollout.rollout_path(
-    params,
-    rng_keys,
-    root.state,
-    actions[:, 0],
-    window_dynamics,
-    read_fn=lambda state: {'latent': state['window'][:, :, -1]},
-  )
+
+  @jax.jit
+  def follow(actions):
+    return rollout.rollout_path(
+      params,
+      rng_keys,
+      root.state,
+      actions,
+      window_dynamics,
+      read_fn=lambda state: {'latent': state['window'][:, :, -1]},
+    )
+
+  path = follow(actions[:, 0])
   assert path['latent'].shape == (B, H, D)
   for b in range(B):
     start = np.asarray(root.state['window'])[b, 0]

@@ -78,7 +78,9 @@ def test_no_directory_is_no_checkpoint(tmp_path):
 
 def _every_file(directory):
   path = checkpoints.steps(directory)[-1]
-  return sorted(str(p.relative_to(path)) for p in path.rglob('*') if p.is_file())
+  return sorted(
+    str(p.relative_to(path)) for p in path.rglob('*') if p.is_file()
+  )
 
 
 @pytest.mark.parametrize('damage', ['cut', 'empty', 'flip', 'missing'])
@@ -175,7 +177,10 @@ def test_another_model_is_refused(saved):
   'wanted, message',
   [
     ({'model': {'name': 'pldm', 'size': 5}}, "model.name = 'toy'.*'pldm'"),
-    ({'model': {'name': 'toy', 'size': 6}}, 'model.size = 5 and this run has 6'),
+    (
+      {'model': {'name': 'toy', 'size': 6}},
+      'model.size = 5 and this run has 6',
+    ),
     ({'model': {'name': 'toy'}}, 'model.size = 5 and this run has None'),
     ({'seed': 1}, 'seed = None and this run has 1'),
   ],

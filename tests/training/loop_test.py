@@ -163,7 +163,7 @@ def test_another_run_or_damage_is_refused_and_touches_nothing(whole):
   _, workdir = whole
   with pytest.raises(ValueError, match='seed = 0 and this run has 1'):
     _train(workdir, seed=1)
-  with pytest.raises(ValueError, match="model.name = 'toy'"):
+  with pytest.raises(ValueError, match=r"model\.name = 'toy'"):
     _train(workdir, config={'model': {'name': 'pldm'}})
   record = next((workdir / 'checkpoints').glob('*/record.json'))
   content = record.read_text()
@@ -186,7 +186,9 @@ def test_workdir_must_be_writable_and_have_room(tmp_path, monkeypatch):
   assert list((tmp_path / 'run').iterdir()) == []
 
 
-@pytest.mark.parametrize('name', ['log_every', 'eval_every', 'checkpoint_every'])
+@pytest.mark.parametrize(
+  'name', ['log_every', 'eval_every', 'checkpoint_every', 'keep_checkpoints']
+)
 def test_intervals_must_be_positive(tmp_path, name):
   with pytest.raises(ValueError, match=name):
     _train(tmp_path, **{name: 0})

@@ -22,9 +22,7 @@ def _start(family, num_devices=1):
     jax.random.key(3),
     sharding=sharding.replicated(mesh),
   )
-  train_step = step_lib.make_train_step(
-    family, OPTIMIZER, toy.STATISTICS, mesh
-  )
+  train_step = step_lib.make_train_step(family, OPTIMIZER, toy.STATISTICS, mesh)
   return mesh, state, train_step
 
 
@@ -151,11 +149,12 @@ def test_held_out_errors_are_those_of_a_loop(rng_key):
   actions = (batch['actions'] - [0.5, -1.0] * 2) / ([2.0, 0.25] * 2)
   rolled, errors = true[:, 0], []
   for t in range(4):
-    step = lambda z: (
+    ahead = [
       z + np.concatenate([z, actions[:, t]], axis=-1) @ predictor
-    )
-    errors.append(step(true[:, t]) - true[:, t + 1])
-    rolled = step(rolled)
+      for z in (true[:, t], rolled)
+    ]
+    errors.append(ahead[0] - true[:, t + 1])
+    rolled = ahead[1]
   np.testing.assert_allclose(latents, true, rtol=1e-4, atol=1e-5)
   np.testing.assert_allclose(
     metrics['prediction_error'], np.mean(np.square(errors)), rtol=1e-4

@@ -1,0 +1,262 @@
+"""Two Room steps a second, with and without pixels, beside stable-worldmodel.
+
+  python -m benchmarks.env_throughput [--quick] [--peer]
+
+Prints one JSON line a measurement. `--peer` runs stable-worldmodel's TwoRoom in
+the same process, one environment, which is also the speed of its pools
+(`benchmarks/README.md` says how to install it beside us). Lines whose
+`config.load_average` exceeds what the benchmark itself causes, one per core,
+come from a busy machine and are worthless.
+"""
+
+import datetime
+import json
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from jepa_wm.envs import two_room
+
+_QUICK = flags.DEFINE_bool('quick', False, 'Shorter runs, for a smoke test.')
+_PEER = flags.DEFINE_bool(
+  'peer', False, 'Also measure stable-worldmodel, which must be installed.'
+)
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 256, 'Worlds side by side.')
+
+_PEER_NAME = 'stable-worldmodel TwoRoomEnv, 1 environment'
+_declared: object = None
+
+
+def _seconds(run: Callable[[], object], repeats: int) -> list[float]:
+  run()
+  times = []
+  for _ in range(repeats):
+    start = time.perf_counter()
+    run()
+    times.append(time.perf_counter() - start)
+  return times
+
+
+def _start(
+  world: two_room.TwoRoom, num_steps: int
+) -> tuple[two_room.TwoRoomState, jax.Array]:
+  """A batch of states and uniform actions `[num_steps, B, 2]`."""
+  keys = jax.random.split(jax.random.key(0), _BATCH_SIZE.value)
+  shape = (num_steps, _BATCH_SIZE.value, 2)
+  actions = jax.random.uniform(jax.random.key(1), shape, minval=-1, maxval=1)
+  return jax.jit(jax.vmap(world.reset))(keys), actions
+
+
+def measure_steps(num_steps: int, repeats: int) -> list[float]:
+  """Seconds of `num_steps` steps of the batch, no pixels."""
+  world = two_room.TwoRoom()
+  state, actions = _start(world, num_steps)
+
+  @jax.jit
+  def play(state, actions):
+    def step(state, action):
+      state = jax.vmap(world.step)(state, action)
+      return state, state.position
+
+    return jax.lax.scan(step, state, actions)
+
+  return _seconds(lambda: jax.block_until_ready(play(state, actions)), repeats)
+
+
+def measure_frames(
+  image_size: int, num_steps: int, repeats: int, *, different_worlds: bool
+) -> list[float]:
+  """Seconds of `num_steps` steps of the batch, every frame of it in memory.
+
+  All frames lie in one returned buffer, `[num_steps, B, size, size, 3]`, used
+  again by each run, so that the kernel's zeroing of fresh pages is not what is
+  measured. The last frames are compared with `render` of the last states.
+  """
+  world = two_room.TwoRoom(image_size=image_size)
+  state, actions = _start(world, num_steps)
+  worlds = None
+  if different_worlds:
+    keys = jax.random.split(jax.random.key(2), _BATCH_SIZE.value)
+    sample = lambda key: two_room.TwoRoom.sample_variation(
+      key, image_size=image_size
+    )
+    worlds = jax.jit(jax.vmap(sample))(keys)
+
+  def render(worlds, state):
+    if worlds is None:
+      return jax.vmap(world.render)(state)
+    return jax.vmap(lambda world, state: world.render(state))(worlds, state)
+
+  def advance(worlds, state, action):
+    if worlds is None:
+      return jax.vmap(world.step)(state, action)
+    return jax.vmap(lambda world, state, action: world.step(state, action))(
+      worlds, state, action
+    )
+
+  @jax.jit(donate_argnames='frames')
+  def play(worlds, state, actions, frames):
+    def step(carry, inputs):
+      state, frames = carry
+      index, action = inputs
+      state = advance(worlds, state, action)
+      frames = jax.lax.dynamic_update_index_in_dim(
+        frames, render(worlds, state), index, 0
+      )
+      return (state, frames), None
+
+    indices = jnp.arange(num_steps)
+    return jax.lax.scan(step, (state, frames), (indices, actions))[0]
+
+  shape = (num_steps, _BATCH_SIZE.value, image_size, image_size, 3)
+  buffer = [jnp.zeros(shape, jnp.uint8)]
+  last = [state]
+
+  def run():
+    last[0], buffer[0] = jax.block_until_ready(
+      play(worlds, state, actions, buffer[0])
+    )
+
+  times = _seconds(run, repeats)
+  np.testing.assert_array_equal(buffer[0][-1], jax.jit(render)(worlds, last[0]))
+  return times
+
+
+def measure_peer(
+  num_steps: int, repeats: int, *, rendered: bool
+) -> list[float]:
+  """Seconds of `num_steps` steps of the peer's environment."""
+  import torch
+
+  try:
+    import torchvision  # noqa: F401
+  except RuntimeError:
+    # A wheel whose compiled operators do not load, which the peer only needs to
+    # have been declared, and for as long as the library object lives.
+    global _declared
+    _declared = torch.library.Library('torchvision', 'DEF')
+    for name in ('nms', 'qnms'):
+      _declared.define(
+        f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
+      )
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    from stable_worldmodel.envs.two_room import env as peer_env
+  env = peer_env.TwoRoomEnv()
+  env.reset(seed=0)
+  actions = np.random.default_rng(0).uniform(-1, 1, [num_steps, 2])
+  actions = actions.astype(np.float32)
+
+  def run():
+    for action in actions:
+      env.step(action)
+      if rendered:
+        env.render()
+
+  attempts = []
+  for num_threads in sorted({1, os.cpu_count() or 1}):
+    torch.set_num_threads(num_threads)
+    attempts.append(_seconds(run, repeats))
+  return min(attempts, key=statistics.median)
+
+
+def _rate(times: list[float], steps: int) -> float:
+  return steps / statistics.median(times)
+
+
+def _line(
+  name: str,
+  times: list[float],
+  num_steps: int,
+  peer: float | None,
+  **config: object,
+) -> str:
+  steps = num_steps * _BATCH_SIZE.value
+  value = _rate(times, steps)
+  return json.dumps(
+    {
+      'name': f'env_throughput/two_room/{name}',
+      'value': round(value),
+      'unit': 'steps/s',
+      'peer': None if peer is None else round(peer),
+      'ratio': None if peer is None else round(value / peer, 1),
+      'config': {
+        'batch_size': _BATCH_SIZE.value,
+        'steps': num_steps,
+        'slowest': round(steps / max(times)),
+        'fastest': round(steps / min(times)),
+        'load_average': round(os.getloadavg()[0], 2),
+        **config,
+      },
+      'device': f'{jax.devices()[0].device_kind}, {os.cpu_count()} cores',
+      'date': datetime.date.today().isoformat(),
+    }
+  )
+
+
+def main(argv: list[str]) -> None:
+  """Measures and prints."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown arguments {argv[1:]}.')
+  if _BATCH_SIZE.value < 1:
+    raise app.UsageError(f'--batch_size={_BATCH_SIZE.value} must be positive.')
+  repeats = 2 if _QUICK.value else 9
+  share = 10 if _QUICK.value else 1
+  peer_steps = peer_frames = None
+  if _PEER.value:
+    try:
+      count = 1000 // share
+      times = measure_peer(count, repeats, rendered=False)
+      peer_steps = _rate(times, count)
+      count = 200 // share
+      times = measure_peer(count, repeats, rendered=True)
+      peer_frames = _rate(times, count)
+    except ImportError as error:
+      raise app.UsageError(
+        f'--peer needs stable-worldmodel ({error}); benchmarks/README.md says '
+        'how to install it.'
+      ) from error
+
+  count = 2000 // share
+  print(
+    _line(
+      'step',
+      measure_steps(count, repeats),
+      count,
+      peer_steps,
+      compared_with=f'{_PEER_NAME}, env.step',
+    ),
+    flush=True,
+  )
+  for name, image_size, count, different_worlds in (
+    ('render_224', 224, 8, False),
+    ('render_64', 64, 64, False),
+    ('render_64_different_worlds', 64, 64, True),
+  ):
+    if _QUICK.value:
+      count //= 4
+    times = measure_frames(
+      image_size, count, repeats, different_worlds=different_worlds
+    )
+    print(
+      _line(
+        name,
+        times,
+        count,
+        peer_frames,
+        image_size=image_size,
+        compared_with=f'{_PEER_NAME}, env.step and env.render at 224 px',
+      ),
+      flush=True,
+    )
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,176 @@
+"""Charts of a planning result as inline SVG, coloured by the page around it.
+
+Classes, not colours: the page's style sheet gives them the colours of a light
+or a dark reader.
+"""
+
+import base64
+import dataclasses
+import html
+import io
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from jepa_wm.evaluation import pairs as pairs_lib
+from jepa_wm.evaluation import planning_benchmark
+
+_MAP = 448
+
+
+def score_strip(record: dict[str, Any]) -> str:
+  """Draws success with its interval between the floor and the ceiling."""
+  width, height, left, right, axis = 960, 118, 16, 16, 62
+  low, high = record['interval_95']
+
+  def x(rate: float) -> float:
+    return round(left + rate * (width - left - right), 1)
+
+  def mark(rate: float, label: str) -> str:
+    anchor = 'start' if rate < 0.1 else 'end' if rate > 0.9 else 'middle'
+    return (
+      f'<line class="mark" x1="{x(rate)}" x2="{x(rate)}" y1="{axis - 13}" '
+      f'y2="{axis + 13}"/><text class="faint" x="{x(rate)}" y="{axis + 32}" '
+      f'text-anchor="{anchor}">{label} {rate:.0%}</text>'
+    )
+
+  ticks = ''.join(
+    f'<text class="faint" x="{x(rate)}" y="{height - 4}" text-anchor="'
+    f'{anchor}">{rate:.0%}</text>'
+    for rate, anchor in ((0.0, 'start'), (0.5, 'middle'), (1.0, 'end'))
+  )
+  rate = record['success_rate']
+  return (
+    f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="success '
+    f'{rate:.0%}, 95% interval {low:.0%} to {high:.0%}">'
+    f'<line class="axis" x1="{x(0)}" x2="{x(1)}" y1="{axis}" y2="{axis}"/>'
+    f'{mark(record["random_floor"], "random actions")}'
+    f'{mark(record["expert_ceiling"], "expert")}'
+    f'<line class="interval" x1="{x(low)}" x2="{x(high)}" y1="{axis}" '
+    f'y2="{axis}"/><circle class="dot" cx="{x(rate)}" cy="{axis}" r="9"/>'
+    f'<text class="value" x="{x(rate)}" y="{axis - 24}" text-anchor="'
+    f'{"end" if rate > 0.9 else "middle"}">{rate:.0%}</text>{ticks}</svg>'
+  )
+
+
+def success_curve(result: planning_benchmark.Result) -> str:
+  """Draws the share of goals reached against the steps played."""
+  width, height = 448, 448
+  left, right, top, bottom = 44, 12, 14, 44
+  budget = result.protocol.budget
+  steps = sorted(
+    e.first_success_step
+    for e in result.episodes
+    if e.first_success_step is not None
+  )
+
+  def x(step: float) -> float:
+    return round(left + step / budget * (width - left - right), 1)
+
+  def y(rate: float) -> float:
+    return round(top + (1 - rate) * (height - top - bottom), 1)
+
+  path = f'M{x(0)} {y(0)}'
+  for number, step in enumerate(steps, start=1):
+    path += f'H{x(step)}V{y(number / len(result.episodes))}'
+  path += f'H{x(budget)}'
+  grid = ''.join(
+    f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(rate)}" '
+    f'y2="{y(rate)}"/><text class="faint" x="{left - 8}" y="{y(rate) + 4}" '
+    f'text-anchor="end">{rate:.0%}</text>'
+    for rate in (0.0, 0.25, 0.5, 0.75, 1.0)
+  )
+  ticks = ''.join(
+    f'<text class="faint" x="{x(step)}" y="{height - bottom + 20}" '
+    f'text-anchor="{anchor}">{step}</text>'
+    for step, anchor in (
+      (0, 'middle'),
+      (budget // 2, 'middle'),
+      (budget, 'end'),
+    )
+  )
+  area = f'{path}V{y(0)}Z'
+  return (
+    f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="share of '
+    f'goals reached against environment steps">{grid}{ticks}'
+    f'<path class="area" d="{area}"/><path class="curve" d="{path}"/>'
+    f'<text class="faint" x="{(left + width - right) / 2}" y="{height - 6}" '
+    'text-anchor="middle">environment steps</text></svg>'
+  )
+
+
+def episode_map(result: planning_benchmark.Result) -> str:
+  """Draws every problem as an arrow from start to goal, over the world.
+
+  Pointing at an arrow shows the path that the agent took and says how it went.
+  """
+  face = pairs_lib.world(result.protocol.environment)
+  goals = jax.jit(jax.vmap(face.make().proprio))(result.pairs.goals)
+  starts = _MAP * face.place(result.proprio[:, 0])
+  ends = _MAP * face.place(np.asarray(goals))
+  # Failures last, so that they lie on top.
+  order = sorted(
+    range(len(result.episodes)), key=lambda i: not result.episodes[i].success
+  )
+  arrows = ''
+  for i in order:
+    episode = result.episodes[i]
+    kind = 'reached' if episode.success else 'missed'
+    played = episode.first_success_step
+    if played is None:
+      played = result.protocol.budget
+    trail = _MAP * face.place(result.proprio[i, : played + 1])
+    points = ' '.join(f'{a:.1f},{b:.1f}' for a, b in trail)
+    (x1, y1), (x2, y2) = starts[i], ends[i]
+    arrows += (
+      f'<g class="{kind}"><title>{html.escape(tell(episode, face.unit))}'
+      f'</title><polyline class="trail" points="{points}"/>'
+      f'<line class="aim" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" '
+      f'y2="{y2:.1f}"/><line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" '
+      f'y2="{y2:.1f}" marker-end="url(#{kind}-head)"/>'
+      f'<circle cx="{x1:.1f}" cy="{y1:.1f}" r="3"/></g>'
+    )
+  heads = ''.join(
+    f'<marker id="{kind}-head" class="{kind}" viewBox="0 0 8 8" refX="7" '
+    'refY="4" markerWidth="8" markerHeight="8" orient="auto" '
+    'markerUnits="userSpaceOnUse"><path d="M0 0L8 4L0 8Z"/></marker>'
+    for kind in ('reached', 'missed')
+  )
+  crowd = ' crowded' if len(result.episodes) > 60 else ''
+  return (
+    f'<svg class="map{crowd}" viewBox="0 0 {_MAP} {_MAP}" role="img" '
+    f'aria-label="starts and goals over the world"><defs>{heads}</defs>'
+    f'<image href="{data_uri(_empty_world(face), "image/png")}" '
+    f'width="{_MAP}" height="{_MAP}"/>{arrows}</svg>'
+  )
+
+
+def tell(episode: planning_benchmark.Episode, unit: str) -> str:
+  """How a problem went, in a few words."""
+  start = f'pair {episode.pair}: goal {episode.start_distance:.0f} {unit} away'
+  if episode.success:
+    return f'{start}, reached at step {episode.first_success_step}'
+  return f'{start}, missed by {episode.final_distance:.0f} {unit}'
+
+
+def data_uri(content: bytes, kind: str) -> str:
+  """`content` as an address that needs no file."""
+  return f'data:{kind};base64,{base64.b64encode(content).decode()}'
+
+
+def _empty_world(face: pairs_lib.World) -> bytes:
+  """A PNG of what does not move: the median picture of many states."""
+  env = dataclasses.replace(face.make(), image_size=_MAP)
+
+  @jax.jit
+  def draw(rng_keys: jax.Array) -> jax.Array:
+    return jax.vmap(lambda key: env.render(env.reset(key)))(rng_keys)
+
+  frames = np.asarray(draw(jax.random.split(jax.random.key(0), 15)))
+  stream = io.BytesIO()
+  Image.fromarray(np.median(frames, axis=0).astype(np.uint8)).save(
+    stream, format='PNG'
+  )
+  return stream.getvalue()

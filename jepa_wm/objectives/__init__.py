@@ -1,0 +1,1 @@
+"""Latents to scalars: pure functions without parameters, one idea a module."""

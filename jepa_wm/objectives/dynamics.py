@@ -1,0 +1,65 @@
+"""What a path of latents should look like in time."""
+
+import jax
+import jax.numpy as jnp
+
+# Shortest velocity that has a direction (the epsilon of LeWM's cosine).
+_EPSILON = 1e-8
+
+
+def temporal_similarity(latents: jax.Array) -> jax.Array:
+  """Mean squared step of every latent to the next.
+
+  Small for slow latents. The gradient reaches both ends of a step.
+
+  Args:
+    latents: `[..., T, D]`, at least two frames.
+
+  Returns:
+    `[..., T-1]`, float32, the mean over `D` of `(z_t - z_{t+1})^2`.
+
+  Raises:
+    ValueError: no time axis, or fewer than two frames.
+
+  Source: the temporal similarity term of PLDM (arXiv 2502.14819).
+  """
+  return jnp.square(_velocities(latents, num_frames=2)).mean(-1)
+
+
+def straightening(latents: jax.Array) -> jax.Array:
+  """Minus the cosine between every velocity and the next.
+
+  -1 on a straight path, whatever its speed, and 1 where it turns back. At rest
+  there is no direction: a velocity shorter than 1e-8 counts as a cosine of
+  0 and sends back no gradient.
+
+  Args:
+    latents: `[..., T, D]`, at least three frames.
+
+  Returns:
+    `[..., T-2]`, float32, in -1..1.
+
+  Raises:
+    ValueError: no time axis, or fewer than three frames.
+
+  Source: temporal straightening as LeWM reports it (arXiv 2603.19312).
+  """
+  velocity = _velocities(latents, num_frames=3)
+  squared_speed = jnp.sum(jnp.square(velocity), axis=-1, keepdims=True)
+  moves = squared_speed > _EPSILON**2
+  # The square root's slope is infinite at 0: it must not see one, even where
+  # the outer `where` drops the result.
+  speed = jnp.sqrt(jnp.where(moves, squared_speed, 1.0))
+  heading = jnp.where(moves, velocity / speed, 0.0)
+  return -jnp.sum(heading[..., :-1, :] * heading[..., 1:, :], axis=-1)
+
+
+def _velocities(latents: jax.Array, *, num_frames: int) -> jax.Array:
+  """Steps `[..., T-1, D]` of `[..., T, D]`, which has `num_frames` or more."""
+  if latents.ndim < 2 or latents.shape[-2] < num_frames:
+    raise ValueError(
+      f'latents must be [..., T, D] with at least {num_frames} frames, got '
+      f'shape {latents.shape}.'
+    )
+  latents = latents.astype(jnp.float32)
+  return latents[..., 1:, :] - latents[..., :-1, :]

@@ -1,0 +1,211 @@
+"""Devices: which there are, how arrays lie on them, how processes join.
+
+The only file that knows. Everything else is written as for one device; a mesh
+that `jax.set_mesh` made current, and arguments that lie on it, spread it.
+Axes: `data` (a batch, or problems to plan), `samples` (a planner's candidates).
+"""
+
+import os
+import pathlib
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+# More than one, in a variable that a launcher sets for every process it starts.
+_LAUNCHER_COUNTS = ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE')
+
+
+def make_mesh(
+  num_devices: int | None = None,
+  axes: Sequence[str] = ('data',),
+  shape: Sequence[int] | None = None,
+) -> Mesh:
+  """Arranges devices in a grid with named axes.
+
+  Args:
+    num_devices: how many to use; the product of `shape`, or all, by default.
+    axes: a name for every axis.
+    shape: devices along every axis; all along the first, by default.
+
+  Returns:
+    A mesh for `jax.set_mesh`, `shard_batch` and `replicated`; the compiler
+    chooses how arrays lie on it where nothing says so.
+
+  Raises:
+    ValueError: more devices than there are, or axes, shape and number that do
+      not fit each other.
+  """
+  available = jax.devices()
+  if num_devices is None:
+    num_devices = len(available) if shape is None else int(np.prod(shape))
+  if not 1 <= num_devices <= len(available):
+    raise ValueError(
+      f'num_devices must be between 1 and the {len(available)} devices there '
+      f'are, got {num_devices}.'
+    )
+  if shape is None:
+    shape = (num_devices,) + (1,) * (len(axes) - 1)
+  if len(shape) != len(axes) or int(np.prod(shape)) != num_devices:
+    raise ValueError(
+      f'shape must give the {len(axes)} axes {tuple(axes)} sizes whose product '
+      f'is {num_devices} devices, got {tuple(shape)}.'
+    )
+  return jax.make_mesh(
+    tuple(shape),
+    tuple(axes),
+    axis_types=(AxisType.Auto,) * len(axes),
+    devices=available[:num_devices],
+  )
+
+
+def constrain(x: jax.Array, *axis_names: str | None) -> jax.Array:
+  """Spreads the first dimensions of `x` over axes of the current mesh.
+
+  Where the work is done, never what comes out. So a dimension stays whole where
+  the mesh lacks the axis or its size does not divide the dimension, and without
+  a current mesh nothing happens.
+
+  Args:
+    x: `[...]`.
+    axis_names: an axis for each leading dimension, or None to keep it whole.
+
+  Returns:
+    `x`.
+
+  Raises:
+    ValueError: more names than `x` has dimensions.
+  """
+  if len(axis_names) > x.ndim:
+    raise ValueError(
+      f'axis_names {axis_names} are more than the dimensions of x, whose shape '
+      f'is {x.shape}.'
+    )
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return x
+  sizes = mesh.shape
+  spec = [
+    name if name in sizes and dim % sizes[name] == 0 else None
+    for name, dim in zip(axis_names, x.shape)
+  ]
+  return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+
+
+def shard_batch(batch: Any, mesh: Mesh) -> Any:
+  """Puts a batch on the devices, its leading axis split over `data`.
+
+  Args:
+    batch: pytree of arrays `[B, ...]`; with several processes, each gives its
+      own part, and `B` of the result is the sum of theirs.
+    mesh: a mesh with a `data` axis.
+
+  Returns:
+    The same pytree of device arrays.
+
+  Raises:
+    ValueError: no `data` axis, or it does not divide the batch.
+  """
+  if 'data' not in mesh.shape:
+    raise ValueError(
+      f"mesh must have an axis 'data', got axes {mesh.axis_names}."
+    )
+  num_devices = mesh.shape['data']
+  split = NamedSharding(mesh, PartitionSpec('data'))
+
+  def put(path: Any, leaf: Any) -> jax.Array:
+    size = leaf.shape[0] * jax.process_count() if leaf.ndim else 0
+    if not size or size % num_devices:
+      raise ValueError(
+        f'batch{jax.tree_util.keystr(path)} of shape {leaf.shape} makes a '
+        f'batch of {size}, which {num_devices} devices do not divide: change '
+        'the batch size or use fewer devices.'
+      )
+    return jax.make_array_from_process_local_data(split, leaf)
+
+  return jax.tree_util.tree_map_with_path(put, batch)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Sharding of an array that every device of `mesh` holds whole."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+  """Puts a whole copy of every leaf of `tree` on every device of `mesh`."""
+  return jax.device_put(tree, replicated(mesh))
+
+
+def initialize() -> None:
+  """Joins the other processes of a run, if the environment names any.
+
+  Call it once, before anything touches a device. It acts under Slurm's `srun`
+  and Open MPI's `mpirun` with more than one task, on a TPU pod, and where
+  `JAX_COORDINATOR_ADDRESS` is set (with `JAX_NUM_PROCESSES` and
+  `JAX_PROCESS_ID`, unless one of those launchers knows them). Otherwise, and
+  the second time, it does nothing.
+
+  Raises:
+    ValueError: a variable is missing or is not a number.
+  """
+  if jax.distributed.is_initialized() or not _has_company():
+    return
+  jax.distributed.initialize(
+    num_processes=_int_variable('JAX_NUM_PROCESSES'),
+    process_id=_int_variable('JAX_PROCESS_ID'),
+  )
+
+
+def _has_company() -> bool:
+  """Whether the environment says that this process is one of several."""
+  return (
+    'JAX_COORDINATOR_ADDRESS' in os.environ
+    or any((_int_variable(name) or 1) > 1 for name in _LAUNCHER_COUNTS)
+    or ',' in os.environ.get('TPU_WORKER_HOSTNAMES', '')
+  )
+
+
+def _int_variable(name: str) -> int | None:
+  text = os.environ.get(name)
+  if text is None:
+    return None
+  if not text.isdecimal():
+    raise ValueError(
+      f'Environment variable {name} must be a number, got {text!r}.'
+    )
+  return int(text)
+
+
+def device_description() -> str:
+  """The hardware that a measurement was taken on, in words for its record.
+
+  Returns:
+    `'CPU, 2 cores, AMD EPYC'`, `'NVIDIA H200'` or `'8 x NVIDIA H200'`. Fake CPU
+    devices are no hardware and are not told.
+  """
+  devices = jax.devices()
+  if devices[0].platform == 'cpu':
+    cores = _num_cores()
+    unit = 'core' if cores == 1 else 'cores'
+    return f'CPU, {cores} {unit}, {_processor_name()}'
+  kind = devices[0].device_kind
+  return kind if len(devices) == 1 else f'{len(devices)} x {kind}'
+
+
+def _num_cores() -> int:
+  """Cores this process may run on, where the system can tell."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _processor_name() -> str:
+  table = pathlib.Path('/proc/cpuinfo')
+  if table.exists():
+    for line in table.read_text().splitlines():
+      if line.startswith('model name'):
+        return line.partition(':')[2].strip()
+  return platform.processor() or platform.machine()

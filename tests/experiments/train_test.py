@@ -1,0 +1,296 @@
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from experiments import train
+from jepa_wm import world_model
+from jepa_wm.data import cache, episodes
+from jepa_wm.training import metrics
+
+ROOT = pathlib.Path(__file__).parents[2]
+NUM_STEPS = 60
+
+CONFIG_FILE = """
+import ml_collections
+
+def get_config(variant='tiny'):
+  if variant != 'tiny':
+    raise ValueError(f'There is no variant {variant!r}.')
+  return ml_collections.ConfigDict({
+    'model': {
+      'name': 'lewm', 'image_size': 16, 'action_block': 2, 'history': 2,
+      'latent_dim': 8, 'encoder': 'impala', 'encoder_features': 16,
+      'encoder_channels': (4, 8), 'encoder_strides': (2, 2),
+      'encoder_blocks': (1, 1), 'projector_dim': 16, 'smoothed_dim': 4,
+      'predictor_dim': 8, 'predictor_depth': 1, 'predictor_heads': 2,
+      'predictor_head_dim': 4, 'predictor_mlp_dim': 16, 'num_projections': 16,
+    },
+    'data': {
+      'source': 'cache', 'path': 'data/two_room', 'num_frames': 3,
+      'batch_size': 8, 'num_eval_windows': 16,
+    },
+    'optimizer': {'learning_rate': 1e-3},
+    'num_steps': 60, 'seed': 0, 'log_every': 5, 'eval_every': 25,
+    'checkpoint_every': 10, 'keep_checkpoints': 2,
+  })
+"""
+
+
+def _config(**overrides):
+  names = {}
+  exec(CONFIG_FILE, names)
+  config = names['get_config']()
+  config.update(overrides)
+  return config.to_dict()
+
+
+def _dot(position):
+  """A white square where the agent is, like a world would draw it."""
+  x, y = np.asarray(position).astype(int)
+  frame = np.zeros((16, 16, 3), np.uint8)
+  frame[y : y + 4, x : x + 4] = 255
+  return frame
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+  """Twelve walks of a square through a 16 pixel world."""
+  path = tmp_path_factory.mktemp('data') / 'walks'
+  rng = np.random.default_rng(0)
+  walks = []
+  for index in range(12):
+    actions = rng.uniform(-1.5, 1.5, (20, 2)).astype(np.float32)
+    places = [np.array([6.0, 6.0])]
+    for action in actions:
+      places.append(np.clip(places[-1] + action, 0, 12))
+    walks.append(
+      episodes.Episode(
+        pixels=np.stack([_dot(place) for place in places]),
+        actions=actions,
+        proprio=np.stack(places).astype(np.float32),
+        provenance={'index': index},
+      )
+    )
+  episodes.write_episodes(path, walks, provenance={}, held_out_fraction=0.25)
+  cache.build_cache(path)
+  return path
+
+
+def _with_data(dataset, **overrides):
+  config = _config(**overrides)
+  config['data']['path'] = str(dataset)
+  return config
+
+
+def test_learns_and_exports_what_a_planner_needs(dataset, tmp_path, capsys):
+  config = _with_data(dataset)
+  train.run(config, tmp_path)
+  records = metrics.read(tmp_path / 'metrics.jsonl')
+  loss = [r['train/loss'] for r in records if 'train/loss' in r]
+  assert len(loss) == 12 and loss[-1] < 0.8 * loss[0]
+  evaluated = [r for r in records if 'probe/probe_r2' in r]
+  assert [r['step'] for r in evaluated] == [25, 50, 60]
+  assert {
+    'held_out/prediction_error',
+    'held_out/rollout_error',
+    'collapse/latent_std_mean',
+    'collapse/latent_std_min',
+    'collapse/effective_rank',
+    'probe/probe_r2',
+  } <= set(evaluated[-1])
+  assert evaluated[-1]['probe/probe_r2'] > 0.3
+  assert 'step 60/60 (100%)' in capsys.readouterr().err
+
+  model = world_model.WorldModel.from_checkpoint(tmp_path)
+  assert model.family.latent_dim == 8
+  pixels = np.stack([_dot((3, 4)), _dot((8, 2))])
+  assert model.encode(model.params, pixels).shape == (2, 8)
+  statistics = cache.open_cache(dataset).action_statistics
+  np.testing.assert_array_equal(model.action_statistics.std, statistics.std)
+  assert model.record['config']['num_steps'] == NUM_STEPS
+  assert model.record['metrics']['train/loss'] == loss[-1]
+
+
+def test_simulation_needs_no_disk(tmp_path):
+  config = _config(num_steps=2)
+  config['data'] = {
+    'source': 'simulation',
+    'num_frames': 3,
+    'batch_size': 8,
+    'num_eval_windows': 8,
+    'episode_length': 10,
+  }
+  train.run(config, tmp_path)
+  assert (tmp_path / 'export' / 'model.safetensors').exists()
+
+
+def _start(config_file, dataset, workdir, cache_dir):
+  command = [
+    *(sys.executable, '-m', 'experiments.train'),
+    f'--config={config_file}:tiny',
+    f'--config.data.path={dataset}',
+    f'--workdir={workdir}',
+  ]
+  environment = {
+    **os.environ,
+    'JAX_COMPILATION_CACHE_DIR': str(cache_dir),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+  }
+  return subprocess.Popen(
+    command,
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def _end_when(process, workdir, num_lines, signum):
+  """Sends the signal once that many lines are in the log."""
+  deadline = time.monotonic() + 300
+  while len(metrics.read(workdir / 'metrics.jsonl')) < num_lines:
+    assert process.poll() is None, process.communicate()[1]
+    assert time.monotonic() < deadline
+    time.sleep(0.002)
+  process.send_signal(signum)
+  return process.communicate()
+
+
+@pytest.mark.slow
+def test_killed_runs_end_with_the_very_same_weights(dataset, tmp_path):
+  config_file = tmp_path / 'tiny.py'
+  config_file.write_text(CONFIG_FILE)
+  weights = []
+  for name, ends in (
+    ('whole', ()),
+    (
+      'killed',
+      # Line 3 is just behind the first checkpoint; line 9 before an evaluation.
+      ((3, signal.SIGKILL), (6, signal.SIGTERM), (9, signal.SIGKILL)),
+    ),
+  ):
+    workdir = tmp_path / name
+    for num_lines, signum in ends:
+      process = _start(config_file, dataset, workdir, tmp_path / 'jit')
+      _, stderr = _end_when(process, workdir, num_lines, signum)
+      assert not (workdir / 'export').exists()
+      if signum == signal.SIGTERM:
+        assert process.returncode == 143
+        assert 'run the same command again to go on' in stderr
+      else:
+        assert process.returncode == -signal.SIGKILL
+    process = _start(config_file, dataset, workdir, tmp_path / 'jit')
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert 'experiments.plan --checkpoint' in stdout
+    assert ('Going on from' in stderr) == bool(ends)
+    weights.append((workdir / 'export/model.safetensors').read_bytes())
+  assert weights[0] == weights[1]
+  records = metrics.read(tmp_path / 'killed' / 'metrics.jsonl')
+  steps = [r['step'] for r in records]
+  assert steps == sorted(steps) and steps[-1] == NUM_STEPS
+
+
+# Of ml_collections, where it loads the file of a config.
+_LOADS_A_FILE = pytest.mark.filterwarnings('ignore:the load_module')
+
+
+def _parse(monkeypatch, *arguments):
+  argv = ['train.py', *arguments]
+  # ml_collections looks there for the overrides of a config.
+  monkeypatch.setattr(sys, 'argv', argv)
+  return train.parse_flags(argv)
+
+
+@_LOADS_A_FILE
+@pytest.mark.parametrize(
+  'override, message',
+  [
+    ('--config.model.latentdim=4', "did you mean 'config.model.latent_dim'?"),
+    ('--config.modle.latent_dim=4', "mean 'config.model.latent_dim'"),
+    ('--config.num_step=4', "did you mean 'config.num_steps'?"),
+  ],
+)
+def test_misspelt_field_suggests_the_nearest(
+  monkeypatch, tmp_path, override, message
+):
+  file = tmp_path / 'tiny.py'
+  file.write_text(CONFIG_FILE)
+  with pytest.raises(SystemExit) as raised:
+    _parse(monkeypatch, f'--config={file}:tiny', override)
+  assert message in raised.value.code and '\n' not in raised.value.code
+
+
+@_LOADS_A_FILE
+def test_no_such_config_or_variant(monkeypatch, tmp_path):
+  file = tmp_path / 'tiny.py'
+  file.write_text(CONFIG_FILE)
+  for config, message in (
+    (f'{file}:huge', "no variant 'huge'"),
+    (f'{tmp_path}/none.py:tiny', 'none.py'),
+  ):
+    with pytest.raises(SystemExit) as raised:
+      _parse(monkeypatch, f'--config={config}')
+    assert message in raised.value.code and '\n' not in raised.value.code
+
+
+def _set(config, name, value):
+  *path, last = name.split('.')
+  for key in path:
+    config = config[key]
+  config[last] = value
+
+
+@pytest.mark.parametrize(
+  'name, value, message',
+  [
+    ('data.path', 'nowhere', 'experiments.collect --out=nowhere'),
+    ('data.source', 'disk', "config.data.source.*'disk'"),
+    ('data.batchsize', 8, "did you mean 'batch_size'"),
+    ('data.batch_size', 12, '12, which 8 devices cannot share'),
+    ('data.num_eval_windows', 0, 'num_eval_windows'),
+    ('data.num_frames', 12, 'spans? '),
+    ('data.num_frames', 2, 'pixels must be'),
+    ('model.image_size', 24, 'image_size is 24 and the data has 16'),
+    ('model.action_dim', 3, 'action_dim is 3 and the data has 2'),
+    ('model.latentdim', 4, "Did you mean 'latent_dim'"),
+    ('optimizer.learning_rat', 1.0, "did you mean 'learning_rate'"),
+    ('optimizer.learning_rate', -1.0, 'learning_rate must be positive'),
+    ('num_stepz', 3, 'num_stepz'),
+  ],
+)
+def test_what_does_not_fit_is_named(dataset, tmp_path, name, value, message):
+  config = _with_data(dataset)
+  _set(config, name, value)
+  with pytest.raises((ValueError, OSError), match=message):
+    train.run(config, tmp_path / 'run')
+  assert not (tmp_path / 'run' / 'export').exists()
+
+
+@pytest.mark.parametrize(
+  'error, code',
+  [
+    (train.loop.Interrupted('Stopped.', signal.SIGTERM), 143),
+    (train.loop.DivergedError('Diverged at step 5.'), 'Diverged at step 5.'),
+    (OSError('No dataset.'), 'No dataset.'),
+  ],
+)
+def test_main_ends_in_one_sentence(monkeypatch, error, code):
+  def run(*args):
+    raise error
+
+  monkeypatch.setattr(train, 'run', run)
+  for flag in ('_CONFIG', '_WORKDIR'):
+    monkeypatch.setattr(train, flag, mock.MagicMock())
+  with pytest.raises(SystemExit) as raised:
+    train.main(['train.py'])
+  assert raised.value.code == code

@@ -1,0 +1,281 @@
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jepa_wm import families
+from jepa_wm.families import LeWM, lewm
+
+SMALL = LeWM(
+  image_size=8,
+  action_dim=2,
+  action_block=3,
+  history=2,
+  latent_dim=4,
+  encoder='conv',
+  encoder_features=6,
+  encoder_channels=(3,),
+  encoder_strides=(4,),
+  encoder_blocks=(0,),
+  projector_dim=5,
+  predictor_dim=4,
+  predictor_depth=1,
+  predictor_heads=1,
+  predictor_head_dim=4,
+  predictor_mlp_dim=8,
+  dropout=0.0,
+  num_projections=8,
+)
+# Without batch norm and dropout training and eval are one function.
+PLAIN = dataclasses.replace(
+  SMALL,
+  projector_norm='none',
+  rollout_steps=2,
+  rollout_decay=0.5,
+  temporal_similarity_weight=0.3,
+  straightening_weight=0.2,
+)
+
+
+@pytest.fixture(scope='module')
+def batch():
+  keys = jax.random.split(jax.random.key(1))
+  pixels = jax.random.randint(keys[0], (8, 5, 8, 8, 3), 0, 256)
+  return {
+    'pixels': pixels.astype(jnp.uint8),
+    'actions': jax.random.normal(keys[1], (8, 4, 6)),
+  }
+
+
+def start(family):
+  """Variables whose modulations are not zero, as after some training."""
+  variables = jax.jit(family.init)(jax.random.key(0))
+  leaves, treedef = jax.tree.flatten(variables['params'])
+  keys = jax.random.split(jax.random.key(3), len(leaves))
+  shaken = [
+    x + 0.1 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves)
+  ]
+  return {**variables, 'params': treedef.unflatten(shaken)}
+
+
+def test_published_model_has_the_published_size():
+  variables = jax.eval_shape(LeWM().init, jax.random.key(0))
+  sizes = {
+    name: sum(x.size for x in jax.tree.leaves(module))
+    for name, module in variables['params'].items()
+  }
+  assert sizes == {
+    'encoder': 5_501_376,
+    'projector': 792_768,
+    'action_encoder': 156_206,
+    'predictor': 10_791_360,
+    'prediction_projector': 792_768,
+  }
+  assert sum(sizes.values()) == 18_034_478
+
+
+def test_rollout_predicts_on_from_its_predictions():
+  latents = np.random.default_rng(0).normal(size=(2, 6, 3))
+  actions = np.random.default_rng(1).normal(size=(2, 5, 3))
+  rolled = lewm.rollout_windows(
+    lambda z, a: 2 * z + a,
+    jnp.asarray(latents),
+    jnp.asarray(actions),
+    history=2,
+    num_steps=3,
+  )
+  assert [x.shape for x in rolled] == [(2, 4, 2, 3), (2, 3, 2, 3), (2, 2, 2, 3)]
+  for j, estimates in enumerate(rolled, 1):
+    for w, i in np.ndindex(estimates.shape[1:3]):
+      expected = latents[:, w + i]
+      for step in range(j):
+        expected = 2 * expected + actions[:, w + i + step]
+      np.testing.assert_allclose(estimates[:, w, i], expected, rtol=1e-5)
+    targets = lewm.window_view(jnp.asarray(latents), j, estimates.shape[1:3])
+    for w, i in np.ndindex(estimates.shape[1:3]):
+      np.testing.assert_allclose(targets[:, w, i], latents[:, w + i + j])
+
+
+def test_loss_is_its_formula(batch, rng_key):
+  family = PLAIN
+  variables = start(family)
+  loss, (metrics, batch_stats, latents) = jax.jit(family.loss)(
+    variables, None, batch, rng_key
+  )
+  assert batch_stats == {}
+  z = jax.jit(family.encode)(variables, batch['pixels'])
+  np.testing.assert_allclose(latents, z, atol=1e-5)
+  actions = batch['actions']
+
+  predict = jax.jit(family.predict)
+  errors = {1: [], 2: []}
+  for w in range(3):
+    window = z[:, w : w + 2]
+    for step in (1, 2):
+      if w + step + 1 < 5:
+        first = w + step - 1
+        window = predict(variables, window, actions[:, first : first + 2])
+        errors[step].append(window - z[:, w + step : w + step + 2])
+  means = [np.square(np.stack(errors[step])).mean() for step in (1, 2)]
+  velocity = np.diff(np.asarray(z), axis=1)
+  speed = np.linalg.norm(velocity, axis=-1)
+  cosine = (velocity[:, 1:] * velocity[:, :-1]).sum(-1)
+  cosine /= speed[:, 1:] * speed[:, :-1]
+  expected = {
+    'prediction_loss': (means[0] + 0.5 * means[1]) / 1.5,
+    'prediction_loss_step_1': means[0],
+    'prediction_loss_step_2': means[1],
+    'temporal_similarity': np.square(velocity).mean(),
+    'straightening': -cosine.mean(),
+  }
+  for name, value in expected.items():
+    np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
+  assert metrics['sigreg'] > 0.1
+  total = (
+    metrics['prediction_loss']
+    + 0.09 * metrics['sigreg']
+    + 0.3 * metrics['temporal_similarity']
+    + 0.2 * metrics['straightening']
+  )
+  np.testing.assert_allclose(loss, total, rtol=1e-5)
+  np.testing.assert_allclose(metrics['loss'], loss)
+
+
+def test_gradient_reaches_the_shared_target_alone(batch, rng_key):
+  def slope(target):
+    # SIGReg's gradient does not depend on the target.
+    family = dataclasses.replace(
+      PLAIN, target=target, sigreg_weight=0.0, rollout_steps=1
+    )
+    variables = start(family)
+
+    @jax.jit
+    def grad(variables):
+      targets = family.init_target(variables)
+      return jax.grad(lambda v: family.loss(v, targets, batch, rng_key)[0])(
+        variables
+      )
+
+    return grad(variables)['params']['encoder']['out']['kernel']
+
+  shared, frozen, ema = (slope(x) for x in ('shared', 'frozen', 'ema'))
+  np.testing.assert_allclose(frozen, ema, rtol=1e-5)
+  assert np.abs(shared - ema).max() > 0.01 * np.abs(shared).max()
+
+
+def test_targets_move_as_their_kind_says():
+  variables = start(SMALL)
+  online = jax.tree.map(lambda x: x + 1, variables)
+  for kind, share in (('ema', 0.25), ('frozen', 0.0)):
+    family = dataclasses.replace(SMALL, target=kind, target_momentum=0.75)
+    target = family.init_target(variables)
+    updated = family.update_target(target, online, 0)
+    jax.tree.map(
+      lambda new, old, share=share: np.testing.assert_allclose(
+        new - old, np.full(old.shape, share), atol=1e-5
+      ),
+      updated,
+      target,
+    )
+  assert SMALL.init_target(variables) is None
+  assert SMALL.update_target(None, online, 0) is None
+
+
+def test_low_precision_runs_and_is_near(batch, rng_key):
+  results = []
+  for dtype in ('float32', 'bfloat16'):
+    family = dataclasses.replace(SMALL, dtype=dtype, dropout=0.1)
+    variables = start(family)
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype('f4')}
+    loss, (_, batch_stats, latents) = jax.jit(family.loss)(
+      variables, None, batch, rng_key
+    )
+    assert latents.dtype == jnp.float32 and np.isfinite(loss)
+    results.append((latents, batch_stats))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=0.05), *results
+  )
+  assert (results[0][0] != results[1][0]).any()
+
+
+@pytest.mark.slow
+def test_eight_devices_give_the_loss_and_gradient_of_one(batch, rng_key):
+  mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
+  variables = start(SMALL)
+
+  @jax.jit
+  def run(variables, batch):
+    return jax.value_and_grad(SMALL.loss, has_aux=True)(
+      variables, None, batch, rng_key
+    )
+
+  one = run(variables, batch)
+  eight = run(
+    jax.device_put(variables, NamedSharding(mesh, PartitionSpec())),
+    jax.device_put(batch, NamedSharding(mesh, PartitionSpec('data'))),
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    one,
+    eight,
+  )
+
+
+def test_config_goes_through_json():
+  family = dataclasses.replace(SMALL, encoder_channels=(7,), dropout=0.25)
+  config = json.loads(json.dumps(families.to_config(family)))
+  assert config['name'] == 'lewm'
+  assert families.from_config(config) == family
+  assert families.from_config({'name': 'lewm'}) == LeWM()
+  hash(family)
+
+
+@pytest.mark.parametrize(
+  'config, message',
+  [
+    ({'name': 'lewn'}, r"name must be one of \['lewm'\].*mean 'lewm'"),
+    ({'dropout': 0.1}, r'name must be one of .*None'),
+    ({'name': 'lewm', 'drop_out': 0}, "no field 'drop_out'. .*'dropout'"),
+    ({'name': 'lewm', 'zzz': 0}, "no field 'zzz'. It has image_size,"),
+    ({'name': 'lewm', 'history': 0}, 'history must be a positive integer'),
+    ({'name': 'lewm', 'history': 2.0}, 'history must be a positive integer'),
+    ({'name': 'lewm', 'dropout': '0'}, 'dropout must be a number'),
+    ({'name': 'lewm', 'dropout': 1.0}, 'dropout must be below 1'),
+    ({'name': 'lewm', 'sigreg_weight': -1}, 'sigreg_weight must be finite'),
+    ({'name': 'lewm', 'target_momentum': 2}, 'target_momentum must be at most'),
+    ({'name': 'lewm', 'num_knots': 16}, 'num_knots must be odd'),
+    ({'name': 'lewm', 'encoder': 'vit'}, "encoder must be one of .*'vit'"),
+    ({'name': 'lewm', 'dtype': 'float16'}, "dtype must be one of .*'float16'"),
+    ({'name': 'lewm', 'patch_size': 15}, 'image_size=224 must be a multiple'),
+    ({'name': 'lewm', 'encoder_blocks': [0]}, 'must have one entry per stage'),
+    ({'name': 'lewm', 'encoder_strides': [0, 1, 1]}, 'encoder_strides must'),
+  ],
+)
+def test_bad_fields(config, message):
+  with pytest.raises(ValueError, match=message):
+    families.from_config(config)
+
+
+def test_bad_batches(batch, rng_key):
+  variables = jax.eval_shape(SMALL.init, rng_key)
+  pixels, actions = batch['pixels'], batch['actions']
+  for bad, message in (
+    ({'pixels': pixels.astype(jnp.float32)}, 'pixels must be uint8'),
+    ({'pixels': pixels[..., :4, :]}, r'pixels must be .*8, 8, 3.*image_size=8'),
+    ({'pixels': pixels[:, :2]}, r'T at least 3 \(history=2 plus rollout_st'),
+    ({'actions': actions[..., :5]}, r'actions must be \[8, 4, 6\]'),
+    ({'actions': actions[:, :3]}, r'actions must be \[8, 4, 6\]'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      SMALL.loss(variables, None, {**batch, **bad}, rng_key)
+  with pytest.raises(ValueError, match=r'pixels must be \[..., 8, 8, 3\]'):
+    SMALL.encode(variables, pixels[..., 0])
+  latents = jnp.zeros((1, 3, 4))
+  with pytest.raises(ValueError, match=r'actions must be \[..., L, 6\]'):
+    SMALL.predict(variables, latents, jnp.zeros((1, 3, 10)))
+  with pytest.raises(ValueError, match=r'latents must be \[..., L, 4\]'):
+    SMALL.predict(variables, latents[..., :2], jnp.zeros((1, 3, 6)))

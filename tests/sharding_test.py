@@ -1,0 +1,195 @@
+import dataclasses
+import os
+import socket
+import subprocess
+import sys
+from concurrent import futures
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jepa_wm import sharding
+
+
+def test_a_mesh_takes_all_devices_or_as_many_as_asked():
+  mesh = sharding.make_mesh()
+  assert dict(mesh.shape) == {'data': 8}
+  assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
+  assert sharding.make_mesh(2).size == 2
+  two_axes = sharding.make_mesh(axes=('data', 'samples'), shape=(2, 3))
+  assert dict(two_axes.shape) == {'data': 2, 'samples': 3}
+  first = sharding.make_mesh(4, axes=('data', 'samples'))
+  assert dict(first.shape) == {'data': 4, 'samples': 1}
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ({'num_devices': 9}, 'between 1 and the 8 devices'),
+    ({'num_devices': 0}, 'num_devices must be'),
+    ({'num_devices': 4, 'shape': (2,)}, 'product is 4 devices'),
+    ({'axes': ('data', 'samples'), 'shape': (8,)}, 'shape must give the 2'),
+  ],
+)
+def test_a_mesh_that_cannot_be(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    sharding.make_mesh(**arguments)
+
+
+def shard_shape(x):
+  return x.addressable_shards[0].data.shape
+
+
+def test_constrain_places_and_changes_nothing():
+  x = jnp.arange(4 * 6 * 3.0).reshape(4, 6, 3)
+  assert sharding.constrain(x, 'data', 'samples') is x
+  mesh = sharding.make_mesh(axes=('data', 'samples'), shape=(2, 4))
+  constrain = jax.jit(sharding.constrain, static_argnums=(1, 2))
+  for names, expected in (
+    (('data', None), (2, 6, 3)),
+    (('data', 'samples'), (2, 6, 3)),  # 4 does not divide 6
+    (('samples', 'data'), (1, 3, 3)),
+    (('samples', 'experts'), (1, 6, 3)),  # no such axis
+  ):
+    with jax.set_mesh(mesh):
+      y = constrain(x, *names)
+    np.testing.assert_array_equal(y, x)
+    assert shard_shape(y) == expected, names
+  with pytest.raises(ValueError, match='axis_names'):
+    sharding.constrain(x[0, 0], 'data', 'samples')
+
+
+def test_a_batch_is_split_over_the_devices():
+  batch = {'pixels': np.arange(16.0).reshape(8, 2), 'actions': np.arange(8)}
+  mesh = sharding.make_mesh(4)
+  split = sharding.shard_batch(batch, mesh)
+  jax.tree.map(np.testing.assert_array_equal, split, batch)
+  assert shard_shape(split['pixels']) == (2, 2)
+  assert len(split['actions'].addressable_shards) == 4
+
+
+@pytest.mark.parametrize('shape', [(12, 2), ()])
+def test_devices_must_divide_the_batch(shape):
+  batch = {'pixels': np.zeros((8, 2)), 'actions': np.zeros(shape)}
+  with pytest.raises(
+    ValueError, match=r"batch\['actions'\].* 8 devices do not"
+  ):
+    sharding.shard_batch(batch, sharding.make_mesh())
+  with pytest.raises(ValueError, match="an axis 'data'"):
+    sharding.shard_batch(batch, sharding.make_mesh(axes=('samples',)))
+
+
+def test_replicas_are_whole():
+  mesh = sharding.make_mesh(3)
+  tree = sharding.replicate({'w': np.arange(5.0)}, mesh)
+  assert shard_shape(tree['w']) == (5,)
+  assert tree['w'].sharding == sharding.replicated(mesh)
+  assert len(tree['w'].addressable_shards) == 3
+
+
+LAUNCHERS = {
+  'JAX_COORDINATOR_ADDRESS': None,
+  'SLURM_STEP_NUM_TASKS': '1',
+  'OMPI_COMM_WORLD_SIZE': '1',
+  'TPU_WORKER_HOSTNAMES': 'localhost',
+}
+
+
+@pytest.fixture
+def joined(monkeypatch):
+  """What `jax.distributed.initialize` was called with."""
+  calls = []
+  for name, value in LAUNCHERS.items():
+    if value is None:
+      monkeypatch.delenv(name, raising=False)
+    else:
+      monkeypatch.setenv(name, value)
+  monkeypatch.setattr(
+    jax.distributed, 'initialize', lambda **kwargs: calls.append(kwargs)
+  )
+  return calls
+
+
+def test_a_process_alone_joins_nobody(joined):
+  sharding.initialize()
+  assert joined == []
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [
+    ('JAX_COORDINATOR_ADDRESS', 'localhost:1234'),
+    ('SLURM_STEP_NUM_TASKS', '2'),
+    ('OMPI_COMM_WORLD_SIZE', '16'),
+    ('TPU_WORKER_HOSTNAMES', 'host-0,host-1'),
+  ],
+)
+def test_a_launcher_makes_processes_join(joined, monkeypatch, name, value):
+  monkeypatch.setenv(name, value)
+  sharding.initialize()
+  monkeypatch.setenv('JAX_NUM_PROCESSES', '4')
+  monkeypatch.setenv('JAX_PROCESS_ID', '3')
+  sharding.initialize()
+  assert joined == [
+    {'num_processes': None, 'process_id': None},
+    {'num_processes': 4, 'process_id': 3},
+  ]
+  monkeypatch.setenv('JAX_PROCESS_ID', 'three')
+  with pytest.raises(ValueError, match='JAX_PROCESS_ID must be a number'):
+    sharding.initialize()
+
+
+TWO_PROCESSES = """
+import jax, numpy as np
+from jepa_wm import sharding
+sharding.initialize()
+sharding.initialize()  # a second call is harmless
+mesh = sharding.make_mesh()
+mine = np.full((2, 3), 1.0 + jax.process_index(), np.float32)
+batch = sharding.shard_batch(mine, mesh)
+total = jax.jit(lambda x: x.sum(), out_shardings=sharding.replicated(mesh))
+print(jax.process_count(), mesh.size, batch.shape, float(total(batch)))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_batch():
+  with socket.socket() as probe:
+    probe.bind(('localhost', 0))
+    port = probe.getsockname()[1]
+  environment = os.environ | {
+    'JAX_COORDINATOR_ADDRESS': f'localhost:{port}',
+    'JAX_NUM_PROCESSES': '2',
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+  }
+
+  def start(process_id):
+    return subprocess.run(
+      [sys.executable, '-c', TWO_PROCESSES],
+      env=environment | {'JAX_PROCESS_ID': str(process_id)},
+      capture_output=True,
+      text=True,
+      timeout=120,
+    )
+
+  with futures.ThreadPoolExecutor() as pool:
+    for process in pool.map(start, range(2)):
+      assert process.returncode == 0, process.stderr
+      # Two processes of two devices; 6 ones and 6 twos.
+      assert process.stdout.splitlines()[-1] == '2 4 (4, 3) 18.0'
+
+
+def test_device_description_names_the_hardware(monkeypatch):
+  assert sharding.device_description().startswith('CPU, ')
+
+  @dataclasses.dataclass
+  class Device:
+    platform: str = 'gpu'
+    device_kind: str = 'NVIDIA H200'
+
+  monkeypatch.setattr(jax, 'devices', lambda: [Device()])
+  assert sharding.device_description() == 'NVIDIA H200'
+  monkeypatch.setattr(jax, 'devices', lambda: [Device(), Device()])
+  assert sharding.device_description() == '2 x NVIDIA H200'

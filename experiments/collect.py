@@ -40,7 +40,7 @@ _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Replaces episodes that are there already.'
 )
 _NUM_EPISODES = flags.DEFINE_integer(
-  'num_episodes', 4000, 'Episodes to write.', lower_bound=1
+  'num_episodes', 2000, 'Episodes to write.', lower_bound=1
 )
 _EPISODE_LENGTH = flags.DEFINE_integer(
   'episode_length', 100, 'Steps of an episode at most.', lower_bound=1
@@ -98,7 +98,7 @@ class Recipe:
     seed: of everything random.
   """
 
-  num_episodes: int = 4000
+  num_episodes: int = 2000
   episode_length: int = 100
   min_episode_length: int = 25
   stop_at_success: bool = True

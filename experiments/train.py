@@ -18,8 +18,9 @@ import difflib
 import itertools
 import os
 import pathlib
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -297,34 +298,34 @@ def _nearest(name: str, known: Sequence[str]) -> str:
   return f'; did you mean {near[0]!r}?' if near else f' among {sorted(known)}.'
 
 
-def _names(config: Mapping[str, Any], prefix: str) -> Iterator[str]:
-  for key, value in config.items():
-    yield f'{prefix}.{key}'
-    if isinstance(value, Mapping):
-      yield from _names(value, f'{prefix}.{key}')
-
-
 def parse_flags(argv: list[str]) -> list[str]:
-  """Parses the command line; a wrong one ends in a sentence.
+  """Parses the command line; a wrong config ends in one sentence.
 
   Args:
     argv: the command and its arguments.
 
   Returns:
-    The arguments that are no flags.
+    The command and the arguments that are no flags.
   """
   try:
-    return app.parse_flags_with_usage(argv)
+    rest = flags.FLAGS(argv)
+    if flags.FLAGS.config is not None:
+      # A file that is not there is only noticed when a field is read.
+      flags.FLAGS.config.to_dict()
+    return rest
+  except (flags.Error, OSError) as error:
+    # What is wrong comes last, behind a traceback or the places looked at.
+    sys.exit(str(error).strip().splitlines()[-1].strip())
   except (AttributeError, KeyError) as error:
-    # What ml_collections raises for an override of a field there is not.
-    known = list(_names(_CONFIG.value.to_dict(), 'config'))
-    for argument in argv[1:]:
-      name = argument.lstrip('-').partition('=')[0]
-      if name.startswith('config.') and name not in known:
-        sys.exit(f'There is no field {name!r}{_nearest(name, known)}')
-    sys.exit(str(error))
-  except (OSError, ValueError) as error:
-    sys.exit(str(error))
+    # From an override of a field that the config does not have; one error
+    # may carry the other: "'modle'\nDid you mean "model" instead of ...".
+    said = error.args[0]
+    while isinstance(said, Exception):
+      said = said.args[0]
+    name, *near = re.findall(r'[\'"](\w+)[\'"]', said)
+    argument = next(a for a in argv if name in a.partition('=')[0].split('.'))
+    hint = f'; did you mean {near[0]!r}?' if near else '.'
+    sys.exit(f'The config has no field {name!r} for {argument}{hint}')
 
 
 def main(argv: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Jepa: an encoder of pixels, a predictor under actions, and target encoders."""
+"""Jepa: an encoder of pixels, a predictor under actions, a target encoder."""
 
 from typing import Any
 
@@ -78,9 +78,7 @@ class Jepa(nn.Module):
         'latents and actions must agree in all but the last axis, got '
         f'{latents.shape} and {actions.shape}.'
       )
-    tokens = self.predictor(
-      latents, self.encode_actions(actions), train=train
-    )
+    tokens = self.predictor(latents, self.encode_actions(actions), train=train)
     return self.prediction_projector(tokens, train=train).astype(jnp.float32)
 
   def __call__(
@@ -174,7 +172,7 @@ def encode_target(
       f'{type(target_variables).__name__} cannot encode; pass what '
       "init_target returned for 'ema' or 'frozen'."
     )
-  latents = model.apply(
+  latents: Any = model.apply(
     jax.lax.stop_gradient(target_variables),
     pixels,
     train=kind == 'ema',

@@ -61,7 +61,7 @@ class CostFn(Protocol):
   def __call__(
     self, params: Params, state: LatentState, action: jax.Array, goal: Any
   ) -> jax.Array:
-    """Lower is better; `goal` leaves are `[B, 1, ...]`, `action` `[B, N, A]`."""
+    """Lower is better; `goal` leaves `[B, 1, ...]`, `action` `[B, N, A]`."""
     ...
 
 

@@ -124,49 +124,42 @@ class TwoRoom:
       rng_key: consumed.
       image_size: static size of the picture.
     """
-    keys = iter(jax.random.split(rng_key, 15))
-
-    def integers(low: int, high: int, shape: tuple[int, ...] = ()) -> jax.Array:
-      return jax.random.randint(next(keys), shape, low, high + 1)
-
-    def floats(low: float, high: float) -> jax.Array:
-      return jax.random.uniform(next(keys), minval=low, maxval=high)
-
-    def color() -> jax.Array:
-      return integers(0, 255, (3,)).astype(jnp.float32)
-
-    agent_radius = floats(7.0, 14.0)
-    num_doors = integers(1, MAX_DOORS)
-    size_key = next(keys)
-
-    def draw_sizes(attempt: jax.Array) -> jax.Array:
-      key = jax.random.fold_in(size_key, attempt)
-      return jax.random.randint(key, (MAX_DOORS,), 1, 22).astype(jnp.float32)
-
-    def no_door_fits(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
-      is_open = jnp.arange(MAX_DOORS) < num_doors
-      return ~jnp.any(is_open & _fits(carry[1], agent_radius))
-
-    _, door_sizes = jax.lax.while_loop(
-      no_door_fits,
-      lambda carry: (carry[0] + 1, draw_sizes(carry[0])),
-      (jnp.ones([], jnp.int32), draw_sizes(jnp.zeros([], jnp.int32))),
+    keys = jax.random.split(rng_key, 5)
+    low = np.array([0, 7, 1, 0])
+    high = np.array([1, 41, MAX_DOORS, 1])
+    wall_axis, wall_thickness, num_doors, render_target = jax.random.randint(
+      keys[0], (4,), low, high + 1
     )
+    agent_radius, agent_speed, target_radius = jax.random.uniform(
+      keys[1],
+      (3,),
+      minval=np.array([7.0, 1.75, 7.0], np.float32),
+      maxval=np.array([14.0, 10.5, 14.0], np.float32),
+    )
+    colors = jax.random.randint(keys[2], (5, 3), 0, 256).astype(jnp.float32)
+    positions = jax.random.randint(keys[3], (MAX_DOORS,), 0, WORLD_SIZE)
+
+    # The first of 64 draws that fits; all miss with odds of 5e-10 at worst.
+    sizes = jax.random.randint(keys[4], (64, MAX_DOORS), 1, 22)
+    sizes = sizes.astype(jnp.float32)
+    is_open = jnp.arange(MAX_DOORS) < num_doors
+    passable = jnp.any(is_open[None, :] & _fits(sizes, agent_radius), axis=-1)
+    door_sizes = jnp.where(jnp.any(passable), sizes[jnp.argmax(passable)], 21.0)
     return cls(
-      wall_axis=integers(0, 1),
-      wall_thickness=integers(7, 41),
+      wall_axis=wall_axis,
+      wall_thickness=wall_thickness,
       num_doors=num_doors,
-      door_positions=integers(0, 223, (MAX_DOORS,)).astype(jnp.float32),
+      door_positions=positions.astype(jnp.float32),
       door_sizes=door_sizes,
       agent_radius=agent_radius,
-      agent_speed=floats(1.75, 10.5),
-      target_radius=floats(7.0, 14.0),
-      agent_color=color(),
-      target_color=color(),
-      wall_color=color(),
-      door_color=color(),
-      background_color=color(),
-      render_target=integers(0, 1).astype(bool),
+      agent_speed=agent_speed,
+      target_radius=target_radius,
+      agent_color=colors[0],
+      target_color=colors[1],
+      wall_color=colors[2],
+      door_color=colors[3],
+      background_color=colors[4],
+      render_target=render_target.astype(bool),
       image_size=image_size,
     )
 

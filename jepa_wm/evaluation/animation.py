@@ -49,8 +49,12 @@ def draw_episodes(result: planning_benchmark.Result) -> bytes:
   face = pairs_lib.world(result.protocol.environment)
   env = dataclasses.replace(face.make(), image_size=_PANEL)
   budget = result.protocol.budget
-  stride = -(-(budget + 1) // _MAX_FRAMES)
-  steps = sorted({*range(0, budget + 1, stride), budget})
+  last = max(
+    budget if step is None else step
+    for step in (result.episodes[row].first_success_step for row in rows)
+  )
+  stride = -(-(last + 1) // _MAX_FRAMES)
+  steps = sorted({*range(0, last + 1, stride), last})
 
   @jax.jit
   def render(proprio: jax.Array) -> jax.Array:

@@ -35,8 +35,8 @@ class LeWM:
   its own. With `rollout_steps=k` the predictions of a step are the inputs of
   the next one, see `rollout_windows`.
 
-  Source: LeWorldModel, its released code (le-wm at c8a4417); 18.0 M
-  parameters, of which the paper says 15 M.
+  Source: LeWorldModel, arXiv 2603.19312, and its released code (le-wm at
+  c8a4417), which has 18.0 M parameters where the paper says 15 M.
 
   Attributes:
     image_size: side of the square frames, pixels.
@@ -150,12 +150,12 @@ class LeWM:
       raise ValueError(
         f'num_knots must be odd and at least 3, got {self.num_knots!r}.'
       )
-    if self.encoder in encoders.VIT_PRESETS:
-      if self.image_size % self.patch_size:
-        raise ValueError(
-          f'image_size={self.image_size} must be a multiple of '
-          f'patch_size={self.patch_size} for encoder={self.encoder!r}.'
-        )
+    is_vit = self.encoder in encoders.VIT_PRESETS
+    if is_vit and self.image_size % self.patch_size:
+      raise ValueError(
+        f'image_size={self.image_size} must be a multiple of '
+        f'patch_size={self.patch_size} for encoder={self.encoder!r}.'
+      )
     lengths = {
       len(stages)
       for stages in (
@@ -181,10 +181,11 @@ class LeWM:
     dtypes: Any = {'dtype': jnp.dtype(self.dtype)}
     encoder: Any
     if self.encoder in encoders.VIT_PRESETS:
+      sizes: Any = encoders.VIT_PRESETS[self.encoder]
       encoder = encoders.ViT(
         patch_size=self.patch_size,
         image_size=self.image_size,
-        **encoders.VIT_PRESETS[self.encoder],
+        **sizes,
         **dtypes,
       )
     else:
@@ -206,9 +207,9 @@ class LeWM:
       encoder=encoder,
       projector=projectors.Projector(**projector),
       action_encoder=predictors.ActionEncoder(
-        features=self.latent_dim,
+        features=self.predictor_dim,
         smoothed_dim=self.smoothed_dim,
-        hidden_dim=4 * self.latent_dim,
+        hidden_dim=4 * self.predictor_dim,
         **dtypes,
       ),
       predictor=predictors.CausalPredictor(
@@ -284,9 +285,7 @@ class LeWM:
     )
     targets = latents
     if self.target != 'shared':
-      targets = jepa.encode_target(
-        self.target, model, target_variables, pixels
-      )
+      targets = jepa.encode_target(self.target, model, target_variables, pixels)
     step_losses = [
       prediction.squared_error(
         predicted, window_view(targets, step + 1, predicted.shape[1:3])
@@ -295,9 +294,8 @@ class LeWM:
     ]
     weights = [self.rollout_decay**step for step in range(self.rollout_steps)]
     metrics: Metrics = {
-      'prediction_loss': sum(
-        (weight / sum(weights)) * step_loss
-        for weight, step_loss in zip(weights, step_losses)
+      'prediction_loss': jnp.average(
+        jnp.stack(step_losses), weights=jnp.asarray(weights)
       ),
       'sigreg': sigreg.sigreg(
         jnp.swapaxes(latents, 0, 1),
@@ -339,7 +337,8 @@ class LeWM:
     """
     self._check_pixels(pixels)
     pixels = normalization.normalize_pixels(pixels)
-    return self.model().apply(variables, pixels, method='encode')
+    latents: Any = self.model().apply(variables, pixels, method='encode')
+    return latents
 
   def predict(
     self, variables: Params, latents: jax.Array, actions: jax.Array
@@ -366,7 +365,10 @@ class LeWM:
         raise ValueError(
           f'{name} must be [..., L, {size}], got shape {value.shape}.'
         )
-    return self.model().apply(variables, latents, actions, method='predict')
+    predicted: Any = self.model().apply(
+      variables, latents, actions, method='predict'
+    )
+    return predicted
 
   def init_target(self, variables: Params) -> Params | None:
     """The target encoder at the start, None for 'shared'."""
@@ -414,7 +416,11 @@ class LeWM:
         f'rollout_steps={self.rollout_steps}), got shape {pixels.shape}.'
       )
     num_samples, num_frames = pixels.shape[:2]
-    expected = (num_samples, num_frames - 1, self.action_block * self.action_dim)
+    expected = (
+      num_samples,
+      num_frames - 1,
+      self.action_block * self.action_dim,
+    )
     if actions.shape != expected:
       raise ValueError(
         f'actions must be {list(expected)}: one block of '
@@ -474,7 +480,7 @@ def rollout_windows(
     For step `j` from 1 the estimates `[B, T - h - j + 1, h, D]`; their targets
     are `window_view(latents, j, (T - h - j + 1, h))`.
   """
-  rolled = []
+  rolled: list[jax.Array] = []
   for step in range(num_steps):
     count = latents.shape[1] - history - step
     if step == 0:

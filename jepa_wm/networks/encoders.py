@@ -83,9 +83,7 @@ class ViT(nn.Module):
     ).astype(self.dtype)
     tokens = jnp.concatenate(
       [
-        jnp.broadcast_to(
-          cls_token.astype(self.dtype), (*lead, 1, self.width)
-        ),
+        jnp.broadcast_to(cls_token.astype(self.dtype), (*lead, 1, self.width)),
         tokens.reshape(*lead, rows * columns, self.width),
       ],
       axis=-2,

@@ -71,11 +71,11 @@ class BatchNorm(nn.Module):
         )
       mean = rows.mean(axis=0)
       var = jnp.square(rows - mean[None]).mean(axis=0)
-      if self.is_mutable_collection('batch_stats'):
-        if not self.is_initializing():
-          unbiased = var * (count / (count - 1))
-          running_mean.value += self.momentum * (mean - running_mean.value)
-          running_var.value += self.momentum * (unbiased - running_var.value)
+      updates = self.is_mutable_collection('batch_stats')
+      if updates and not self.is_initializing():
+        unbiased = var * (count / (count - 1))
+        running_mean.value += self.momentum * (mean - running_mean.value)
+        running_var.value += self.momentum * (unbiased - running_var.value)
     else:
       mean, var = running_mean.value, running_var.value
     factor = scale.astype(jnp.float32) * jax.lax.rsqrt(var + self.epsilon)

@@ -65,6 +65,8 @@ def save(
     directory.mkdir(parents=True, exist_ok=True)
     for leftover in directory.glob('.*_step_*'):
       shutil.rmtree(leftover)
+    # Orbax would fail as well, with tracebacks from its threads.
+    check_room(directory, state)
     writing.mkdir()
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
       arrays = ocp.args.StandardSave(state)
@@ -84,14 +86,39 @@ def save(
   except Exception as error:
     shutil.rmtree(writing, ignore_errors=True)
     raise CheckpointError(
-      f'Checkpoint {final} could not be written ({_first_line(error)}); make '
-      'room or choose another workdir, then run the same command again'
+      f'Checkpoint {final} could not be written ({_first_line(error)}); put '
+      'that right, then run the same command again'
       + _continuing_from(steps(directory))
     ) from error
   for old in steps(directory)[:-keep]:
     # First out of sight: a removal cut short must not look like a checkpoint.
     shutil.rmtree(old.rename(directory / f'.removing_{old.name}'))
   return final
+
+
+def check_room(
+  directory: str | os.PathLike[str], state: Any, *, count: int = 1
+) -> None:
+  """Refuses what the disk cannot hold.
+
+  Args:
+    directory: an existing one on the disk in question.
+    state: of which checkpoints are to be written.
+    count: how many of them.
+
+  Raises:
+    OSError: there is less room.
+  """
+  size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+  # Arrays hardly compress; a megabyte is for what Orbax notes beside them.
+  needed = count * (1.1 * size + 2**20)
+  free = shutil.disk_usage(directory).free
+  if free < needed:
+    raise OSError(
+      f'{directory} has {free / 1e6:.1f} MB left where {count} checkpoints '
+      f'need {needed / 1e6:.1f} MB: make room, choose another workdir or keep '
+      'fewer checkpoints'
+    )
 
 
 def steps(directory: str | os.PathLike[str]) -> list[pathlib.Path]:

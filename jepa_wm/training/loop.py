@@ -4,7 +4,6 @@ import datetime
 import os
 import pathlib
 import platform
-import shutil
 import signal
 import tempfile
 import threading
@@ -135,22 +134,22 @@ def train(
     'num_steps': num_steps,
     'action_statistics': action_statistics.to_dict(),
   }
+  replicated = sharding.replicated(mesh)
   last_good = checkpoints.latest(folder)
-  record = None
-  if last_good is not None:
+  if last_good is None:
+    state = state_lib.create(
+      family, optimizer, jax.random.key(seed), sharding=replicated
+    )
+  else:
     record = checkpoints.read_record(last_good)
     checkpoints.check_same_run(last_good, record, identity)
-  state = state_lib.create(
-    family,
-    optimizer,
-    jax.random.key(seed),
-    sharding=sharding.replicated(mesh),
-  )
-  if last_good is not None and record is not None:
-    state = checkpoints.restore(last_good, state)
+    like = state_lib.describe(family, optimizer, sharding=replicated)
+    state = checkpoints.restore(last_good, like)
     batches.set_state(record['iterator'])
   step = int(state.step)
-  _check_room(workdir, state, keep_checkpoints - len(checkpoints.steps(folder)))
+  # One more is being written before the oldest goes.
+  count = keep_checkpoints + 1 - len(checkpoints.steps(folder))
+  checkpoints.check_room(workdir, state, count=max(count, 1))
 
   log = metrics_lib.MetricsLog(workdir, step=step)
   progress = metrics_lib.Progress(num_steps, step=step)
@@ -257,22 +256,6 @@ def _make_writable(workdir: pathlib.Path) -> pathlib.Path:
       'folder.'
     ) from error
   return workdir
-
-
-def _check_room(
-  workdir: pathlib.Path, state: Any, num_checkpoints: int
-) -> None:
-  """Refuses to start where the checkpoints to come do not fit."""
-  # One more is being written before the oldest goes.
-  size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-  needed = (max(num_checkpoints, 0) + 1) * size
-  free = shutil.disk_usage(workdir).free
-  if free < needed:
-    raise OSError(
-      f'workdir {workdir} has {free / 1e6:.0f} MB left and the checkpoints '
-      f'need {needed / 1e6:.0f} MB; make room, choose another folder or keep '
-      'fewer checkpoints.'
-    )
 
 
 class _Signals:

@@ -1,5 +1,6 @@
 """Everything a run needs to go on, in one pytree."""
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -51,16 +52,42 @@ def create(
   Returns:
     The state. No two leaves share a buffer, so all of it can be donated.
   """
-
-  def init(rng_key):
-    init_key, run_key = jax.random.split(rng_key)
-    variables = family.init(init_key)
-    return TrainState(
-      step=jnp.zeros((), jnp.int32),
-      variables=variables,
-      target_variables=family.init_target(variables),
-      opt_state=optimizer.transformation().init(variables['params']),
-      rng_key=run_key,
-    )
-
+  init = functools.partial(_init, family, optimizer)
   return jax.jit(init, out_shardings=sharding)(rng_key)
+
+
+def describe(
+  family: Any,
+  optimizer: optimizers.AdamW,
+  *,
+  sharding: jax.sharding.Sharding | None = None,
+) -> TrainState:
+  """What `create` would return, as shapes: to restore a checkpoint into.
+
+  Args:
+    family: as for `create`.
+    optimizer: as for `create`.
+    sharding: as for `create`.
+
+  Returns:
+    The state with a `jax.ShapeDtypeStruct` for every array.
+  """
+  init = functools.partial(_init, family, optimizer)
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+    jax.eval_shape(init, jax.random.key(0)),
+  )
+
+
+def _init(
+  family: Any, optimizer: optimizers.AdamW, rng_key: jax.Array
+) -> TrainState:
+  init_key, run_key = jax.random.split(rng_key)
+  variables = family.init(init_key)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    variables=variables,
+    target_variables=family.init_target(variables),
+    opt_state=optimizer.transformation().init(variables['params']),
+    rng_key=run_key,
+  )

@@ -1,18 +1,31 @@
 """A world model that is right: it reads the position and knows the walls."""
 
 import dataclasses
+from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import pytest
 
 from jepa_wm.envs import two_room
+from jepa_wm.evaluation import (
+  closed_loop,
+  pairs,
+  planning_benchmark,
+  protocol,
+)
 from jepa_wm.types import Root
+
+
+@flax.struct.dataclass
+class PositionState:
+  latents: Any  # [..., 1, 2]
 
 
 @dataclasses.dataclass(frozen=True)
 class PerfectModel:
-  """True dynamics of Two Room on states `[..., 2]` read off the picture."""
+  """True dynamics of Two Room, on positions read off the picture."""
 
   params: dict = dataclasses.field(
     default_factory=lambda: {
@@ -20,12 +33,13 @@ class PerfectModel:
       'batch_stats': {'mean': jnp.zeros(7)},
     }
   )
-  image_size: int = 56
+  image_size: int = 28
   action_block: int = 5
   action_dim: int = 10
 
-  def _read(self, pixels):
+  def encode(self, params, pixels):
     """The agent is the only thing redder than it is green."""
+    del params
     size = self.image_size
     redness = pixels[..., 0].astype(jnp.float32) - pixels[..., 1]
     centres = (jnp.arange(size) + 0.5) * (two_room.WORLD_SIZE / size) - 0.5
@@ -34,9 +48,12 @@ class PerfectModel:
     y = jnp.sum(redness, axis=-1) @ centres / total
     return jnp.stack([x, y], axis=-1)
 
+  def initial_state(self, params, pixels):
+    return PositionState(self.encode(params, pixels))
+
   def root(self, params, pixels, goal_pixels):
-    del params
-    return Root(self._read(pixels), self._read(goal_pixels))
+    state = self.initial_state(params, jnp.expand_dims(pixels, 1))
+    return Root(state, self.encode(params, goal_pixels))
 
   def dynamics(self, params, rng_key, action, state):
     del rng_key
@@ -50,19 +67,54 @@ class PerfectModel:
       return after.position
 
     raw = self.raw_actions(action) * params['params']['gain'][0]
-    return jax.vmap(jax.vmap(block))(state, raw)
+    moved = jax.vmap(jax.vmap(block))(state.latents[..., 0, :], raw)
+    return PositionState(jnp.expand_dims(moved, -2))
 
   def cost(self, params, state, action, goal):
     del params, action
-    return jnp.sum((state - goal) ** 2, axis=-1)
+    return jnp.sum((state.latents[..., -1, :] - goal) ** 2, axis=-1)
 
   def raw_actions(self, actions):
     return (0.5 * actions).reshape(*actions.shape[:-1], 5, 2)
+
+  def normalize_actions(self, actions):
+    return 2.0 * actions.reshape(*actions.shape[:-2], 10)
 
   def action_bounds(self, low, high):
     return 2.0 * jnp.tile(low, 5), 2.0 * jnp.tile(high, 5)
 
 
+SETTINGS = closed_loop.CemSettings(
+  num_samples=48, num_elites=8, num_iterations=5, cost='all'
+)
+
+
+def run_short(num_pairs=12, **kwargs):
+  short = protocol.get('short', num_pairs=num_pairs)
+  arguments = {
+    'model': PerfectModel(),
+    'protocol': short,
+    'pairs': pairs.load_pairs(short),
+    'settings': SETTINGS,
+    'batch_size': 5,
+    'num_floor_repeats': 2,
+    'checkpoint': 'perfect',
+    **kwargs,
+  }
+  return planning_benchmark.run(**arguments)
+
+
 @pytest.fixture
 def perfect_model():
   return PerfectModel()
+
+
+@pytest.fixture(scope='session')
+def short_result():
+  """Twelve problems of the short protocol, planned with a perfect model."""
+  return run_short()
+
+
+@pytest.fixture
+def run_short_again():
+  return run_short

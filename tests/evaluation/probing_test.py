@@ -5,18 +5,21 @@ import pytest
 
 from jepa_wm.evaluation import probing
 
+fit = jax.jit(probing.fit, static_argnames='ridge')
+evaluate = jax.jit(probing.evaluate)
 
-def _problem(rows=200, latent_dim=6, seed=0):
-  rng = np.random.default_rng(seed)
-  latents = rng.normal(size=(rows, latent_dim)) * 2.0 + 5.0
-  weights = rng.normal(size=(latent_dim, 2))
+
+def _problem():
+  rng = np.random.default_rng(0)
+  latents = rng.normal(size=(200, 6)) * 2.0 + 5.0
+  weights = rng.normal(size=(6, 2))
   targets = latents @ weights + np.asarray([100.0, -30.0])
   return latents, weights, targets
 
 
 def test_recovers_an_affine_map():
   latents, weights, targets = _problem()
-  probe = probing.fit(
+  probe = fit(
     jnp.asarray(latents, jnp.float32),
     jnp.asarray(targets, jnp.float32),
     ridge=0,
@@ -26,15 +29,15 @@ def test_recovers_an_affine_map():
 
 
 def test_ridge_matches_the_normal_equations():
-  latents, _, targets = _problem(rows=40)
+  latents, _, targets = _problem()
   targets = targets + np.random.default_rng(3).normal(size=targets.shape)
   centred = latents - latents.mean(0)
-  covariance = centred.T @ centred / 40
+  covariance = centred.T @ centred / 200
   penalty = 0.3 * np.trace(covariance) / 6 * np.eye(6)
   expected = np.linalg.solve(
-    covariance + penalty, centred.T @ (targets - targets.mean(0)) / 40
+    covariance + penalty, centred.T @ (targets - targets.mean(0)) / 200
   )
-  probe = probing.fit(
+  probe = fit(
     jnp.asarray(latents, jnp.float32),
     jnp.asarray(targets, jnp.float32),
     ridge=0.3,
@@ -47,11 +50,11 @@ def test_ridge_matches_the_normal_equations():
 
 
 def test_scores_match_numpy():
-  latents, _, targets = _problem(rows=50)
+  latents, _, targets = _problem()
   noise = np.random.default_rng(4).normal(size=targets.shape)
   probe = probing.LinearProbe(weights=jnp.eye(6, 2), bias=jnp.ones(2))
   observed = latents[:, :2] + 1.0
-  scores = probing.score(
+  scores = jax.jit(probing.score)(
     probe,
     jnp.asarray(latents, jnp.float32),
     jnp.asarray(observed + noise, jnp.float32),
@@ -71,7 +74,7 @@ def test_held_out_rows_are_not_fitted():
   """Targets that the last quarter contradicts: R^2 there must be negative."""
   latents, _, targets = _problem()
   targets[150:] *= -1.0
-  scores = jax.jit(probing.evaluate)(
+  scores = evaluate(
     jnp.asarray(latents, jnp.float32), jnp.asarray(targets, jnp.float32)
   )
   assert scores['probe_r2'] < 0.0
@@ -79,10 +82,8 @@ def test_held_out_rows_are_not_fitted():
 
 
 def test_collapsed_latents_score_zero_not_nan():
-  targets = np.random.default_rng(0).normal(size=(80, 2))
-  scores = probing.evaluate(
-    jnp.full((80, 4), 2.0), jnp.asarray(targets, jnp.float32)
-  )
+  targets = np.random.default_rng(0).normal(size=(200, 2))
+  scores = evaluate(jnp.full((200, 6), 2.0), jnp.asarray(targets, jnp.float32))
   assert abs(scores['probe_r2']) < 0.2
   assert np.isfinite(scores['probe_r'])
 

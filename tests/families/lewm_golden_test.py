@@ -19,60 +19,65 @@ GOLDEN = pathlib.Path(__file__).parent.parent / 'golden' / 'lewm_tiny.npz'
 
 # Modules of the published state dict, and where we keep the same numbers.
 MODULES = {
-  r'encoder\.embeddings\.patch_embeddings\.(projection)': r'encoder/patches/\1',
-  r'encoder\.layers\.(\d+)\.attention\.q_proj': r'encoder/block_\1/attention/query',
-  r'encoder\.layers\.(\d+)\.attention\.k_proj': r'encoder/block_\1/attention/key',
-  r'encoder\.layers\.(\d+)\.attention\.v_proj': r'encoder/block_\1/attention/value',
-  r'encoder\.layers\.(\d+)\.attention\.o_proj': r'encoder/block_\1/attention/out',
-  r'encoder\.layers\.(\d+)\.layernorm_before': r'encoder/block_\1/attention_norm',
-  r'encoder\.layers\.(\d+)\.layernorm_after': r'encoder/block_\1/mlp_norm',
-  r'encoder\.layers\.(\d+)\.mlp\.fc1': r'encoder/block_\1/mlp/hidden',
-  r'encoder\.layers\.(\d+)\.mlp\.fc2': r'encoder/block_\1/mlp/out',
-  r'encoder\.layernorm': 'encoder/norm',
-  r'predictor\.transformer\.norm': 'predictor/norm',
-  r'predictor\.transformer\.layers\.(\d+)\.attn\.norm': r'predictor/block_\1/attention_norm',
-  r'predictor\.transformer\.layers\.(\d+)\.attn\.to_out\.0': r'predictor/block_\1/attention/out',
-  r'predictor\.transformer\.layers\.(\d+)\.mlp\.net\.0': r'predictor/block_\1/mlp_norm',
-  r'predictor\.transformer\.layers\.(\d+)\.mlp\.net\.1': r'predictor/block_\1/mlp/hidden',
-  r'predictor\.transformer\.layers\.(\d+)\.mlp\.net\.4': r'predictor/block_\1/mlp/out',
-  r'predictor\.transformer\.layers\.(\d+)\.adaLN_modulation\.1': r'predictor/block_\1/modulation',
-  r'action_encoder\.patch_embed': 'action_encoder/smoothing',
-  r'action_encoder\.embed\.0': 'action_encoder/hidden',
-  r'action_encoder\.embed\.2': 'action_encoder/out',
-  r'projector\.net\.0': 'projector/hidden',
-  r'projector\.net\.1': 'projector/norm',
-  r'projector\.net\.3': 'projector/out',
-  r'pred_proj\.net\.0': 'prediction_projector/hidden',
-  r'pred_proj\.net\.1': 'prediction_projector/norm',
-  r'pred_proj\.net\.3': 'prediction_projector/out',
+  'encoder.embeddings.patch_embeddings.projection': (
+    'encoder/patches/projection'
+  ),
+  'encoder.layernorm': 'encoder/norm',
+  'predictor.transformer.norm': 'predictor/norm',
+  'action_encoder.patch_embed': 'action_encoder/smoothing',
+  'action_encoder.embed.0': 'action_encoder/hidden',
+  'action_encoder.embed.2': 'action_encoder/out',
+  'projector.net.0': 'projector/hidden',
+  'projector.net.1': 'projector/norm',
+  'projector.net.3': 'projector/out',
+  'pred_proj.net.0': 'prediction_projector/hidden',
+  'pred_proj.net.1': 'prediction_projector/norm',
+  'pred_proj.net.3': 'prediction_projector/out',
+}
+# The same within a block, of the encoder or of the predictor.
+BLOCK = {
+  'attention.q_proj': 'attention/query',
+  'attention.k_proj': 'attention/key',
+  'attention.v_proj': 'attention/value',
+  'attention.o_proj': 'attention/out',
+  'layernorm_before': 'attention_norm',
+  'layernorm_after': 'mlp_norm',
+  'mlp.fc1': 'mlp/hidden',
+  'mlp.fc2': 'mlp/out',
+  'attn.norm': 'attention_norm',
+  'attn.to_out.0': 'attention/out',
+  'mlp.net.0': 'mlp_norm',
+  'mlp.net.1': 'mlp/hidden',
+  'mlp.net.4': 'mlp/out',
+  'adaLN_modulation.1': 'modulation',
+}
+TABLES = {
+  'encoder.embeddings.cls_token': 'encoder/cls_token',
+  'encoder.embeddings.position_embeddings': 'encoder/positions',
+  'predictor.pos_embedding': 'predictor/positions',
 }
 
 
 def convert(name, value):
   """A published tensor as `{our path: our array}`."""
-  if name == 'encoder.embeddings.cls_token':
-    return {'params/encoder/cls_token': value[0, 0]}
-  if name == 'encoder.embeddings.position_embeddings':
-    return {'params/encoder/positions': value[0]}
-  if name == 'predictor.pos_embedding':
-    return {'params/predictor/positions': value[0]}
-  match = re.fullmatch(
-    r'(predictor)\.transformer\.layers\.(\d+)\.attn\.to_qkv\.weight', name
-  )
-  if match:
-    prefix = f'params/predictor/block_{match[2]}/attention'
-    return {
-      f'{prefix}/{part}/kernel': rows.T
-      for part, rows in zip(('query', 'key', 'value'), np.split(value, 3))
-    }
+  if name in TABLES:
+    value = value[0, 0] if name.endswith('cls_token') else value[0]
+    return {f'params/{TABLES[name]}': value}
   module, leaf = name.rsplit('.', 1)
   if leaf == 'num_batches_tracked':
     return {}
-  (path,) = (
-    re.sub(old, new, module)
-    for old, new in MODULES.items()
-    if re.fullmatch(old, module)
-  )
+  block = re.fullmatch(r'(encoder|predictor)\S*\.layers\.(\d+)\.(.+)', module)
+  if block:
+    prefix = f'{block[1]}/block_{block[2]}'
+    if block[3] == 'attn.to_qkv':
+      parts = zip(('query', 'key', 'value'), np.split(value, 3))
+      return {
+        f'params/{prefix}/attention/{part}/kernel': rows.T
+        for part, rows in parts
+      }
+    path = f'{prefix}/{BLOCK[block[3]]}'
+  else:
+    path = MODULES[module]
   if leaf in ('running_mean', 'running_var'):
     return {f'batch_stats/{path}/{leaf.removeprefix("running_")}': value}
   if leaf == 'bias':
@@ -157,7 +162,9 @@ def variables(golden):
 
 @pytest.fixture(scope='module')
 def predict(model, variables):
-  return jax.jit(lambda *window: model.apply(variables, *window, method='predict'))
+  return jax.jit(
+    lambda *window: model.apply(variables, *window, method='predict')
+  )
 
 
 def test_every_published_tensor_has_its_place(golden, model, variables):
@@ -180,8 +187,10 @@ def test_encoder(golden, model, variables):
     features, intermediates = model.apply(
       variables, pixels, method=lambda model, x: model.encoder(x)
     )
-    return features, intermediates['tokens'], model.apply(
-      variables, pixels, method='encode'
+    return (
+      features,
+      intermediates['tokens'],
+      model.apply(variables, pixels, method='encode'),
     )
 
   cls, tokens, latents = run(images(data['pixels']))
@@ -197,7 +206,9 @@ def test_predictor(golden, model, variables, predict):
   data, meta = golden
   history = meta['config']['history_size']
   actions = jnp.asarray(data['actions'])
-  conditions = model.apply(variables, actions, method='encode_actions')
+  conditions = jax.jit(
+    lambda x: model.apply(variables, x, method='encode_actions')
+  )(actions)
   close(conditions, data['eval/act_emb'], 1e-5)
 
   @jax.jit
@@ -218,12 +229,13 @@ def test_predictor(golden, model, variables, predict):
   close(pred, data['eval/pred_1frame'], 1e-5)
 
 
+@pytest.mark.slow
 def test_rollout_and_cost(golden, model, variables, predict):
   data, meta = golden
   history = meta['config']['history_size']
-  candidates = jnp.asarray(data['candidates'])
-  frames = jnp.asarray(data['eval/emb'])[:, None, :history]
-  frames = jnp.tile(frames, (1, candidates.shape[1], 1, 1))
+  candidates = data['candidates']
+  frames = np.asarray(data['eval/emb'])[:, None, :history]
+  frames = np.tile(frames, (1, candidates.shape[1], 1, 1))
 
   def roll(latents):
     """Appends predictions, the window growing to `history`, then sliding."""
@@ -231,18 +243,20 @@ def test_rollout_and_cost(golden, model, variables, predict):
       end = latents.shape[2]
       start = max(0, end - history)
       pred = predict(latents[:, :, start:end], candidates[:, :, start:end])
-      latents = jnp.concatenate([latents, pred[:, :, -1:]], axis=2)
+      latents = np.concatenate([latents, pred[:, :, -1:]], axis=2)
     return latents
 
   rolled = roll(frames[:, :, :1])
   close(rolled, data['rollout/predicted_emb'], 1e-5)
   close(roll(frames), data['rollout3/predicted_emb'], 1e-5)
-  goal = model.apply(variables, images(data['goal_pixels']), method='encode')
+  encode = jax.jit(lambda x: model.apply(variables, x, method='encode'))
+  goal = encode(images(data['goal_pixels']))
   close(goal, data['goal_emb'], 1e-5)
-  cost = jnp.square(rolled[:, :, -1] - goal).sum(axis=-1)
+  cost = np.square(rolled[:, :, -1] - np.asarray(goal)).sum(axis=-1)
   close(cost, data['cost'], 1e-5)
 
 
+@pytest.mark.slow
 def test_training(golden, model, variables):
   data, meta = golden
   history = meta['config']['history_size']
@@ -300,6 +314,4 @@ def test_training(golden, model, variables):
     for name in names
   ]
   # Some of these gradients are zero but for rounding.
-  np.testing.assert_allclose(
-    norms, data['train/grad_l2'], rtol=1e-4, atol=1e-5
-  )
+  np.testing.assert_allclose(norms, data['train/grad_l2'], rtol=1e-4, atol=1e-5)

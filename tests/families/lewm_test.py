@@ -52,14 +52,25 @@ def batch():
 
 
 def start(family):
-  """Variables whose modulations are not zero, as after some training."""
-  variables = jax.jit(family.init)(jax.random.key(0))
-  leaves, treedef = jax.tree.flatten(variables['params'])
-  keys = jax.random.split(jax.random.key(3), len(leaves))
-  shaken = [
-    x + 0.1 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves)
-  ]
-  return {**variables, 'params': treedef.unflatten(shaken)}
+  """Variables as after some training: nothing is zero, actions matter."""
+  draw = np.random.default_rng(0)
+
+  def fill(path, leaf):
+    if path[-1].key == 'var':
+      return jnp.ones(leaf.shape)
+    scale = 0.3 if len(leaf.shape) == 1 else leaf.shape[-2] ** -0.5
+    return jnp.asarray(draw.normal(0, scale, leaf.shape), leaf.dtype)
+
+  # Drawn by NumPy: compiling an init per family would cost seconds.
+  shapes = jax.eval_shape(family.init, jax.random.key(0))
+  return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+@pytest.fixture(scope='module')
+def plain_run(batch):
+  variables = start(PLAIN)
+  run = jax.jit(PLAIN.loss)
+  return variables, run(variables, None, batch, jax.random.key(5))
 
 
 def test_published_model_has_the_published_size():
@@ -100,18 +111,14 @@ def test_rollout_predicts_on_from_its_predictions():
       np.testing.assert_allclose(targets[:, w, i], latents[:, w + i + j])
 
 
-def test_loss_is_its_formula(batch, rng_key):
-  family = PLAIN
-  variables = start(family)
-  loss, (metrics, batch_stats, latents) = jax.jit(family.loss)(
-    variables, None, batch, rng_key
-  )
+def test_loss_is_its_formula(batch, plain_run):
+  variables, (loss, (metrics, batch_stats, latents)) = plain_run
   assert batch_stats == {}
-  z = jax.jit(family.encode)(variables, batch['pixels'])
+  z = jax.jit(PLAIN.encode)(variables, batch['pixels'])
   np.testing.assert_allclose(latents, z, atol=1e-5)
   actions = batch['actions']
 
-  predict = jax.jit(family.predict)
+  predict = jax.jit(PLAIN.predict)
   errors = {1: [], 2: []}
   for w in range(3):
     window = z[:, w : w + 2]
@@ -145,26 +152,22 @@ def test_loss_is_its_formula(batch, rng_key):
   np.testing.assert_allclose(metrics['loss'], loss)
 
 
-def test_gradient_reaches_the_shared_target_alone(batch, rng_key):
-  def slope(target):
-    # SIGReg's gradient does not depend on the target.
+@pytest.mark.slow
+def test_gradient_reaches_only_a_shared_target(batch, rng_key):
+  slopes = {}
+  for target in ('shared', 'frozen'):
     family = dataclasses.replace(
       PLAIN, target=target, sigreg_weight=0.0, rollout_steps=1
     )
     variables = start(family)
-
-    @jax.jit
-    def grad(variables):
-      targets = family.init_target(variables)
-      return jax.grad(lambda v: family.loss(v, targets, batch, rng_key)[0])(
-        variables
-      )
-
-    return grad(variables)['params']['encoder']['out']['kernel']
-
-  shared, frozen, ema = (slope(x) for x in ('shared', 'frozen', 'ema'))
-  np.testing.assert_allclose(frozen, ema, rtol=1e-5)
-  assert np.abs(shared - ema).max() > 0.01 * np.abs(shared).max()
+    targets = family.init_target(variables)
+    grad_fn = jax.jit(jax.grad(family.loss, argnums=(0, 1), has_aux=True))
+    grads, _ = grad_fn(variables, targets, batch, rng_key)
+    slopes[target] = grads[0]['params']['encoder']['out']['kernel']
+    assert all((x == 0).all() for x in jax.tree.leaves(grads[1]))
+  # The same value of the loss, so all that differs is the target's gradient.
+  difference = np.abs(slopes['shared'] - slopes['frozen']).max()
+  assert difference > 0.01 * np.abs(slopes['shared']).max()
 
 
 def test_targets_move_as_their_kind_says():
@@ -185,41 +188,34 @@ def test_targets_move_as_their_kind_says():
   assert SMALL.update_target(None, online, 0) is None
 
 
-def test_low_precision_runs_and_is_near(batch, rng_key):
-  results = []
-  for dtype in ('float32', 'bfloat16'):
-    family = dataclasses.replace(SMALL, dtype=dtype, dropout=0.1)
-    variables = start(family)
-    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype('f4')}
-    loss, (_, batch_stats, latents) = jax.jit(family.loss)(
-      variables, None, batch, rng_key
-    )
-    assert latents.dtype == jnp.float32 and np.isfinite(loss)
-    results.append((latents, batch_stats))
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=0.05), *results
+@pytest.mark.slow
+def test_low_precision_runs_and_is_near(batch, plain_run):
+  variables, (_, (_, _, full)) = plain_run
+  family = dataclasses.replace(PLAIN, dtype='bfloat16', dropout=0.1)
+  stored = jax.eval_shape(family.init, jax.random.key(0))
+  assert {x.dtype for x in jax.tree.leaves(stored)} == {jnp.dtype('float32')}
+  loss, (_, _, latents) = jax.jit(family.loss)(
+    variables, None, batch, jax.random.key(5)
   )
-  assert (results[0][0] != results[1][0]).any()
+  assert np.isfinite(loss)
+  assert latents.dtype == jnp.float32
+  assert 0 < np.abs(latents - full).max() < 0.05 * np.abs(full).max()
 
 
 @pytest.mark.slow
-def test_eight_devices_give_the_loss_and_gradient_of_one(batch, rng_key):
+def test_eight_devices_give_the_loss_of_one(batch, rng_key):
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
   variables = start(SMALL)
-
-  @jax.jit
-  def run(variables, batch):
-    return jax.value_and_grad(SMALL.loss, has_aux=True)(
-      variables, None, batch, rng_key
-    )
-
-  one = run(variables, batch)
+  run = jax.jit(SMALL.loss)
+  one = run(variables, None, batch, rng_key)
   eight = run(
     jax.device_put(variables, NamedSharding(mesh, PartitionSpec())),
+    None,
     jax.device_put(batch, NamedSharding(mesh, PartitionSpec('data'))),
+    rng_key,
   )
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
     one,
     eight,
   )

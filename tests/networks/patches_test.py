@@ -61,7 +61,9 @@ def test_resize_samples_the_cubic(rng_key, shape):
   resized = patches.resize_positions(jnp.asarray(grid)[..., None], shape=shape)
   expected = [
     [
-      cubic(grid, (i + 0.5) * 4 / shape[0] - 0.5, (j + 0.5) * 4 / shape[1] - 0.5)
+      cubic(
+        grid, (i + 0.5) * 4 / shape[0] - 0.5, (j + 0.5) * 4 / shape[1] - 0.5
+      )
       for j in range(shape[1])
     ]
     for i in range(shape[0])

@@ -7,11 +7,11 @@ from jepa_wm.networks import transformer
 
 
 @pytest.mark.parametrize('causal', [False, True])
-def test_attention_is_the_textbook_formula(rng_key, causal):
+def test_attention_is_the_textbook_formula(rng_key, fill, causal):
   num_heads, head_dim = 2, 3
   tokens = jax.random.normal(rng_key, (5, 4, 8))
   module = transformer.Attention(num_heads, head_dim, causal=causal)
-  variables = module.init(rng_key, tokens)
+  variables = fill(module, tokens)
   params = jax.tree.map(np.asarray, variables['params'])
   x = np.asarray(tokens, np.float64)
   query, key, value = (
@@ -29,15 +29,15 @@ def test_attention_is_the_textbook_formula(rng_key, causal):
   expected = mixed.reshape(5, 4, -1) @ params['out']['kernel']
   expected += params['out']['bias'][None, None]
   np.testing.assert_allclose(
-    module.apply(variables, tokens), expected, atol=1e-5
+    jax.jit(module.apply)(variables, tokens), expected, atol=1e-5
   )
 
 
-def test_one_token_takes_the_short_way_exactly(rng_key):
+def test_one_token_takes_the_short_way_exactly(rng_key, fill):
   # In a causal module the first of two tokens also sees itself alone.
   tokens = jax.random.normal(rng_key, (3, 2, 8))
   module = transformer.Attention(2, 4, causal=True)
-  variables = module.init(rng_key, tokens[:, :1])
+  variables = fill(module, tokens[:, :1])
   alone = module.apply(variables, tokens[:, :1])
   np.testing.assert_allclose(
     alone, module.apply(variables, tokens)[:, :1], atol=1e-6
@@ -48,10 +48,10 @@ def test_one_token_takes_the_short_way_exactly(rng_key):
 
 
 @pytest.mark.parametrize('num_tokens', [1, 3])
-def test_dropout_is_on_in_training_only(rng_key, num_tokens):
+def test_dropout_is_on_in_training_only(rng_key, fill, num_tokens):
   tokens = jax.random.normal(rng_key, (2, num_tokens, 8))
   module = transformer.Attention(2, 4, dropout=0.5)
-  variables = module.init(rng_key, tokens)
+  variables = fill(module, tokens)
   quiet = module.apply(variables, tokens)
   np.testing.assert_array_equal(quiet, module.apply(variables, tokens))
   noisy = module.apply(variables, tokens, train=True, rngs={'dropout': rng_key})

@@ -65,11 +65,14 @@ def test_restores_to_the_sharding_asked_for(saved):
     (8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,)
   )
   replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  like = jax.jit(_state, out_shardings=replicated)(0)
+  like = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated),
+    jax.eval_shape(_state, 0),
+  )
   restored = checkpoints.restore(checkpoints.latest(saved), like)
   _assert_same(restored, _state(30))
   assert restored.kernel.sharding == replicated
-  assert restored.rng_key.sharding == like.rng_key.sharding
+  assert restored.rng_key.sharding == replicated
 
 
 def test_no_directory_is_no_checkpoint(tmp_path):
@@ -138,17 +141,23 @@ def test_leftovers_of_a_killed_run_are_no_checkpoints(saved, tmp_path):
   ]
 
 
-def test_a_failed_save_leaves_nothing(saved, tmp_path, monkeypatch):
+@pytest.mark.parametrize('when', ['before', 'during'])
+def test_a_full_disk_leaves_nothing(saved, tmp_path, monkeypatch, when):
   copy = tmp_path / 'copy'
   shutil.copytree(saved, copy)
 
   def full(*args, **kwargs):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(checkpoints, '_fingerprint', full)
+  if when == 'before':
+    usage = type('Usage', (), {'free': 1000})
+    monkeypatch.setattr(checkpoints.shutil, 'disk_usage', lambda path: usage)
+  else:
+    monkeypatch.setattr(checkpoints, '_fingerprint', full)
   with pytest.raises(checkpoints.CheckpointError) as raised:
     checkpoints.save(copy, _state(40), {}, keep=1)
-  assert 'No space left' in str(raised.value)
+  cause = '0.0 MB left' if when == 'before' else 'No space left'
+  assert cause in str(raised.value)
   assert f'continue from {copy}/step_00000030' in str(raised.value)
   assert sorted(p.name for p in copy.iterdir()) == [
     'step_00000020',

@@ -8,7 +8,7 @@ import pytest
 import toy
 
 from jepa_wm import sharding
-from jepa_wm.training import loop, metrics, optimizers
+from jepa_wm.training import checkpoints, loop, metrics, optimizers
 
 NUM_STEPS = 7
 
@@ -179,8 +179,8 @@ def test_workdir_must_be_writable_and_have_room(tmp_path, monkeypatch):
   with pytest.raises(OSError, match='cannot be written'):
     _train(file / 'run')
   usage = type('Usage', (), {'free': 1000})
-  monkeypatch.setattr(loop.shutil, 'disk_usage', lambda path: usage)
-  with pytest.raises(OSError, match='0 MB left'):
+  monkeypatch.setattr(checkpoints.shutil, 'disk_usage', lambda path: usage)
+  with pytest.raises(OSError, match=r'0\.0 MB left where 4 checkpoints'):
     _train(tmp_path / 'run')
   assert [p.name for p in pathlib.Path(tmp_path).iterdir()] == ['file', 'run']
   assert list((tmp_path / 'run').iterdir()) == []

@@ -33,3 +33,14 @@ def test_step_keys_follow_from_the_step_alone(rng_key):
   expected = jax.random.fold_in(state.rng_key, 7)
   assert later.step_key() == expected
   assert state.step_key() != later.step_key()
+
+
+def test_description_is_that_of_a_fresh_state(rng_key):
+  family = toy.ToyFamily(target='ema')
+  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[3])
+  state = state_lib.create(family, OPTIMIZER, rng_key, sharding=sharding)
+  described = state_lib.describe(family, OPTIMIZER, sharding=sharding)
+  assert jax.tree.structure(state) == jax.tree.structure(described)
+  for array, shape in zip(jax.tree.leaves(state), jax.tree.leaves(described)):
+    assert (array.shape, array.dtype) == (shape.shape, shape.dtype)
+    assert array.sharding == shape.sharding

@@ -1,0 +1,197 @@
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jepa_wm.evaluation import closed_loop, pairs, planning_benchmark, protocol
+
+RECORD_KEYS = {
+  'protocol',
+  'manifest_sha256',
+  'num_pairs',
+  'num_successes',
+  'success_rate',
+  'interval_95',
+  'random_floor',
+  'expert_ceiling',
+  'ms_per_plan',
+  'num_parameters',
+  'planner',
+  'checkpoint',
+  'seed',
+  'device',
+  'versions',
+  'commit',
+  'seconds',
+}
+
+
+@pytest.mark.parametrize(
+  ('successes', 'trials', 'interval'),
+  [
+    (0, 10, (0.0, 0.2775)),
+    (5, 10, (0.2366, 0.7634)),
+    (10, 10, (0.7225, 1.0)),
+    (47, 50, (0.8378, 0.9794)),
+    (1, 1, (0.2065, 1.0)),
+  ],
+)
+def test_wilson_interval(successes, trials, interval):
+  np.testing.assert_allclose(
+    planning_benchmark.wilson_interval(successes, trials), interval, atol=1e-4
+  )
+
+
+@pytest.mark.parametrize(('successes', 'trials'), [(0, 0), (3, 2), (-1, 2)])
+def test_wilson_of_nonsense(successes, trials):
+  with pytest.raises(ValueError, match=r'num_successes must lie in'):
+    planning_benchmark.wilson_interval(successes, trials)
+
+
+def test_a_perfect_model_reaches_its_goals(short_result):
+  assert short_result.record['num_successes'] >= 11
+
+
+def test_record_has_the_keys_of_the_house_and_is_json(short_result, tmp_path):
+  record = short_result.record
+  assert set(record) == RECORD_KEYS
+  path = tmp_path / 'results.json'
+  planning_benchmark.write_results([record], path)
+  assert json.loads(path.read_text()) == [record]
+  assert [p.name for p in tmp_path.iterdir()] == ['results.json']
+  assert record['protocol']['name'] == 'short'
+  assert record['protocol']['num_pairs'] == record['num_pairs'] == 12
+  assert record['planner']['num_samples'] == 48
+  assert record['num_parameters'] == 3
+  low, high = record['interval_95']
+  assert low <= record['success_rate'] <= high
+  assert 0 <= record['random_floor'] < record['expert_ceiling'] == 1.0
+  assert 0 < record['ms_per_plan'] < 1e3 * record['seconds']
+  assert {'jax', 'python'} <= set(record['versions'])
+
+
+def test_episodes_tell_what_the_states_show(short_result):
+  goals = np.asarray(short_result.pairs.goals.position)
+  for row, episode in enumerate(short_result.episodes):
+    distance = np.linalg.norm(short_result.proprio[row] - goals[row], axis=-1)
+    np.testing.assert_allclose(distance[0], episode.start_distance, rtol=1e-5)
+    np.testing.assert_allclose(distance[-1], episode.final_distance, rtol=1e-5)
+    inside = np.flatnonzero(distance < 16.0)
+    assert episode.success == bool(len(inside))
+    if episode.success:
+      assert episode.first_success_step == inside[0]
+      # Frozen from then on.
+      assert np.all(distance[inside[0] :] == distance[inside[0]])
+
+
+def test_the_planned_path_is_the_one_taken(short_result):
+  first = short_result.planned[0]
+  assert first.step == 0 and len(first.indices) == 12
+  for row in range(12):
+    step = short_result.episodes[row].first_success_step or 25
+    end = min(step, 25) + 1
+    np.testing.assert_allclose(
+      first.proprio[row, :end], short_result.proprio[row, :end], atol=1e-4
+    )
+  for planned in short_result.planned[1:]:
+    late = [
+      row
+      for row, e in enumerate(short_result.episodes)
+      if e.first_success_step is None or e.first_success_step > planned.step
+    ]
+    assert planned.indices.tolist() == late
+
+
+def test_diagnostics_are_those_of_the_first_plans(short_result):
+  diagnostics = short_result.diagnostics
+  assert diagnostics.spread.shape == (5, 12)
+  assert np.all(diagnostics.spread[-1] < diagnostics.spread[0])
+  assert np.all(diagnostics.elite_cost <= diagnostics.mean_cost)
+
+
+def _outcomes(result):
+  return [(e.pair, e.first_success_step) for e in result.episodes]
+
+
+@pytest.mark.slow
+def test_outcomes_do_not_depend_on_the_batch(short_result, run_short_again):
+  whole = run_short_again(batch_size=100)
+  # Equal but for the rounding of sums over pixels in batches of other shapes.
+  np.testing.assert_allclose(whole.proprio, short_result.proprio, atol=1e-2)
+  assert _outcomes(whole) == _outcomes(short_result)
+  # Nor on who else is there.
+  some = pairs.Pairs(
+    ids=whole.pairs.ids[4:7],
+    starts=jax.tree.map(lambda x: x[4:7], whole.pairs.starts),
+    goals=jax.tree.map(lambda x: x[4:7], whole.pairs.goals),
+  )
+  alone = run_short_again(pairs=some, batch_size=2)
+  assert _outcomes(alone) == _outcomes(short_result)[4:7]
+  assert alone.record['manifest_sha256'] is None
+
+
+@pytest.mark.slow
+def test_a_budget_that_ends_within_a_plan(run_short_again):
+  hurried = protocol.get(
+    'short', num_pairs=6, budget=13, horizon=2, receding_horizon=2
+  )
+  result = run_short_again(protocol=hurried, pairs=pairs.load_pairs(hurried))
+  assert hurried.num_plans == 2 and result.proprio.shape == (6, 14, 2)
+  steps = [e.first_success_step for e in result.episodes if e.success]
+  assert max(steps) <= 13
+  for row, episode in enumerate(result.episodes):
+    if not episode.success:
+      moved = np.linalg.norm(np.diff(result.proprio[row], axis=0), axis=-1)
+      assert moved[12] > 0.0
+  # The budget's last state, not the plan's.
+  goals = np.asarray(result.pairs.goals.position)
+  np.testing.assert_allclose(
+    np.linalg.norm(result.proprio[:, -1] - goals, axis=-1),
+    [e.final_distance for e in result.episodes],
+    rtol=1e-5,
+  )
+
+
+@pytest.mark.slow
+def test_a_model_that_prices_nothing_is_no_result(
+  perfect_model, run_short_again
+):
+  class Broken(type(perfect_model)):
+    def cost(self, params, state, action, goal):
+      return jnp.nan * super().cost(params, state, action, goal)
+
+  with pytest.raises(ValueError, match=r'pair 0 with NaN or infinity'):
+    run_short_again(num_pairs=2, model=Broken())
+
+
+def test_doors(perfect_model, run_short_again):
+  with pytest.raises(ValueError, match='action_block of the model is 2'):
+    run_short_again(
+      model=dataclasses.replace(perfect_model, action_block=2, action_dim=4)
+    )
+  with pytest.raises(ValueError, match='trained in another world'):
+    run_short_again(model=dataclasses.replace(perfect_model, action_dim=20))
+  with pytest.raises(ValueError, match='batch_size must be at least 1'):
+    run_short_again(batch_size=0)
+  nobody = pairs.Pairs(ids=np.zeros(0, int), starts=None, goals=None)
+  with pytest.raises(ValueError, match='at least one problem'):
+    run_short_again(pairs=nobody)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'num_elites': 400}, '400 elites of 300 samples'),
+    ({'num_elites': 1}, 'num_elites must be at least 2'),
+    ({'num_iterations': 0}, 'num_iterations must be at least 1'),
+    ({'init_std': 0.0}, 'init_std must be positive'),
+    ({'min_std': -1.0}, 'min_std not negative'),
+    ({'cost': 'best'}, "'last' or 'all', got 'best'"),
+  ],
+)
+def test_settings_that_make_no_sense(changes, message):
+  with pytest.raises(ValueError, match=message):
+    closed_loop.CemSettings(**changes)

@@ -312,7 +312,6 @@ def parse_flags(argv: list[str]) -> list[str]:
     if flags.FLAGS.config is not None:
       # A file that is not there is only noticed when a field is read.
       flags.FLAGS.config.to_dict()
-    return rest
   except (flags.Error, OSError) as error:
     # What is wrong comes last, behind a traceback or the places looked at.
     sys.exit(str(error).strip().splitlines()[-1].strip())
@@ -326,6 +325,10 @@ def parse_flags(argv: list[str]) -> list[str]:
     argument = next(a for a in argv if name in a.partition('=')[0].split('.'))
     hint = f'; did you mean {near[0]!r}?' if near else '.'
     sys.exit(f'The config has no field {name!r} for {argument}{hint}')
+  if not flags.FLAGS['verbosity'].present:
+    # Orbax tells twenty lines about every checkpoint.
+    logging.set_verbosity(logging.WARNING)
+  return rest
 
 
 def main(argv: list[str]) -> None:

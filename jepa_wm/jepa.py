@@ -1,5 +1,6 @@
-"""Jepa: an encoder of pixels, a predictor under actions, a target encoder."""
+"""Jepa: its networks, its predictions over many steps, its target encoder."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -88,6 +89,68 @@ class Jepa(nn.Module):
     return self.predict(self.encode(pixels, train=train), actions, train=train)
 
 
+def window_view(
+  sequence: jax.Array, start: int, shape: tuple[int, int]
+) -> jax.Array:
+  """Every run of consecutive steps, as a window of its own.
+
+  Args:
+    sequence: `[B, T, X]`.
+    start: step at which the first window begins.
+    shape: number of windows `W` and their length `L`.
+
+  Returns:
+    `[B, W, L, X]`; window `w` holds the steps from `start + w` on.
+  """
+  count, length = shape
+  # Slices, not a gather: their gradient is a sum of slices too.
+  return jnp.stack(
+    [sequence[:, start + i : start + i + count] for i in range(length)], axis=2
+  )
+
+
+def rollout_windows(
+  predict_fn: Callable[[jax.Array, jax.Array], jax.Array],
+  latents: jax.Array,
+  actions: jax.Array,
+  *,
+  history: int,
+  num_steps: int,
+) -> list[jax.Array]:
+  """Predicts every window of latents, then on from the predictions.
+
+  Step 1 sees the windows `z_w .. z_w+h-1` with their actions, and its token
+  `i` estimates `z_w+i+1`. Step `j` sees what step `j - 1` estimated, which is
+  the window shifted by one, with the actions shifted likewise, and estimates
+  `z_w+i+j`: all tokens at once, so that `num_steps` calls cost `num_steps`
+  forwards whatever the length. Windows whose last target would lie beyond the
+  last frame drop out, one more at every step. Gradients run through all steps.
+
+  Args:
+    predict_fn: latents `[B, W, h, D]` and actions `[B, W, h, A]` to
+      `[B, W, h, D]`.
+    latents: `[B, T, D]`.
+    actions: `[B, T - 1, A]`.
+    history: length `h` of a window.
+    num_steps: steps, at most `T - h`.
+
+  Returns:
+    For step `j` from 1 the estimates `[B, T - h - j + 1, h, D]`; their targets
+    are `window_view(latents, j, (T - h - j + 1, h))`.
+  """
+  rolled: list[jax.Array] = []
+  for step in range(num_steps):
+    count = latents.shape[1] - history - step
+    if step == 0:
+      inputs = window_view(latents, 0, (count, history))
+    else:
+      inputs = rolled[-1][:, :count]
+    rolled.append(
+      predict_fn(inputs, window_view(actions, step, (count, history)))
+    )
+  return rolled
+
+
 def init_target(kind: str, variables: Params) -> Params | None:
   """The target encoder at the start: a copy of encoder and projector.
 
@@ -173,10 +236,7 @@ def encode_target(
       "init_target returned for 'ema' or 'frozen'."
     )
   latents: Any = model.apply(
-    jax.lax.stop_gradient(target_variables),
-    pixels,
-    train=kind == 'ema',
-    method='encode',
+    target_variables, pixels, train=kind == 'ema', method='encode'
   )
   return jax.lax.stop_gradient(latents)
 

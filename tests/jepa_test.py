@@ -50,7 +50,8 @@ def variables():
 
 @pytest.fixture(scope='module')
 def pixels():
-  return jax.random.normal(jax.random.key(1), (6, 2, 8, 8, 3))
+  draw = np.random.default_rng(1)
+  return draw.normal(size=(6, 2, 8, 8, 3)).astype(np.float32)
 
 
 def moved(variables):
@@ -64,14 +65,41 @@ def same(a, b):
 
 def test_predicts_from_pixels(model, variables, pixels):
   actions = jnp.ones((6, 2, 2))
-  latents = model.apply(variables, pixels, method='encode')
-  assert latents.shape == (6, 2, 4) and latents.dtype == jnp.float32
-  predicted = model.apply(variables, latents, actions, method='predict')
-  np.testing.assert_allclose(
-    model.apply(variables, pixels, actions), predicted, atol=1e-6
-  )
+
+  @jax.jit
+  def run(pixels):
+    latents = model.apply(variables, pixels, method='encode')
+    predicted = model.apply(variables, latents, actions, method='predict')
+    return latents, predicted, model.apply(variables, pixels, actions)
+
+  latents, predicted, at_once = run(pixels)
+  assert latents.shape == predicted.shape == (6, 2, 4)
+  assert latents.dtype == predicted.dtype == jnp.float32
+  np.testing.assert_allclose(at_once, predicted, atol=1e-6)
   with pytest.raises(ValueError, match='latents and actions must agree'):
     model.apply(variables, latents, actions[:, :1], method='predict')
+
+
+def test_rollout_predicts_on_from_its_predictions():
+  latents = np.random.default_rng(0).normal(size=(2, 6, 3))
+  actions = np.random.default_rng(1).normal(size=(2, 5, 3))
+  rolled = jepa.rollout_windows(
+    lambda z, a: 2 * z + a,
+    latents,
+    actions,
+    history=2,
+    num_steps=3,
+  )
+  assert [x.shape for x in rolled] == [(2, 4, 2, 3), (2, 3, 2, 3), (2, 2, 2, 3)]
+  for j, estimates in enumerate(rolled, 1):
+    for w, i in np.ndindex(estimates.shape[1:3]):
+      expected = latents[:, w + i]
+      for step in range(j):
+        expected = 2 * expected + actions[:, w + i + step]
+      np.testing.assert_allclose(estimates[:, w, i], expected, rtol=1e-5)
+    targets = jepa.window_view(latents, j, estimates.shape[1:3])
+    for w, i in np.ndindex(estimates.shape[1:3]):
+      np.testing.assert_allclose(targets[:, w, i], latents[:, w + i + j])
 
 
 def test_shared_target_is_nothing(model, variables, pixels):

@@ -1,6 +1,5 @@
 """The animation of a planning result: agents, plans and goals side by side."""
 
-import dataclasses
 import io
 
 import jax
@@ -47,7 +46,7 @@ def draw_episodes(result: planning_benchmark.Result) -> bytes:
   """
   rows = choose(result)
   face = pairs_lib.world(result.protocol.environment)
-  env = dataclasses.replace(face.make(), image_size=_PANEL)
+  env = face.make(image_size=_PANEL)
   budget = result.protocol.budget
   last = max(
     budget if step is None else step
@@ -57,14 +56,13 @@ def draw_episodes(result: planning_benchmark.Result) -> bytes:
   steps = sorted({*range(0, last + 1, stride), last})
 
   @jax.jit
-  def render(proprio: jax.Array) -> jax.Array:
+  def render(proprio: np.ndarray) -> jax.Array:
     return jax.vmap(lambda p: env.render(face.state(p)))(proprio)
 
   size = result.proprio.shape[-1]
   agents = np.asarray(render(result.proprio[rows][:, steps].reshape(-1, size)))
   agents = agents.reshape(len(rows), len(steps), *agents.shape[1:])
-  goal_proprio = jax.vmap(env.proprio)(result.pairs.goals)
-  goal_proprio = np.asarray(goal_proprio)[rows]
+  goal_proprio = np.asarray(jax.vmap(env.proprio)(result.pairs.goals))[rows]
   goals = np.asarray(render(goal_proprio))
   overlays: dict[tuple[int, int], Image.Image] = {}
   frames = []

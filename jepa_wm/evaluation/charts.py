@@ -5,7 +5,6 @@ or a dark reader.
 """
 
 import base64
-import dataclasses
 import html
 import io
 from typing import Any
@@ -162,7 +161,7 @@ def data_uri(content: bytes, kind: str) -> str:
 
 def _empty_world(face: pairs_lib.World) -> bytes:
   """A PNG of what does not move: the median picture of many states."""
-  env = dataclasses.replace(face.make(), image_size=_MAP)
+  env = face.make(image_size=_MAP)
 
   @jax.jit
   def draw(rng_keys: jax.Array) -> jax.Array:

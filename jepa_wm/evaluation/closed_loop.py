@@ -66,9 +66,7 @@ class PlanningModel(TypingProtocol):
     """Planned `[..., A]` to raw actions `[..., action_block, raw]`."""
     ...
 
-  def action_bounds(
-    self, low: jax.Array, high: jax.Array
-  ) -> tuple[jax.Array, jax.Array]:
+  def action_bounds(self, low: Any, high: Any) -> planning.ActionBounds:
     """Raw bounds `[raw]` in the planner's units, `[A]`."""
     ...
 
@@ -295,12 +293,11 @@ class ClosedLoop:
   ) -> dict[str, Any]:
     """One plan and its play for `[B]` problems; the program that is timed."""
     model, protocol = self.model, self.protocol
-    env = dataclasses.replace(self.env, image_size=model.image_size)
+    world: Any = self.env
+    env = dataclasses.replace(world, image_size=model.image_size)
     bounds = None
     if self.settings.bounded:
-      bounds = planning.ActionBounds(
-        *model.action_bounds(env.action_low, env.action_high)
-      )
+      bounds = model.action_bounds(env.action_low, env.action_high)
 
     def problem_key(pair_id: jax.Array) -> jax.Array:
       return jax.random.fold_in(jax.random.fold_in(rng_key, pair_id), number)

@@ -51,8 +51,8 @@ def draw_search(
     figsize=(9.0, 3.5), dpi=160, facecolor=theme.background
   )
   cost_axes, spread_axes = figure.subplots(1, 2)
-  elites = diagnostics.elite_cost / first_cost
-  everyone = diagnostics.mean_cost / first_cost
+  elites = np.asarray(diagnostics.elite_cost / first_cost)
+  everyone = np.asarray(diagnostics.mean_cost / first_cost)
   _draw_band(cost_axes, everyone, 'all candidates', theme.second)
   _draw_band(cost_axes, elites, 'elites', theme.first)
   # A logarithm where there are decades to show; a cost may also be negative.
@@ -65,7 +65,7 @@ def draw_search(
   cost_axes.legend(
     frameon=False, labelcolor=theme.ink, fontsize=9, loc='lower left'
   )
-  _draw_band(spread_axes, diagnostics.spread, 'spread', theme.first)
+  _draw_band(spread_axes, np.asarray(diagnostics.spread), 'spread', theme.first)
   spread_axes.set_ylim(bottom=0)
   _style(cost_axes, theme, 'Cost', "share of the first candidates' mean cost")
   _style(spread_axes, theme, 'Spread', 'standard deviation of an action')

@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import environment as environment_lib
 from jepa_wm.envs import two_room
 from jepa_wm.evaluation import protocol as protocol_lib
 
@@ -38,7 +37,8 @@ class World:
   """What a benchmark must know of a world besides its `Environment` face.
 
   Attributes:
-    make: builds the environment with its default factors of variation.
+    make: builds the environment with its default factors of variation;
+      `image_size` may be given.
     expert: `(environment, action_noise) -> Policy` that walks to its target.
     state: the state that `proprio` `[S]` describes, its target there as well.
     target: proprio `[S]` of where the expert in this state is going.
@@ -48,8 +48,8 @@ class World:
     unit: what `distance` is measured in.
   """
 
-  make: Callable[[], environment_lib.Environment]
-  expert: Callable[[environment_lib.Environment, float], Any]
+  make: Callable[..., Any]
+  expert: Callable[[Any, float], Any]
   state: Callable[[jax.Array], Any]
   target: Callable[[Any], jax.Array]
   aim: Callable[[Any, jax.Array], Any]

@@ -102,7 +102,7 @@ def measure(
   Returns:
     Mean errors after each block.
   """
-  env = dataclasses.replace(world.make(), image_size=model.image_size)
+  env = world.make(image_size=model.image_size)
   expert = world.expert(env, action_noise)
   num_steps = horizon * model.action_block
 

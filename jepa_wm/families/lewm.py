@@ -1,7 +1,7 @@
 """LeWorldModel: next-latent prediction, kept informative by SIGReg alone."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -9,12 +9,12 @@ import jax.numpy as jnp
 
 from jepa_wm import jepa
 from jepa_wm.data import normalization
+from jepa_wm.families import fields
 from jepa_wm.networks import encoders, predictors, projectors
 from jepa_wm.objectives import dynamics, prediction, sigreg
 from jepa_wm.types import Params
 
 ENCODERS = (*encoders.VIT_PRESETS, 'impala', 'conv')
-DTYPES = ('float32', 'bfloat16')
 
 Metrics = dict[str, jax.Array]
 
@@ -33,7 +33,8 @@ class LeWM:
   are averaged over everything. A batch of `T = history + 1` frames is exactly
   one window, the published recipe; with `history=1` every frame is a window of
   its own. With `rollout_steps=k` the predictions of a step are the inputs of
-  the next one, see `rollout_windows`.
+  the next one, see
+  `jepa.rollout_windows`.
 
   Source: LeWorldModel, arXiv 2603.19312, and its released code (le-wm at
   c8a4417), which has 18.0 M parameters where the paper says 15 M.
@@ -112,34 +113,15 @@ class LeWM:
     Raises:
       ValueError: a field out of its range; the message names it.
     """
-    for name, value in dataclasses.asdict(self).items():
-      default = getattr(type(self), name)
-      if isinstance(default, tuple):
-        # JSON knows lists only, and a field must be hashable.
-        object.__setattr__(self, name, tuple(value))
-        smallest = 0 if name == 'encoder_blocks' else 1
-        if not value or not all(_is_int(x, smallest) for x in value):
-          raise ValueError(
-            f'{name} must list integers of at least {smallest}, got {value!r}.'
-          )
-      elif isinstance(default, int):
-        if not _is_int(value, 1):
-          raise ValueError(f'{name} must be a positive integer, got {value!r}.')
-      elif isinstance(default, float):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-          raise ValueError(f'{name} must be a number, got {value!r}.')
-        if not 0 <= value < float('inf'):
-          raise ValueError(f'{name} must be finite and >= 0, got {value!r}.')
-    for name, choices in (
-      ('encoder', ENCODERS),
-      ('projector_norm', projectors.NORMS),
-      ('target', jepa.TARGETS),
-      ('dtype', DTYPES),
-    ):
-      if getattr(self, name) not in choices:
-        raise ValueError(
-          f'{name} must be one of {choices}, got {getattr(self, name)!r}.'
-        )
+    fields.check(
+      self,
+      choices={
+        'encoder': ENCODERS,
+        'projector_norm': projectors.NORMS,
+        'target': jepa.TARGETS,
+        'dtype': ('float32', 'bfloat16'),
+      },
+    )
     if self.dropout >= 1:
       raise ValueError(f'dropout must be below 1, got {self.dropout!r}.')
     if self.target_momentum > 1:
@@ -156,19 +138,16 @@ class LeWM:
         f'image_size={self.image_size} must be a multiple of '
         f'patch_size={self.patch_size} for encoder={self.encoder!r}.'
       )
-    lengths = {
-      len(stages)
-      for stages in (
-        self.encoder_channels,
-        self.encoder_strides,
-        self.encoder_blocks,
-      )
-    }
-    if len(lengths) > 1:
+    stages = self.encoder_channels, self.encoder_strides, self.encoder_blocks
+    if len({len(x) for x in stages}) > 1:
       raise ValueError(
         'encoder_channels, encoder_strides and encoder_blocks must have one '
-        f'entry per stage each, got {self.encoder_channels}, '
-        f'{self.encoder_strides} and {self.encoder_blocks}.'
+        f'entry per stage each, got {stages[0]}, {stages[1]} and {stages[2]}.'
+      )
+    if min(self.encoder_channels + self.encoder_strides) < 1:
+      raise ValueError(
+        'encoder_channels and encoder_strides must be positive, got '
+        f'{self.encoder_channels} and {self.encoder_strides}.'
       )
 
   @property
@@ -268,7 +247,7 @@ class LeWM:
 
     def forward(model):
       latents = model.encode(pixels, train=True)
-      rolled = rollout_windows(
+      rolled = jepa.rollout_windows(
         lambda *window: model.predict(*window, train=True),
         latents,
         actions,
@@ -288,7 +267,7 @@ class LeWM:
       targets = jepa.encode_target(self.target, model, target_variables, pixels)
     step_losses = [
       prediction.squared_error(
-        predicted, window_view(targets, step + 1, predicted.shape[1:3])
+        predicted, jepa.window_view(targets, step + 1, predicted.shape[1:3])
       ).mean()
       for step, predicted in enumerate(rolled)
     ]
@@ -429,72 +408,3 @@ class LeWM:
         f'{actions.shape}.'
       )
     return normalization.normalize_pixels(pixels), actions
-
-
-def window_view(
-  sequence: jax.Array, start: int, shape: tuple[int, int]
-) -> jax.Array:
-  """Every run of consecutive steps, as a window of its own.
-
-  Args:
-    sequence: `[B, T, X]`.
-    start: step at which the first window begins.
-    shape: number of windows `W` and their length `L`.
-
-  Returns:
-    `[B, W, L, X]`; window `w` holds the steps from `start + w` on.
-  """
-  count, length = shape
-  # Slices, not a gather: their gradient is a sum of slices too.
-  return jnp.stack(
-    [sequence[:, start + i : start + i + count] for i in range(length)], axis=2
-  )
-
-
-def rollout_windows(
-  predict_fn: Callable[[jax.Array, jax.Array], jax.Array],
-  latents: jax.Array,
-  actions: jax.Array,
-  *,
-  history: int,
-  num_steps: int,
-) -> list[jax.Array]:
-  """Predicts every window of latents, then on from the predictions.
-
-  Step 1 sees the windows `z_w .. z_w+h-1` with their actions, and its token
-  `i` estimates `z_w+i+1`. Step `j` sees what step `j - 1` estimated, which is
-  the window shifted by one, with the actions shifted likewise, and estimates
-  `z_w+i+j`: all tokens at once, so that `num_steps` calls cost `num_steps`
-  forwards whatever the length. Windows whose last target would lie beyond the
-  last frame drop out, one more at every step. Gradients run through all steps.
-
-  Args:
-    predict_fn: latents `[B, W, h, D]` and actions `[B, W, h, A]` to
-      `[B, W, h, D]`.
-    latents: `[B, T, D]`.
-    actions: `[B, T - 1, A]`.
-    history: length `h` of a window.
-    num_steps: steps, at most `T - h`.
-
-  Returns:
-    For step `j` from 1 the estimates `[B, T - h - j + 1, h, D]`; their targets
-    are `window_view(latents, j, (T - h - j + 1, h))`.
-  """
-  rolled: list[jax.Array] = []
-  for step in range(num_steps):
-    count = latents.shape[1] - history - step
-    if step == 0:
-      inputs = window_view(latents, 0, (count, history))
-    else:
-      inputs = rolled[-1][:, :count]
-    rolled.append(
-      predict_fn(inputs, window_view(actions, step, (count, history)))
-    )
-  return rolled
-
-
-def _is_int(value: Any, smallest: int) -> bool:
-  """Whether `value` is an integer, not a bool, and large enough."""
-  return (
-    isinstance(value, int) and not isinstance(value, bool) and value >= smallest
-  )

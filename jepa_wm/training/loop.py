@@ -154,7 +154,8 @@ def train(
   log = metrics_lib.MetricsLog(workdir, step=step)
   progress = metrics_lib.Progress(num_steps, step=step)
   if last_good is not None:
-    progress.say(f'Going on from {last_good}.')
+    doing = 'Going on from' if step < num_steps else 'Finished before at'
+    progress.say(f'{doing} {last_good}.')
   train_step = step_lib.make_train_step(
     family, optimizer, action_statistics, mesh
   )

@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import pathlib
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,6 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 import tensorboardX
-import tqdm
 
 Record = Mapping[str, Any]
 
@@ -95,7 +95,7 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 class Progress:
-  """A bar on a terminal, a line per report elsewhere: rate, ETA, losses.
+  """A line with rate, time left and losses: rewritten on a terminal.
 
   Args:
     num_steps: of the whole run.
@@ -108,48 +108,47 @@ class Progress:
   ):
     self._num_steps = num_steps
     self._stream = stream or sys.stderr
-    # A window of reports: the first one of a run holds the compilation.
+    self._is_open = False
     self._reports = collections.deque([(step, time.monotonic())], maxlen=10)
-    self._bar: tqdm.tqdm | None = None
-    if self._stream.isatty():
-      self._bar = tqdm.tqdm(
-        total=num_steps,
-        initial=step,
-        file=self._stream,
-        unit='step',
-        dynamic_ncols=True,
-      )
+    self._is_first = True
 
   def report(self, step: int, values: Mapping[str, float]) -> None:
     """Shows that `step` steps are done, with the losses in `values`."""
-    losses = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
-    if self._bar is not None:
-      self._bar.set_postfix_str(losses, refresh=False)
-      self._bar.update(step - self._bar.n)
-      return
     first_step, first_time = self._reports[0]
     now = time.monotonic()
+    if self._is_first:
+      # Those steps held the compilation, which the others do not.
+      self._reports.clear()
+      self._is_first = False
     self._reports.append((step, now))
     rate = (step - first_step) / max(now - first_time, 1e-9)
     left = datetime.timedelta(
       seconds=round((self._num_steps - step) / max(rate, 1e-9))
     )
-    self.say(
+    losses = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
+    line = (
       f'step {step}/{self._num_steps} ({step / self._num_steps:.0%})  '
       f'{rate:.3g} steps/s  ETA {left}  {losses}'
     )
+    if self._stream.isatty():
+      width = shutil.get_terminal_size().columns - 1
+      # Back to the start, the line, and nothing behind it.
+      self._stream.write(f'\r{line[:width]}\x1b[K')
+      self._stream.flush()
+      self._is_open = True
+    else:
+      self.say(line)
 
   def say(self, sentence: str) -> None:
-    """Prints a line without tearing the bar."""
-    if self._bar is not None:
-      self._bar.write(sentence, file=self._stream)
-    else:
-      print(sentence, file=self._stream, flush=True)
+    """Prints a line of its own."""
+    self.close()
+    print(sentence, file=self._stream, flush=True)
 
   def close(self) -> None:
-    """Leaves the bar as it is and ends its line."""
-    if self._bar is not None:
-      self._bar.close()
+    """Ends the line, where it is a rewritten one."""
+    if self._is_open:
+      print(file=self._stream, flush=True)
+      self._is_open = False
 
 
 class _Panel(NamedTuple):
@@ -167,13 +166,20 @@ _PANELS = (
   _Panel(
     'Terms of the loss',
     ('train/',),
-    without=('train/loss', 'train/grad_norm', 'train/learning_rate'),
+    without=(
+      'train/loss',
+      'train/straightening',
+      'train/grad_norm',
+      'train/learning_rate',
+    ),
     log=True,
   ),
   _Panel('Held-out windows', ('held_out/',), log=True),
   _Panel('Linear probe of the true state', ('probe/probe_r',), reference=1.0),
   _Panel('Latent standard deviation', ('collapse/latent_std',), reference=1.0),
   _Panel('Effective rank', ('collapse/effective_rank',)),
+  # A mean cosine: may be negative, so not among the others.
+  _Panel('Straightening', ('train/straightening',), reference=0.0),
   _Panel('Gradient norm', ('train/grad_norm',), log=True),
   _Panel('Learning rate', ('train/learning_rate',)),
 )
@@ -193,7 +199,7 @@ def draw_curves(
   panels = [(panel, series) for panel, series in panels if series]
   if not panels:
     return
-  num_columns = min(len(panels), 4)
+  num_columns = len(panels) if len(panels) < 4 else -(-len(panels) // 2)
   num_rows = -(-len(panels) // num_columns)
   figure = matplotlib.figure.Figure(
     figsize=(4.0 * num_columns, 3.1 * num_rows), dpi=110, layout='constrained'
@@ -276,7 +282,7 @@ def _draw_panel(
   axis.grid(alpha=0.25, linewidth=0.6)
   axis.spines[['top', 'right']].set_visible(False)
   axis.spines[['left', 'bottom']].set_color('0.6')
-  axis.legend(fontsize=7.5, frameon=False, labelcolor='0.2')
+  axis.legend(fontsize=7.5, framealpha=0.8, edgecolor='none', labelcolor='0.2')
 
 
 def _label(name: str, last: float) -> str:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jepa_wm import planning
 from jepa_wm.envs import two_room
 from jepa_wm.evaluation import (
   closed_loop,
@@ -81,7 +82,9 @@ class PerfectModel:
     return 2.0 * actions.reshape(*actions.shape[:-2], 10)
 
   def action_bounds(self, low, high):
-    return 2.0 * jnp.tile(low, 5), 2.0 * jnp.tile(high, 5)
+    return planning.ActionBounds(
+      2.0 * jnp.tile(low, 5), 2.0 * jnp.tile(high, 5)
+    )
 
 
 SETTINGS = closed_loop.CemSettings(

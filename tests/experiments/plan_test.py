@@ -35,9 +35,14 @@ def checkpoint(tmp_path_factory):
     predictor_head_dim=4,
     predictor_mlp_dim=16,
   )
+  rng = np.random.default_rng(0)
   model = world_model.WorldModel(
     family,
-    jax.jit(family.init)(jax.random.key(0)),
+    jax.tree.map(
+      # Running variances among them, so nothing negative.
+      lambda leaf: rng.uniform(0.0, 0.2, leaf.shape).astype(leaf.dtype),
+      jax.eval_shape(family.init, jax.random.key(0)),
+    ),
     normalization.ActionStatistics(
       np.zeros(2, np.float32), np.full(2, 0.8, np.float32)
     ),

@@ -144,7 +144,10 @@ def _start(config_file, dataset, workdir, cache_dir):
     **os.environ,
     'JAX_COMPILATION_CACHE_DIR': str(cache_dir),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+    'XLA_FLAGS': (
+      '--xla_force_host_platform_device_count=2 '
+      '--xla_backend_optimization_level=0'
+    ),
   }
   return subprocess.Popen(
     command,

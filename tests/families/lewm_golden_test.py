@@ -11,7 +11,6 @@ import pytest
 from flax import traverse_util
 
 from jepa_wm import jepa
-from jepa_wm.families import lewm
 from jepa_wm.networks import encoders, predictors, projectors
 from jepa_wm.objectives import prediction, sigreg
 
@@ -264,7 +263,7 @@ def test_training(golden, model, variables):
   def loss_fn(params):
     def forward(model):
       latents = model.encode(images(data['pixels']), train=True)
-      (pred,) = lewm.rollout_windows(
+      (pred,) = jepa.rollout_windows(
         lambda *window: model.predict(*window, train=True),
         latents,
         jnp.asarray(data['actions'])[:, :history],
@@ -276,7 +275,7 @@ def test_training(golden, model, variables):
     (latents, pred), updates = model.apply(
       {**variables, 'params': params}, method=forward, mutable=['batch_stats']
     )
-    target = lewm.window_view(latents, 1, (1, history))
+    target = jepa.window_view(latents, 1, (1, history))
     loss = prediction.squared_error(pred, target).mean()
     return loss, (latents, pred, updates['batch_stats'])
 

@@ -5,6 +5,16 @@ import pytest
 
 
 @pytest.fixture(scope='session')
+def draw():
+  """Standard normal inputs of a shape; NumPy has nothing to compile."""
+
+  def draw_inputs(*shape):
+    return np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+  return draw_inputs
+
+
+@pytest.fixture(scope='session')
 def fill():
   """Variables of a module, all of them at work, drawn by NumPy.
 

@@ -18,8 +18,8 @@ def test_patchify_cuts_row_by_row():
       np.testing.assert_array_equal(cut[:, row, column], expected)
 
 
-def test_embedding_is_a_convolution_with_stride(rng_key):
-  pixels = jax.random.normal(rng_key, (2, 3, 8, 12, 3))
+def test_embedding_is_a_convolution_with_stride(rng_key, draw):
+  pixels = draw(2, 3, 8, 12, 3)
   module = patches.PatchEmbedding(features=5, patch_size=4)
   variables = module.init(rng_key, pixels)
   dense = variables['params']['projection']
@@ -56,8 +56,8 @@ def cubic(grid, row, column):
 
 
 @pytest.mark.parametrize('shape', [(6, 5), (2, 9)])
-def test_resize_samples_the_cubic(rng_key, shape):
-  grid = np.asarray(jax.random.normal(rng_key, (4, 4)))
+def test_resize_samples_the_cubic(draw, shape):
+  grid = draw(4, 4)
   resized = patches.resize_positions(jnp.asarray(grid)[..., None], shape=shape)
   expected = [
     [
@@ -71,8 +71,8 @@ def test_resize_samples_the_cubic(rng_key, shape):
   np.testing.assert_allclose(resized[..., 0], expected, atol=1e-5)
 
 
-def test_native_grid_is_untouched(rng_key):
-  grid = jax.random.normal(rng_key, (3, 3, 2))
+def test_native_grid_is_untouched(draw):
+  grid = draw(3, 3, 2)
   assert patches.resize_positions(grid, shape=(3, 3)) is grid
 
 

@@ -7,12 +7,9 @@ from jepa_wm.networks import predictors
 
 
 @pytest.fixture(scope='module')
-def windows():
-  keys = jax.random.split(jax.random.key(1))
-  return (
-    jax.random.normal(keys[0], (2, 3, 8)),
-    jax.random.normal(keys[1], (2, 3, 6)),
-  )
+def windows(draw):
+  both = draw(2, 3, 14)
+  return both[..., :8], both[..., 8:]
 
 
 def make(**fields):
@@ -29,47 +26,55 @@ def make(**fields):
 
 @pytest.fixture(scope='module')
 def trained(windows, fill):
-  """A predictor with all its parameters at work, and its outputs."""
+  """A predictor with all its parameters at work."""
   module = make()
-  variables = fill(module, *windows)
-  apply = jax.jit(lambda *window: module.apply(variables, *window))
-  return apply, apply(*windows)
+  return jax.jit(module.apply), fill(module, *windows)
 
 
-def test_fresh_predictor_ignores_actions(rng_key, windows):
+def test_without_modulation_actions_do_nothing(windows, trained):
   latents, conditions = windows
-  module = make(depth=1)
-  outputs, variables = jax.jit(module.init_with_output)(rng_key, *windows)
-  inputs = latents + variables['params']['positions'][None]
-  expected = inputs - inputs.mean(axis=-1, keepdims=True)
-  expected /= jnp.sqrt(jnp.square(expected).mean(-1, keepdims=True) + 1e-5)
-  np.testing.assert_allclose(outputs, expected, atol=1e-5)
-  assert np.abs(conditions).max() > 1
+  apply, variables = trained
+  # As at the start of training, see transformer_test.
+  variables = jax.tree_util.tree_map_with_path(
+    lambda path, x: np.zeros_like(x) if 'modulation' in str(path) else x,
+    variables,
+  )
+  params = jax.tree.map(np.asarray, variables['params'])
+  x = np.asarray(latents) + params['positions']
+  x = x - x.mean(axis=-1, keepdims=True)
+  x /= np.sqrt(np.square(x).mean(-1, keepdims=True) + 1e-5)
+  x = x * params['norm']['scale'] + params['norm']['bias']
+  np.testing.assert_allclose(
+    apply(variables, latents, conditions), x, atol=1e-5
+  )
 
 
 def test_a_token_sees_the_past_alone(windows, trained):
-  apply, outputs = trained
+  apply, variables = trained
+  outputs = apply(variables, *windows)
   for t in range(3):
     for which in range(2):
-      changed = list(windows)
+      changed = [x.copy() for x in windows]
       # One feature: LayerNorm would hide a shift of all of them.
-      changed[which] = changed[which].at[:, t, 0].add(1)
-      moved = np.abs(apply(*changed) - outputs).max((0, 2))
+      changed[which][:, t, 0] += 1
+      moved = np.abs(apply(variables, *changed) - outputs).max((0, 2))
       assert (moved[:t] < 1e-6).all() and (moved[t:] > 1e-3).all()
 
 
 def test_a_shorter_window_gives_the_same_start(windows, trained):
-  apply, outputs = trained
+  apply, variables = trained
+  outputs = apply(variables, *windows)
   for t in (1, 2):
-    shorter = apply(*(x[:, :t] for x in windows))
+    shorter = apply(variables, *(x[:, :t] for x in windows))
     np.testing.assert_allclose(shorter, outputs[:, :t], atol=1e-5)
 
 
 def test_any_leading_axes(windows, trained):
-  apply, outputs = trained
-  one = apply(*(x[1] for x in windows))
+  apply, variables = trained
+  outputs = apply(variables, *windows)
+  one = apply(variables, *(x[1] for x in windows))
   np.testing.assert_allclose(one, outputs[1], atol=1e-5)
-  many = apply(*(x[None, :, None] for x in windows))
+  many = apply(variables, *(x[None, :, None] for x in windows))
   np.testing.assert_allclose(many[0, :, 0], outputs, atol=1e-5)
 
 
@@ -84,9 +89,9 @@ def test_width_of_its_own(rng_key, windows):
   assert outputs.shape == (2, 3, 12)
 
 
-def test_action_encoder_is_linear_before_its_mlp(rng_key, fill):
+def test_action_encoder_is_linear_before_its_mlp(draw, fill):
   module = predictors.ActionEncoder(features=6, smoothed_dim=3, hidden_dim=8)
-  actions = jax.random.normal(rng_key, (2, 3, 4))
+  actions = draw(2, 3, 4)
   variables = fill(module, actions)
   params = jax.tree.map(np.asarray, variables['params'])
   x = np.asarray(actions)

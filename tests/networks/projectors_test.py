@@ -8,14 +8,17 @@ from jepa_wm.networks import projectors
 
 
 @pytest.fixture
-def rows(rng_key):
-  return 3 * jax.random.normal(rng_key, (2, 4, 5)) + 7
+def rows(draw):
+  return 3 * draw(2, 4, 5) + 7
 
 
 def test_batch_norm_counts_as_torch_does(rows, fill):
   module = projectors.BatchNorm()
   variables = fill(module, rows)
-  params = {'scale': jnp.arange(5.0), 'bias': jnp.arange(5.0) - 2}
+  params = {
+    'scale': np.arange(5, dtype=np.float32),
+    'bias': np.arange(5, dtype=np.float32) - 2,
+  }
   outputs, updates = module.apply(
     {**variables, 'params': params}, rows, train=True, mutable=['batch_stats']
   )
@@ -46,11 +49,9 @@ def test_batch_norm_of_far_away_rows_keeps_its_digits(rows, fill):
   )
 
 
-def test_statistics_are_those_of_the_whole_sharded_batch(rng_key, fill):
+def test_statistics_are_those_of_the_whole_sharded_batch(draw, fill):
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
-  rows = (
-    jax.random.normal(rng_key, (16, 3, 5)) + jnp.arange(16.0)[:, None, None]
-  )
+  rows = draw(16, 3, 5) + np.arange(16, dtype=np.float32)[:, None, None]
   module = projectors.Projector(features=2, hidden_dim=6)
   variables = fill(module, rows)
 

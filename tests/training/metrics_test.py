@@ -73,22 +73,32 @@ def test_running_mean_is_of_the_last_values():
 
 
 def test_progress_prints_a_line_with_rate_and_time_left(monkeypatch):
-  clock = iter([100.0, 102.0, 104.0])
+  clock = iter([100.0, 150.0, 152.0, 154.0])
   monkeypatch.setattr(metrics.time, 'monotonic', lambda: next(clock))
   stream = io.StringIO()
   progress = metrics.Progress(1000, step=100, stream=stream)
   progress.report(150, {'loss': 0.5, 'sigreg': 12.0})
   progress.report(200, {'loss': 0.25})
-  first, second = stream.getvalue().splitlines()
-  assert first.startswith('step 150/1000 (15%)  25 steps/s')
-  assert 'ETA 0:00:34' in first and 'loss 0.5  sigreg 12' in first
-  assert 'ETA 0:00:32' in second
+  progress.report(250, {'loss': 0.125})
+  first, second, third = stream.getvalue().splitlines()
+  assert first.startswith('step 150/1000 (15%)  1 steps/s  ETA 0:14:10')
+  assert 'loss 0.5  sigreg 12' in first
+  # The compilation, in the first report, is not extrapolated.
+  assert '25 steps/s  ETA 0:00:32' in second
+  assert '25 steps/s  ETA 0:00:30' in third
 
 
-def test_progress_draws_a_bar_on_a_terminal():
+def test_progress_rewrites_its_line_on_a_terminal(monkeypatch):
+  monkeypatch.setenv('COLUMNS', '80')
   stream = io.StringIO()
   stream.isatty = lambda: True
   progress = metrics.Progress(1000, step=100, stream=stream)
-  progress.report(150, {'loss': 0.5})
+  for step in (150, 200):
+    progress.report(step, {f'term_{i}': 0.5 for i in range(100)})
+  progress.say('Saved.')
   progress.close()
-  assert '150/1000' in stream.getvalue() and 'loss 0.5' in stream.getvalue()
+  text = stream.getvalue()
+  assert text.count('\r') == 2 and text.endswith('\nSaved.\n')
+  assert text.count('\n') == 2
+  lines = text.replace('\x1b[K', '').split('\r')[1:]
+  assert all(len(line.split('\n')[0]) < 80 for line in lines)

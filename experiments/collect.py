@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import pathlib
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,6 +26,7 @@ from jepa_wm import envs
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import simulation
+from jepa_wm.evaluation import provenance
 
 # Frames in memory at once, twice: a batch is played while another is written.
 _BATCH_BYTES = 2**27
@@ -157,7 +157,7 @@ class Recipe:
         for field in dataclasses.fields(world)
       },
       'recipe': dataclasses.asdict(self),
-      'commit': _commit(),
+      'commit': provenance.commit(),
     }
 
 
@@ -328,21 +328,6 @@ def _parse_odds(items: list[str]) -> dict[str, float]:
         f'--mixture is a list like expert=1,smooth=2, got {item!r} in it.'
       ) from None
   return odds
-
-
-@functools.cache
-def _commit() -> str | None:
-  """Commit of this code, where git knows it."""
-  try:
-    return subprocess.run(
-      ['git', 'rev-parse', 'HEAD'],
-      cwd=pathlib.Path(__file__).parent,
-      capture_output=True,
-      check=True,
-      text=True,
-    ).stdout.strip()
-  except (OSError, subprocess.CalledProcessError):
-    return None
 
 
 def main(argv: list[str]) -> None:

@@ -33,8 +33,7 @@ class LeWM:
   are averaged over everything. A batch of `T = history + 1` frames is exactly
   one window, the published recipe; with `history=1` every frame is a window of
   its own. With `rollout_steps=k` the predictions of a step are the inputs of
-  the next one, see
-  `jepa.rollout_windows`.
+  the next one, see `jepa.rollout_windows`.
 
   Source: LeWorldModel, arXiv 2603.19312, and its released code (le-wm at
   c8a4417), which has 18.0 M parameters where the paper says 15 M.
@@ -55,7 +54,8 @@ class LeWM:
     projector_dim: hidden width of both projectors.
     projector_norm: 'batch', or 'none'.
     smoothed_dim: bottleneck of the action encoder.
-    predictor_dim: width of the predictor, published as the encoder's.
+    predictor_dim: width of the predictor, published as the encoder's, and of
+      the encoded action, published as the latent's (all are 192 there).
     predictor_depth: blocks of the predictor.
     predictor_heads: its attention heads.
     predictor_head_dim: size of each.

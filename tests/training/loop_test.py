@@ -8,7 +8,14 @@ import pytest
 import toy
 
 from jepa_wm import sharding
-from jepa_wm.training import checkpoints, loop, metrics, optimizers
+from jepa_wm.training import (
+  checkpoints,
+  loop,
+  metrics,
+  optimizers,
+  state,
+  step,
+)
 
 NUM_STEPS = 7
 
@@ -38,8 +45,8 @@ def _train(workdir, batches=None, **overrides):
 
 
 def _assert_same(one, other):
-  plain = lambda state: jax.device_get(
-    state.replace(rng_key=jax.random.key_data(state.rng_key))
+  plain = lambda s: jax.device_get(
+    s.replace(rng_key=jax.random.key_data(s.rng_key))
   )
   jax.tree.map(np.testing.assert_array_equal, plain(one), plain(other))
 
@@ -57,9 +64,23 @@ def _send(signum):
 
 
 @pytest.fixture(scope='module', autouse=True)
-def _no_pictures():
-  """Drawing takes longer than training here; metrics_test looks at it."""
+def _cheap():
+  """All runs here start alike: compiled once, and nothing is drawn."""
+  made = {}
+
+  def create(family, optimizer, rng_key, *, sharding, fresh=state.create):
+    if 'state' not in made:
+      made['state'] = fresh(family, optimizer, rng_key, sharding=sharding)
+    return jax.tree.map(jax.numpy.copy, made['state'])
+
+  def make_train_step(*arguments, fresh=step.make_train_step):
+    if 'step' not in made:
+      made['step'] = fresh(*arguments)
+    return made['step']
+
   with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(state, 'create', create)
+    patch.setattr(step, 'make_train_step', make_train_step)
     touch = lambda records, path: path.write_bytes(b'')
     patch.setattr(metrics, 'draw_curves', touch)
     yield
@@ -73,8 +94,8 @@ def whole(tmp_path_factory):
 
 
 def test_leaves_curves_log_checkpoint_and_export(whole):
-  state, workdir = whole
-  assert int(state.step) == NUM_STEPS
+  final, workdir = whole
+  assert int(final.step) == NUM_STEPS
   assert sorted(p.name for p in workdir.iterdir()) == [
     'checkpoints',
     'curves.png',
@@ -121,10 +142,10 @@ def test_stopped_and_resumed_is_uninterrupted(whole, tmp_path, capsys):
 
 
 def test_a_finished_run_is_left_as_it_is(whole):
-  state, workdir = whole
+  final, workdir = whole
   log = (workdir / 'metrics.jsonl').read_text()
   batches = _at(1, lambda batch: pytest.fail('trained on'))
-  _assert_same(_train(workdir, batches), state)
+  _assert_same(_train(workdir, batches), final)
   assert (workdir / 'metrics.jsonl').read_text() == log
 
 

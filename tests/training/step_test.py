@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,8 @@ OPTIMIZER = optimizers.AdamW(
 )
 
 
-def _start(family, num_devices=1):
+@functools.cache
+def _compiled(family, num_devices):
   mesh = sharding.make_mesh(num_devices)
   state = state_lib.create(
     family,
@@ -24,6 +27,12 @@ def _start(family, num_devices=1):
   )
   train_step = step_lib.make_train_step(family, OPTIMIZER, toy.STATISTICS, mesh)
   return mesh, state, train_step
+
+
+def _start(family, num_devices=1):
+  """The mesh, a fresh state that may be donated, and the step."""
+  mesh, state, train_step = _compiled(family, num_devices)
+  return mesh, jax.tree.map(jnp.copy, state), train_step
 
 
 def test_one_step_is_gradient_of_the_normalised_batch():

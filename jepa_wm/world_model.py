@@ -27,7 +27,7 @@ from jepa_wm.planning import constraints
 from jepa_wm.types import Params, Root
 
 FORMAT_VERSION = 1
-"""Layout of an exported folder; raised when an old one can no longer be read."""
+"""Layout of an exported folder; one more when old ones cannot be read."""
 
 SHIPPED = pathlib.Path(__file__).parent / 'checkpoints'
 """Folder of the checkpoints that come with the package."""
@@ -231,13 +231,14 @@ class WorldModel:
   ) -> constraints.ActionBounds:
     """Raw bounds, scalar or `[raw]`, as a planner's box `[A]` on a block."""
     shape = (self.action_block, self.family.action_dim)
-    low, high = (
-      self.normalize_actions(
-        jnp.broadcast_to(jnp.asarray(x, jnp.float32), shape)
+    return constraints.ActionBounds(
+      *(
+        self.normalize_actions(
+          jnp.broadcast_to(jnp.asarray(bound, jnp.float32), shape)
+        )
+        for bound in (low, high)
       )
-      for x in (low, high)
     )
-    return constraints.ActionBounds(low, high)
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes `model.safetensors` and `config.json` into the folder `path`.

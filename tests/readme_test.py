@@ -22,12 +22,17 @@ def test_the_library_example_reaches_its_goal(capsys):
 
 def test_every_named_file_exists():
   text = README.read_text()
-  named = re.findall(r'\]\(([^):]+)\)', text) + ['experiments/configs/README.md']
+  named = [
+    *re.findall(r'\]\(([^):]+)\)', text),
+    'experiments/configs/README.md',
+  ]
   assert named
   for path in named:
     assert (README.parent / path).exists(), path
 
 
-@pytest.mark.parametrize('command', re.findall(r'-m (experiments\.\w+)', README.read_text()))
+@pytest.mark.parametrize(
+  'command', re.findall(r'-m (experiments\.\w+)', README.read_text())
+)
 def test_every_command_exists(command):
   assert (README.parent / (command.replace('.', '/') + '.py')).is_file()

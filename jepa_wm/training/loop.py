@@ -153,6 +153,13 @@ def train(
 
   log = metrics_lib.MetricsLog(workdir, step=step)
   progress = metrics_lib.Progress(num_steps, step=step)
+  num_parameters = sum(
+    leaf.size for leaf in jax.tree.leaves(state.variables['params'])
+  )
+  progress.say(
+    f'{family.name}: {num_parameters / 1e6:.2f} M parameters, {num_steps} '
+    f'steps on {sharding.device_description()}.'
+  )
   if last_good is not None:
     doing = 'Going on from' if step < num_steps else 'Finished before at'
     progress.say(f'{doing} {last_good}.')
@@ -220,7 +227,10 @@ def train(
       progress.close()
       log.close()
   model = world_model.WorldModel(
-    family, state.variables, action_statistics, _training_record(log, identity)
+    family,
+    state.variables,
+    action_statistics,
+    {'num_parameters': num_parameters, **_training_record(log, identity)},
   )
   model.save(workdir / 'export')
   return state

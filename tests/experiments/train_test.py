@@ -6,6 +6,7 @@ import sys
 import time
 from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 
@@ -116,6 +117,8 @@ def test_learns_and_exports_what_a_planner_needs(dataset, tmp_path, capsys):
   statistics = cache.open_cache(dataset).action_statistics
   np.testing.assert_array_equal(model.action_statistics.std, statistics.std)
   assert model.record['config']['num_steps'] == NUM_STEPS
+  leaves = jax.tree.leaves(model.params['params'])
+  assert model.record['num_parameters'] == sum(x.size for x in leaves)
   assert model.record['metrics']['train/loss'] == loss[-1]
 
 

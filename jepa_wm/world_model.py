@@ -256,7 +256,8 @@ class WorldModel:
     beside.mkdir(parents=True)
     flat = flax.traverse_util.flatten_dict(self.params, sep='/')
     tensors = {k: np.ascontiguousarray(v) for k, v in flat.items()}
-    safetensors.numpy.save_file(tensors, beside / _WEIGHTS)
+    # Not save_file: it makes files that nobody else may read.
+    (beside / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors))
     config = {
       'format_version': FORMAT_VERSION,
       'family': families.to_config(self.family),

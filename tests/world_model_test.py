@@ -32,20 +32,17 @@ FIELDS = {
 @pytest.fixture(scope='module')
 def model():
   family = families.from_config(FIELDS)
-  params = jax.jit(family.init)(jax.random.key(0))
-  # AdaLN-zero makes a fresh predictor deaf to actions; these are not.
-  leaves, structure = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  leaves = [
-    leaf + 0.3 * jax.random.uniform(key, leaf.shape)
-    for leaf, key in zip(leaves, keys)
-  ]
+  # Drawn here: a fresh predictor is deaf to actions (AdaLN-zero), and drawing
+  # each tensor by JAX would take longer than all tests of this file.
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+    lambda leaf: jnp.asarray(rng.uniform(0.1, 0.6, leaf.shape), leaf.dtype),
+    jax.eval_shape(family.init, jax.random.key(0)),
+  )
   statistics = normalization.ActionStatistics(
     np.array([0.5, -1.0], np.float32), np.array([2.0, 4.0], np.float32)
   )
-  return world_model.WorldModel(
-    family, jax.tree.unflatten(structure, leaves), statistics, {'date': 'today'}
-  )
+  return world_model.WorldModel(family, params, statistics, {'date': 'today'})
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import datetime
 import os
 import pathlib
-import platform
 import signal
 import tempfile
 import threading
@@ -11,12 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import flax
 import jax
 import numpy as np
 
-import jepa_wm
 from jepa_wm import sharding, world_model
+from jepa_wm.evaluation import provenance
 from jepa_wm.training import checkpoints, optimizers
 from jepa_wm.training import metrics as metrics_lib
 from jepa_wm.training import state as state_lib
@@ -246,12 +244,8 @@ def _training_record(
     'metrics': log.newest(),
     'device': sharding.device_description(),
     'date': datetime.date.today().isoformat(),
-    'versions': {
-      'jepa_wm': jepa_wm.__version__,
-      'jax': jax.__version__,
-      'flax': flax.__version__,
-      'python': platform.python_version(),
-    },
+    'versions': provenance.versions(),
+    'commit': provenance.commit(),
   }
 
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
+from jepa_wm import sharding
 from jepa_wm.envs import two_room
 
 _QUICK = flags.DEFINE_bool('quick', False, 'Shorter runs, for a smoke test.')
@@ -198,7 +199,7 @@ def _line(
         'compared_with': None if peer is None else compared_with,
         **config,
       },
-      'device': f'{jax.devices()[0].device_kind}, {os.cpu_count()} cores',
+      'device': sharding.device_description(),
       'date': datetime.date.today().isoformat(),
     }
   )

@@ -295,9 +295,9 @@ class ClosedLoop:
     model, protocol = self.model, self.protocol
     world: Any = self.env
     env = dataclasses.replace(world, image_size=model.image_size)
-    bounds = None
+    bounds: tuple[planning.ActionBounds, ...] = ()
     if self.settings.bounded:
-      bounds = model.action_bounds(env.action_low, env.action_high)
+      bounds = (model.action_bounds(env.action_low, env.action_high),)
 
     def problem_key(pair_id: jax.Array) -> jax.Array:
       return jax.random.fold_in(jax.random.fold_in(rng_key, pair_id), number)
@@ -321,7 +321,7 @@ class ClosedLoop:
         init_mean=init_mean,
         init_std=self.settings.init_std,
         min_std=self.settings.min_std,
-        action_bounds=bounds,
+        action_constraints=bounds,
         step_weights=planning.step_weights(
           protocol.horizon, self.settings.cost
         ),

@@ -1,19 +1,32 @@
 """The cross-entropy method over action sequences."""
 
-import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import sharding
-from jepa_wm.planning import constraints, problems, rollout
+from jepa_wm.planning import constraints, problems, search
 from jepa_wm.types import CostFn, DynamicsFn, Params, Root
 
 NoiseFn = Callable[[jax.Array, jax.Array], jax.Array]
 """`(rng_keys [B], iteration) -> noise [B, N, H, A]` of unit scale."""
+
+ProposalFn = Callable[[Params, jax.Array, Root], jax.Array]
+"""`(params, rng_keys [B], root) -> actions [B, F, H, A]`: first candidates."""
+
+
+class _Carry(NamedTuple):
+  """What one iteration leaves to the next."""
+
+  mean: jax.Array  # [B, H, A]
+  std: jax.Array  # [B, H, A]
+  given: jax.Array  # [B, F, H, A]
+  num_given: jax.Array  # []
+  best: jax.Array  # [B], cheapest mean of elites so far
+  stale: jax.Array  # [B], iterations since then
+  diagnostics: problems.Diagnostics  # [B], of the last iteration
 
 
 def cem_plan(
@@ -28,12 +41,20 @@ def cem_plan(
   num_samples: int = 300,
   num_elites: int = 30,
   num_iterations: int = 30,
+  num_kept: int = 0,
   init_mean: jax.Array | None = None,
   init_std: jax.Array | float = 1.0,
-  action_bounds: constraints.ActionBounds | None = None,
-  step_weights: np.ndarray | None = None,
   min_std: float = 0.0,
+  mean_momentum: float = 0.0,
+  std_momentum: float = 0.0,
+  patience: int | None = None,
+  proposal_fn: ProposalFn | None = None,
   noise_fn: NoiseFn | None = None,
+  action_constraints: (
+    constraints.ActionConstraint | Sequence[constraints.ActionConstraint]
+  ) = (),
+  guardrails: Sequence[constraints.Guardrail] = (),
+  step_weights: np.ndarray | None = None,
 ) -> problems.Plan:
   """Plans by drawing sequences, keeping the cheapest, and drawing near them.
 
@@ -41,7 +62,7 @@ def cem_plan(
   deviation for every step and action dimension, the first of them the mean
   itself, and fits the Gaussian to the K cheapest (standard deviation
   unbiased: divided by K - 1). The plan is the last mean, not the cheapest
-  sequence seen. Elites are not carried over to the next iteration.
+  sequence seen.
 
   All problems are planned together. A problem's plan depends on its own key
   and not on the batch it is in or the devices that share the work (but for
@@ -55,81 +76,82 @@ def cem_plan(
   distribution stays as it was.
 
   Args:
-    params: first argument of `dynamics_fn` and `cost_fn`.
-    rng_key: one key (problem i uses `fold_in(rng_key, i)`) or `[B]` keys,
-      one per problem; consumed.
-    root: starts and goals, leaves `[B, ...]`.
-    dynamics_fn: one latent step of `[B, N]` candidates.
-    cost_fn: the price of a step, `[B, N]`.
-    horizon: H, steps to look ahead.
-    action_dim: A, size of an action block.
+    params: see `search.Search`, as `rng_key`, `root`, `dynamics_fn`,
+      `cost_fn`, `horizon`, `action_dim`, `action_constraints`, `guardrails`
+      and `step_weights`.
+    rng_key: as above.
+    root: as above.
+    dynamics_fn: as above.
+    cost_fn: as above.
+    horizon: as above.
+    action_dim: as above.
     num_samples: N, candidates per iteration.
     num_elites: K, how many of them are learnt from.
     num_iterations: I.
+    num_kept: how many elites are candidates again in the next iteration.
     init_mean: `[B, H, A]`, the first mean (a warm start), zero by default.
     init_std: first standard deviation, a number, `[A]`, `[H, A]` or
       `[B, H, A]`.
-    action_bounds: `(low, high)`, `[A]` each and in the planner's units: a box
-      that candidates, and so their mean, are clipped to.
-    step_weights: `[H]`, NumPy, what each step's cost counts; the last step
-      alone by default (`costs.step_weights`).
     min_std: the standard deviation does not shrink below it.
+    mean_momentum: share of the old mean in the new one, 0..1.
+    std_momentum: share of the old standard deviation in the new one, 0..1.
+    patience: a problem whose elites have not become cheaper for so many
+      iterations is left as it is; when all are, the rest is skipped. Shapes
+      stay: the diagnostics of its last iteration are repeated.
+    proposal_fn: gives the first candidates of the first iteration after the
+      mean, from a policy or an inverse-dynamics head; at most N - 1.
     noise_fn: draws the noise of an iteration, `(rng_keys, iteration) ->
       [B, N, H, A]` of unit scale, where `rng_keys` `[B]` are the problems'
       keys for that iteration. White Gaussian by default.
+    action_constraints: as above.
+    guardrails: as above.
+    step_weights: as above.
 
   Returns:
     A `Plan`; its `actions` are its `mean`, and its `cost` is NaN or infinite
     where the model cannot price them.
 
   Raises:
-    ValueError: more elites than samples or fewer than two, an empty horizon,
-      an argument of the wrong shape, bounds that are no box, or a
-      `dynamics_fn` or `cost_fn` that returned the wrong shape.
+    ValueError: more elites than samples or fewer than two, momentum outside
+      0..1, a wrong shape from `noise_fn` or `proposal_fn`, and what
+      `search.Search` refuses.
 
   Source: de Boer et al., A tutorial on the cross-entropy method (2005), with
     the conventions and defaults of LeWM's planner (stable-worldmodel).
   """
-  num_problems = problems.check_root(root)
-  rng_keys = problems.problem_keys(rng_key, num_problems)
-  for name, size, least in (
-    ('horizon', horizon, 1),
-    ('action_dim', action_dim, 1),
-    ('num_iterations', num_iterations, 1),
-    ('num_elites', num_elites, 2),
-  ):
-    if size < least:
-      raise ValueError(f'{name} must be at least {least}, got {size}.')
-  if num_elites > num_samples:
+  task = search.Search(
+    params,
+    rng_key,
+    root,
+    dynamics_fn,
+    cost_fn,
+    horizon,
+    action_dim,
+    action_constraints,
+    guardrails,
+    step_weights,
+  )
+  check_settings(
+    num_samples, num_elites, num_iterations, (mean_momentum, std_momentum)
+  )
+  problems.check_at_least(
+    num_kept=(num_kept, 0), patience=(1 if patience is None else patience, 1)
+  )
+  if num_kept > min(num_elites, num_samples - 1):
     raise ValueError(
-      f'num_elites must not exceed num_samples, got {num_elites} of'
-      f' {num_samples}.'
+      f'num_kept must not exceed num_elites and num_samples - 1, got {num_kept}'
+      f' of {num_elites} and {num_samples - 1}.'
     )
-  if action_bounds is not None:
-    action_bounds = constraints.as_bounds(action_bounds, action_dim)
-  shape = (num_problems, horizon, action_dim)
-  mean, std = _first_gaussian(init_mean, init_std, shape, action_bounds)
+  num_problems = task.shape[0]
+  given, num_given = _first_given(task, proposal_fn, num_samples, num_kept)
+  patience_or_never = num_iterations if patience is None else patience
 
-  def price(candidates: jax.Array, rng_keys: jax.Array) -> jax.Array:
-    # Repeated here and not once outside: XLA can then fuse the copies away.
-    state, goal = rollout.broadcast_root(root, candidates.shape[1])
-    return rollout.rollout(
-      params,
-      rng_keys,
-      state,
-      candidates,
-      goal,
-      dynamics_fn,
-      cost_fn,
-      step_weights=step_weights,
-    )
-
-  def iterate(gaussian, iteration):
-    mean, std = gaussian
-    noise_keys, model_keys = _split(rng_keys, iteration)
+  def iterate(carry: _Carry, iteration: jax.Array) -> _Carry:
+    mean, std, given, num_given, best, stale, _ = carry
+    noise_keys, model_keys = task.keys(iteration)
     noise_shape = (num_problems, num_samples, horizon, action_dim)
     if noise_fn is None:
-      noise = white_noise(noise_keys, noise_shape[1:])
+      noise = search.white_noise(noise_keys, noise_shape[1:])
     else:
       noise = noise_fn(noise_keys, iteration)
       if noise.shape != noise_shape:
@@ -137,87 +159,65 @@ def cem_plan(
           f'noise_fn must return [B, N, H, A] = {list(noise_shape)}, got'
           f' shape {list(noise.shape)}.'
         )
-    candidates = draw(mean, std, noise, action_bounds)
-    costs = price(candidates, model_keys)
-    _, elites, elite_costs = select_elites(candidates, costs, num_elites)
-    finite = jnp.isfinite(costs)
-    diagnostics = problems.Diagnostics(
-      best_cost=elite_costs[:, 0],
-      mean_cost=_mean_finite(costs),
-      elite_cost=_mean_finite(elite_costs),
-      spread=jnp.mean(std, axis=(1, 2)),
-      num_nonfinite=jnp.sum(~finite, axis=1, dtype=jnp.int32),
+    candidates = search.draw(mean, std, noise, given, num_given)
+    candidates = task.project(candidates)
+    costs = task.rank(candidates, model_keys)
+    _, elites, elite_costs = search.cheapest(candidates, costs, num_elites)
+    diagnostics = search.diagnose(costs, elite_costs, std)
+    new_mean, new_std = fit(mean, std, elites, elite_costs)
+    new_mean = mean_momentum * mean + (1.0 - mean_momentum) * new_mean
+    new_std = std_momentum * std + (1.0 - std_momentum) * new_std
+    # A mean of allowed sequences may round out of the set.
+    new_mean = task.project(new_mean)
+    new_std = jnp.maximum(new_std, min_std)
+    kept = elites[:, :num_kept]
+    given = jnp.concatenate([kept, given[:, num_kept:]], axis=1)
+    better = diagnostics.elite_cost < best
+    best = jnp.where(better, diagnostics.elite_cost, best)
+    stale = jnp.where(better, 0, stale + 1)
+    return _Carry(
+      new_mean, new_std, given, jnp.int32(num_kept), best, stale, diagnostics
     )
-    mean, std = fit(mean, std, elites, elite_costs)
-    if action_bounds is not None:
-      mean = action_bounds.clip(mean)  # A mean may round out of the box.
-    return (mean, jnp.maximum(std, min_std)), diagnostics
 
-  (mean, std), diagnostics = jax.lax.scan(
-    iterate, (mean, std), jnp.arange(num_iterations)
+  def step(carry: _Carry, iteration: jax.Array):
+    if patience is None:
+      carry = iterate(carry, iteration)
+    else:
+      waiting = carry.stale < patience_or_never
+      after = jax.lax.cond(
+        jnp.any(waiting), iterate, lambda carry, _: carry, carry, iteration
+      )
+      carry = jax.tree.map(
+        lambda new, old: (
+          jnp.where(waiting.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+          if new.ndim
+          else new
+        ),
+        after,
+        carry,
+      )
+    return carry, carry.diagnostics
+
+  zeros = jnp.zeros(num_problems, jnp.float32)
+  carry = _Carry(
+    mean=task.first_actions(init_mean),
+    std=task.first_std(init_std),
+    given=given,
+    num_given=num_given,
+    best=zeros + jnp.inf,
+    stale=jnp.zeros(num_problems, jnp.int32),
+    diagnostics=problems.Diagnostics(
+      zeros, zeros, zeros, zeros, jnp.zeros(num_problems, jnp.int32)
+    ),
   )
-  _, model_keys = _split(rng_keys, num_iterations)
-  cost = price(jnp.expand_dims(mean, 1), model_keys)[:, 0]
-  return problems.Plan(mean, cost, mean, std, diagnostics)
-
-
-def white_noise(rng_keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """Draws independent standard normals `[B, *shape]`, each from its key."""
-
-  def draw_flat(rng_key: jax.Array) -> jax.Array:
-    # The same numbers in one row: XLA compiles that three times as fast.
-    return jax.random.normal(rng_key, (math.prod(shape),)).reshape(shape)
-
-  return jax.vmap(draw_flat)(rng_keys)
-
-
-def draw(
-  mean: jax.Array,
-  std: jax.Array,
-  noise: jax.Array,
-  action_bounds: constraints.ActionBounds | None = None,
-) -> jax.Array:
-  """Turns noise into candidates, the first of which is the mean.
-
-  Args:
-    mean: `[B, H, A]`.
-    std: `[B, H, A]`.
-    noise: `[B, N, H, A]` of unit scale.
-    action_bounds: box `[A]` to clip to.
-
-  Returns:
-    `[B, N, H, A]`.
-  """
-  mean, std = jnp.expand_dims(mean, 1), jnp.expand_dims(std, 1)
-  # A mask and not `.at[:, 0]`: it needs nothing from other devices.
-  is_mean = jnp.arange(noise.shape[1]).reshape(1, -1, 1, 1) == 0
-  candidates = jnp.where(is_mean, mean, mean + std * noise)
-  if action_bounds is not None:
-    candidates = action_bounds.clip(candidates)
-  return sharding.constrain(candidates, 'data', 'samples')
-
-
-def select_elites(
-  candidates: jax.Array, costs: jax.Array, num_elites: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Picks the cheapest candidates, cheapest first.
-
-  Args:
-    candidates: `[B, N, H, A]`.
-    costs: `[B, N]`; what is not finite ranks last, ties rank by index.
-    num_elites: K.
-
-  Returns:
-    indices `[B, K]`, elites `[B, K, H, A]` and their costs `[B, K]`,
-    infinite where the candidate's is not finite.
-  """
-  costs = sharding.constrain(costs, 'data')
-  costs = jnp.where(jnp.isfinite(costs), costs, jnp.inf)
-  negative, indices = jax.lax.top_k(-costs, num_elites)
-  elites = jnp.take_along_axis(
-    candidates, indices.reshape(*indices.shape, 1, 1), axis=1
+  carry, diagnostics = jax.lax.scan(step, carry, jnp.arange(num_iterations))
+  return task.answer(
+    carry.mean,
+    carry.mean,
+    carry.std,
+    diagnostics,
+    num_iterations=num_iterations,
   )
-  return indices, sharding.constrain(elites, 'data'), -negative
 
 
 def fit(
@@ -248,42 +248,61 @@ def fit(
   return mean, jnp.where(learnt, jnp.sqrt(variance), std)
 
 
-def _first_gaussian(
-  init_mean: jax.Array | None,
-  init_std: jax.Array | float,
-  shape: tuple[int, int, int],
-  action_bounds: constraints.ActionBounds | None,
+def check_settings(
+  num_samples: int,
+  num_elites: int,
+  num_iterations: int,
+  momenta: Sequence[float] = (),
+) -> None:
+  """Makes sure that a planner that learns from elites has some.
+
+  Raises:
+    ValueError: fewer than two elites or more than samples, no iteration, or a
+      momentum outside 0..1.
+  """
+  problems.check_at_least(
+    num_iterations=(num_iterations, 1), num_elites=(num_elites, 2)
+  )
+  if num_elites > num_samples:
+    raise ValueError(
+      f'num_elites must not exceed num_samples, got {num_elites} of'
+      f' {num_samples}.'
+    )
+  for momentum in momenta:
+    if not 0.0 <= momentum < 1.0:
+      raise ValueError(
+        'momentum must be at least 0 and below 1 (the share that is kept of'
+        f' the old value), got {momentum}.'
+      )
+
+
+def _first_given(
+  task: search.Search,
+  proposal_fn: ProposalFn | None,
+  num_samples: int,
+  num_kept: int,
 ) -> tuple[jax.Array, jax.Array]:
-  """Mean and standard deviation `[B, H, A]` of the first iteration."""
-  if init_mean is None:
-    mean = jnp.zeros(shape, jnp.float32)
-  elif jnp.shape(init_mean) != shape:
+  """Candidates `[B, F, H, A]` of the first iteration, and how many count."""
+  num_problems, horizon, action_dim = task.shape
+  size = (horizon, action_dim)
+  if proposal_fn is None:
+    return jnp.zeros((num_problems, num_kept, *size)), jnp.int32(0)
+  # Beyond the keys of any iteration.
+  proposal_keys = problems.fold_keys(task.rng_key, jnp.uint32(2**32 - 1))
+  proposed = proposal_fn(task.params, proposal_keys, task.root)
+  shape = proposed.shape
+  if (
+    len(shape) != 4
+    or (shape[0], *shape[2:]) != task.shape
+    or shape[1] >= num_samples
+  ):
     raise ValueError(
-      f'init_mean must be [B, H, A] = {list(shape)}, got shape'
-      f' {list(jnp.shape(init_mean))}.'
+      'proposal_fn must return [B, F, H, A] ='
+      f' {[num_problems, "F", *size]} with F below num_samples={num_samples},'
+      f' got shape {list(shape)}.'
     )
-  else:
-    mean = jnp.asarray(init_mean, jnp.float32)
-  if jnp.shape(init_std) not in ((), shape[2:], shape[1:], shape):
-    raise ValueError(
-      'init_std must be a number, [A], [H, A] or [B, H, A] ='
-      f' {list(shape)}, got shape {list(jnp.shape(init_std))}.'
-    )
-  std = jnp.broadcast_to(jnp.asarray(init_std, jnp.float32), shape)
-  if action_bounds is not None:
-    mean = action_bounds.clip(mean)
-  return mean, std
-
-
-def _split(rng_keys: jax.Array, iteration: Any) -> tuple[jax.Array, jax.Array]:
-  """Keys `[B]` for the noise and for the model of one iteration."""
-  keys = jax.vmap(jax.random.split)(problems.fold_keys(rng_keys, iteration))
-  return keys[:, 0], keys[:, 1]
-
-
-def _mean_finite(costs: jax.Array) -> jax.Array:
-  """Mean of the finite costs `[B, N]`, infinite where there is none."""
-  finite = jnp.isfinite(costs)
-  number = jnp.sum(finite, axis=1)
-  total = jnp.sum(jnp.where(finite, costs, 0.0), axis=1)
-  return jnp.where(number > 0, total / jnp.maximum(number, 1), jnp.inf)
+  num_proposed = proposed.shape[1]
+  missing = max(0, num_kept - num_proposed)
+  padding = jnp.zeros((num_problems, missing, *size), jnp.float32)
+  given = jnp.concatenate([proposed.astype(jnp.float32), padding], axis=1)
+  return given, jnp.int32(num_proposed)

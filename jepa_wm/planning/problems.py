@@ -15,8 +15,9 @@ from jepa_wm.types import Root
 class Diagnostics(NamedTuple):
   """How a search went, one row per iteration.
 
-  Costs are over the candidates of that iteration whose cost is finite; they
-  are infinite where there is none.
+  Costs are what candidates are ranked by (with the penalties of guardrails),
+  over the candidates of that iteration whose cost is finite; they are infinite
+  where there is none.
 
   Attributes:
     best_cost: `[I, B]`, the cheapest candidate.
@@ -25,6 +26,8 @@ class Diagnostics(NamedTuple):
     spread: `[I, B]`, standard deviation that the candidates were drawn with,
       mean over `[H, A]`.
     num_nonfinite: `[I, B]` int32, candidates whose cost was NaN or infinite.
+    grad_norm: `[I, B]`, mean norm of the gradient by a candidate's actions;
+      None from planners that follow none.
   """
 
   best_cost: jax.Array
@@ -32,6 +35,7 @@ class Diagnostics(NamedTuple):
   elite_cost: jax.Array
   spread: jax.Array
   num_nonfinite: jax.Array
+  grad_norm: jax.Array | None = None
 
 
 class Plan(NamedTuple):
@@ -39,17 +43,25 @@ class Plan(NamedTuple):
 
   Attributes:
     actions: `[B, H, A]`, the plan.
-    cost: `[B]`, what the model predicts that `actions` cost. NaN or infinite
-      says that the model could not price the plan: do not act on it.
-    mean: `[B, H, A]`, mean of the final search distribution.
+    cost: `[B]`, what the model predicts that `actions` cost, without
+      penalties. NaN or infinite says that the model could not price the plan:
+      do not act on it.
+    violation: `[B]`, by how much `actions` pass a guardrail at worst, 0 where
+      all are kept.
+    mean: `[B, H, A]`, mean of the final search distribution: where the next
+      search should start.
     std: `[B, H, A]`, its standard deviation.
+    elites: `[B, E, H, A]`, further sequences that the next search should look
+      at; E is 0 for planners that keep none.
     diagnostics: how the search went.
   """
 
   actions: jax.Array
   cost: jax.Array
+  violation: jax.Array
   mean: jax.Array
   std: jax.Array
+  elites: jax.Array
   diagnostics: Diagnostics
 
 
@@ -77,6 +89,20 @@ def count(tree: Any, name: str) -> int:
         f' {first} has shape {list(shape)} and {where} has {list(other)}.'
       )
   return shape[0]
+
+
+def check_at_least(**limits: tuple[int, int]) -> None:
+  """Makes sure that numbers are not too small.
+
+  Args:
+    **limits: `name=(value, least)`.
+
+  Raises:
+    ValueError: a value is smaller than its least.
+  """
+  for name, (value, least) in limits.items():
+    if value < least:
+      raise ValueError(f'{name} must be at least {least}, got {value}.')
 
 
 def check_root(root: Root) -> int:

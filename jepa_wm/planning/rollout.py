@@ -1,16 +1,29 @@
 """Dynamics over action sequences, the cost added up on the way."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import sharding
-from jepa_wm.planning import costs, problems
+from jepa_wm.planning import constraints, costs, problems
 from jepa_wm.types import CostFn, DynamicsFn, LatentState, Params, Root
+
+
+class Prices(NamedTuple):
+  """What candidates cost, and how far they pass their guardrails.
+
+  Attributes:
+    cost: `[B, N]` float32, the weighted sum of the step costs.
+    excess: `[B, N, H, G]` float32, by how much each of the G guardrails is
+      passed at each step; negative where there is room.
+  """
+
+  cost: jax.Array
+  excess: jax.Array
 
 
 def broadcast_root(root: Root, num_samples: int) -> tuple[LatentState, Any]:
@@ -44,7 +57,8 @@ def rollout(
   cost_fn: CostFn,
   *,
   step_weights: np.ndarray | None = None,
-) -> jax.Array:
+  guardrails: Sequence[constraints.Guardrail] = (),
+) -> Prices:
   """Prices action sequences; no state outlives the step after it.
 
   The memory is that of one state and one step, whatever the horizon. Steps
@@ -63,21 +77,24 @@ def rollout(
       `costs.step_weights`); a step of weight zero counts nothing even where
       its cost is NaN. By default the last step alone counts, and `cost_fn`
       is then called once.
+    guardrails: G prices that are looked at after every step.
 
   Returns:
-    `[B, N]` float32, the weighted sum of the step costs.
+    The costs of the candidates, and what they have left of each guardrail.
 
   Raises:
-    ValueError: what `dynamics_fn` or `cost_fn` returned is not `[B, N]`, or
-      `step_weights` is not `[H]`.
+    ValueError: what `dynamics_fn`, `cost_fn` or a guardrail returned is not
+      `[B, N]`, or `step_weights` is not `[H]`.
   """
   batch, horizon = actions.shape[:2], actions.shape[2]
   weights = _as_weights(step_weights, horizon)
   price_all = bool(np.any(weights[:-1]))
 
-  def price(state: LatentState, action: jax.Array) -> jax.Array:
-    cost = cost_fn(params, state, action, goal)
-    _check_cost(cost, batch, cost_fn)
+  def price(
+    price_fn: CostFn, state: LatentState, action: jax.Array
+  ) -> jax.Array:
+    cost = price_fn(params, state, action, goal)
+    _check_cost(cost, batch, price_fn)
     return cost.astype(jnp.float32)
 
   def step(carry, h):
@@ -87,15 +104,22 @@ def rollout(
     if price_all:
       weight = jnp.asarray(weights)[h]
       # Not weight * cost alone: zero times NaN is NaN.
-      cost = jnp.where(weight == 0.0, 0.0, weight * price(state, action))
-      total = total + cost
-    return (state, total), None
+      cost = weight * price(cost_fn, state, action)
+      total = total + jnp.where(weight == 0.0, 0.0, cost)
+    passed = [
+      price(guardrail.cost_fn, state, action) - guardrail.bound
+      for guardrail in guardrails
+    ]
+    return (state, total), passed
 
   total = jnp.zeros(batch, jnp.float32)
-  (state, total), _ = _run(step, (state, total), horizon)
+  (state, total), passed = _run(step, (state, total), horizon)
   if not price_all:
-    total = weights[-1] * price(state, actions[:, :, -1])
-  return total
+    total = weights[-1] * price(cost_fn, state, actions[:, :, -1])
+  if not guardrails:
+    return Prices(total, jnp.zeros((*batch, horizon, 0), jnp.float32))
+  excess = [jnp.concatenate(steps) for steps in zip(*_parts(*passed))]
+  return Prices(total, jnp.moveaxis(jnp.stack(excess), (0, 1), (3, 2)))
 
 
 def rollout_path(
@@ -135,9 +159,7 @@ def rollout_path(
 
   state = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), state)
   _, (first, rest) = _run(step, state, actions.shape[1])
-  parts = [jax.tree.map(lambda leaf: leaf[None], read) for read in first]
-  if rest is not None:
-    parts.append(rest)
+  parts = _parts(first, rest)
   if any(_avals(part, 1) != _avals(parts[0], 1) for part in parts):
     raise ValueError(
       f'read_fn {_name(read_fn)} must pick arrays of one shape at every step,'
@@ -172,6 +194,12 @@ def _run(step, carry, horizon: int):
     carry, read = step(carry, h)
     first.append(read)
   return carry, (first, None)
+
+
+def _parts(first: list[Any], rest: Any) -> list[Any]:
+  """What `_run` read, in order, leaves `[number of steps, ...]`."""
+  parts = [jax.tree.map(lambda leaf: leaf[None], read) for read in first]
+  return parts if rest is None else [*parts, rest]
 
 
 def _avals(tree: Any, first_axis: int = 0) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jepa_wm import planning, sharding
-from jepa_wm.planning import cem, problems
+from jepa_wm.planning import cem, problems, search
 from jepa_wm.types import Root
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'cem_trace.npz'
@@ -26,7 +26,7 @@ def dynamics(params, rng_key, action, state):
 
 
 def noisy_dynamics(params, rng_key, action, state):
-  noise = cem.white_noise(rng_key, state.shape[1:])
+  noise = search.white_noise(rng_key, state.shape[1:])
   return dynamics(params, None, action, state) + 0.1 * noise
 
 
@@ -262,11 +262,11 @@ def test_each_part_equals_the_published_one(golden, run):
   problem = np.arange(config['n_envs'])[:, None]
   for i in range(1, config['n_iterations']):
     mean, std = data[f'{run}/mean'][i - 1], data[f'{run}/std'][i - 1]
-    candidates = cem.draw(mean, std, data[f'{run}/noise'][i])
+    candidates = search.draw(mean, std, data[f'{run}/noise'][i])
     expected = data[f'{run}/candidates'][i]
     np.testing.assert_allclose(candidates, expected, atol=1e-5)
     np.testing.assert_array_equal(candidates[:, 0], mean)
-    indices, elites, costs = cem.select_elites(
+    indices, elites, costs = search.cheapest(
       jnp.asarray(expected),
       jnp.asarray(data[f'{run}/costs'][i]),
       config['topk'],
@@ -367,7 +367,7 @@ def test_bounds_the_first_deviation_and_its_floor():
     Root(root.state, root.goal + 100.0),
     init_std=jnp.array([0.5, 1.5]),
     cost_fn=watching_cost,
-    action_bounds=(low, high),
+    action_constraints=planning.ActionBounds(low, high),
     min_std=0.01,
   )
   np.testing.assert_array_equal(answer.diagnostics.num_nonfinite, 0)
@@ -450,8 +450,8 @@ def test_a_problem_that_cannot_be_priced_leaves_the_others_alone():
     ({'init_std': np.ones(3)}, r'init_std must be .* got shape \[3\]'),
     ({'step_weights': np.ones(4)}, 'step_weights must have one weight'),
     (
-      {'action_bounds': planning.ActionBounds(-np.ones(3), np.ones(3))},
-      r'action_bounds: low must have one value .* 2 action dim.* shape \[3\]',
+      {'action_constraints': planning.ActionBounds(-np.ones(3), np.ones(3))},
+      r'low of ActionBounds must have one value .* 2 action dim.* shape \[3\]',
     ),
     (
       {'noise_fn': lambda rng_keys, iteration: jnp.zeros((4, 64, 3))},

@@ -37,7 +37,7 @@ def plan_fn(params, rng_keys, root, init_mean, **settings):
     horizon=H,
     action_dim=A,
     init_mean=init_mean,
-    action_bounds=planning.ActionBounds(-np.ones(A), np.ones(A)),
+    action_constraints=planning.ActionBounds(-np.ones(A), np.ones(A)),
     step_weights=planning.step_weights(H, 'all'),
     **settings,
   )

@@ -82,7 +82,7 @@ def price(
       dynamics_fn,
       cost_fn,
       step_weights=step_weights,
-    )
+    ).cost
 
   return run(drawn if actions is None else actions)
 
@@ -205,7 +205,7 @@ def test_memory_does_not_grow_with_the_horizon(kind):
         dynamics,
         planning.squared_distance,
         step_weights=planning.step_weights(horizon, kind),
-      )
+      ).cost
 
     actions = jax.ShapeDtypeStruct((1, samples, horizon, A), jnp.float32)
     start = jax.ShapeDtypeStruct((1, samples, wide), jnp.float32)

@@ -115,9 +115,9 @@ class NormBall:
   def project(self, actions: jax.Array) -> jax.Array:
     """Moves actions `[..., A]` to the nearest ones in the ball."""
     center = _row(self.center, actions)
-    offset = actions - center
     if self.order != 2:
-      return center + jnp.clip(offset, -self.radius, self.radius)
+      return jnp.clip(actions, center - self.radius, center + self.radius)
+    offset = actions - center
     square = jnp.sum(offset**2, axis=-1, keepdims=True)
     # Both branches of a `where` have a gradient: neither may divide by zero.
     outside = square > self.radius**2

@@ -13,7 +13,6 @@ import pathlib
 import shutil
 from typing import Any
 
-import flax.struct
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jepa_wm import families
+from jepa_wm import families, jepa
 from jepa_wm.data import normalization
 from jepa_wm.planning import constraints
 from jepa_wm.types import Params, Root
@@ -33,21 +32,6 @@ SHIPPED = pathlib.Path(__file__).parent / 'checkpoints'
 """Folder of the checkpoints that come with the package."""
 
 _WEIGHTS, _CONFIG = 'model.safetensors', 'config.json'
-
-
-@flax.struct.dataclass
-class LatentState:
-  """The latents a predictor looks back on, and the actions between them.
-
-  `L` grows from the number of observed frames to the family's `history`.
-
-  Attributes:
-    latents: `[..., L, D]`, oldest first.
-    actions: `[..., L - 1, A]`, normalised action blocks between them.
-  """
-
-  latents: jax.Array
-  actions: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +94,7 @@ class WorldModel:
 
   def initial_state(
     self, params: Params, pixels: jax.Array, actions: jax.Array | None = None
-  ) -> LatentState:
+  ) -> jepa.LatentState:
     """Starts a latent state from the frames seen so far.
 
     Args:
@@ -126,11 +110,29 @@ class WorldModel:
     Raises:
       ValueError: more frames than `history`, or actions that do not fit them.
     """
-    latents = self.encode(params, pixels)
+    return self.latent_state(params, self.encode(params, pixels), actions)
+
+  def latent_state(
+    self, params: Params, latents: jax.Array, actions: jax.Array | None = None
+  ) -> jepa.LatentState:
+    """Starts a latent state from the latents of the frames seen so far.
+
+    Args:
+      params: the model's variables.
+      latents: `[..., T, D]`, `T` from 1 to `history`, newest last.
+      actions: `[..., T - 1, A]` normalised blocks played between them; may be
+        left out for `T = 1`.
+
+    Returns:
+      A state to give to `dynamics`.
+
+    Raises:
+      ValueError: more latents than `history`, or actions that do not fit them.
+    """
     length = latents.shape[-2]
     if not 1 <= length <= self.family.history:
       raise ValueError(
-        f'pixels: expected 1 to {self.family.history} frames (history), got '
+        f'latents: expected 1 to {self.family.history} frames (history), got '
         f'{length}.'
       )
     expected = (*latents.shape[:-2], length - 1, self.action_dim)
@@ -142,23 +144,35 @@ class WorldModel:
         f'actions: expected {list(expected)}, one normalised block between '
         f'each two frames, got {got}.'
       )
-    return LatentState(latents, actions)
+    return self.family.initial_state(params, latents, actions)
 
   def root(
-    self, params: Params, pixels: jax.Array, goal_pixels: jax.Array
+    self,
+    params: Params,
+    pixels: jax.Array,
+    goal_pixels: jax.Array,
+    actions: jax.Array | None = None,
   ) -> Root:
-    """Turns one frame and one goal image per problem into planning problems.
+    """Turns what is seen and one goal image per problem into problems.
 
     Args:
       params: the model's variables.
-      pixels: uint8 `[B, height, width, 3]`, the frame now.
+      pixels: uint8 `[B, height, width, 3]`, the frame now, or
+        `[B, T, height, width, 3]`, the frames up to now (see
+        `initial_state`).
       goal_pixels: uint8 `[B, height, width, 3]`.
+      actions: `[B, T - 1, A]` normalised blocks played between the frames.
 
     Returns:
       `Root` whose goal is the goal image's latent `[B, D]`.
+
+    Raises:
+      ValueError: what `encode` and `initial_state` refuse.
     """
+    if pixels.ndim == 4:
+      pixels = jnp.expand_dims(pixels, 1)
     return Root(
-      state=self.initial_state(params, jnp.expand_dims(pixels, -4)),
+      state=self.initial_state(params, pixels, actions),
       goal=self.encode(params, goal_pixels),
     )
 
@@ -167,8 +181,8 @@ class WorldModel:
     params: Params,
     rng_key: jax.Array,
     action: jax.Array,
-    state: LatentState,
-  ) -> LatentState:
+    state: jepa.LatentState,
+  ) -> jepa.LatentState:
     """Steps `state` by one normalised action block; a `DynamicsFn`.
 
     The predictor sees a window that grows to `history` and then slides
@@ -178,7 +192,8 @@ class WorldModel:
       params: the model's variables.
       rng_key: not used, the predictor is deterministic.
       action: `[..., A]`, leading dims as the state's.
-      state: leaves `[..., L, D]` and `[..., L - 1, A]`.
+      state: what `initial_state` or `dynamics` returned, leaves
+        `[..., L, *]`.
 
     Returns:
       The next state, its newest latent last.
@@ -192,14 +207,18 @@ class WorldModel:
         f'action: expected size {self.action_dim} ({self.action_block} raw '
         f'actions of {self.family.action_dim}), got {action.shape[-1]}.'
       )
-    actions = jnp.concatenate([state.actions, action[..., None, :]], axis=-2)
-    predicted = self.family.predict(params, state.latents, actions)
-    latents = jnp.concatenate([state.latents, predicted[..., -1:, :]], axis=-2)
-    start = max(0, latents.shape[-2] - self.family.history)
-    return LatentState(latents[..., start:, :], actions[..., start:, :])
+    return self.family.step(params, state, action)
+
+  def latent(self, state: jepa.LatentState) -> jax.Array:
+    """The newest latent `[..., D]` of a state, for costs over latents."""
+    return state.latents[..., -1, :]
 
   def cost(
-    self, params: Params, state: LatentState, action: jax.Array, goal: jax.Array
+    self,
+    params: Params,
+    state: jepa.LatentState,
+    action: jax.Array,
+    goal: jax.Array,
   ) -> jax.Array:
     """Squared Euclidean distance of the newest latent to `goal`; a `CostFn`.
 
@@ -213,7 +232,23 @@ class WorldModel:
       `[...]`, the sum over `D`.
     """
     del params, action
-    return jnp.sum(jnp.square(state.latents[..., -1, :] - goal), axis=-1)
+    return jnp.sum(jnp.square(self.latent(state) - goal), axis=-1)
+
+  def in_raw_units(
+    self, constraint: constraints.ActionConstraint
+  ) -> constraints.RawUnits:
+    """A constraint on raw actions, as one on a planner's blocks.
+
+    Args:
+      constraint: on sequences of raw actions `[..., time, raw]`, such as
+        `NormBall(0.05)` or `RateLimit(0.1)`.
+    """
+    return constraints.RawUnits(
+      constraint,
+      to_raw=self.raw_actions,
+      from_raw=self.normalize_actions,
+      raw_dim=self.family.action_dim,
+    )
 
   def normalize_actions(self, actions: jax.Array) -> jax.Array:
     """Raw actions `[..., action_block, raw]` to blocks `[..., A]`."""

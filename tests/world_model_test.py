@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import families, world_model
+from jepa_wm import families, jepa, world_model
 from jepa_wm.data import normalization
 
 FIELDS = {
@@ -21,11 +21,11 @@ FIELDS = {
   'projector_dim': 8,
   'latent_dim': 3,
   'predictor_dim': 8,
-  'predictor_depth': 1,
+  'predictor_depth': 2,
   'predictor_heads': 2,
   'predictor_head_dim': 4,
   'predictor_mlp_dim': 8,
-  'history': 2,
+  'history': 3,
 }
 
 
@@ -75,12 +75,11 @@ def test_the_window_grows_to_the_history_and_slides(model, rng_key):
     # The plain rollout: predict from the last `history` latents seen so far.
     predicted = model.family.predict(
       model.params,
-      jnp.stack(latents[-2:], axis=-2),
-      jnp.stack(played[-2:], axis=-2),
+      jnp.stack(latents[-3:], axis=-2),
+      jnp.stack(played[-3:], axis=-2),
     )
     latents.append(predicted[..., -1, :])
-    assert state.latents.shape == (2, 5, 2, 3)
-    assert state.actions.shape == (2, 5, 1, 10)
+    assert state.latents.shape == (2, 5, min(t + 2, 3), 3)
     np.testing.assert_allclose(
       state.latents[..., -1, :], latents[-1], rtol=1e-5, atol=1e-6, err_msg=t
     )
@@ -88,20 +87,31 @@ def test_the_window_grows_to_the_history_and_slides(model, rng_key):
   assert np.ptp(np.asarray(state.latents[0, :, -1]), axis=0).max() > 1e-3
 
 
-def test_a_history_of_frames_starts_the_state(model):
-  state = model.initial_state(model.params, frames(3, 2), blocks(3, 1))
-  assert state.latents.shape == (3, 2, 3)
-  np.testing.assert_array_equal(state.actions, blocks(3, 1))
+@pytest.mark.parametrize('num_frames', [2, 3])
+def test_a_history_of_frames_starts_the_state(model, num_frames, rng_key):
+  actions = blocks(4, num_frames)
+  state = model.initial_state(
+    model.params, frames(4, num_frames), actions[:, :-1]
+  )
+  assert state.latents.shape == (4, num_frames, 3)
+  plain = model.family.predict(model.params, state.latents, actions)
+  after = model.dynamics(model.params, rng_key, actions[:, -1], state)
+  np.testing.assert_allclose(
+    model.latent(after), plain[:, -1], rtol=1e-5, atol=1e-6
+  )
+
+
+def test_a_history_that_does_not_fit(model):
   with pytest.raises(ValueError, match=r'actions: expected \[3, 1, 10\].*None'):
     model.initial_state(model.params, frames(3, 2))
-  with pytest.raises(ValueError, match=r'expected 1 to 2 frames.*got 3'):
-    model.initial_state(model.params, frames(1, 3), blocks(1, 2))
+  with pytest.raises(ValueError, match=r'expected 1 to 3 frames.*got 4'):
+    model.initial_state(model.params, frames(1, 4), blocks(1, 3))
 
 
 def test_cost_is_the_squared_distance_to_the_goal(model):
   latents = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 2, 3)))
   goal = jnp.ones((2, 1, 3))
-  state = world_model.LatentState(latents, jnp.zeros((2, 4, 1, 10)))
+  state = jepa.LatentState(latents)
   expected = ((np.asarray(latents)[:, :, -1] - 1.0) ** 2).sum(-1)
   np.testing.assert_allclose(
     model.cost(model.params, state, blocks(2, 4), goal), expected, rtol=1e-5
@@ -202,8 +212,8 @@ def cut(path):
       r'has \[.*4\]',
     ),
     (
-      lambda f: edit_config(f, family=FIELDS | {'predictor_depth': 2}),
-      'names differ, the first is .*block_1',
+      lambda f: edit_config(f, family=FIELDS | {'predictor_depth': 3}),
+      'names differ, the first is .*block_2',
     ),
     (
       lambda f: edit_config(f, family=FIELDS | {'name': 'lwem'}),

@@ -349,6 +349,49 @@ class LeWM:
     )
     return predicted
 
+  def initial_state(
+    self, variables: Params, latents: jax.Array, actions: jax.Array
+  ) -> jepa.LatentState:
+    """Starts a state, and lets the predictor look at its past once.
+
+    Args:
+      variables: of the model.
+      latents: `[..., L, D]`, `L` from 1 to `history`, oldest first.
+      actions: `[..., L - 1, action_block * action_dim]`, normalised, between
+        them.
+
+    Returns:
+      A state for `step`.
+    """
+    cache = None
+    if actions.shape[-2]:
+      _, cache = self.model().apply(  # type: ignore[misc]
+        variables, latents[..., :-1, :], actions, method='step'
+      )
+    return jepa.LatentState(latents, cache)
+
+  def step(
+    self, variables: Params, state: jepa.LatentState, action: jax.Array
+  ) -> jepa.LatentState:
+    """Steps a state by one action block, as `predict` of its window would.
+
+    Keys and values of a growing window, and the modulations of past actions,
+    are computed once; what only other tokens need is left out.
+
+    Args:
+      variables: of the model.
+      state: leaves `[..., L, *]`.
+      action: `[..., action_block * action_dim]`, normalised.
+    """
+    predicted, cache = self.model().apply(  # type: ignore[misc]
+      variables,
+      state.latents,
+      jnp.expand_dims(action, -2),
+      state.cache,
+      method='step',
+    )
+    return jepa.advance(state, predicted, cache, history=self.history)
+
   def init_target(self, variables: Params) -> Params | None:
     """The target encoder at the start, None for 'shared'."""
     return jepa.init_target(self.target, variables)

@@ -113,4 +113,4 @@ class Projector(nn.Module):
       raise ValueError(f'norm must be one of {NORMS}, got {self.norm!r}.')
     return transformer.uniform_dense(
       self.features, self.hidden_dim, name='out', **dtypes
-    )(nn.gelu(hidden, approximate=False))
+    )(transformer.gelu(hidden))

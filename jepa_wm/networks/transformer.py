@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -57,6 +57,11 @@ def normal_dense(features: int, fan_in: int, **fields: Any) -> nn.Dense:
   return nn.Dense(features, **fields)
 
 
+def gelu(x: jax.Array) -> jax.Array:
+  """Exact GELU by erf, as PyTorch has it; `nn.gelu` takes the slower erfc."""
+  return 0.5 * x * (1.0 + jax.lax.erf(x * 0.5**0.5))
+
+
 def layer_norm(epsilon: float, **fields: Any) -> nn.LayerNorm:
   """A LayerNorm that also normalises features far smaller than one.
 
@@ -71,6 +76,22 @@ def layer_norm(epsilon: float, **fields: Any) -> nn.LayerNorm:
     The module, to be called within a compact `__call__`.
   """
   return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, **fields)
+
+
+_FEW_KEYS = 4
+"""Up to so many keys, attention is sums and not matrix products."""
+
+
+class KeysValues(NamedTuple):
+  """What attention remembers of tokens.
+
+  Attributes:
+    keys: `[..., T, num_heads * head_dim]`.
+    values: `[..., T, num_heads * head_dim]`.
+  """
+
+  keys: jax.Array
+  values: jax.Array
 
 
 class Attention(nn.Module):
@@ -97,42 +118,83 @@ class Attention(nn.Module):
   param_dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, *, train: bool = False) -> jax.Array:
-    """Mixes `tokens` `[..., T, D]` to `[..., T, D]`."""
+  def __call__(
+    self,
+    tokens: jax.Array,
+    *,
+    past: KeysValues | None = None,
+    num_queries: int | None = None,
+    train: bool = False,
+  ) -> tuple[jax.Array, KeysValues]:
+    """Mixes tokens.
+
+    Args:
+      tokens: `[..., T, D]`.
+      past: keys and values of tokens before these.
+      num_queries: Q, how many of the last tokens to mix for; all by default.
+      train: whether dropout is on.
+
+    Returns:
+      `[..., Q, D]`, and the keys and values of all tokens, past ones first.
+    """
     *lead, num_tokens, width = tokens.shape
+    num_queries = num_tokens if num_queries is None else num_queries
     inner = self.num_heads * self.head_dim
     dense = functools.partial(
       self.dense_fn, dtype=self.dtype, param_dtype=self.param_dtype
     )
     drop = nn.Dropout(self.dropout, deterministic=not train)
 
-    def project(name):
-      heads = dense(inner, width, use_bias=self.qkv_bias, name=name)(tokens)
-      return heads.reshape(*lead, num_tokens, self.num_heads, self.head_dim)
+    def project(name, tokens):
+      return dense(inner, width, use_bias=self.qkv_bias, name=name)(tokens)
 
-    value = project('value')
-    # One token attends to itself with weight one whatever its query and key,
-    # so these are skipped: half the work of a history of one frame.
-    if num_tokens > 1 or self.is_initializing():
-      query, key = project('query'), project('key')
-    if num_tokens > 1:
-      logits = jnp.einsum(
-        '...qhd,...khd->...hqk',
-        query * self.head_dim**-0.5,
-        key,
-        preferred_element_type=jnp.float32,
-      )
+    def heads(x):
+      return x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
+
+    keys, values = project('key', tokens), project('value', tokens)
+    if past is not None:
+      keys = jnp.concatenate([past.keys, keys], axis=-2)
+      values = jnp.concatenate([past.values, values], axis=-2)
+    num_keys = keys.shape[-2]
+    # A token that sees itself alone has weight one whatever its query and key;
+    # the compiler drops the keys where nobody wants them.
+    alone = num_keys == 1 or (
+      self.causal and num_queries == num_keys and not train
+    )
+    parts = []
+    if alone and not self.is_initializing():
+      weights = jnp.ones((*lead, 1, self.num_heads, 1), self.dtype)
+      parts.append(heads(values[..., :1, :]) * drop(weights))
+      num_queries -= 1
+    if num_queries:
+      asking = tokens[..., num_tokens - num_queries :, :]
+      query = project('query', asking) * self.head_dim**-0.5
+      # The backward pass of the written-out sums would be the slow one.
+      few = num_keys <= _FEW_KEYS and not train
+      if few:
+        logits = _few_logits(heads(query), heads(keys))
+      else:
+        logits = jnp.einsum(
+          '...qhd,...khd->...hqk',
+          heads(query),
+          heads(keys),
+          preferred_element_type=jnp.float32,
+        )
       if self.causal:
-        seen = jnp.tril(jnp.ones((num_tokens, num_tokens), bool))
+        seen = jnp.tril(jnp.ones((num_keys, num_keys), bool))[-num_queries:]
         seen = seen.reshape((1,) * (logits.ndim - 2) + seen.shape)
         logits = jnp.where(seen, logits, -jnp.inf)
       weights = drop(jax.nn.softmax(logits, axis=-1)).astype(self.dtype)
-      mixed = jnp.einsum('...hqk,...khd->...qhd', weights, value)
-    else:
-      weights = jnp.ones((*lead, 1, self.num_heads, 1), self.dtype)
-      mixed = value * drop(weights)
-    mixed = mixed.reshape(*lead, num_tokens, inner)
-    return drop(dense(width, inner, name='out')(mixed))
+      if few:
+        parts.append(_few_mixed(weights, heads(values)))
+      else:
+        parts.append(
+          jnp.einsum('...hqk,...khd->...qhd', weights, heads(values))
+        )
+    mixed = jnp.concatenate(parts, axis=-3)
+    mixed = mixed.reshape(*mixed.shape[:-2], inner)
+    mixed = drop(dense(width, inner, name='out')(mixed))
+    return mixed, KeysValues(keys, values)
 
 
 class Mlp(nn.Module):
@@ -161,7 +223,7 @@ class Mlp(nn.Module):
     )
     drop = nn.Dropout(self.dropout, deterministic=not train)
     hidden = dense(self.hidden_dim, width, name='hidden')(tokens)
-    hidden = drop(nn.gelu(hidden, approximate=False))
+    hidden = drop(gelu(hidden))
     return drop(dense(width, self.hidden_dim, name='out')(hidden))
 
 
@@ -200,8 +262,22 @@ class Block(nn.Module):
     )
     attention_norm = layer_norm(self.epsilon, name='attention_norm', **dtypes)
     mlp_norm = layer_norm(self.epsilon, name='mlp_norm', **dtypes)
-    tokens = tokens + attention(attention_norm(tokens), train=train)
+    mixed, _ = attention(attention_norm(tokens), train=train)
+    tokens = tokens + mixed
     return tokens + mlp(mlp_norm(tokens), train=train)
+
+
+class BlockCache(NamedTuple):
+  """What a modulated block remembers.
+
+  Attributes:
+    modulations: `[..., M, 6 * D]`, a linear map of the condition alone.
+    past: keys and values `[..., P, *]`, valid where the tokens keep their
+      positions; P may be less than M.
+  """
+
+  modulations: jax.Array
+  past: KeysValues
 
 
 class ModulatedBlock(nn.Module):
@@ -232,16 +308,42 @@ class ModulatedBlock(nn.Module):
 
   @nn.compact
   def __call__(
-    self, tokens: jax.Array, condition: jax.Array, *, train: bool = False
-  ) -> jax.Array:
-    """Maps `tokens` `[..., T, D]` under `condition` `[..., T, C]`."""
+    self,
+    tokens: jax.Array,
+    condition: jax.Array,
+    *,
+    cache: BlockCache | None = None,
+    num_queries: int | None = None,
+    train: bool = False,
+  ) -> tuple[jax.Array, BlockCache]:
+    """Maps tokens under their conditions.
+
+    Args:
+      tokens: `[..., T, D]`, those that come after the P remembered ones.
+      condition: `[..., P + T - M, C]`, those that come after the M whose
+        modulations are remembered.
+      cache: what is remembered; nothing by default.
+      num_queries: Q, how many of the last tokens to answer for; all by
+        default. The others are only looked at.
+      train: whether dropout is on.
+
+    Returns:
+      `[..., Q, D]`, and the cache of all `P + T` tokens.
+    """
     dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    modulation = nn.Dense(
+    modulations = nn.Dense(
       6 * tokens.shape[-1],
       kernel_init=nn.initializers.zeros,
       name='modulation',
       **dtypes,
     )(nn.silu(condition))
+    past = None
+    if cache is not None:
+      modulations = jnp.concatenate([cache.modulations, modulations], axis=-2)
+      past = cache.past
+    num_tokens = tokens.shape[-2]
+    num_queries = num_tokens if num_queries is None else num_queries
+    modulation = modulations[..., modulations.shape[-2] - num_tokens :, :]
     shifts, scales, gates = zip(
       *(jnp.split(half, 3, axis=-1) for half in jnp.split(modulation, 2, -1))
     )
@@ -257,10 +359,53 @@ class ModulatedBlock(nn.Module):
     mlp = Mlp(
       hidden_dim=self.mlp_dim, dropout=self.dropout, name='mlp', **dtypes
     )
-    halves = (('attention_norm', attention), ('mlp_norm', mlp))
-    for (name, layer), shift, scale, gate in zip(halves, shifts, scales, gates):
+
+    def modulate(name, tokens, shift, scale):
       bare = layer_norm(1e-6, use_scale=False, use_bias=False, dtype=self.dtype)
       affine = layer_norm(1e-5, name=name, **dtypes)
-      modulated = bare(tokens) * (1 + scale) + shift
-      tokens = tokens + gate * layer(affine(modulated), train=train)
-    return tokens
+      return affine(bare(tokens) * (1 + scale) + shift)
+
+    def last(x):
+      return x[..., num_tokens - num_queries :, :]
+
+    mixed, past = attention(
+      modulate('attention_norm', tokens, shifts[0], scales[0]),
+      past=past,
+      num_queries=num_queries,
+      train=train,
+    )
+    tokens = last(tokens) + last(gates[0]) * mixed
+    tokens = tokens + last(gates[1]) * mlp(
+      modulate('mlp_norm', tokens, last(shifts[1]), last(scales[1])),
+      train=train,
+    )
+    return tokens, BlockCache(modulations, past)
+
+
+def _few_logits(query: jax.Array, keys: jax.Array) -> jax.Array:
+  """Products `[..., heads, Q, T]` of `[..., Q, heads, d]` and `[..., T, ...]`.
+
+  As a matrix product, a handful of keys is too large a batch of too small
+  matrices; as a sum over an axis, XLA merges it into the products before and
+  after it, which are then slow (CPU, jax 0.10). So the sum is written out,
+  halving what is left.
+  """
+  products = jnp.expand_dims(query, -3) * jnp.expand_dims(keys, -4)
+  products = products.astype(jnp.float32)
+  while (size := products.shape[-1]) > 1:
+    half = size // 2
+    rest = products[..., 2 * half :]
+    products = products[..., :half] + products[..., half : 2 * half]
+    products = jnp.concatenate([products, rest], axis=-1)
+  return jnp.moveaxis(products[..., 0], -1, -3)
+
+
+def _few_mixed(weights: jax.Array, values: jax.Array) -> jax.Array:
+  """Sums `[..., Q, heads, d]` of `values` `[..., T, heads, d]`, likewise."""
+  weights = jnp.moveaxis(weights, -3, -1)
+  parts = [
+    jnp.expand_dims(weights[..., k, :], -1)
+    * jnp.expand_dims(values[..., k, :, :], -3)
+    for k in range(values.shape[-3])
+  ]
+  return functools.reduce(jnp.add, parts)

@@ -113,12 +113,12 @@ def make_eval_step(model: world_model.WorldModel) -> EvalStepFn:
     history = model.family.history
     # Never drawn from: evaluation is deterministic.
     rng_key = jax.random.key(0)
-    rolled = world_model.LatentState(latents[:, :1], actions[:, :0])
+    rolled = model.latent_state(variables, latents[:, :1])
     errors = []
     for t in range(1, latents.shape[1]):
       first = max(0, t - history)
-      seen = world_model.LatentState(
-        latents[:, first:t], actions[:, first : t - 1]
+      seen = model.latent_state(
+        variables, latents[:, first:t], actions[:, first : t - 1]
       )
       predicted, rolled = (
         model.dynamics(variables, rng_key, actions[:, t - 1], state)

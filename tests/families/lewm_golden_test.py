@@ -216,7 +216,7 @@ def test_predictor(golden, model, variables, predict):
       variables,
       latents,
       conditions[:, :history],
-      method=lambda model, *window: model.predictor(*window),
+      method=lambda model, *window: model.predictor(*window)[0],
     )
 
   latents = jnp.asarray(data['eval/emb'])

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.networks import predictors
+from jepa_wm.networks import predictors, transformer
 
 
 @pytest.fixture(scope='module')
@@ -28,7 +28,8 @@ def make(**fields):
 def trained(windows, fill):
   """A predictor with all its parameters at work."""
   module = make()
-  return jax.jit(module.apply), fill(module, *windows)
+  apply = jax.jit(lambda *arguments: module.apply(*arguments)[0])
+  return apply, fill(module, *windows)
 
 
 def test_without_modulation_actions_do_nothing(windows, trained):
@@ -86,7 +87,7 @@ def test_width_of_its_own(rng_key, windows):
   assert variables['params']['input']['kernel'].shape == (8, 12)
   assert variables['params']['condition']['kernel'].shape == (6, 12)
   assert variables['params']['positions'].shape == (3, 8)
-  assert outputs.shape == (2, 3, 12)
+  assert outputs[0].shape == (2, 3, 12)
 
 
 def test_action_encoder_is_linear_before_its_mlp(draw, fill):
@@ -109,5 +110,65 @@ def test_doors(rng_key):
     ValueError, match=r'latents hold a window of 3 .*history=2'
   ):
     module.init(rng_key, jnp.zeros((1, 3, 8)), jnp.zeros((1, 3, 8)))
-  with pytest.raises(ValueError, match='latents and conditions must agree'):
+  with pytest.raises(ValueError, match='conditions must be as many as latents'):
     module.init(rng_key, jnp.zeros((1, 2, 8)), jnp.zeros((1, 1, 8)))
+
+
+def test_a_cache_changes_the_work_and_not_the_answer(windows, fill):
+  """Growing and sliding windows, against the whole window at every step."""
+  module = make(history=3, depth=3)
+  rng = np.random.default_rng(5)
+  latents = rng.normal(size=(2, 6, 8)).astype(np.float32)
+  conditions = rng.normal(size=(2, 6, 6)).astype(np.float32)
+  variables = fill(module, *windows)
+
+  @jax.jit
+  def step(window, conditions, cache):
+    return module.apply(
+      variables, window, conditions, cache=cache, last_only=True
+    )
+
+  cache = None
+  for t in range(6):
+    first = max(0, t - 2)
+    window = latents[:, first : t + 1]
+    plain, _ = module.apply(variables, window, conditions[:, first : t + 1])
+    token, cache = step(window, conditions[:, t : t + 1], cache)
+    assert token.shape == (2, 1, 8)
+    np.testing.assert_allclose(token[:, 0], plain[:, -1], rtol=2e-5, atol=2e-5)
+    assert cache[0].past.keys.shape == (2, t - first + 1, 8)
+    if t >= 2:
+      cache = predictors.slide(cache)
+      assert cache[0].modulations.shape == (2, 2, 48)
+      assert cache[0].past.keys.shape == (2, 0, 8)
+
+
+def test_a_cached_step_does_less(windows, fill):
+  """Products are what costs: those that are not needed are not there."""
+  module = make(width=64, depth=3, num_heads=4, head_dim=16, mlp_dim=256)
+  variables = fill(module, *windows)
+  window, conditions = windows
+
+  def num_flops(known, num_past, last_only):
+    _, cache = module.apply(variables, window[:, :2], conditions[:, :2])
+    cache = jax.tree.map(lambda x: x[:, :known], cache)
+    cut = [
+      transformer.BlockCache(
+        block.modulations,
+        transformer.KeysValues(*(x[:, :num_past] for x in block.past)),
+      )
+      for block in cache
+    ]
+
+    def apply(cut):
+      return module.apply(
+        variables, window, conditions[:, known:], cache=cut, last_only=last_only
+      )[0]
+
+    return jax.jit(apply).lower(tuple(cut)).compile().cost_analysis()['flops']
+
+  plain = num_flops(0, 0, last_only=False)
+  sliding = num_flops(2, 0, last_only=True)
+  growing = num_flops(2, 2, last_only=True)
+  assert growing < 0.5 * plain
+  assert growing < sliding < 0.85 * plain

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_wm import jepa
 from jepa_wm.data import normalization
 
 STATISTICS = normalization.ActionStatistics(
@@ -67,6 +68,15 @@ class ToyFamily:
   def predict(self, variables, latents, actions):
     kernel = variables['params']['predictor']['kernel']
     return latents + jnp.concatenate([latents, actions], axis=-1) @ kernel
+
+  def initial_state(self, variables, latents, actions):
+    return jepa.LatentState(latents)
+
+  def step(self, variables, state, action):
+    action = jnp.expand_dims(action, -2)
+    newest = state.latents[..., -1:, :]
+    predicted = self.predict(variables, newest, action)
+    return jepa.advance(state, predicted, (), history=self.history)
 
   def loss(self, variables, target_variables, batch, rng_key):
     latents = self.encode(variables, batch['pixels'])

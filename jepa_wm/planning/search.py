@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,9 @@ import numpy as np
 from jepa_wm import sharding
 from jepa_wm.planning import constraints, problems, rollout
 from jepa_wm.types import CostFn, DynamicsFn, Params, Root
+
+NoiseFn = Callable[[jax.Array, jax.Array], jax.Array]
+"""`(rng_keys [B], iteration) -> noise [B, N, H, A]` of unit scale."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +107,30 @@ class Search:
       )
     return jnp.broadcast_to(jnp.asarray(init_std, jnp.float32), shape)
 
+  def noise(
+    self,
+    noise_fn: NoiseFn | None,
+    rng_keys: jax.Array,
+    iteration: jax.Array,
+    num_samples: int,
+  ) -> jax.Array:
+    """Draws `[B, N, H, A]` of unit scale, white Gaussian by default.
+
+    Raises:
+      ValueError: `noise_fn` returned another shape.
+    """
+    num_problems, *size = self.shape
+    shape = (num_problems, num_samples, *size)
+    if noise_fn is None:
+      return white_noise(rng_keys, shape[1:])
+    noise = noise_fn(rng_keys, iteration)
+    if noise.shape != shape:
+      raise ValueError(
+        f'noise_fn must return [B, N, H, A] = {list(shape)}, got shape'
+        f' {list(noise.shape)}.'
+      )
+    return noise
+
   def project(self, actions: jax.Array) -> jax.Array:
     """Moves `[B, ..., H, A]` to where the action constraints hold."""
     return constraints.project(tuple(self.action_constraints), actions)  # type: ignore[arg-type]
@@ -130,7 +157,11 @@ class Search:
     Returns:
       `[B, N]`; NaN or infinite where any price is.
     """
-    cost, excess = self.price(actions, rng_keys)
+    return self.penalize(self.price(actions, rng_keys))
+
+  def penalize(self, prices: rollout.Prices) -> jax.Array:
+    """Cost plus penalties, `[B, N]`."""
+    cost, excess = prices
     for index, guardrail in enumerate(self.guardrails):
       passed = jnp.maximum(excess[..., index], 0.0)
       cost = cost + guardrail.penalty * jnp.sum(passed, axis=-1)
@@ -194,7 +225,8 @@ def draw(
     mean: `[B, H, A]`.
     std: `[B, H, A]`.
     noise: `[B, N, H, A]` of unit scale.
-    given: `[B, F, H, A]`, F below N, candidates that come after the mean.
+    given: `[B, F, H, A]`, F below N, candidates that come after the mean;
+      one that holds a NaN is drawn instead.
     num_given: how many of `given` count, from its start; may be traced.
 
   Returns:
@@ -208,6 +240,7 @@ def draw(
     after = noise.shape[1] - 1 - given.shape[1]
     padded = jnp.pad(given, ((0, 0), (1, after), (0, 0), (0, 0)))
     is_given = (index >= 1) & (index <= num_given)
+    is_given &= ~jnp.any(jnp.isnan(padded), axis=(2, 3), keepdims=True)
     candidates = jnp.where(is_given, padded, candidates)
   return sharding.constrain(candidates, 'data', 'samples')
 
@@ -233,6 +266,28 @@ def cheapest(
     candidates, indices.reshape(*indices.shape, 1, 1), axis=1
   )
   return indices, sharding.constrain(elites, 'data'), -negative
+
+
+def cheaper(
+  actions: jax.Array,
+  cost: jax.Array,
+  other_actions: jax.Array,
+  other_cost: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """Picks the cheaper of two sequences for every problem.
+
+  Args:
+    actions: `[B, H, A]`.
+    cost: `[B]`, infinite where there is none yet.
+    other_actions: `[B, H, A]`, taken only where it costs less.
+    other_cost: `[B]`; what is NaN is not less.
+
+  Returns:
+    `[B, H, A]` and `[B]`.
+  """
+  less = other_cost < cost
+  actions = jnp.where(less.reshape(-1, 1, 1), other_actions, actions)
+  return actions, jnp.where(less, other_cost, cost)
 
 
 def diagnose(

@@ -1,50 +1,25 @@
-import json
-import pathlib
-import re
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import problem_sets
 import pytest
+from problem_sets import (
+  PARAMS,
+  A,
+  B,
+  H,
+  dynamics,
+  effort_cost,
+  make_keys,
+  make_root,
+  optima,
+)
 
-from jepa_wm import planning, sharding
-from jepa_wm.planning import cem, problems, search
+from jepa_wm import planning
+from jepa_wm.planning import cem, search
 from jepa_wm.types import Root
-
-GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'cem_trace.npz'
-B, H, A = 4, 3, 2
-PARAMS = {
-  'transition': np.array([[1.0, 0.3], [-0.2, 0.9]], np.float32),
-  'control': np.array([[0.5, 0.1], [0.0, 0.7]], np.float32),
-}
-
-
-def dynamics(params, rng_key, action, state):
-  del rng_key
-  drift = jnp.einsum('ij,bnj->bni', params['transition'], state)
-  return drift + jnp.einsum('ij,bnj->bni', params['control'], action)
-
-
-def noisy_dynamics(params, rng_key, action, state):
-  noise = search.white_noise(rng_key, state.shape[1:])
-  return dynamics(params, None, action, state) + 0.1 * noise
-
-
-def effort_cost(params, state, action, goal):
-  distance = planning.squared_distance(params, state, action, goal)
-  return distance + 0.1 * jnp.sum(action**2, axis=-1)
-
-
-def make_root(num_problems=B):
-  rng = np.random.default_rng(3)
-  state, goal = rng.normal(size=(2, B, 2)).astype(np.float32)
-  return Root(
-    jnp.asarray(state[:num_problems]), jnp.asarray(goal[:num_problems])
-  )
-
-
-def make_keys(seed=0):
-  return problems.problem_keys(jax.random.key(seed), B)
 
 
 def plan_eagerly(
@@ -91,43 +66,13 @@ plan = jax.jit(
 )
 
 
-def optimum(state, goal):
-  """Solves the linear-quadratic problem: actions [H, A] and their cost."""
-  transition = PARAMS['transition'].astype(np.float64)
-  control = PARAMS['control'].astype(np.float64)
-  rows, targets = [], []
-  for h in range(1, H + 1):
-    blocks = [
-      np.linalg.matrix_power(transition, h - 1 - j) @ control
-      if j < h
-      else np.zeros((2, A))
-      for j in range(H)
-    ]
-    rows.append(np.concatenate(blocks, axis=1))
-    targets.append(goal - np.linalg.matrix_power(transition, h) @ state)
-  rows = np.concatenate([*rows, np.sqrt(0.1) * np.eye(H * A)])
-  targets = np.concatenate([*targets, np.zeros(H * A)])
-  actions, *_ = np.linalg.lstsq(rows, targets, rcond=None)
-  cost = np.sum((rows @ actions - targets) ** 2) / H
-  return actions.reshape(H, A), cost
-
-
-def optima(root):
-  pairs = [
-    optimum(np.asarray(state), np.asarray(goal))
-    for state, goal in zip(root.state, root.goal)
-  ]
-  actions, costs = zip(*pairs)
-  return np.stack(actions).astype(np.float32), np.stack(costs)
-
-
 def plan_well(root, init_mean, init_std):
   shape = (B, H, A)
   return plan(
     make_keys(),
     root,
-    jnp.broadcast_to(init_mean, shape),
-    jnp.full(shape, init_std),
+    np.broadcast_to(np.float32(init_mean), shape),
+    np.full(shape, init_std, np.float32),
     num_samples=300,
     num_elites=30,
     num_iterations=25,
@@ -169,54 +114,23 @@ def test_a_warm_start_needs_fewer_iterations():
 
 @pytest.fixture(scope='module')
 def golden():
-  with np.load(GOLDEN, allow_pickle=False) as file:
-    data = {key: file[key] for key in file.files}
-  return data, json.loads(str(data.pop('meta')))['config']
-
-
-def golden_dynamics(params, rng_key, action, state):
-  """Adds up the parts of a cost that looks at the whole sequence."""
-  del rng_key
-  time = state['time'][0, 0]
-  goal = jnp.take(params['goal'], time, axis=1)
-  weight = jnp.take(params['W'], time, axis=0)
-  error = (action - jnp.expand_dims(goal, 1)) ** 2
-  return {
-    'time': state['time'] + 1,
-    'price': state['price'] + jnp.sum(weight.reshape(1, 1, -1) * error, -1),
-    'sum': state['sum'] + action,
-  }
-
-
-def golden_cost(params, state, action, goal):
-  del action
-  rest = jnp.sum((state['sum'] - goal) ** 2, axis=-1)
-  return state['price'] + params['kappa'] * rest
+  return problem_sets.load_golden()
 
 
 @pytest.fixture(scope='module')
 def published_plan(golden):
   data, config = golden
-  num_problems, action_dim = config['n_envs'], config['action_dim']
-  root = Root(
-    {
-      'time': jnp.zeros(num_problems, jnp.int32),
-      'price': jnp.zeros(num_problems),
-      'sum': jnp.zeros((num_problems, action_dim)),
-    },
-    jnp.asarray(data['cost/csum']),
-  )
 
   @jax.jit
   def plan(init_mean, noise):
     return planning.cem_plan(
-      {key: data[f'cost/{key}'] for key in ('W', 'goal', 'kappa')},
+      problem_sets.golden_params(data),
       jax.random.key(0),
-      root,
-      golden_dynamics,
-      golden_cost,
+      problem_sets.golden_root(data, config),
+      problem_sets.golden_dynamics,
+      problem_sets.golden_cost,
       horizon=config['horizon'],
-      action_dim=action_dim,
+      action_dim=config['action_dim'],
       num_samples=config['num_samples'],
       num_elites=config['topk'],
       num_iterations=config['n_iterations'],
@@ -249,10 +163,7 @@ def test_equals_the_published_planner(golden, published_plan, run):
   np.testing.assert_allclose(
     trace.spread[1:], data[f'{run}/std'][:-1].mean((2, 3)), rtol=2e-5
   )
-  error = (actions - data['cost/goal']) ** 2
-  price = np.sum(data['cost/W'] * error, axis=(1, 2))
-  rest = np.sum(actions, axis=1) - data['cost/csum']
-  price = price + data['cost/kappa'] * np.sum(rest**2, axis=1)
+  price = problem_sets.golden_price(data, actions)
   np.testing.assert_allclose(answer.cost, price, rtol=2e-5)
 
 
@@ -282,50 +193,6 @@ def test_each_part_equals_the_published_one(golden, run):
 
 
 @pytest.mark.slow
-def test_a_problem_does_not_see_its_batch():
-  root, keys = make_root(), make_keys()
-  together = plan(keys, root, dynamics_fn=noisy_dynamics)
-  for i in range(B):
-    alone = plan(
-      keys[i : i + 1],
-      Root(root.state[i : i + 1], root.goal[i : i + 1]),
-      dynamics_fn=noisy_dynamics,
-    )
-    np.testing.assert_allclose(alone.actions[0], together.actions[i], atol=1e-5)
-    np.testing.assert_allclose(alone.cost[0], together.cost[i], rtol=1e-5)
-
-
-@pytest.mark.slow
-def test_eight_devices_plan_like_one():
-  arguments = {'dynamics_fn': noisy_dynamics}
-  one = plan(make_keys(), make_root(), **arguments)
-  with jax.set_mesh(sharding.make_mesh(axes=('data', 'samples'), shape=(2, 4))):
-    program = plan.lower(make_keys(), make_root(), **arguments).compile()
-    eight = program(make_keys(), make_root())
-  np.testing.assert_allclose(eight.actions, one.actions, atol=1e-5)
-  jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5),
-    eight.diagnostics,
-    one.diagnostics,
-  )
-  # Devices tell each other their costs and the elites, never the candidates.
-  gathered = re.findall(r'= f32\[([\d,]+)\]\S* all-gather', program.as_text())
-  sizes = [np.prod([int(n) for n in shape.split(',')]) for shape in gathered]
-  assert sizes and max(sizes) <= B * 64
-
-
-def test_the_same_key_gives_the_same_plan():
-  # Two problems alike: the keys are all that tells them apart.
-  root = jax.tree.map(lambda x: jnp.repeat(x[:1], B, axis=0), make_root())
-  keys = make_keys()
-  answer = plan(keys, root)
-  again = plan(keys, root)
-  other = plan(make_keys(1), root)
-  np.testing.assert_array_equal(answer.actions, again.actions)
-  actions = np.concatenate([answer.actions, other.actions])
-  assert len(np.unique(actions.reshape(2 * B, -1), axis=0)) == 2 * B
-
-
 def test_is_traced_once_for_any_number_of_plans(rng_key):
   traces = []
 
@@ -352,6 +219,7 @@ def test_is_traced_once_for_any_number_of_plans(rng_key):
 # Settings.
 
 
+@pytest.mark.slow
 def test_bounds_the_first_deviation_and_its_floor():
   low, high = np.float32([-0.3, 0.1]), np.float32([0.1, 0.2])
 
@@ -377,6 +245,131 @@ def test_bounds_the_first_deviation_and_its_floor():
   np.testing.assert_allclose(actions[:, -1], np.tile(high, (B, 1)), atol=0.02)
   np.testing.assert_allclose(answer.diagnostics.spread[0], 1.0)
   assert answer.std.min() == np.float32(0.01)
+
+
+def oracle(root, mean, noise, proposed, *, num_kept, momenta, wall):
+  """The whole search in NumPy: mean, deviation, and each best cost."""
+  std, given = np.ones_like(mean), proposed
+  mean_momentum, std_momentum = momenta
+  best_costs = []
+  for drawn in noise.astype(np.float64):
+    candidates = mean[:, None] + std[:, None] * drawn
+    candidates[:, 0] = mean
+    candidates[:, 1 : 1 + given.shape[1]] = given
+    costs = problem_sets.price(candidates, root)
+    costs += 0.2 * np.maximum(candidates[..., 0] - wall, 0.0).sum(-1)
+    order = np.argsort(costs, axis=1, kind='stable')[:, :8]
+    best_costs.append(np.take_along_axis(costs, order[:, :1], 1)[:, 0])
+    elites = candidates[np.arange(B)[:, None], order]
+    given = elites[:, :num_kept]
+    mean = mean_momentum * mean + (1 - mean_momentum) * elites.mean(1)
+    std = std_momentum * std + (1 - std_momentum) * elites.std(1, ddof=1)
+  return mean, std, np.stack(best_costs)
+
+
+@pytest.mark.parametrize(
+  ('num_kept', 'num_proposed', 'momenta', 'wall'),
+  [(3, 0, (0.0, 0.0), 0.1), (2, 5, (0.3, 0.6), 100.0)],
+)
+def test_equals_the_same_search_in_numpy(num_kept, num_proposed, momenta, wall):
+  rng = np.random.default_rng(11)
+  noise = rng.normal(size=(5, B, 64, H, A)).astype(np.float32)
+  proposed = rng.normal(size=(B, num_proposed, H, A)).astype(np.float32)
+  mean = np.full((B, H, A), 0.2, np.float32)
+  root = make_root()
+
+  def propose(params, rng_keys, root):
+    assert params is PARAMS and rng_keys.shape == root.state.shape[:1] == (B,)
+    return jnp.asarray(proposed)
+
+  def first_action(params, state, action, goal):
+    return action[..., 0]
+
+  answer = jax.jit(
+    lambda root: plan_eagerly(
+      make_keys(),
+      root,
+      mean,
+      num_iterations=5,
+      num_kept=num_kept,
+      mean_momentum=momenta[0],
+      std_momentum=momenta[1],
+      proposal_fn=propose if num_proposed else None,
+      noise_fn=lambda rng_keys, iteration: jnp.asarray(noise)[iteration],
+      guardrails=[planning.Guardrail(first_action, wall, penalty=0.2)],
+    )
+  )(root)
+  mean, std, best = oracle(
+    root, mean, noise, proposed, num_kept=num_kept, momenta=momenta, wall=wall
+  )
+  np.testing.assert_allclose(answer.mean, mean, atol=1e-4)
+  np.testing.assert_allclose(answer.std, std, atol=1e-4)
+  np.testing.assert_allclose(answer.diagnostics.best_cost, best, rtol=1e-4)
+  # The price of the plan is without penalties: those are told apart.
+  cost = problem_sets.price(mean[:, None], root)[:, 0]
+  np.testing.assert_allclose(answer.cost, cost, rtol=1e-4)
+  violation = np.maximum(mean[..., 0] - wall, 0.0).max(axis=1)
+  np.testing.assert_allclose(answer.violation, violation, atol=1e-4)
+  assert np.any(violation > 0.0) == (wall < 1.0)
+
+
+@pytest.mark.slow
+def test_patience_leaves_a_problem_as_it_is_and_skips_the_rest():
+  calls = []
+
+  def counting_dynamics(params, rng_key, action, state):
+    jax.debug.callback(lambda: calls.append(None))
+    return dynamics(params, rng_key, action, state)
+
+  @functools.partial(jax.jit, static_argnames='patience')
+  def plan(keys, root, patience):
+    return plan_eagerly(
+      keys,
+      root,
+      num_iterations=30,
+      # So wide that the elites soon do not get any cheaper.
+      min_std=0.5,
+      patience=patience,
+      dynamics_fn=counting_dynamics,
+    )
+
+  def count(*arguments):
+    calls.clear()
+    answer = jax.block_until_ready(plan(*arguments))
+    jax.effects_barrier()
+    return answer, len(calls) // H - 1
+
+  root, keys = make_root(), make_keys()
+  endless, num_endless = count(keys, root, 30)
+  assert num_endless == 30
+  patient, num_run = count(keys, root, 3)
+  # Which iteration is the third in a row that brings nothing new?
+  elite_cost = np.asarray(endless.diagnostics.elite_cost)
+  last = []
+  for column in elite_cost.T:
+    best, stale, i = column[0], 0, 0
+    while stale < 3:
+      i += 1
+      best, stale = min(best, column[i]), stale + 1 if column[i] >= best else 0
+    last.append(i)
+  assert num_run == max(last) + 1 < 30 and len(set(last)) > 1
+  for problem, i in enumerate(last):
+    trace, whole = (
+      np.stack([leaf[:, problem] for leaf in answer.diagnostics[:-1]], axis=1)
+      for answer in (patient, endless)
+    )
+    np.testing.assert_array_equal(trace[: i + 1], whole[: i + 1])
+    np.testing.assert_array_equal(trace[i:], whole[[i] * (30 - i)])
+  # Alone, a problem is left where it is among others that go on.
+  first = int(np.argmin(last))
+  alone, num_alone = count(
+    keys[first : first + 1],
+    jax.tree.map(lambda leaf: leaf[first : first + 1], root),
+    3,
+  )
+  assert num_alone == last[first] + 1
+  np.testing.assert_allclose(alone.mean[0], patient.mean[first], atol=1e-5)
+  np.testing.assert_allclose(alone.std[0], patient.std[first], atol=1e-5)
 
 
 # Costs that are not numbers.
@@ -425,37 +418,24 @@ def test_candidates_without_a_cost_teach_nothing_and_are_counted():
   assert not np.any(np.isfinite(answer.cost[2:]))
 
 
-def test_a_problem_that_cannot_be_priced_leaves_the_others_alone():
-  root, keys = make_root(), make_keys()
-  broken = Root(root.state.at[0].set(jnp.nan), root.goal)
-  answer = plan(keys, broken)
-  healthy = plan(keys, root)
-  assert not np.isfinite(answer.cost[0])
-  assert np.all(np.isfinite(answer.actions))
-  np.testing.assert_array_equal(answer.diagnostics.num_nonfinite[:, 0], 64)
-  np.testing.assert_array_equal(answer.actions[1:], healthy.actions[1:])
-
-
 # Doors.
 
 
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [
-    ({'num_elites': 65}, 'num_elites must not exceed num_samples, got 65 of'),
-    ({'num_elites': 1}, 'num_elites must be at least 2, got 1'),
-    ({'horizon': 0}, 'horizon must be at least 1, got 0'),
-    ({'num_iterations': 0}, 'num_iterations must be at least 1'),
-    ({'init_mean': np.zeros((4, 3))}, r'init_mean must be .* got shape \[4, 3'),
-    ({'init_std': np.ones(3)}, r'init_std must be .* got shape \[3\]'),
-    ({'step_weights': np.ones(4)}, 'step_weights must have one weight'),
     (
       {'action_constraints': planning.ActionBounds(-np.ones(3), np.ones(3))},
       r'low of ActionBounds must have one value .* 2 action dim.* shape \[3\]',
     ),
+    ({'num_kept': 9}, 'num_kept must not exceed num_elites .* got 9 of 8'),
+    ({'patience': 0}, 'patience must be at least 1, got 0'),
+    ({'mean_momentum': 1.0}, 'momentum must be at least 0 and below 1'),
+    ({'std_momentum': -0.1}, 'momentum must be at least 0 and below 1'),
     (
-      {'noise_fn': lambda rng_keys, iteration: jnp.zeros((4, 64, 3))},
-      r'noise_fn must return \[B, N, H, A\] = \[4, 64, 3, 2\], got shape',
+      {'proposal_fn': lambda *_: jnp.zeros((4, 64, 3, 2))},
+      r"proposal_fn must return \[B, F, H, A\] = \[4, 'F', 3, 2\] with F below"
+      r' num_samples=64, got shape \[4, 64, 3, 2\]',
     ),
   ],
 )

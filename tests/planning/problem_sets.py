@@ -38,6 +38,18 @@ def effort_cost(params, state, action, goal):
   return distance + 0.1 * jnp.sum(action**2, axis=-1)
 
 
+def price(candidates, root):
+  """What candidates `[B, N, H, A]` cost, `[B, N]`, in NumPy."""
+  state = np.asarray(root.state, np.float64)[:, None]
+  goal = np.asarray(root.goal)[:, None]
+  cost = 0.0
+  for action in np.moveaxis(np.asarray(candidates, np.float64), 2, 0):
+    state = state @ PARAMS['transition'].T + action @ PARAMS['control'].T
+    cost = cost + np.sum((state - goal) ** 2, axis=-1) / H
+    cost = cost + 0.1 * np.sum(action**2, axis=-1) / H
+  return cost
+
+
 def make_root(num_problems=B):
   rng = np.random.default_rng(3)
   state, goal = rng.normal(size=(2, B, 2)).astype(np.float32)
@@ -95,7 +107,7 @@ def valley_dynamics(params, rng_key, action, state):
 def valley_cost(params, state, action, goal):
   """Bottoms: 0 at the goal, `SHALLOW_COST` a quarter as far opposite it.
 
-  From the start, 0, downhill leads to the shallow one, and the ridge is 0.22
+  From the start, 0, downhill leads to the shallow one, and the ridge is 0.275
   of the way to the goal. For the last step alone.
   """
   del params, action

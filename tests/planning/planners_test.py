@@ -1,0 +1,329 @@
+"""What all planners that sample have in common.
+
+Every planner is compiled once for most of these tests: what they change is
+data to it.
+"""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import problem_sets
+import pytest
+from problem_sets import PARAMS, A, B, H, make_keys, make_root
+
+from jepa_wm import planning, sharding
+from jepa_wm.planning import (
+  categorical_cem,
+  cem,
+  constraints,
+  icem,
+  mppi,
+  predictive_sampling,
+  random_shooting,
+)
+from jepa_wm.types import Root
+
+N, I = 64, 12
+LEARNING = {'num_samples': N, 'num_elites': 8, 'num_iterations': I}
+PLANNERS = {
+  'cem': (cem.cem_plan, LEARNING),
+  'icem': (icem.icem_plan, {**LEARNING, 'num_kept': 2}),
+  'mppi': (mppi.mppi_plan, {**LEARNING, 'num_elites': None}),
+  'predictive_sampling': (
+    predictive_sampling.predictive_sampling_plan,
+    {'num_samples': N, 'num_iterations': I},
+  ),
+  'random_shooting': (
+    random_shooting.random_shooting_plan,
+    {'num_samples': N, 'num_iterations': I},
+  ),
+  'categorical_cem': (categorical_cem.categorical_cem_plan, LEARNING),
+}
+GAUSSIAN = [name for name in PLANNERS if name != 'categorical_cem']
+FAR = 1e3  # A cliff, wall or bound that nothing reaches.
+
+
+def dynamics(params, rng_key, action, state):
+  """Moved at every step by a number that the problem's key says."""
+  bits = jax.random.key_data(rng_key)[:, 1].astype(jnp.float32)
+  push = params['noise'] * (bits / 2.0**32 - 0.5)
+  state = problem_sets.dynamics(params, rng_key, action, state)
+  return state + push.reshape(-1, 1, 1)
+
+
+def cost_fn(params, state, action, goal):
+  """No number beyond a cliff."""
+  cost = problem_sets.effort_cost(params, state, action, goal)
+  return jnp.where(state[..., 0] > params['cliff'], jnp.nan, cost)
+
+
+def wall_cost(params, state, action, goal):
+  del action, goal
+  return state[..., 1] - params['wall']
+
+
+def plan_eagerly(name, rng_key, root, *, bound=FAR, std=2.0, **changes):
+  planner, settings = PLANNERS[name]
+  settings = {
+    'horizon': H,
+    'action_dim': A,
+    'step_weights': planning.step_weights(H, 'all'),
+    'guardrails': [constraints.Guardrail(wall_cost)],
+    **settings,
+  }
+  if name in GAUSSIAN:
+    bounds = jnp.full(A, bound)
+    settings['init_std'] = std
+    settings['action_constraints'] = planning.ActionBounds(-bounds, bounds)
+  params = {'noise': 0.0, 'cliff': FAR, 'wall': FAR}
+  params = {key: changes.pop(key, value) for key, value in params.items()}
+  return planner(
+    PARAMS | params, rng_key, root, dynamics, cost_fn, **settings | changes
+  )
+
+
+@functools.cache
+def compiled(name):
+  return jax.jit(functools.partial(plan_eagerly, name))
+
+
+def plan(name, root=None, seed=0, **changes):
+  root = make_root() if root is None else root
+  # All of them, always: an argument left out would be another program.
+  data = {'noise': 0.0, 'cliff': FAR, 'wall': FAR, 'bound': FAR, 'std': 2.0}
+  return compiled(name)(make_keys(seed), root, **data | changes)
+
+
+# The answer.
+
+
+@pytest.mark.parametrize('name', PLANNERS)
+def test_predicts_what_its_plan_costs(name):
+  root = make_root()
+  answer = plan(name, root)
+  expected = problem_sets.price(np.asarray(answer.actions)[:, None], root)
+  np.testing.assert_allclose(answer.cost, expected[:, 0], rtol=1e-4)
+  np.testing.assert_array_equal(answer.violation, 0.0)
+  shapes = {leaf.shape for leaf in answer.diagnostics if leaf is not None}
+  assert shapes == {(I, B)}
+  assert answer.mean.shape == answer.std.shape == (B, H, A)
+  if name not in ('random_shooting', 'categorical_cem'):
+    np.testing.assert_array_equal(answer.actions, answer.mean)
+  np.testing.assert_array_equal(answer.diagnostics.num_nonfinite, 0)
+  # The cheapest is no dearer than what is learnt from, nor that than all.
+  trace = answer.diagnostics
+  assert np.all(trace.best_cost <= trace.elite_cost)
+  assert np.all(trace.elite_cost <= trace.mean_cost + 1e-5)
+
+
+@pytest.mark.parametrize(
+  ('name', 'std'),
+  [('cem', 2.0), ('icem', 2.0), ('mppi', 1.0), ('predictive_sampling', 0.5)],
+)
+def test_comes_near_the_optimum_of_a_linear_quadratic_problem(name, std):
+  """`random_shooting_test` says which plan that one must give."""
+  root = make_root()
+  answer = plan(name, root, std=std)
+  _, optimal = problem_sets.optima(root)
+  idle = problem_sets.price(np.zeros((B, 1, H, A)), root)[:, 0]
+  gap = np.asarray(answer.cost) - optimal
+  assert np.all(gap >= -1e-5)
+  np.testing.assert_array_less(gap, 0.03 * (idle - optimal) + 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', GAUSSIAN)
+def test_finds_the_deep_valley_behind_a_ridge(name):
+  planner, settings = PLANNERS[name]
+  if name == 'mppi':
+    settings = settings | {'temperature': 0.1}
+
+  @jax.jit
+  def plan_valleys(rng_keys, root):
+    return planner(
+      None,
+      rng_keys,
+      root,
+      problem_sets.valley_dynamics,
+      problem_sets.valley_cost,
+      horizon=2,
+      action_dim=1,
+      **settings,
+    )
+
+  answer = plan_valleys(make_keys(num_problems=2), problem_sets.valley_root())
+  reached = np.sum(answer.actions, axis=(1, 2))
+  assert np.all(answer.cost < 0.1 * problem_sets.SHALLOW_COST)
+  np.testing.assert_allclose(reached, [2.0, -2.0], atol=0.3)
+
+
+# What must not change a plan.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', PLANNERS)
+def test_a_problem_does_not_see_its_batch(name):
+  root, keys = make_root(), make_keys()
+  together = plan(name, noise=1.0)
+  i = 2
+  alone = jax.jit(functools.partial(plan_eagerly, name))(
+    keys[i : i + 1],
+    Root(root.state[i : i + 1], root.goal[i : i + 1]),
+    noise=1.0,
+  )
+  np.testing.assert_allclose(alone.actions[0], together.actions[i], atol=1e-5)
+  np.testing.assert_allclose(alone.cost[0], together.cost[i], rtol=1e-5)
+  quiet = plan(name)
+  assert np.any(quiet.cost[i] != together.cost[i])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', PLANNERS)
+def test_eight_devices_plan_like_one(name):
+  one = plan(name, noise=1.0)
+  with jax.set_mesh(sharding.make_mesh(axes=('data', 'samples'), shape=(2, 4))):
+    data = {'noise': 1.0, 'cliff': FAR, 'wall': FAR, 'bound': FAR, 'std': 2.0}
+    program = compiled(name).lower(make_keys(), make_root(), **data).compile()
+    eight = program(make_keys(), make_root(), **data)
+  np.testing.assert_allclose(eight.actions, one.actions, atol=1e-5)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5),
+    eight.diagnostics,
+    one.diagnostics,
+  )
+  # Devices tell each other their costs and the elites, never the candidates.
+  gathered = re.findall(r'= f32\[([\d,]+)\]\S* all-gather', program.as_text())
+  sizes = [np.prod([int(n) for n in shape.split(',')]) for shape in gathered]
+  assert sizes and max(sizes) <= B * N
+
+
+@pytest.mark.parametrize('name', PLANNERS)
+def test_the_same_key_gives_the_same_plan(name):
+  # Two problems alike: the keys are all that tells them apart.
+  root = jax.tree.map(lambda x: jnp.repeat(x[:1], B, axis=0), make_root())
+  answer, again, other = plan(name, root), plan(name, root), plan(name, root, 1)
+  np.testing.assert_array_equal(answer.actions, again.actions)
+  means = np.concatenate(
+    [x.diagnostics.mean_cost for x in (answer, other)], axis=1
+  )
+  assert len(np.unique(means[0])) == 2 * B
+
+
+@pytest.mark.parametrize('name', PLANNERS)
+def test_is_traced_once_for_any_number_of_plans(name):
+  plan(name)
+  plan(name, seed=1, cliff=0.5, noise=1.0, wall=0.1, std=0.3, bound=0.2)
+  assert compiled(name)._cache_size() == 1
+
+
+# Constraints, guardrails, and costs that are not numbers.
+
+
+@pytest.mark.parametrize('name', GAUSSIAN)
+def test_keeps_to_what_is_allowed(name):
+  root = make_root()
+  root = Root(root.state, root.goal + 100.0)
+  answer = plan(name, root, bound=0.25)
+  assert np.max(np.abs(answer.actions)) <= 0.25
+  # To get that far, the actions push as hard as they may.
+  pushed = np.asarray(answer.actions)[:, :, 1]
+  assert np.mean(pushed) > (0.15 if name == 'mppi' else 0.2)
+
+
+@pytest.mark.parametrize('name', PLANNERS)
+def test_stops_at_a_guardrail_and_reports_what_is_left(name):
+  """A goal behind a wall, and a wall that a problem starts behind."""
+  state, goal = np.zeros((B, 2), np.float32), np.full((B, 2), 2.0, np.float32)
+  state[0] = [0.0, 9.0]
+  root = Root(jnp.asarray(state), jnp.asarray(goal))
+  through = plan(name, root, bound=1.0)
+  stopped = plan(name, root, bound=1.0, wall=0.5)
+  np.testing.assert_array_equal(through.violation, 0.0)
+  np.testing.assert_array_less(stopped.violation[1:], 0.05)
+  assert np.all(stopped.cost[1:] > through.cost[1:])
+  assert stopped.violation[0] > 1.0
+  # Candidates are ranked with the penalty, and the plan is priced without.
+  assert stopped.diagnostics.best_cost[-1, 0] > stopped.cost[0] + 50.0
+
+
+@pytest.mark.parametrize('name', PLANNERS)
+def test_candidates_without_a_cost_rank_last_and_are_counted(name):
+  root = make_root()
+  root = Root(jnp.zeros((B, 2)), root.goal)
+  whole, answer = plan(name, root), plan(name, root, cliff=1.1)
+  trace = answer.diagnostics
+  assert np.all(np.isfinite(answer.cost))
+  assert np.all((trace.num_nonfinite[0] > 0) & (trace.num_nonfinite[0] < N))
+  # The first draws are the same ones; some of them now have no cost.
+  assert np.all(trace.best_cost[0] >= whole.diagnostics.best_cost[0])
+  assert np.all(np.isfinite(trace.mean_cost))
+
+
+@pytest.mark.parametrize('name', PLANNERS)
+def test_a_problem_that_cannot_be_priced_leaves_the_others_alone(name):
+  root = make_root()
+  broken = Root(root.state.at[0].set(jnp.nan), root.goal)
+  answer, healthy = plan(name, broken), plan(name, root)
+  assert not np.isfinite(answer.cost[0])
+  trace = answer.diagnostics
+  np.testing.assert_array_equal(trace.num_nonfinite[:, 0], N)
+  assert np.all(np.isinf(trace.best_cost[:, 0]))
+  np.testing.assert_array_equal(answer.actions[1:], healthy.actions[1:])
+  # Nothing is learnt about it: it ends as it began.
+  if name == 'categorical_cem':
+    np.testing.assert_allclose(answer.mean[0], 1 / A)
+  else:
+    np.testing.assert_array_equal(answer.actions[0], 0.0)
+    np.testing.assert_array_equal(answer.std[0], 2.0)
+
+
+# Doors.
+
+
+@pytest.mark.parametrize('name', PLANNERS)
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'num_iterations': 0}, 'num_iterations must be at least 1, got 0'),
+    ({'horizon': 0}, 'horizon must be at least 1, got 0'),
+    ({'init_mean': np.zeros((4, 3))}, r'init_mean must be .* got shape \[4, 3'),
+    ({'step_weights': np.ones(4)}, 'step_weights must have one weight'),
+    ({'num_samples': 0}, r'num_(samples|elites) must .* got [08]'),
+  ],
+)
+def test_refuses_sizes_that_make_no_sense(name, settings, message):
+  with pytest.raises(ValueError, match=message):
+    plan_eagerly(name, make_keys(), make_root(), **settings)
+
+
+@pytest.mark.parametrize('name', GAUSSIAN)
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'bound': -1.0}, 'low of ActionBounds must be below high'),
+    ({'std': np.ones(3)}, r'init_std must be .* got shape \[3\]'),
+    (
+      {'noise_fn': lambda rng_keys, iteration: jnp.zeros((4, N, 3))},
+      r'noise_fn must return \[B, N, H, A\] = \[4, 64, 3, 2\], got shape',
+    ),
+  ],
+)
+def test_refuses_distributions_that_make_no_sense(name, settings, message):
+  with pytest.raises(ValueError, match=message):
+    plan_eagerly(name, make_keys(), make_root(), **settings)
+
+
+@pytest.mark.parametrize('name', ['cem', 'icem', 'categorical_cem', 'mppi'])
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'num_elites': 65}, 'num_elites must not exceed num_samples, got 65 of'),
+    ({'num_elites': 1}, 'num_elites must be at least 2, got 1'),
+  ],
+)
+def test_refuses_elites_that_there_cannot_be(name, settings, message):
+  with pytest.raises(ValueError, match=message):
+    plan_eagerly(name, make_keys(), make_root(), **settings)

@@ -3,24 +3,32 @@
   python -m experiments.plan
 
 plans with the checkpoint that ships with the package, on the CPU if need be,
-prints a table and writes `results.json`, `cem.png`, `episodes.gif` and
+prints a table and writes `results.json`, `search.png`, `episodes.gif` and
 `report.html` (all of it on one page). With a model of your own:
 
   python -m experiments.plan --checkpoint=runs/small --protocol=long
+
+and with another planner, set as you like (any option that it has):
+
+  python -m experiments.plan --planner=cem --num_samples=100 --set=min_std=0.05
 """
 
+import ast
 import pathlib
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 from absl import app, flags, logging
 
-from jepa_wm import world_model
+from jepa_wm import planning, world_model
 from jepa_wm.evaluation import (
   closed_loop,
   pairs,
+  planner_settings,
   planning_benchmark,
   protocol,
   report,
@@ -31,7 +39,7 @@ from jepa_wm.evaluation import (
 # one by a test, may have a flag of the same name.
 FLAGS = flags.FlagValues()
 
-_DEFAULTS = closed_loop.CemSettings()
+_DEFAULTS = planner_settings.PlannerSettings()
 
 _CHECKPOINT = flags.DEFINE_string(
   'checkpoint',
@@ -61,30 +69,60 @@ _RECEDING_HORIZON = flags.DEFINE_integer(
   "Blocks played before the next plan; the protocol's by default.",
   flag_values=FLAGS,
 )
+_PLANNER = flags.DEFINE_enum(
+  'planner',
+  _DEFAULTS.planner,
+  list(planning.PLANNERS),
+  'Who searches for actions.',
+  flag_values=FLAGS,
+)
 _NUM_SAMPLES = flags.DEFINE_integer(
   'num_samples',
-  _DEFAULTS.num_samples,
-  'Candidates per iteration.',
+  None,
+  "Candidates per iteration; the planner's default if left out.",
   flag_values=FLAGS,
 )
 _NUM_ELITES = flags.DEFINE_integer(
   'num_elites',
-  _DEFAULTS.num_elites,
-  'Candidates that an iteration learns from.',
+  None,
+  "Candidates that an iteration learns from; the planner's default if left "
+  'out.',
   flag_values=FLAGS,
 )
 _NUM_ITERATIONS = flags.DEFINE_integer(
   'num_iterations',
-  _DEFAULTS.num_iterations,
-  'Iterations per plan.',
+  None,
+  "Iterations per plan; the planner's default if left out.",
+  flag_values=FLAGS,
+)
+_SET = flags.DEFINE_multi_string(
+  'set',
+  [],
+  'Any other option of the planner, as name=value, such as --set=min_std=0.05; '
+  'may be given more than once. One that it does not have is answered by those '
+  'that it has.',
   flag_values=FLAGS,
 )
 _COST = flags.DEFINE_enum(
   'cost',
   _DEFAULTS.cost,
-  ['last', 'all'],
-  "Steps of a rollout whose distance to the goal counts: the 'last' one, or "
-  "'all', their mean.",
+  list(planning.STEP_WEIGHTS),
+  "Steps of a rollout whose distance to the goal counts: the 'last' one, "
+  "'all', their mean, or 'linear', later ones more.",
+  flag_values=FLAGS,
+)
+_DISTANCE = flags.DEFINE_enum(
+  'distance',
+  _DEFAULTS.distance,
+  list(planning.DISTANCES),
+  "Of a latent from the goal's.",
+  flag_values=FLAGS,
+)
+_HISTORY = flags.DEFINE_integer(
+  'history',
+  _DEFAULTS.history,
+  'Frames that the model sees at most, the one now and those an action block '
+  'apart before it; not more than it was trained with.',
   flag_values=FLAGS,
 )
 _SEED = flags.DEFINE_integer(
@@ -119,11 +157,12 @@ def run(*, show_progress: bool = True) -> planning_benchmark.Result:
     ValueError: a broken checkpoint, or flags that contradict each other.
   """
   # All that can be wrong with the flags is found before anything is computed.
-  settings = closed_loop.CemSettings(
-    num_samples=_NUM_SAMPLES.value,
-    num_elites=_NUM_ELITES.value,
-    num_iterations=_NUM_ITERATIONS.value,
+  settings = planner_settings.PlannerSettings(
+    planner=_PLANNER.value,
+    options=_options(),
     cost=_COST.value,
+    distance=_DISTANCE.value,
+    history=_HISTORY.value,
   )
   chosen = protocol.get(
     _PROTOCOL.value,
@@ -131,11 +170,13 @@ def run(*, show_progress: bool = True) -> planning_benchmark.Result:
     horizon=_HORIZON.value,
     receding_horizon=_RECEDING_HORIZON.value,
   )
+  settings.dry_run(chosen.horizon)
   batch_size = _BATCH_SIZE.value
   if batch_size is not None and batch_size < 1:
     raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
   problems = pairs.load_pairs(chosen)
   model = world_model.WorldModel.from_checkpoint(_CHECKPOINT.value)
+  closed_loop.check_history(model, settings.history)
   out = _writable(pathlib.Path(_OUT.value))
   if batch_size is None and jax.default_backend() == 'cpu':
     batch_size = 5
@@ -156,6 +197,33 @@ def run(*, show_progress: bool = True) -> planning_benchmark.Result:
   paths = report.write(result, out, command=_command(), errors=errors)
   print(f'{out}: {", ".join(path.name for path in paths)}')
   return result
+
+
+def _options() -> dict[str, Any]:
+  """Options of the planner from the flags for them and from `--set`.
+
+  Raises:
+    ValueError: one that is not `name=value`, whose value is no Python literal,
+      or that is given twice.
+  """
+  options = {
+    flag.name: flag.value
+    for flag in (_NUM_SAMPLES, _NUM_ELITES, _NUM_ITERATIONS)
+    if flag.value is not None
+  }
+  for given in _SET.value:
+    name, _, text = given.partition('=')
+    try:
+      value = ast.literal_eval(text)
+    except (ValueError, SyntaxError) as error:
+      raise ValueError(
+        f'set must be name=value with a number, True, False, None or a quoted '
+        f'string for a value, got {given!r}.'
+      ) from error
+    if name in options:
+      raise ValueError(f'{name} is given twice, the second time as {given!r}.')
+    options[name] = value
+  return options
 
 
 def _writable(out: pathlib.Path) -> pathlib.Path:
@@ -179,8 +247,16 @@ def _writable(out: pathlib.Path) -> pathlib.Path:
 
 def _command() -> str:
   """The command line that does the same again."""
+
+  def values(name: str) -> Iterable[Any]:
+    value = FLAGS[name].value
+    return value if isinstance(value, list) else [value]
+
   given = [
-    f'--{name}={FLAGS[name].value}' for name in FLAGS if FLAGS[name].present
+    f'--{name}={value}'
+    for name in FLAGS
+    if FLAGS[name].present
+    for value in values(name)
   ]
   return shlex.join(['python', '-m', 'experiments.plan', *given])
 

@@ -14,8 +14,9 @@ import tqdm
 from jepa_wm import planning
 from jepa_wm.envs import environment as environment_lib
 from jepa_wm.evaluation import pairs as pairs_lib
+from jepa_wm.evaluation import planner_settings
 from jepa_wm.evaluation import protocol as protocol_lib
-from jepa_wm.types import LatentState, Params, Root
+from jepa_wm.types import CostFn, LatentState, Params, Root
 
 
 class PlanningModel(TypingProtocol):
@@ -41,9 +42,22 @@ class PlanningModel(TypingProtocol):
   def action_dim(self) -> int: ...
 
   def root(
-    self, params: Params, pixels: jax.Array, goal_pixels: jax.Array
+    self,
+    params: Params,
+    pixels: jax.Array,
+    goal_pixels: jax.Array,
+    actions: jax.Array | None = None,
   ) -> Root:
-    """Encodes uint8 frames and goals `[B, height, width, 3]`."""
+    """Encodes uint8 frames and goals.
+
+    Args:
+      params: the model's.
+      pixels: `[B, height, width, 3]`, or `[B, T, height, width, 3]` with
+        `actions` `[B, T - 1, A]` between them; T above one only where
+        `PlannerSettings.history` is.
+      goal_pixels: `[B, height, width, 3]`.
+      actions: as above.
+    """
     ...
 
   def dynamics(
@@ -59,7 +73,11 @@ class PlanningModel(TypingProtocol):
   def cost(
     self, params: Params, state: LatentState, action: jax.Array, goal: Any
   ) -> jax.Array:
-    """A `CostFn`."""
+    """A `CostFn`, what `PlannerSettings.distance` 'squared' stands for."""
+    ...
+
+  def latent(self, state: LatentState) -> jax.Array:
+    """The latent `[B, N, D]` that other distances compare with the goal."""
     ...
 
   def raw_actions(self, actions: jax.Array) -> jax.Array:
@@ -69,57 +87,6 @@ class PlanningModel(TypingProtocol):
   def action_bounds(self, low: Any, high: Any) -> planning.ActionBounds:
     """Raw bounds `[raw]` in the planner's units, `[A]`."""
     ...
-
-
-@dataclasses.dataclass(frozen=True)
-class CemSettings:
-  """Settings of the cross-entropy method, as they go into a result record.
-
-  Attributes:
-    num_samples: candidates per iteration.
-    num_elites: how many of them are learnt from.
-    num_iterations: iterations per plan.
-    cost: which steps of a rollout count, 'last' or 'all'.
-    init_std: standard deviation of the first candidates, in the planner's
-      units (those of the training actions).
-    min_std: the standard deviation does not shrink below it.
-    bounded: whether candidates are clipped to the world's action bounds.
-    warm_start: whether a plan starts from what is left of the one before it.
-
-  Raises:
-    ValueError: more elites than samples, or a number that makes no sense.
-  """
-
-  num_samples: int = 300
-  num_elites: int = 30
-  num_iterations: int = 30
-  cost: str = 'last'
-  init_std: float = 1.0
-  min_std: float = 0.0
-  bounded: bool = True
-  warm_start: bool = True
-
-  def __post_init__(self) -> None:
-    for field, least in (
-      ('num_samples', 2),
-      ('num_elites', 2),
-      ('num_iterations', 1),
-    ):
-      if getattr(self, field) < least:
-        raise ValueError(
-          f'{field} must be at least {least}, got {getattr(self, field)}.'
-        )
-    if self.num_elites > self.num_samples:
-      raise ValueError(
-        f'num_elites must not exceed num_samples, got {self.num_elites} elites '
-        f'of {self.num_samples} samples.'
-      )
-    if not self.init_std > 0 or not self.min_std >= 0:
-      raise ValueError(
-        'init_std must be positive and min_std not negative, got '
-        f'{self.init_std} and {self.min_std}.'
-      )
-    planning.step_weights(1, self.cost)  # An unknown kind is refused here.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +110,9 @@ class ClosedLoop:
   """Problems on their way to their goals.
 
   A batch of problems is drawn, encoded, planned, and played up to the next plan
-  in one jitted program, compiled once. Between two plans the host takes out the
-  problems that are solved and packs the others into full batches again.
+  in one jitted program, compiled once (and again where what is remembered of
+  the past grows). Between two plans the host takes out the problems that are
+  solved and packs the others into full batches again.
 
   Attributes:
     model: the world model.
@@ -166,13 +134,13 @@ class ClosedLoop:
   model: PlanningModel
   protocol: protocol_lib.Protocol
   pairs: pairs_lib.Pairs
-  settings: CemSettings
+  settings: planner_settings.PlannerSettings
   seed: int
   batch_size: int
   env: environment_lib.Environment
 
   def __post_init__(self) -> None:
-    protocol, num_pairs = self.protocol, len(self.pairs)
+    protocol = self.protocol
     proprio = jax.jit(jax.vmap(self.env.proprio))
     start = np.asarray(proprio(self.pairs.starts))
     self.proprio = np.repeat(start[:, None], protocol.budget + 1, axis=1)
@@ -180,12 +148,17 @@ class ClosedLoop:
     self.diagnostics: list[planning.Diagnostics] = []
     self.num_plans = 0
     self.planning_seconds = 0.0
-    self.states = jax.tree.map(np.array, self.pairs.starts)
-    self.warm_starts = np.zeros(
-      (num_pairs, protocol.horizon, self.model.action_dim), np.float32
+    first = planning.first_state(
+      self.pairs.starts,
+      self.pairs.goals,
+      observe_fn=self._observe,
+      horizon=protocol.horizon,
+      action_dim=self.model.action_dim,
+      num_elites=self.settings.dry_run(protocol.horizon).elites.shape[1],
     )
+    self.state = jax.tree.map(np.asarray, first)
     distance, solved = jax.jit(jax.vmap(self._judge))(
-      self.states, self.pairs.goals
+      self.pairs.starts, self.pairs.goals
     )
     self.start_distance = np.asarray(distance)
     self.final_distance = self.start_distance.copy()
@@ -197,22 +170,25 @@ class ClosedLoop:
     Raises:
       ValueError: the model prices a plan with NaN or infinity.
     """
-    program: Callable[..., Any] | None = None
+    programs: dict[Any, Callable[..., Any]] = {}
     for number in range(self.protocol.num_plans):
       still_open = np.flatnonzero(self.first_success < 0)
-      paths = []
+      paths, states = [], []
       for first in range(0, len(still_open), self.batch_size):
         rows = still_open[first : first + self.batch_size]
         args = self._arguments(rows, number)
-        if program is None:
+        shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(self.state))
+        if shapes not in programs:
           bar.set_postfix_str('compiling')
           program = jax.jit(self._plan_and_play).lower(*args).compile()
+          programs[shapes] = program
         began = time.perf_counter()
-        outputs = jax.block_until_ready(program(*args))
+        outputs = jax.block_until_ready(programs[shapes](*args))
         self.planning_seconds += time.perf_counter() - began
         self.num_plans += len(rows)
-        outputs = jax.tree.map(np.asarray, outputs)
-        paths.append(self._keep(rows, number, outputs))
+        path, state = self._keep(rows, number, outputs)
+        paths.append(path)
+        states.append(state)
         remaining = self.protocol.num_plans - number
         solved = np.sum(self.first_success[rows] >= 0)
         bar.update(int(len(rows) + solved * (remaining - 1)))
@@ -222,6 +198,7 @@ class ClosedLoop:
         self.planned.append(
           PlannedPath(step, still_open, np.concatenate(paths))
         )
+        self.state = self._spread(still_open, states)
 
   def first_diagnostics(self) -> planning.Diagnostics:
     """How the search for every problem's first plan went, `[I, P]`."""
@@ -243,17 +220,29 @@ class ClosedLoop:
       self.model.params,
       jax.random.key(self.seed),
       self.pairs.ids[padded].astype(np.uint32),
-      take(self.states),
+      take(self.state),
       take(self.pairs.goals),
-      self.warm_starts[padded],
       np.int32(number),
     )
 
+  def _spread(
+    self, rows: np.ndarray, parts: list[planning.MpcState]
+  ) -> planning.MpcState:
+    """Puts batches of states, whose shapes may have grown, in their rows."""
+
+    def spread(*leaves: np.ndarray) -> np.ndarray:
+      shape = (len(self.pairs), *leaves[0].shape[1:])
+      whole = np.zeros(shape, leaves[0].dtype)
+      whole[rows] = np.concatenate(leaves)
+      return whole
+
+    return jax.tree.map(spread, *parts)
+
   def _keep(
     self, rows: np.ndarray, number: int, outputs: dict[str, Any]
-  ) -> np.ndarray:
-    """Scatters what a batch did back to its rows; returns planned paths."""
-    outputs = jax.tree.map(lambda leaf: leaf[: len(rows)], outputs)
+  ) -> tuple[np.ndarray, planning.MpcState]:
+    """Writes down how it went in a batch; returns planned paths and states."""
+    outputs = jax.tree.map(lambda x: np.asarray(x)[: len(rows)], outputs)
     if not np.all(np.isfinite(outputs['cost'])):
       worst = rows[np.argmin(np.isfinite(outputs['cost']))]
       raise ValueError(
@@ -261,12 +250,6 @@ class ClosedLoop:
         f'{self.pairs.ids[worst]} with NaN or infinity; its weights or its '
         'dynamics are broken, so there is nothing to score.'
       )
-    for leaf, update in zip(
-      jax.tree.leaves(self.states), jax.tree.leaves(outputs['states'])
-    ):
-      leaf[rows] = update
-    if self.settings.warm_start:
-      self.warm_starts[rows] = outputs['warm_starts']
     self.first_success[rows] = outputs['first_success']
     self.final_distance[rows] = outputs['distance']
     start = number * self._steps_per_plan() + 1
@@ -276,7 +259,16 @@ class ClosedLoop:
     if number == 0:
       diagnostics = outputs['diagnostics']
       self.diagnostics.append(jax.tree.map(np.transpose, diagnostics))
-    return outputs['path']
+    return outputs['path'], outputs['state']
+
+  @property
+  def _rendered(self) -> Any:
+    """The world as it is rendered for the model."""
+    world: Any = self.env
+    return dataclasses.replace(world, image_size=self.model.image_size)
+
+  def _observe(self, states: Any) -> jax.Array:
+    return jax.vmap(self._rendered.render)(states)
 
   def _judge(self, state: Any, goal: Any) -> tuple[jax.Array, jax.Array]:
     return self.env.distance(state, goal), self.env.success(state, goal)
@@ -286,46 +278,36 @@ class ClosedLoop:
     params: Params,
     rng_key: jax.Array,
     ids: jax.Array,
-    states: Any,
+    state: planning.MpcState,
     goals: Any,
-    warm_starts: jax.Array,
     number: jax.Array,
   ) -> dict[str, Any]:
     """One plan and its play for `[B]` problems; the program that is timed."""
-    model, protocol = self.model, self.protocol
-    world: Any = self.env
-    env = dataclasses.replace(world, image_size=model.image_size)
+    model, protocol, settings = self.model, self.protocol, self.settings
+    env, states = self._rendered, state.env_state
     bounds: tuple[planning.ActionBounds, ...] = ()
-    if self.settings.bounded:
+    if settings.bounded:
       bounds = (model.action_bounds(env.action_low, env.action_high),)
 
     def problem_key(pair_id: jax.Array) -> jax.Array:
       return jax.random.fold_in(jax.random.fold_in(rng_key, pair_id), number)
 
-    def root_fn(params: Params, worlds: Any, goals: Any) -> Root:
-      pixels = jax.vmap(env.render)(worlds[0])
-      return model.root(params, pixels, jax.vmap(env.render)(goals))
+    def root_fn(params: Params, memory: planning.Memory, goals: Any) -> Root:
+      pixels, goal_pixels = memory.observations, self._observe(goals)
+      if pixels.shape[1] == 1:
+        return model.root(params, pixels[:, 0], goal_pixels)
+      return model.root(params, pixels, goal_pixels, memory.actions)
 
-    def plan_fn(params, rng_keys, root, init_mean) -> planning.Plan:
-      return planning.cem_plan(
-        params,
-        rng_keys,
-        root,
-        model.dynamics,
-        model.cost,
-        horizon=protocol.horizon,
-        action_dim=model.action_dim,
-        num_samples=self.settings.num_samples,
-        num_elites=self.settings.num_elites,
-        num_iterations=self.settings.num_iterations,
-        init_mean=init_mean,
-        init_std=self.settings.init_std,
-        min_std=self.settings.min_std,
-        action_constraints=bounds,
-        step_weights=planning.step_weights(
-          protocol.horizon, self.settings.cost
-        ),
-      )
+    plan_fn = planning.bind(
+      settings.planner_fn,
+      model.dynamics,
+      _cost_fn(model, settings.distance),
+      horizon=protocol.horizon,
+      action_dim=model.action_dim,
+      action_constraints=bounds,
+      step_weights=planning.step_weights(protocol.horizon, settings.cost),
+      **settings.options,
+    )
 
     def step_all(carry, actions):
       states, first_success, t = carry
@@ -348,18 +330,20 @@ class ClosedLoop:
 
     first_success = jnp.full(ids.shape, -1, jnp.int32)
     t = number * self._steps_per_plan()
-    worlds, rest, output = planning.mpc_step(
+    state, output = planning.mpc_step(
       params,
       jax.vmap(problem_key)(ids),
-      (states, first_success, t),
+      state._replace(env_state=(states, first_success, t)),
       goals,
-      warm_starts,
+      observe_fn=lambda worlds: self._observe(worlds[0]),
       root_fn=root_fn,
       plan_fn=plan_fn,
       play_fn=play_fn,
       receding_horizon=protocol.receding_horizon,
+      history=settings.history,
+      warm_start=settings.warm_start,
     )
-    after, first_success, _ = worlds
+    after, first_success, _ = state.env_state
 
     def follow(state, actions):
       def step(state, action):
@@ -374,8 +358,7 @@ class ClosedLoop:
     played = output.played  # [blocks, action_block, B, S]
     played = played.reshape(-1, *played.shape[2:])
     return {
-      'states': after,
-      'warm_starts': rest,
+      'state': state._replace(env_state=after),
       'first_success': first_success,
       'distance': jax.vmap(env.distance)(after, goals),
       'proprio': jnp.moveaxis(played, 0, 1),
@@ -383,3 +366,26 @@ class ClosedLoop:
       'cost': output.plan.cost,
       'diagnostics': jax.tree.map(jnp.transpose, output.plan.diagnostics),
     }
+
+
+def check_history(model: PlanningModel, history: int) -> None:
+  """Makes sure that the model looks back that far; computes nothing.
+
+  Raises:
+    ValueError: what the model says about too many frames.
+  """
+  if history > 1:
+    size = (model.image_size, model.image_size, 3)
+    jax.eval_shape(
+      model.root,
+      model.params,
+      jax.ShapeDtypeStruct((1, history, *size), jnp.uint8),
+      jax.ShapeDtypeStruct((1, *size), jnp.uint8),
+      jax.ShapeDtypeStruct((1, history - 1, model.action_dim), jnp.float32),
+    )
+
+
+def _cost_fn(model: PlanningModel, distance: str) -> CostFn:
+  if distance == 'squared':
+    return model.cost
+  return planning.reading(model.latent, planning.DISTANCES[distance])

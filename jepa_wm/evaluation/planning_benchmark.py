@@ -15,7 +15,12 @@ import tqdm
 
 from jepa_wm import planning, sharding
 from jepa_wm.envs import environment as environment_lib
-from jepa_wm.evaluation import baselines, closed_loop, provenance
+from jepa_wm.evaluation import (
+  baselines,
+  closed_loop,
+  planner_settings,
+  provenance,
+)
 from jepa_wm.evaluation import pairs as pairs_lib
 from jepa_wm.evaluation import protocol as protocol_lib
 from jepa_wm.types import Params
@@ -68,7 +73,7 @@ def run(
   protocol: protocol_lib.Protocol,
   pairs: pairs_lib.Pairs,
   *,
-  settings: closed_loop.CemSettings | None = None,
+  settings: planner_settings.PlannerSettings | None = None,
   seed: int = 0,
   batch_size: int | None = None,
   environment: environment_lib.Environment | None = None,
@@ -86,7 +91,7 @@ def run(
     model: the world model.
     protocol: what is measured.
     pairs: the problems.
-    settings: of the planner.
+    settings: of the planner; its own defaults if left out.
     seed: of the planner's and the random policy's draws.
     batch_size: problems planned at once; all of them by default. Smaller ones
       need less memory, and waste less on problems already solved.
@@ -103,10 +108,13 @@ def run(
 
   Raises:
     ValueError: no pairs, a batch size below one, a model of another world or
-      whose blocks are not the protocol's, or one that prices plans with NaN or
-      infinity.
+      whose blocks are not the protocol's, that looks back less than `history`
+      frames, or that prices plans with NaN or infinity; settings that the
+      planner refuses.
   """
-  settings = closed_loop.CemSettings() if settings is None else settings
+  if settings is None:
+    settings = planner_settings.PlannerSettings()
+  closed_loop.check_history(model, settings.history)
   if model.action_block != protocol.action_block:
     raise ValueError(
       f'action_block of the model is {model.action_block}, but protocol '
@@ -161,7 +169,7 @@ def run(
     'expert_ceiling': ceiling,
     'ms_per_plan': 1e3 * loop.planning_seconds / loop.num_plans,
     'num_parameters': _count(model.params),
-    'planner': {'name': 'cem', **dataclasses.asdict(settings)},
+    'planner': settings.to_dict(),
     'checkpoint': checkpoint,
     'seed': seed,
     'device': sharding.device_description(),

@@ -15,6 +15,7 @@ from jepa_wm.evaluation import (
 
 _HEADING = (
   'protocol',
+  'planner',
   'pairs',
   'success',
   '95% interval',
@@ -22,6 +23,8 @@ _HEADING = (
   'expert ceiling',
   'ms per plan',
 )
+
+_NUM_NAMES = 2  # Columns of words, before those of numbers.
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
@@ -37,7 +40,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
   widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADING))]
   lines = [
     '  '.join(
-      cell.ljust(width) if i == 0 else cell.rjust(width)
+      cell.ljust(width) if i < _NUM_NAMES else cell.rjust(width)
       for i, (cell, width) in enumerate(zip(row, widths))
     )
     for row in rows
@@ -53,7 +56,7 @@ def write(
   command: str,
   errors: rollout_error.RolloutError | None = None,
 ) -> list[pathlib.Path]:
-  """Writes `results.json`, `cem.png`, `episodes.gif` and `report.html`.
+  """Writes `results.json`, `search.png`, `episodes.gif` and `report.html`.
 
   Args:
     result: of a benchmark run.
@@ -81,7 +84,7 @@ def write(
   )
   paths = [
     out / name
-    for name in ('results.json', 'cem.png', 'episodes.gif', 'report.html')
+    for name in ('results.json', 'search.png', 'episodes.gif', 'report.html')
   ]
   planning_benchmark.write_results([result.record], paths[0])
   for path, content in zip(paths[1:], (search, gif, document.encode())):
@@ -95,6 +98,7 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
   low, high = record['interval_95']
   return (
     record['protocol']['name'],
+    record['planner']['name'],
     str(record['num_pairs']),
     f'{record["success_rate"]:.1%}',
     f'{low:.1%} \u2013 {high:.1%}',

@@ -10,9 +10,6 @@ import numpy as np
 from jepa_wm.planning import constraints, problems, search
 from jepa_wm.types import CostFn, DynamicsFn, Params, Root
 
-NoiseFn = Callable[[jax.Array, jax.Array], jax.Array]
-"""`(rng_keys [B], iteration) -> noise [B, N, H, A]` of unit scale."""
-
 ProposalFn = Callable[[Params, jax.Array, Root], jax.Array]
 """`(params, rng_keys [B], root) -> actions [B, F, H, A]`: first candidates."""
 
@@ -49,7 +46,7 @@ def cem_plan(
   std_momentum: float = 0.0,
   patience: int | None = None,
   proposal_fn: ProposalFn | None = None,
-  noise_fn: NoiseFn | None = None,
+  noise_fn: search.NoiseFn | None = None,
   action_constraints: (
     constraints.ActionConstraint | Sequence[constraints.ActionConstraint]
   ) = (),
@@ -149,16 +146,7 @@ def cem_plan(
   def iterate(carry: _Carry, iteration: jax.Array) -> _Carry:
     mean, std, given, num_given, best, stale, _ = carry
     noise_keys, model_keys = task.keys(iteration)
-    noise_shape = (num_problems, num_samples, horizon, action_dim)
-    if noise_fn is None:
-      noise = search.white_noise(noise_keys, noise_shape[1:])
-    else:
-      noise = noise_fn(noise_keys, iteration)
-      if noise.shape != noise_shape:
-        raise ValueError(
-          f'noise_fn must return [B, N, H, A] = {list(noise_shape)}, got'
-          f' shape {list(noise.shape)}.'
-        )
+    noise = task.noise(noise_fn, noise_keys, iteration, num_samples)
     candidates = search.draw(mean, std, noise, given, num_given)
     candidates = task.project(candidates)
     costs = task.rank(candidates, model_keys)

@@ -11,8 +11,8 @@ import pytest
 from jepa_wm import planning
 from jepa_wm.envs import two_room
 from jepa_wm.evaluation import (
-  closed_loop,
   pairs,
+  planner_settings,
   planning_benchmark,
   protocol,
 )
@@ -52,7 +52,10 @@ class PerfectModel:
   def initial_state(self, params, pixels):
     return PositionState(self.encode(params, pixels))
 
-  def root(self, params, pixels, goal_pixels):
+  def root(self, params, pixels, goal_pixels, actions=None):
+    if pixels.ndim == 5:
+      assert actions.shape == (*pixels.shape[:1], pixels.shape[1] - 1, 10)
+      pixels = pixels[:, -1]
     state = self.initial_state(params, jnp.expand_dims(pixels, 1))
     return Root(state, self.encode(params, goal_pixels))
 
@@ -75,6 +78,9 @@ class PerfectModel:
     del params, action
     return jnp.sum((state.latents[..., -1, :] - goal) ** 2, axis=-1)
 
+  def latent(self, state):
+    return state.latents[..., -1, :]
+
   def raw_actions(self, actions):
     return (0.5 * actions).reshape(*actions.shape[:-1], 5, 2)
 
@@ -87,8 +93,8 @@ class PerfectModel:
     )
 
 
-SETTINGS = closed_loop.CemSettings(
-  num_samples=48, num_elites=8, num_iterations=5, cost='all'
+SETTINGS = planner_settings.PlannerSettings(
+  options={'num_samples': 48, 'num_elites': 8, 'num_iterations': 5}, cost='all'
 )
 
 

@@ -6,7 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.evaluation import closed_loop, pairs, planning_benchmark, protocol
+from jepa_wm import planning
+from jepa_wm.evaluation import (
+  pairs,
+  planner_settings,
+  planning_benchmark,
+  protocol,
+)
+from jepa_wm.types import Root
 
 RECORD_KEYS = {
   'protocol',
@@ -64,7 +71,9 @@ def test_record_has_the_keys_of_the_house_and_is_json(short_result, tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['results.json']
   assert record['protocol']['name'] == 'short'
   assert record['protocol']['num_pairs'] == record['num_pairs'] == 12
-  assert record['planner']['num_samples'] == 48
+  planner = record['planner']
+  assert planner['name'] == 'cem' and planner['num_samples'] == 48
+  assert planner['init_std'] == 1.0 and planner['distance'] == 'squared'
   assert record['num_parameters'] == 3
   low, high = record['interval_95']
   assert low <= record['success_rate'] <= high
@@ -155,6 +164,99 @@ def test_a_budget_that_ends_within_a_plan(run_short_again):
   )
 
 
+TWO_BLOCKS = protocol.get(
+  'long', num_pairs=4, horizon=2, receding_horizon=2, budget=30
+)
+SMALL = {'num_samples': 48, 'num_elites': 8, 'num_iterations': 3}
+
+
+@pytest.mark.slow
+def test_a_model_that_needs_frames_of_the_past_gets_them(
+  perfect_model, run_short_again
+):
+  """One that sees the past alone knows where it is from what it has done."""
+
+  class Late(type(perfect_model)):
+    def root(self, params, pixels, goal_pixels, actions=None):
+      if pixels.ndim == 4:
+        return super().root(params, pixels, goal_pixels)
+      assert pixels.shape[1] <= 3 and actions.shape[1] == pixels.shape[1] - 1
+      state = super().initial_state(params, pixels[:, :1])
+      for t in range(actions.shape[1]):
+        action, state = jax.tree.map(
+          lambda x: jnp.expand_dims(x, 1), (actions[:, t], state)
+        )
+        state = self.dynamics(params, None, action, state)
+        state = jax.tree.map(lambda x: x[:, 0], state)
+      return Root(state, self.encode(params, goal_pixels))
+
+  results = [
+    run_short_again(
+      model=model,
+      protocol=TWO_BLOCKS,
+      pairs=pairs.load_pairs(TWO_BLOCKS),
+      settings=planner_settings.PlannerSettings(
+        options=SMALL, cost='all', history=history
+      ),
+      batch_size=3,
+    )
+    for model, history in ((perfect_model, 1), (Late(), 3))
+  ]
+  # A tenth less of each action would lead several pixels astray.
+  first, late = (result.proprio for result in results)
+  np.testing.assert_allclose(late, first, atol=0.1)
+  assert np.any(first[:, 10] != first[:, -1])
+  assert results[1].record['planner']['history'] == 3
+
+
+@pytest.mark.slow
+def test_elites_go_from_plan_to_plan(run_short_again, monkeypatch):
+  def stubborn_plan(
+    params,
+    rng_key,
+    root,
+    dynamics_fn,
+    cost_fn,
+    *,
+    horizon,
+    action_dim,
+    init_elites=None,
+    action_constraints=(),
+    step_weights=None,
+  ):
+    """Plans once, then plays what is left of that."""
+    plan = planning.cem_plan(
+      *(params, rng_key, root, dynamics_fn, cost_fn),
+      horizon=horizon,
+      action_dim=action_dim,
+      action_constraints=action_constraints,
+      step_weights=step_weights,
+      **SMALL,
+    )
+    actions = plan.actions
+    if init_elites is not None:
+      assert init_elites.shape[1] == 2
+      left = init_elites[:, 1]
+      actions = jnp.where(jnp.isnan(left), actions, left)
+    elites = jnp.stack([plan.mean, actions], axis=1)
+    return plan._replace(actions=actions, elites=elites)
+
+  planners = planning.PLANNERS | {'stubborn': stubborn_plan}
+  monkeypatch.setattr(planning, 'PLANNERS', planners)
+  for warm_start in (True, False):
+    result = run_short_again(
+      protocol=dataclasses.replace(TWO_BLOCKS, receding_horizon=1),
+      pairs=pairs.load_pairs(TWO_BLOCKS),
+      settings=planner_settings.PlannerSettings(
+        'stubborn', cost='all', warm_start=warm_start
+      ),
+    )
+    # Two blocks of a plan of two, and then nothing.
+    moved = np.linalg.norm(np.diff(result.proprio, axis=1), axis=-1)
+    assert np.all(moved[:, :10].any(axis=1))
+    assert np.any(moved[:, 10:]) != warm_start
+
+
 @pytest.mark.slow
 def test_a_model_that_prices_nothing_is_no_result(
   perfect_model, run_short_again
@@ -179,19 +281,3 @@ def test_doors(perfect_model, run_short_again):
   nobody = pairs.Pairs(ids=np.zeros(0, int), starts=None, goals=None)
   with pytest.raises(ValueError, match='at least one problem'):
     run_short_again(pairs=nobody)
-
-
-@pytest.mark.parametrize(
-  ('changes', 'message'),
-  [
-    ({'num_elites': 400}, '400 elites of 300 samples'),
-    ({'num_elites': 1}, 'num_elites must be at least 2'),
-    ({'num_iterations': 0}, 'num_iterations must be at least 1'),
-    ({'init_std': 0.0}, 'init_std must be positive'),
-    ({'min_std': -1.0}, 'min_std not negative'),
-    ({'cost': 'best'}, "'last' or 'all', got 'best'"),
-  ],
-)
-def test_settings_that_make_no_sense(changes, message):
-  with pytest.raises(ValueError, match=message):
-    closed_loop.CemSettings(**changes)

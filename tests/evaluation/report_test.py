@@ -145,6 +145,6 @@ def test_table(short_result):
   assert len(lines) == 4
   assert len({len(line) for line in lines}) == 1
   assert lines[2].split() == [
-    *('short', '200', '95.5%', '91.7%', '\u2013', '97.6%'),
+    *('short', 'cem', '200', '95.5%', '91.7%', '\u2013', '97.6%'),
     *('20.6%', '100.0%', '1,234.5'),
   ]

@@ -20,7 +20,7 @@ def checkpoint(tmp_path_factory):
   """An untrained model of a few thousand parameters."""
   family = families.LeWM(
     image_size=16,
-    history=1,
+    history=2,
     latent_dim=8,
     encoder='conv',
     encoder_features=16,
@@ -86,7 +86,15 @@ def _sentence(checkpoint, *arguments):
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (['--num_samples=10', '--num_elites=20'], '20 elites of 10 samples'),
+    (['--num_samples=10', '--num_elites=20'], 'num_samples, got 20 of 10'),
+    (['--set=num_keep=3'], "no option 'num_keep' (did you mean 'num_kept'?)"),
+    (['--set=init_std=wide'], "a quoted string for a value, got 'init_std=wid"),
+    (['--set=min_std'], 'name=value with a number, True, False, None'),
+    (['--set=min_std=0.1', '--set=min_std=0.2'], 'min_std is given twice'),
+    (['--num_samples=9', '--set=num_samples=9'], 'num_samples is given twice'),
+    (['--set=num_kept=2.0'], "'num_kept' of planner 'cem' must be int, got 2."),
+    (['--history=0'], 'history must be at least 1'),
+    (['--history=3'], 'expected 1 to 2 frames (history), got 3'),
     (['--horizon=11'], 'horizon must fit into the budget of 50'),
     (['--horizon=2', '--receding_horizon=3'], 'receding_horizon must not'),
     (['--num_pairs=201'], 'num_pairs must lie in 1..200'),
@@ -145,6 +153,10 @@ def test_from_the_command_line_to_the_report(checkpoint, tmp_path):
     '--num_samples=16',
     '--num_elites=4',
     '--num_iterations=2',
+    '--set=min_std=0.05',
+    '--set=num_kept=1',
+    '--distance=cosine',
+    '--history=2',
     f'--out={out}',
   ]
   done = _command(*arguments)
@@ -152,15 +164,19 @@ def test_from_the_command_line_to_the_report(checkpoint, tmp_path):
   assert 'random floor' in done.stdout and 'short' in done.stdout
   assert 'planning (short): 100%' in done.stderr
   assert sorted(path.name for path in out.iterdir()) == [
-    'cem.png',
     'episodes.gif',
     'report.html',
     'results.json',
+    'search.png',
   ]
   (record,) = json.loads((out / 'results.json').read_text())
   assert record['num_pairs'] == 4
-  assert record['planner']['num_samples'] == 16
+  planner = record['planner']
+  assert (planner['name'], planner['num_samples']) == ('cem', 16)
+  assert (planner['min_std'], planner['num_kept']) == (0.05, 1)
+  assert (planner['distance'], planner['history']) == ('cosine', 2)
   assert record['checkpoint'] == str(checkpoint)
   page = (out / 'report.html').read_text()
   assert f'python -m experiments.plan --checkpoint={checkpoint}' in page
+  assert '--set=min_std=0.05 --set=num_kept=1 --distance=cosine' in page
   assert 'straight pushes' in page

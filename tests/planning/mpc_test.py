@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jepa_wm import planning
-from jepa_wm.planning import mpc
+from jepa_wm.planning import constraints, mpc
 from jepa_wm.types import Root
 
-B, H, A = 3, 4, 2
+B, H, A, E = 3, 4, 2, 5
 
 
 def point_dynamics(params, rng_key, action, state):
@@ -17,30 +17,13 @@ def point_dynamics(params, rng_key, action, state):
   return state + params * action
 
 
-def root_fn(params, env_state, goal):
+def observe_fn(env_state):
+  return {'position': env_state['position']}
+
+
+def root_fn(params, memory, goal):
   del params
-  return Root(env_state['position'], goal)
-
-
-def plan_fn(params, rng_keys, root, init_mean, **settings):
-  settings = {
-    'num_samples': 64,
-    'num_elites': 8,
-    'num_iterations': 8,
-  } | settings
-  return planning.cem_plan(
-    params,
-    rng_keys,
-    root,
-    point_dynamics,
-    planning.squared_distance,
-    horizon=H,
-    action_dim=A,
-    init_mean=init_mean,
-    action_constraints=planning.ActionBounds(-np.ones(A), np.ones(A)),
-    step_weights=planning.step_weights(H, 'all'),
-    **settings,
-  )
+  return Root(memory.observations['position'][:, -1], goal)
 
 
 def play_fn(env_state, action):
@@ -49,40 +32,75 @@ def play_fn(env_state, action):
   return {'position': position}, {'action': action, 'position': position}
 
 
+PLAN_FN = planning.bind(
+  planning.cem_plan,
+  point_dynamics,
+  planning.squared_distance,
+  horizon=H,
+  action_dim=A,
+  num_samples=64,
+  num_elites=8,
+  num_iterations=8,
+  action_constraints=planning.ActionBounds(-np.ones(A), np.ones(A)),
+  step_weights=planning.step_weights(H, 'all'),
+)
+
+
 def make_world():
   rng = np.random.default_rng(0)
   position, goal = 3.0 * rng.normal(size=(2, B, A)).astype(np.float32)
   return {'position': jnp.asarray(position)}, jnp.asarray(goal)
 
 
-def run(rng_key, *, plan_fn=plan_fn, play_fn=play_fn, **settings):
+def run(rng_key, worlds=None, **settings):
   settings = {
+    'observe_fn': observe_fn,
+    'root_fn': root_fn,
+    'plan_fn': PLAN_FN,
+    'play_fn': play_fn,
     'horizon': H,
     'action_dim': A,
     'receding_horizon': 2,
     'num_plans': 8,
     **settings,
   }
-  env_state, goal = make_world()
-  loop = functools.partial(
-    mpc.run_mpc, root_fn=root_fn, plan_fn=plan_fn, play_fn=play_fn, **settings
-  )
+  env_state, goal = make_world() if worlds is None else worlds
+  loop = functools.partial(mpc.run_mpc, **settings)
   return jax.jit(loop)(0.5, rng_key, env_state, goal)
 
 
+def fake_plan(actions, mean, elites):
+  zeros = jnp.zeros(len(actions))
+  diagnostics = planning.Diagnostics(*[zeros.reshape(1, -1)] * 5)
+  return planning.Plan(actions, zeros, zeros, mean, mean, elites, diagnostics)
+
+
+def plan_noise(params, rng_keys, root, warm_start):
+  """Adds noise to what is left of the last noise."""
+  del params, root
+  noise = jax.vmap(lambda key: jax.random.normal(key, (H, A)))(rng_keys)
+  noise += warm_start.mean
+  return fake_plan(noise, noise, warm_start.elites)
+
+
+def count_up(params, rng_keys, root, warm_start):
+  """Plans 1, 2, 3, ... whatever comes, and tells the warm start."""
+  del params, rng_keys, root
+  steps = jnp.broadcast_to(jnp.arange(1.0, H + 1).reshape(1, H, 1), (B, H, A))
+  elites = jnp.stack([warm_start.mean + 10 * e for e in range(E)], axis=1)
+  plan = fake_plan(steps, warm_start.mean + steps, elites)
+  return plan._replace(std=warm_start)  # Anything may be told this way.
+
+
+# The loop.
+
+
 def test_the_closed_loop_reaches_the_goal_in_spite_of_the_drift(rng_key):
-  traces = []
-
-  def counting_play(env_state, action):
-    traces.append(1)
-    return play_fn(env_state, action)
-
-  env_state, outputs = run(rng_key, play_fn=counting_play)
+  env_state, outputs = run(rng_key)
   start, goal = make_world()
   distance = np.linalg.norm(env_state['position'] - goal, axis=-1)
   assert np.all(distance < 0.25)
   assert np.all(np.linalg.norm(start['position'] - goal, axis=-1) > 0.9)
-  assert len(traces) == 1
   assert outputs.plan.actions.shape == (8, B, H, A)
   assert outputs.plan.diagnostics.best_cost.shape == (8, 8, B)
   assert outputs.played['position'].shape == (8, 2, B, A)
@@ -95,81 +113,260 @@ def test_the_closed_loop_reaches_the_goal_in_spite_of_the_drift(rng_key):
   )
 
 
-def remember_init_mean(params, rng_keys, root, init_mean):
-  """Plans 1, 2, 3, ... on top of the warm start, without a search."""
-  del params, rng_keys, root
-  steps = jnp.arange(1.0, H + 1.0).reshape(1, H, 1)
-  diagnostics = planning.Diagnostics(*[jnp.zeros((1, B))] * 5)
-  return planning.Plan(
-    init_mean + steps, jnp.zeros(B), init_mean, init_mean, diagnostics
+def test_a_problem_goes_the_same_way_in_any_batch(rng_key):
+  env_state, goal = make_world()
+  keys = jax.random.split(rng_key, B)
+  settings = {'plan_fn': plan_noise, 'history': 3, 'num_plans': 4}
+  _, together = run(keys, **settings)
+  worlds = {'position': env_state['position'][1:2]}, goal[1:2]
+  _, alone = run(keys[1:2], worlds, **settings)
+  np.testing.assert_allclose(
+    together.played['position'][:, :, 1],
+    alone.played['position'][:, :, 0],
+    rtol=1e-5,
   )
 
 
-@pytest.mark.parametrize(
-  ('receding_horizon', 'warm_start', 'second'),
-  [
-    (1, True, [2, 3, 4, 0]),
-    (3, True, [4, 0, 0, 0]),
-    (4, True, [0, 0, 0, 0]),
-    (1, False, [0, 0, 0, 0]),
-  ],
-)
-def test_a_plan_starts_from_what_is_left_of_the_last(
-  rng_key, receding_horizon, warm_start, second
-):
-  _, outputs = run(
-    rng_key,
-    plan_fn=remember_init_mean,
-    receding_horizon=receding_horizon,
-    num_plans=2,
-    warm_start=warm_start,
-  )
-  np.testing.assert_array_equal(outputs.plan.mean[0], 0.0)
-  for b in range(B):
-    for a in range(A):
-      np.testing.assert_array_equal(outputs.plan.mean[1, b, :, a], second)
+def test_the_loop_is_traced_once(rng_key):
+  traces = []
+
+  def counting_root(*args):
+    traces.append(1)
+    return root_fn(*args)
+
+  @jax.jit
+  def loop(rng_key, env_state, goal):
+    return mpc.run_mpc(
+      0.5,
+      rng_key,
+      env_state,
+      goal,
+      observe_fn=observe_fn,
+      root_fn=counting_root,
+      plan_fn=plan_noise,
+      play_fn=play_fn,
+      horizon=H,
+      action_dim=A,
+      receding_horizon=1,
+      num_plans=50,
+    )
+
+  loop(rng_key, *make_world())
+  first = len(traces)
+  assert first <= 3  # Twice to look at shapes.
+  loop(jax.random.key(1), *make_world())
+  assert len(traces) == first
 
 
 def test_every_plan_of_a_problem_has_a_key_that_its_batch_does_not_change(
   rng_key,
 ):
-  seen = []
+  def tell_keys(params, rng_keys, root, warm_start):
+    plan = count_up(params, rng_keys, root, warm_start)
+    return plan._replace(std=jax.random.key_data(rng_keys))
 
-  def watch(params, rng_keys, root, init_mean):
-    data = jax.random.key_data(rng_keys)
-    jax.debug.callback(lambda x: seen.append(np.asarray(x)), data, ordered=True)
-    return remember_init_mean(params, rng_keys, root, init_mean)
-
-  run(rng_key, plan_fn=watch, num_plans=3)
-  jax.effects_barrier()
-  assert len(np.unique(np.concatenate(seen), axis=0)) == 3 * B
+  _, outputs = run(rng_key, plan_fn=tell_keys, num_plans=3)
+  seen = np.asarray(outputs.plan.std)
+  assert len(np.unique(seen.reshape(3 * B, -1), axis=0)) == 3 * B
   for p in range(3):
     for b in range(B):
       key = jax.random.fold_in(jax.random.fold_in(rng_key, b), p)
-      np.testing.assert_array_equal(seen[p][b], jax.random.key_data(key))
+      np.testing.assert_array_equal(seen[p, b], jax.random.key_data(key))
+
+
+# Warm start.
+
+
+@pytest.mark.parametrize('history', [1, 3])
+@pytest.mark.parametrize('receding_horizon', [1, 3, 4])
+def test_a_plan_starts_from_what_is_left_of_the_last(
+  rng_key, receding_horizon, history
+):
+  _, outputs = run(
+    rng_key,
+    plan_fn=count_up,
+    receding_horizon=receding_horizon,
+    history=history,
+    num_plans=3,
+  )
+  told = outputs.plan.std
+
+  def shifted(actions):
+    left = np.zeros_like(actions)
+    left[..., : H - receding_horizon, :] = actions[..., receding_horizon:, :]
+    return left
+
+  np.testing.assert_array_equal(told.mean[0], 0.0)
+  assert np.all(np.isnan(told.elites[0])) and told.elites.shape[2] == E
+  assert np.all(np.isnan(told.previous[0]))
+  for p in (1, 2):
+    for now, before in (
+      (told.mean[p], outputs.plan.mean[p - 1]),
+      (told.elites[p], outputs.plan.elites[p - 1]),
+    ):
+      np.testing.assert_array_equal(now, shifted(np.asarray(before)))
+    np.testing.assert_array_equal(told.previous[p], receding_horizon)
+
+
+def test_without_a_warm_start_only_the_last_action_is_known(rng_key):
+  _, outputs = run(rng_key, plan_fn=count_up, num_plans=3, warm_start=False)
+  told = outputs.plan.std
+  np.testing.assert_array_equal(told.mean, 0.0)
+  assert np.all(np.isnan(told.elites))
+  np.testing.assert_array_equal(told.previous[1:], 2.0)
+
+
+def test_a_planner_gets_what_it_takes_of_the_warm_start(rng_key):
+  def with_elites(
+    params, rng_key, root, dynamics_fn, cost_fn, *, action_dim, init_elites
+  ):
+    return params, rng_key, root, dynamics_fn, cost_fn, action_dim, init_elites
+
+  def with_mean(
+    params, rng_key, root, dynamics, cost_fn, *, action_dim, init_mean, extra=1
+  ):
+    return init_mean, extra
+
+  warm_start = planning.WarmStart(
+    jnp.ones((B, H, A)), jnp.ones((B, E, H, A)), jnp.ones((B, A))
+  )
+  bound = planning.bind(with_elites, 'dynamics', 'cost', action_dim=A)
+  assert bound('params', rng_key, 'root', warm_start) == (
+    *('params', rng_key, 'root', 'dynamics', 'cost', A, warm_start.elites),
+  )
+  bound = planning.bind(with_mean, 'dynamics', 'cost', action_dim=A, extra=2)
+  assert bound('params', rng_key, 'root', warm_start) == (warm_start.mean, 2)
+
+
+def test_a_rate_limit_holds_from_one_plan_to_the_next(rng_key):
+  def noise_planner(
+    params,
+    rng_keys,
+    root,
+    dynamics_fn,
+    cost_fn,
+    *,
+    action_dim,
+    init_mean,
+    action_constraints,
+  ):
+    warm_start = planning.WarmStart(init_mean, init_mean[:, None], None)
+    plan = plan_noise(params, rng_keys, root, warm_start)
+    actions = constraints.project(action_constraints, plan.actions)
+    return plan._replace(actions=actions)
+
+  limit = 0.25
+  plan_fn = planning.bind(
+    noise_planner,
+    point_dynamics,
+    planning.squared_distance,
+    action_dim=A,
+    action_constraints=planning.RateLimit(limit),
+  )
+  _, outputs = run(rng_key, plan_fn=plan_fn, num_plans=4)
+  played = outputs.played['action'].reshape(-1, B, A)
+  changes = np.max(np.abs(np.diff(played, axis=0)), axis=(1, 2))
+  assert np.all(changes <= limit + 1e-5) and np.min(changes) > 0.5 * limit
+  assert np.max(np.abs(played[0])) > limit  # The first is free.
+
+
+# Memory.
+
+
+@pytest.mark.parametrize(
+  ('history', 'receding_horizon', 'num_plans'),
+  [(1, 2, 3), (2, 1, 4), (3, 2, 1), (4, 4, 3), (4, 2, 4), (3, 1, 4)],
+)
+def test_the_memory_holds_what_was_seen_and_done(
+  rng_key, history, receding_horizon, num_plans
+):
+  windows = []
+
+  def remember(params, memory, goal):
+    jax.debug.callback(
+      lambda *x: windows.append([np.asarray(a) for a in x]),
+      memory.observations['position'],
+      memory.actions,
+      ordered=True,
+    )
+    return root_fn(params, memory, goal)
+
+  _, outputs = run(
+    rng_key,
+    root_fn=remember,
+    plan_fn=plan_noise,
+    history=history,
+    receding_horizon=receding_horizon,
+    num_plans=num_plans,
+  )
+  jax.effects_barrier()
+  # A record of the whole episode, [time, B, A].
+  start = np.asarray(make_world()[0]['position'])
+  after = np.asarray(outputs.played['position']).reshape(-1, B, A)
+  positions = np.concatenate([start[None], after])
+  actions = np.asarray(outputs.played['action']).reshape(-1, B, A)
+  assert len(windows) == num_plans
+  for number, (seen, done) in enumerate(windows):
+    now = number * receding_horizon
+    first = max(0, now - history + 1)
+    expected = np.moveaxis(positions[first : now + 1], 0, 1)
+    np.testing.assert_array_equal(seen, expected)
+    np.testing.assert_array_equal(done, np.moveaxis(actions[first:now], 0, 1))
+
+
+def test_nothing_is_looked_at_that_is_not_remembered(rng_key):
+  looks = []
+
+  def watch(env_state):
+    jax.debug.callback(lambda: looks.append(1))
+    return observe_fn(env_state)
+
+  for history, per_plan in ((1, 1), (2, 2), (9, 4)):
+    looks.clear()
+    run(
+      rng_key,
+      observe_fn=watch,
+      plan_fn=count_up,
+      receding_horizon=4,
+      history=history,
+      num_plans=3,
+    )
+    jax.effects_barrier()
+    assert len(looks) == 3 * per_plan
 
 
 def test_one_step_is_one_turn_of_the_loop(rng_key):
   env_state, goal = make_world()
-  init_mean = jax.random.normal(rng_key, (B, H, A))
   step = functools.partial(
-    mpc.mpc_step,
+    planning.mpc_step,
+    observe_fn=observe_fn,
     root_fn=root_fn,
-    plan_fn=remember_init_mean,
+    plan_fn=count_up,
     play_fn=play_fn,
     receding_horizon=3,
+    history=2,
   )
-  after, warm_start, output = jax.jit(step)(
-    0.5, jax.random.split(rng_key, B), env_state, goal, init_mean
+  before = planning.first_state(
+    env_state, goal, observe_fn=observe_fn, horizon=H, action_dim=A
   )
-  actions = np.asarray(output.plan.actions)
-  np.testing.assert_array_equal(output.plan.mean, init_mean)
-  np.testing.assert_array_equal(warm_start[:, 0], actions[:, 3])
-  np.testing.assert_array_equal(warm_start[:, 1:], 0.0)
-  moved = 0.5 * actions[:, :3].sum(1) + 3 * np.float32([[0.05, 0.0]])
+  mean = jax.random.normal(rng_key, (B, H, A))
+  before = before._replace(warm_start=before.warm_start._replace(mean=mean))
+  after, output = jax.jit(step)(0.5, jax.random.split(rng_key, B), before, goal)
+  np.testing.assert_array_equal(output.plan.std.mean, mean)
+  np.testing.assert_allclose(after.warm_start.mean[:, 0], mean[:, 3] + 4.0)
+  np.testing.assert_array_equal(after.warm_start.mean[:, 1:], 0.0)
+  moved = 0.5 * (1 + 2 + 3) + 3 * np.float32([[0.05, 0.0]])
+  end = env_state['position'] + moved
+  np.testing.assert_allclose(after.env_state['position'], end, rtol=1e-5)
+  np.testing.assert_array_equal(after.memory.actions, np.full((B, 1, A), 3.0))
   np.testing.assert_allclose(
-    after['position'], env_state['position'] + moved, rtol=1e-5
+    after.memory.observations['position'][:, 0],
+    end - 1.5 - np.float32([[0.05, 0.0]]),
+    atol=1e-5,
   )
+
+
+# The doors.
 
 
 @pytest.mark.parametrize(
@@ -178,13 +375,42 @@ def test_one_step_is_one_turn_of_the_loop(rng_key):
     ({'receding_horizon': 5}, r'receding_horizon must lie in .* 1..4, got 5'),
     ({'receding_horizon': 0}, 'got 0'),
     ({'num_plans': 0}, 'num_plans must be at least 1, got 0'),
+    ({'history': 0}, 'history must be at least 1, got 0'),
     ({'horizon': 6}, r'init_mean must be \[B, H, A\] = \[3, 4, 2\], got'),
     (
-      {'horizon': 6, 'plan_fn': lambda p, k, r, m: plan_fn(p, k, r, m[:, :4])},
+      {'horizon': 6, 'plan_fn': count_up},
       r'plan_fn must plan as many actions .* \[3, 6, 2\], got shape \[3, 4, 2',
+    ),
+    (
+      {'observe_fn': lambda env_state: env_state['position'][:2]},
+      'observe_fn must see the worlds of all 3 goals, got 2',
     ),
   ],
 )
 def test_refuses_settings_that_make_no_sense(rng_key, settings, message):
+  if settings.get('plan_fn') is count_up:
+    settings['plan_fn'] = lambda *args: count_up(
+      *args[:3], args[3]._replace(mean=args[3].mean[:, :H])
+    )
   with pytest.raises(ValueError, match=message):
     run(rng_key, **settings)
+
+
+def test_binding_refuses_what_the_planner_does_not_take():
+  bind = functools.partial(
+    planning.bind,
+    planning.cem_plan,
+    point_dynamics,
+    planning.squared_distance,
+    horizon=H,
+    action_dim=A,
+  )
+  with pytest.raises(ValueError, match="cem_plan takes no argument 'num_elit'"):
+    bind(num_elit=3)
+  with pytest.raises(ValueError, match='action_constraints leave no action'):
+    bind(
+      action_constraints=(
+        planning.ActionBounds(np.ones(A), 2 * np.ones(A)),
+        planning.NormBall(0.5),
+      )
+    )

@@ -21,10 +21,9 @@ import tempfile
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 from absl import app, flags, logging
 
-from jepa_wm import planning, world_model
+from jepa_wm import planning, sharding, world_model
 from jepa_wm.evaluation import (
   closed_loop,
   pairs,
@@ -135,7 +134,7 @@ _BATCH_SIZE = flags.DEFINE_integer(
   'batch_size',
   None,
   'Problems planned at once; bounds the memory, changes no outcome. By default '
-  '5 on a CPU, where less fits into its caches, and all of them elsewhere.',
+  '4 for every core of a CPU, which fit into its caches, and all elsewhere.',
   flag_values=FLAGS,
 )
 _OUT = flags.DEFINE_string(
@@ -178,8 +177,6 @@ def run(*, show_progress: bool = True) -> planning_benchmark.Result:
   model = world_model.WorldModel.from_checkpoint(_CHECKPOINT.value)
   closed_loop.check_history(model, settings.history)
   out = _writable(pathlib.Path(_OUT.value))
-  if batch_size is None and jax.default_backend() == 'cpu':
-    batch_size = 5
   result = planning_benchmark.run(
     model,
     chosen,
@@ -285,6 +282,7 @@ def main(argv: list[str]) -> None:
   """Reads the flags, plans, and ends in one sentence whatever happens."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
+  sharding.use_every_core()
   try:
     run()
   except KeyboardInterrupt:

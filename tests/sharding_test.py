@@ -42,6 +42,20 @@ def shard_shape(x):
   return x.addressable_shards[0].data.shape
 
 
+def test_a_mesh_for_any_number_of_problems():
+  shapes = {
+    number: dict(sharding.planning_mesh(number).shape)
+    for number in (1, 3, 4, 12, 64)
+  }
+  assert shapes == {
+    1: {'data': 1, 'samples': 8},
+    3: {'data': 1, 'samples': 8},
+    4: {'data': 4, 'samples': 2},
+    12: {'data': 4, 'samples': 2},
+    64: {'data': 8, 'samples': 1},
+  }
+
+
 def test_constrain_places_and_changes_nothing():
   x = jnp.arange(4 * 6 * 3.0).reshape(4, 6, 3)
   assert sharding.constrain(x, 'data', 'samples') is x
@@ -179,6 +193,33 @@ def test_two_processes_make_one_batch():
       assert process.returncode == 0, process.stderr
       # Two processes of two devices; 6 ones and 6 twos.
       assert process.stdout.splitlines()[-1] == '2 4 (4, 3) 18.0'
+
+
+@pytest.mark.parametrize(
+  ('variables', 'expected'),
+  [
+    ({}, sharding.num_cores()),
+    ({'JAX_NUM_CPU_DEVICES': '3'}, 3),
+    ({'XLA_FLAGS': '--xla_force_host_platform_device_count=5'}, 5),
+  ],
+)
+def test_every_core_becomes_a_device_unless_the_number_is_given(
+  variables, expected
+):
+  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  done = subprocess.run(
+    [
+      sys.executable,
+      '-c',
+      'import jax; from jepa_wm import sharding; sharding.use_every_core();'
+      'print(jax.device_count()); sharding.use_every_core()',
+    ],
+    env={**environment, 'JAX_PLATFORMS': 'cpu', **variables},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert int(done.stdout) == expected
 
 
 def test_device_description_names_the_hardware(monkeypatch):

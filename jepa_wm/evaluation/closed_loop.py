@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from jepa_wm import planning
+from jepa_wm import planning, sharding
 from jepa_wm.envs import environment as environment_lib
 from jepa_wm.evaluation import pairs as pairs_lib
 from jepa_wm.evaluation import planner_settings
@@ -110,8 +110,8 @@ class ClosedLoop:
   """Problems on their way to their goals.
 
   A batch of problems is drawn, encoded, planned, and played up to the next plan
-  in one jitted program, compiled once (and again where what is remembered of
-  the past grows). Between two plans the host takes out the problems that are
+  in one jitted program on all devices, compiled once (and again where what is
+  remembered of the past grows). Between two plans the host takes out the problems that are
   solved and packs the others into full batches again.
 
   Attributes:
@@ -129,6 +129,7 @@ class ClosedLoop:
     planned: one entry per moment of planning.
     num_plans: plans made for problems that were open.
     planning_seconds: time spent in the compiled program.
+    mesh: devices that share the work.
   """
 
   model: PlanningModel
@@ -157,6 +158,8 @@ class ClosedLoop:
       num_elites=self.settings.dry_run(protocol.horizon).elites.shape[1],
     )
     self.state = jax.tree.map(np.asarray, first)
+    self.mesh = sharding.planning_mesh(self.batch_size)
+    self.params = sharding.replicate(self.model.params, self.mesh)
     distance, solved = jax.jit(jax.vmap(self._judge))(
       self.pairs.starts, self.pairs.goals
     )
@@ -180,7 +183,8 @@ class ClosedLoop:
         shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(self.state))
         if shapes not in programs:
           bar.set_postfix_str('compiling')
-          program = jax.jit(self._plan_and_play).lower(*args).compile()
+          with jax.set_mesh(self.mesh):
+            program = jax.jit(self._plan_and_play).lower(*args).compile()
           programs[shapes] = program
         began = time.perf_counter()
         outputs = jax.block_until_ready(programs[shapes](*args))
@@ -216,13 +220,16 @@ class ClosedLoop:
     def take(tree: Any) -> Any:
       return jax.tree.map(lambda leaf: leaf[padded], tree)
 
-    return (
-      self.model.params,
-      jax.random.key(self.seed),
+    batch = (
       self.pairs.ids[padded].astype(np.uint32),
       take(self.state),
       take(self.pairs.goals),
-      np.int32(number),
+    )
+    shared = jax.random.key(self.seed), jnp.int32(number)
+    return (
+      self.params,
+      *sharding.replicate(shared, self.mesh),
+      *sharding.shard_batch(batch, self.mesh),
     )
 
   def _spread(
@@ -277,10 +284,10 @@ class ClosedLoop:
     self,
     params: Params,
     rng_key: jax.Array,
+    number: jax.Array,
     ids: jax.Array,
     state: planning.MpcState,
     goals: Any,
-    number: jax.Array,
   ) -> dict[str, Any]:
     """One plan and its play for `[B]` problems; the program that is timed."""
     model, protocol, settings = self.model, self.protocol, self.settings

@@ -93,8 +93,9 @@ def run(
     pairs: the problems.
     settings: of the planner; its own defaults if left out.
     seed: of the planner's and the random policy's draws.
-    batch_size: problems planned at once; all of them by default. Smaller ones
-      need less memory, and waste less on problems already solved.
+    batch_size: problems planned at once; by default all of them, or on a CPU
+      four per device. Smaller ones need less memory, and waste less on
+      problems already solved.
     environment: the world; the protocol's with default factors of variation if
       left out. It is rendered at the model's image size.
     checkpoint: what the record says was tested.
@@ -132,7 +133,8 @@ def run(
     )
   if len(pairs) < 1:
     raise ValueError('pairs must hold at least one problem, got none.')
-  batch_size = len(pairs) if batch_size is None else batch_size
+  if batch_size is None:
+    batch_size = _default_batch_size(len(pairs))
   if batch_size < 1:
     raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
   batch_size = min(batch_size, len(pairs))
@@ -232,6 +234,13 @@ def write_results(
   beside = path.with_name(f'.{path.name}.writing')
   beside.write_text(json.dumps(list(records), indent=2) + '\n')
   os.replace(beside, path)
+
+
+def _default_batch_size(num_pairs: int) -> int:
+  """All problems at once, but on a CPU only what fits into its caches."""
+  if jax.default_backend() == 'cpu':
+    return min(num_pairs, 4 * jax.device_count())
+  return num_pairs
 
 
 def _episode(loop: closed_loop.ClosedLoop, index: int) -> Episode:

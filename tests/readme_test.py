@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
 README = pathlib.Path(__file__).parents[1] / 'README.md'
@@ -12,12 +13,18 @@ def blocks(language: str) -> list[str]:
   return re.findall(rf'```{language}\n(.*?)```', README.read_text(), re.DOTALL)
 
 
-def test_the_library_example_reaches_its_goal(capsys):
-  (example,) = blocks('python')
-  exec(compile(example, str(README), 'exec'), {})
+def test_the_library_examples_do_what_they_say(capsys):
+  act, constrain = blocks('python')
+  names = {}
+  exec(compile(act, str(README), 'exec'), names)
   distance = float(capsys.readouterr().out.split()[0])
   # The rule of the world: closer than 16 px is there.
   assert distance < 16.0
+  exec(compile(constrain, str(README), 'exec'), names)
+  assert names['plan'].violation[0] == 0.0
+  raw = names['model'].raw_actions(names['plan'].actions).reshape(-1, 2)
+  assert np.abs(raw).max() < 1.01
+  assert np.abs(np.diff(raw, axis=0)).max() < 0.51
 
 
 def test_every_named_file_exists():

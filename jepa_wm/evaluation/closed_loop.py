@@ -111,8 +111,8 @@ class ClosedLoop:
 
   A batch of problems is drawn, encoded, planned, and played up to the next plan
   in one jitted program on all devices, compiled once (and again where what is
-  remembered of the past grows). Between two plans the host takes out the problems that are
-  solved and packs the others into full batches again.
+  remembered of the past grows). Between two plans the host takes out the
+  problems that are solved and packs the others into full batches again.
 
   Attributes:
     model: the world model.

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from jepa_wm.networks import transformer
 
-
 Cache = tuple[transformer.BlockCache, ...]
 """What a `CausalPredictor` remembers of a window, one per block."""
 

@@ -390,8 +390,8 @@ def _few_logits(query: jax.Array, keys: jax.Array) -> jax.Array:
   after it, which are then slow (CPU, jax 0.10). So the sum is written out,
   halving what is left.
   """
+  query, keys = query.astype(jnp.float32), keys.astype(jnp.float32)
   products = jnp.expand_dims(query, -3) * jnp.expand_dims(keys, -4)
-  products = products.astype(jnp.float32)
   while (size := products.shape[-1]) > 1:
     half = size // 2
     rest = products[..., 2 * half :]

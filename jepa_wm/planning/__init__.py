@@ -1,5 +1,8 @@
 """State and goal to actions; knows callables, never networks."""
 
+from collections.abc import Callable
+
+from jepa_wm.planning.categorical_cem import categorical_cem_plan
 from jepa_wm.planning.cem import cem_plan
 from jepa_wm.planning.constraints import (
   ActionBounds,
@@ -22,6 +25,9 @@ from jepa_wm.planning.costs import (
   step_weights,
   weighted_sum,
 )
+from jepa_wm.planning.gradient import gradient_plan
+from jepa_wm.planning.grasp import grasp_plan
+from jepa_wm.planning.icem import icem_plan
 from jepa_wm.planning.mpc import MpcOutput, bind, mpc_step, run_mpc
 from jepa_wm.planning.mpc_state import (
   Memory,
@@ -29,10 +35,21 @@ from jepa_wm.planning.mpc_state import (
   WarmStart,
   first_state,
 )
+from jepa_wm.planning.mppi import mppi_plan
+from jepa_wm.planning.predictive_sampling import predictive_sampling_plan
 from jepa_wm.planning.problems import Diagnostics, Plan
+from jepa_wm.planning.random_shooting import random_shooting_plan
 from jepa_wm.planning.rollout import rollout_path
 
-PLANNERS = {'cem': cem_plan}
+PLANNERS: dict[str, Callable[..., Plan]] = {
+  'cem': cem_plan,
+  'icem': icem_plan,
+  'mppi': mppi_plan,
+  'gradient': gradient_plan,
+  'grasp': grasp_plan,
+  'predictive_sampling': predictive_sampling_plan,
+  'random_shooting': random_shooting_plan,
+}
 """Planners over continuous actions by name; all take the same arguments."""
 
 __all__ = [
@@ -51,15 +68,22 @@ __all__ = [
   'RawUnits',
   'WarmStart',
   'bind',
+  'categorical_cem_plan',
   'cem_plan',
   'cosine_distance',
   'first_state',
+  'gradient_plan',
+  'grasp_plan',
+  'icem_plan',
   'l1_distance',
   'l2_distance',
   'mean_over_goals',
   'mpc_step',
+  'mppi_plan',
   'nearest_goal',
   'per_part',
+  'predictive_sampling_plan',
+  'random_shooting_plan',
   'reading',
   'rollout_path',
   'run_mpc',

@@ -1,0 +1,280 @@
+"""Steps that each start from a state of their own, not from the one before.
+
+A rollout is lifted where the states between its steps are variables: a step
+ends where it ends, and how far that is from where the next one starts is part
+of the price.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm.planning import costs, rollout, search
+from jepa_wm.types import LatentState, Params
+
+ReadFn = Callable[[LatentState], Any]
+"""`state -> latent`: the part of a state that is optimised."""
+
+WriteFn = Callable[[LatentState, Any], LatentState]
+"""`(state, latent) -> state`: the state with another latent."""
+
+
+class _Walker(NamedTuple):
+  """The state of a lifted step, leaves `[B, N, ...]`."""
+
+  state: LatentState
+  step: jax.Array  # [B, N], number of the next step
+  scale: jax.Array  # [B, N], what the cost of the last step counts
+  gap: jax.Array  # [B, N], how far it ended from the next virtual state
+
+
+class Lift(NamedTuple):
+  """How states are lifted.
+
+  Attributes:
+    read_fn: picks latents from states.
+    write_fn: puts them back.
+    at_once: whether all steps are one call of the dynamics.
+    scale: `[H]`, what the cost of each step counts.
+  """
+
+  read_fn: ReadFn
+  write_fn: WriteFn
+  at_once: bool
+  scale: np.ndarray
+
+
+def price(
+  task: search.Search,
+  lift: Lift,
+  actions: jax.Array,
+  latents: Any,
+  path: Any,
+  rng_keys: jax.Array,
+) -> rollout.Prices:
+  """What actions and virtual states cost, gaps between the states included.
+
+  Args:
+    task: the problems.
+    lift: how states are lifted.
+    actions: `[B, N, H, A]`.
+    latents: leaves `[B, N, H, ...]`, the virtual states after each step.
+    path: what `follow` returned; where all steps are one call, what is no
+      latent is taken from it.
+    rng_keys: `[B]`, the model's.
+
+  Returns:
+    The costs of the steps, scaled, plus the squared gaps, and what is left of
+    each guardrail. No gradient passes from a step to the one before.
+  """
+  batch, horizon = actions.shape[:2], task.horizon
+  state, goal = rollout.broadcast_root(task.root, batch[1])
+  first = lift.read_fn(state)
+  starts = jax.tree.map(
+    lambda leaf, like: _shift(leaf.astype(like.dtype), like), latents, first
+  )
+  scale = jnp.broadcast_to(lift.scale.reshape(1, 1, -1), (*batch, horizon))
+  # After the last step nothing starts, so that it may end anywhere.
+  counts = jnp.broadcast_to(
+    (np.arange(horizon) < horizon - 1).reshape(1, 1, -1), (*batch, horizon)
+  )
+  if lift.at_once:
+    state = jax.tree.map(_fold, jax.tree.map(_shift, path, state))
+    actions = jnp.expand_dims(_fold(actions), 2)
+
+  def now(tree: Any, step: jax.Array) -> Any:
+    if lift.at_once:
+      return jax.tree.map(_fold, tree)
+    return jax.tree.map(
+      lambda leaf: jax.lax.dynamic_index_in_dim(leaf, step, 2, keepdims=False),
+      tree,
+    )
+
+  def dynamics(
+    params: Params, rng_key: jax.Array, action: jax.Array, state: LatentState
+  ) -> LatentState:
+    walker: _Walker = state
+    start, target, scale_now, counts_now = now(
+      (starts, latents, scale, counts), walker.step[0, 0]
+    )
+    state = jax.lax.stop_gradient(lift.write_fn(walker.state, start))
+    state = task.dynamics_fn(params, rng_key, action, state)
+    gaps = jax.tree.map(
+      lambda x, y: jnp.sum((x - y) ** 2, axis=tuple(range(2, y.ndim))),
+      lift.read_fn(state),
+      target,
+    )
+    gap = jnp.where(counts_now, sum(jax.tree.leaves(gaps)), 0.0)
+    return _Walker(state, walker.step + 1, scale_now, gap)
+
+  def cost(
+    params: Params, state: LatentState, action: jax.Array, goal: Any
+  ) -> jax.Array:
+    walker: _Walker = state
+    cost = walker.scale * task.cost_fn(params, walker.state, action, goal)
+    # As in a rollout: zero times NaN is nothing.
+    return walker.gap + jnp.where(walker.scale == 0.0, 0.0, cost)
+
+  zeros = jnp.zeros(actions.shape[:2], jnp.float32)
+  prices = rollout.rollout(
+    task.params,
+    rng_keys,
+    _Walker(state, zeros.astype(jnp.int32), zeros, zeros),
+    actions,
+    goal,
+    dynamics,
+    cost,
+    step_weights=np.ones(actions.shape[2]),
+    guardrails=[
+      dataclasses.replace(
+        rail, cost_fn=costs.reading(lambda walker: walker.state, rail.cost_fn)
+      )
+      for rail in task.guardrails
+    ],
+  )
+  if not lift.at_once:
+    return prices
+  return rollout.Prices(
+    jnp.sum(prices.cost.reshape(*batch, horizon), axis=2),
+    prices.excess.reshape(*batch, horizon, -1),
+  )
+
+
+def follow(
+  task: search.Search, lift: Lift, actions: jax.Array, rng_keys: jax.Array
+) -> Any:
+  """Rolls out actions `[B, N, H, A]` and keeps what is needed of the states.
+
+  Args:
+    task: the problems.
+    lift: how states are lifted.
+    actions: `[B, N, H, A]`.
+    rng_keys: `[B]`, the model's; candidates draw alike here.
+
+  Returns:
+    Leaves `[B, N, H, ...]` after each step: whole states where all steps are
+    one call, else latents.
+  """
+
+  def follow_one(actions: jax.Array) -> Any:
+    return rollout.rollout_path(
+      task.params,
+      rng_keys,
+      task.root.state,
+      actions,
+      task.dynamics_fn,
+      read_fn=_whole if lift.at_once else lift.read_fn,
+    )
+
+  return jax.vmap(follow_one, in_axes=1, out_axes=1)(actions)
+
+
+def latents_of(lift: Lift, path: Any) -> Any:
+  """The latents of a path, float32."""
+  latents = lift.read_fn(path) if lift.at_once else path
+  return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), latents)
+
+
+def make_lift(
+  task: search.Search,
+  read_fn: ReadFn | None,
+  write_fn: WriteFn | None,
+  goal_weight: float,
+) -> Lift:
+  """Settles how states are lifted.
+
+  Args:
+    task: the problems.
+    read_fn: picks latents; all floating-point leaves by default.
+    write_fn: puts them back.
+    goal_weight: what the cost counts at every step, beside the step weights.
+
+  Raises:
+    ValueError: one function without the other, a state that changes its shape
+      without them, a latent that is not floating point or does not fit back.
+  """
+  if (read_fn is None) != (write_fn is None):
+    raise ValueError(
+      'read_fn and write_fn belong together, got only'
+      f' {"write_fn" if read_fn is None else "read_fn"}.'
+    )
+  at_once = read_fn is None
+  read_fn, write_fn = read_fn or _read_floats, write_fn or _write_floats
+
+  def first_states():
+    state, _ = rollout.broadcast_root(task.root, 1)
+    action = jnp.zeros((task.shape[0], 1, task.action_dim))
+    after = task.dynamics_fn(task.params, task.rng_key, action, state)
+    latent = read_fn(state)
+    return state, after, latent, write_fn(state, latent)
+
+  state, after, latent, written = jax.eval_shape(first_states)
+  if at_once and _shapes(after) != _shapes(state):
+    raise ValueError(
+      'dynamics_fn changes the shapes of the state, so that its steps cannot'
+      ' be taken at once: name its newest latent with read_fn and write_fn.'
+    )
+  if not jax.tree.leaves(latent) or not all(
+    map(_is_float, jax.tree.leaves(latent))
+  ):
+    raise ValueError(
+      'read_fn must pick floating-point arrays from the state, got'
+      f' {_describe(latent)}.'
+    )
+  if _shapes(written) != _shapes(state):
+    raise ValueError(
+      'write_fn must return a state like the one it is given,'
+      f' {_describe(state)}, got {_describe(written)}.'
+    )
+  weights = costs.step_weights(task.horizon)
+  if task.step_weights is not None:
+    weights = np.asarray(task.step_weights, np.float32)
+  return Lift(read_fn, write_fn, at_once, weights + np.float32(goal_weight))
+
+
+def _shapes(tree: Any) -> Any:
+  leaves, structure = jax.tree.flatten(tree)
+  return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+
+def _describe(tree: Any) -> str:
+  return str(
+    jax.tree.map(lambda leaf: f'{leaf.dtype} {list(leaf.shape)}', tree)
+  )
+
+
+def _is_float(leaf: Any) -> bool:
+  return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _whole(state: LatentState) -> LatentState:
+  return state
+
+
+def _read_floats(state: LatentState) -> list[jax.Array]:
+  """The floating-point leaves of a state."""
+  return [leaf for leaf in jax.tree.leaves(state) if _is_float(leaf)]
+
+
+def _write_floats(
+  state: LatentState, latent: Sequence[jax.Array]
+) -> LatentState:
+  """A state with other floating-point leaves."""
+  rest = iter(latent)
+  return jax.tree.map(
+    lambda leaf: next(rest) if _is_float(leaf) else leaf, state
+  )
+
+
+def _shift(after: jax.Array, first: jax.Array) -> jax.Array:
+  """What each step starts from: `[B, N, ...]`, then `[B, N, H, ...]`."""
+  return jnp.concatenate([jnp.expand_dims(first, 2), after[:, :, :-1]], axis=2)
+
+
+def _fold(leaf: jax.Array) -> jax.Array:
+  """`[B, N, H, ...]` to `[B, N * H, ...]`."""
+  return leaf.reshape(leaf.shape[0], -1, *leaf.shape[3:])

@@ -134,6 +134,7 @@ def cem_plan(
   problems.check_at_least(
     num_kept=(num_kept, 0), patience=(1 if patience is None else patience, 1)
   )
+  problems.check_not_negative(min_std=min_std)
   if num_kept > min(num_elites, num_samples - 1):
     raise ValueError(
       f'num_kept must not exceed num_elites and num_samples - 1, got {num_kept}'

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.planning import constraints, mpc_state, problems
+from jepa_wm.planning import constraints, mpc_state, problems, rollout
 from jepa_wm.types import CostFn, DynamicsFn, Params, Root
 
 RootFn = Callable[[Params, mpc_state.Memory, Any], Root]
@@ -251,17 +251,7 @@ def run_mpc(
   after, _ = jax.eval_shape(turn, state, 0)
   if num_elites := after.warm_start.elites.shape[1]:
     state = begin(num_elites=num_elites)
-  # As a rollout does: one by one while the memory grows, the rest in a scan.
-  outputs: list[MpcOutput] = []
-  while len(outputs) < num_plans:
-    number = len(outputs)
-    after, _ = jax.eval_shape(turn, state, number)
-    if _shapes(after) == _shapes(state):
-      state, rest = jax.lax.scan(turn, state, jnp.arange(number, num_plans))
-      outputs.append(rest)
-      break
-    state, output = turn(state, number)
-    outputs.append(jax.tree.map(lambda x: jnp.expand_dims(x, 0), output))
+  state, outputs = rollout.scan_growing(turn, state, num_plans)
   output = jax.tree.map(lambda *x: jnp.concatenate(x), *outputs)
   return state.env_state, output
 
@@ -301,10 +291,6 @@ def _play(
     observations, mpc_state.append(memory.actions, actions)
   )
   return env_state, mpc_state.newest(memory, history - 1), played
-
-
-def _shapes(tree: Any) -> list[tuple[int, ...]]:
-  return [getattr(leaf, 'shape', ()) for leaf in jax.tree.leaves(tree)]
 
 
 def _check_receding(receding_horizon: int, horizon: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jepa_wm.types import Root
 
@@ -103,6 +104,22 @@ def check_at_least(**limits: tuple[int, int]) -> None:
   for name, (value, least) in limits.items():
     if value < least:
       raise ValueError(f'{name} must be at least {least}, got {value}.')
+
+
+def check_not_negative(**values: Any) -> None:
+  """Makes sure that numbers or arrays are none below zero and none NaN.
+
+  Args:
+    **values: `name=value`; one known only when the program runs (a tracer) is
+      not looked at.
+
+  Raises:
+    ValueError: a value is negative somewhere.
+  """
+  for name, value in values.items():
+    traced = isinstance(value, jax.core.Tracer)
+    if not traced and not np.all(np.asarray(value) >= 0.0):
+      raise ValueError(f'{name} must not be negative, got {value}.')
 
 
 def check_root(root: Root) -> int:

@@ -113,12 +113,12 @@ def rollout(
     return (state, total), passed
 
   total = jnp.zeros(batch, jnp.float32)
-  (state, total), passed = _run(step, (state, total), horizon)
+  (state, total), passed = scan_growing(step, (state, total), horizon)
   if not price_all:
     total = weights[-1] * price(cost_fn, state, actions[:, :, -1])
   if not guardrails:
     return Prices(total, jnp.zeros((*batch, horizon, 0), jnp.float32))
-  excess = [jnp.concatenate(steps) for steps in zip(*_parts(*passed))]
+  excess = [jnp.concatenate(steps) for steps in zip(*passed)]
   return Prices(total, jnp.moveaxis(jnp.stack(excess), (0, 1), (3, 2)))
 
 
@@ -158,8 +158,7 @@ def rollout_path(
     return state, read_fn(state)
 
   state = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), state)
-  _, (first, rest) = _run(step, state, actions.shape[1])
-  parts = _parts(first, rest)
+  _, parts = scan_growing(step, state, actions.shape[1])
   if any(_avals(part, 1) != _avals(parts[0], 1) for part in parts):
     raise ValueError(
       f'read_fn {_name(read_fn)} must pick arrays of one shape at every step,'
@@ -167,6 +166,32 @@ def rollout_path(
     )
   path = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
   return jax.tree.map(lambda leaf: jnp.moveaxis(leaf[:, :, 0], 0, 1), path)
+
+
+def scan_growing(
+  step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, length: int
+) -> tuple[Any, list[Any]]:
+  """Steps `carry` one by one while its shapes change, then in one `lax.scan`.
+
+  Args:
+    step: `(carry, number) -> (carry, output)`; no later step changes shapes
+      once one has not.
+    carry: any pytree.
+    length: number of steps.
+
+  Returns:
+    The last carry, and the outputs in order as parts of `[steps, ...]` each;
+    their other axes may differ from part to part.
+  """
+  parts: list[Any] = []
+  for number in range(length):
+    after, _ = jax.eval_shape(step, carry, number)
+    if _avals(after) == _avals(carry):
+      carry, rest = jax.lax.scan(step, carry, jnp.arange(number, length))
+      return carry, [*parts, rest]
+    carry, output = step(carry, number)
+    parts.append(jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), output))
+  return carry, parts
 
 
 def _step(params, rng_keys, action, state, dynamics_fn, h) -> LatentState:
@@ -181,25 +206,6 @@ def _step(params, rng_keys, action, state, dynamics_fn, h) -> LatentState:
         f' shape {list(leaf.shape)}.'
       )
   return after
-
-
-def _run(step, carry, horizon: int):
-  """Steps `carry` in Python while its shapes change, then in one scan."""
-  first: list[Any] = []
-  for h in range(horizon):
-    after, _ = jax.eval_shape(step, carry, h)
-    if _avals(after) == _avals(carry):
-      carry, rest = jax.lax.scan(step, carry, jnp.arange(h, horizon))
-      return carry, (first, rest)
-    carry, read = step(carry, h)
-    first.append(read)
-  return carry, (first, None)
-
-
-def _parts(first: list[Any], rest: Any) -> list[Any]:
-  """What `_run` read, in order, leaves `[number of steps, ...]`."""
-  parts = [jax.tree.map(lambda leaf: leaf[None], read) for read in first]
-  return parts if rest is None else [*parts, rest]
 
 
 def _avals(tree: Any, first_axis: int = 0) -> Any:

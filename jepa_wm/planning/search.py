@@ -97,7 +97,8 @@ class Search:
     """A standard deviation as `[B, H, A]`.
 
     Raises:
-      ValueError: it is not a number, `[A]`, `[H, A]` or `[B, H, A]`.
+      ValueError: it is negative, or not a number, `[A]`, `[H, A]` or
+        `[B, H, A]`.
     """
     shape = self.shape
     if jnp.shape(init_std) not in ((), shape[2:], shape[1:], shape):
@@ -105,6 +106,7 @@ class Search:
         'init_std must be a number, [A], [H, A] or [B, H, A] ='
         f' {list(shape)}, got shape {list(jnp.shape(init_std))}.'
       )
+    problems.check_not_negative(init_std=init_std)
     return jnp.broadcast_to(jnp.asarray(init_std, jnp.float32), shape)
 
   def noise(

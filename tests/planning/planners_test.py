@@ -304,6 +304,7 @@ def test_refuses_sizes_that_make_no_sense(name, settings, message):
   ('settings', 'message'),
   [
     ({'bound': -1.0}, 'low of ActionBounds must be below high'),
+    ({'std': -1.0}, 'init_std must not be negative, got -1'),
     ({'std': np.ones(3)}, r'init_std must be .* got shape \[3\]'),
     (
       {'noise_fn': lambda rng_keys, iteration: jnp.zeros((4, N, 3))},

@@ -218,6 +218,38 @@ def _check_costs(peer: _Peer | None) -> None:
     np.testing.assert_allclose(ours, peer.costs(actions), 1e-4, err_msg='peer')
 
 
+def _tflop(family: lewm.LeWM, num_candidates: int, horizon: int) -> float:
+  """Work of the products that a rollout cannot do without, in TFLOP."""
+  width, depth = family.predictor_dim, family.predictor_depth
+  inner = family.predictor_heads * family.predictor_head_dim
+  attend, mlp = width * inner, 2 * width * family.predictor_mlp_dim
+  action = family.action_block * family.action_dim
+  condition = family.smoothed_dim * (action + 4 * width) + 4 * width**2
+  total = 0
+  for step in range(1, horizon + 1):
+    # While the window grows, one token is new; when it slides, all are. The
+    # first of a window needs no query, and the last block no other answers.
+    new = 1 if step <= family.history else family.history
+    asking = new - (step == 1 or step > family.history)
+    total += (depth - 1) * ((3 * new + asking) * attend + new * mlp)
+    total += (2 * new + (step > 1) + 1) * attend + mlp
+    total += depth * 6 * width**2 + condition
+    total += family.projector_dim * (width + family.latent_dim)
+  return 2e-12 * total * num_candidates
+
+
+def _peak_gflops(dtype: str) -> float:
+  """What large products reach, on all devices at once."""
+  size = 1536 if _on_cpu() else 8192
+  mesh = sharding.planning_mesh(jax.device_count())
+  batch = np.ones((jax.device_count(), size, size), dtype)
+  x = sharding.shard_batch(batch, mesh)
+  multiply = jax.jit(lambda x: jnp.einsum('bij,bjk->bik', x, x))
+  multiply(x).block_until_ready()
+  (taken,) = _milliseconds(lambda: multiply(x).block_until_ready(), repeats=9)
+  return 2e-6 * len(batch) * size**3 / taken
+
+
 def _milliseconds(*runs: Run, repeats: int | None = None) -> list[float]:
   """Median time of each, taken in turns: a slow minute is slow for all."""
   times: list[list[float]] = [[] for _ in runs]
@@ -271,6 +303,7 @@ def main(argv: list[str]) -> None:
       ) from error
   _check_costs(peer)
   num_parameters = sum(x.size for x in jax.tree.leaves(model.params['params']))
+  peak = _peak_gflops(_DTYPE.value)
   budget = {'num_samples': 300, 'num_elites': 30, 'num_iterations': 30}
   if _QUICK.value:
     budget = {'num_samples': 30, 'num_elites': 10, 'num_iterations': 2}
@@ -286,6 +319,7 @@ def main(argv: list[str]) -> None:
     many = peer is not None and number > 1
     ours, *theirs = _milliseconds(*runs, repeats=1 if many else None)
     candidates = number * budget['num_samples'] * budget['num_iterations']
+    tflop = _tflop(model.family, candidates, budget['horizon'])
     _print(
       f'{number}_problem{"s" * (number > 1)}',
       ours,
@@ -299,6 +333,9 @@ def main(argv: list[str]) -> None:
       num_parameters=num_parameters,
       # 1 + 2 + 3 + 3 + 3 tokens through the predictor and its projector.
       plain_tflop=round(12 * 2 * 11.58e6 * candidates / 1e12, 3),
+      tflop=round(tflop, 3),
+      peak_gflops=round(peak),
+      share_of_peak=round(1e6 * tflop / ours / peak, 3),
     )
   if _MEMORY.value:
     many = {**budget, 'num_samples': 10_000, 'num_iterations': 2}

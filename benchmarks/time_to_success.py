@@ -31,6 +31,7 @@ from typing import Any
 import matplotlib.axes
 import matplotlib.figure
 import matplotlib.ticker
+import numpy as np
 from absl import app, flags
 
 import jepa_wm
@@ -61,6 +62,7 @@ _OUT = flags.DEFINE_string(
 )
 
 _CHECKPOINT = 'two_room_small'
+_THEME = figures.LIGHT
 
 # Options that make the budget first: what is tried at once, and how often.
 # Their values were chosen on pairs 100 to 149 of the manifests, not on those
@@ -129,42 +131,43 @@ class _Run:
   @property
   def budget(self) -> str:
     """Candidates and iterations, `'100x10'`."""
-    candidates, iterations, *_ = self.settings.options.values()
-    return f'{candidates}x{iterations}'
-
-  @property
-  def name(self) -> str:
-    planner = self.settings.planner
-    return f'time_to_success/{self.protocol.name}/{planner}/{self.budget}'
+    return 'x'.join(map(str, self._budget))
 
   @property
   def work(self) -> int:
-    """About how long it takes, in steps of the model; for the time left."""
-    candidates, iterations, *_ = self.settings.options.values()
-    # A gradient costs two rollouts more; compiling, some thousands of them.
-    passes = 3 if 'num_restarts' in self.settings.options else 1
-    return 10_000 + self.protocol.num_plans * candidates * iterations * passes
+    """About how long it takes, in rollouts; for the time left."""
+    # A gradient costs two more, compiling and the baselines some thousands.
+    each = 3 if 'num_restarts' in self.settings.options else 1
+    return 10_000 + self.protocol.num_plans * each * math.prod(self._budget)
+
+  @property
+  def _budget(self) -> list[int]:
+    return list(self.settings.options.values())[:2]
+
+
+Results = list[tuple[_Run, dict[str, Any]]]
+"""Runs and their lines."""
 
 
 def _list_runs(num_pairs: int) -> list[_Run]:
-  """What the flags ask for, every budget checked before anything is computed.
+  """What the flags ask for, all of it checked before anything is computed.
 
   Raises:
     ValueError: a protocol or planner that does not exist, options that the
       planner refuses.
   """
-  names = list(planning.PLANNERS)
+  names = _PLANNERS.value or list(planning.PLANNERS)
   if _QUICK.value:
     names = names[:2]
+  if unknown := sorted(set(names) - _BUDGETS.keys()):
+    raise ValueError(
+      f'planners must be among {", ".join(_BUDGETS)}, which have budgets here,'
+      f' got {unknown[0]!r}.'
+    )
   runs = []
   for chosen in _PROTOCOLS.value:
     changed = protocol.get(chosen, num_pairs=num_pairs)
-    for planner in _PLANNERS.value or names:
-      if planner not in _BUDGETS:
-        raise ValueError(
-          f'planners must be among {", ".join(_BUDGETS)}, which have budgets'
-          f' here, got {planner!r}.'
-        )
+    for planner in names:
       budgets = _BUDGETS[planner]
       for options in budgets[1:2] if _QUICK.value else budgets:
         settings = planner_settings.PlannerSettings(planner, options)
@@ -173,13 +176,23 @@ def _list_runs(num_pairs: int) -> list[_Run]:
   return runs
 
 
-def _identity(run: _Run, code: str) -> dict[str, Any]:
+def _hash_code() -> str:
+  """Hash of what decides the numbers: the package and its checkpoint."""
+  root = pathlib.Path(jepa_wm.__file__).parent
+  digest = hashlib.sha256()
+  for path in sorted(root.rglob('*')):
+    if path.suffix in ('.py', '.json', '.safetensors'):
+      digest.update(f'{path.relative_to(root)}'.encode() + path.read_bytes())
+  return digest.hexdigest()[:16]
+
+
+def _identify(run: _Run, code: str) -> dict[str, Any]:
   """What must agree for a line not to be measured again."""
   return {
     'protocol': run.protocol.to_dict(),
-    'num_pairs': run.protocol.num_pairs,
     'planner': run.settings.to_dict(),
     'checkpoint': _CHECKPOINT,
+    'device': sharding.device_description(),
     'code': code,
   }
 
@@ -195,50 +208,55 @@ def _measure(
     settings=run.settings,
     checkpoint=_CHECKPOINT,
   )
-  record = result.record
-  kept = (
-    'ms_per_plan',
-    'num_successes',
-    'interval_95',
-    'random_floor',
-    'expert_ceiling',
-    'manifest_sha256',
-    'seed',
-    'commit',
-    'seconds',
-  )
+  name = f'{run.protocol.name}/{run.settings.planner}/{run.budget}'
+  load = round(os.getloadavg()[0], 2)
   return {
-    'name': run.name,
-    'value': record['success_rate'],
+    'name': f'time_to_success/{name}',
+    'value': result.record['success_rate'],
     'unit': 'success rate',
     'peer': None,
     'ratio': None,
-    'config': {
-      **identity,
-      **{key: record[key] for key in kept},
-      'load_average': round(os.getloadavg()[0], 2),
-    },
-    'device': record['device'],
+    'config': {**result.record, **identity, 'load_average': load},
+    'device': sharding.device_description(),
     'date': datetime.date.today().isoformat(),
   }
 
 
-def _code() -> str:
-  """Hash of what decides the numbers: the package and its checkpoint."""
-  root = pathlib.Path(jepa_wm.__file__).parent
-  digest = hashlib.sha256()
-  for path in sorted(root.rglob('*')):
-    if path.suffix in ('.py', '.json', '.safetensors'):
-      digest.update(str(path.relative_to(root)).encode())
-      digest.update(path.read_bytes())
-  return digest.hexdigest()[:16]
+def _measure_all(runs: Sequence[_Run], path: pathlib.Path) -> Results:
+  """Measures what has no line in the file `path` yet, and prints all lines."""
+  model = world_model.WorldModel.from_checkpoint(_CHECKPOINT)
+  lines: list[dict[str, Any]] = []
+  if path.exists():
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+  code, results, missing = _hash_code(), [], []
+  for run in runs:
+    identity = _identify(run, code)
+    same = (x for x in lines if identity.items() <= x['config'].items())
+    if line := next(same, None):
+      results.append((run, line))
+      print(json.dumps(line), flush=True)
+    else:
+      missing.append((run, identity))
+  _tell(f'{len(results)} of {len(runs)} were measured before.')
+  began, done, left = time.perf_counter(), 0, sum(x.work for x, _ in missing)
+  for run, identity in missing:
+    line = _measure(model, run, identity)
+    results.append((run, line))
+    print(json.dumps(line), flush=True)
+    lines.append(line)
+    _write(path, ''.join(f'{json.dumps(x)}\n' for x in lines).encode())
+    done, left = done + run.work, left - run.work
+    minutes = (time.perf_counter() - began) / 60 * left / done
+    _tell(
+      f'[{len(results)}/{len(runs)}] {line["name"]}: {line["value"]:.0%} at '
+      f'{line["config"]["ms_per_plan"]:.1f} ms a plan; about {minutes:.0f} min '
+      'left'
+    )
+  return sorted(results, key=lambda result: runs.index(result[0]))
 
 
-def _read(path: pathlib.Path) -> list[dict[str, Any]]:
-  """Lines of earlier runs."""
-  if not path.exists():
-    return []
-  return [json.loads(line) for line in path.read_text().splitlines()]
+def _tell(message: str) -> None:
+  print(message, file=sys.stderr, flush=True)
 
 
 def _write(path: pathlib.Path, content: bytes) -> None:
@@ -248,217 +266,156 @@ def _write(path: pathlib.Path, content: bytes) -> None:
   os.replace(beside, path)
 
 
-def _find(
-  lines: Sequence[dict[str, Any]], identity: dict[str, Any]
-) -> dict[str, Any] | None:
-  """The line that was measured under the same conditions, if there is one."""
-  device = sharding.device_description()
-  # As it reads back from a file: tuples are lists there.
-  identity = json.loads(json.dumps(identity))
-  for line in lines:
-    same = identity.items() <= line['config'].items()
-    if same and line['device'] == device:
-      return line
-  return None
-
-
-def _tell(message: str) -> None:
-  print(message, file=sys.stderr, flush=True)
-
-
-def _results(
-  runs: Sequence[_Run], path: pathlib.Path
-) -> list[tuple[_Run, dict[str, Any]]]:
-  """Every run with its line, measured or found in the file `path`."""
-  model = world_model.WorldModel.from_checkpoint(_CHECKPOINT)
-  lines, code = _read(path), _code()
-  identities = [_identity(run, code) for run in runs]
-  found = [_find(lines, identity) for identity in identities]
-  left = sum(run.work for run, line in zip(runs, found) if line is None)
-  began, done = time.perf_counter(), 0
-  results = []
-  for number, (run, identity) in enumerate(zip(runs, identities), start=1):
-    place, line = f'[{number}/{len(runs)}] {run.name}', found[number - 1]
-    if line is None:
-      _tell(f'{place} ...')
-      line = _measure(model, run, identity)
-      lines.append(line)
-      _write(path, ''.join(json.dumps(x) + '\n' for x in lines).encode())
-      done, left = done + run.work, left - run.work
-      minutes = (time.perf_counter() - began) / 60 * left / done
-      note = f'about {minutes:.0f} min left'
-    else:
-      note = 'measured before'
-    _tell(
-      f'{place}: {line["value"]:.0%} at {line["config"]["ms_per_plan"]:.1f} ms'
-      f' a plan; {note}'
-    )
-    print(json.dumps(line), flush=True)
-    results.append((run, line))
-  return results
-
-
-def _success(line: dict[str, Any]) -> str:
-  low, high = line['config']['interval_95']
-  return f'{line["value"]:.0%} ({100 * low:.0f} to {100 * high:.0f})'
-
-
-def _table(results: Sequence[tuple[_Run, dict[str, Any]]]) -> str:
-  """Lines as Markdown, a row per planner and budget."""
-  names = list(dict.fromkeys(run.protocol.name for run, _ in results))
-  rows: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-  further: dict[tuple[str, str], str] = {}
+def _panels(results: Results) -> dict[str, Results]:
+  """Results by protocol."""
+  panels: dict[str, Results] = {}
   for run, line in results:
-    key = run.settings.planner, run.budget
-    rows.setdefault(key, {})[run.protocol.name] = line
-    options = list(run.settings.options.items())[2:]
-    further[key] = ', '.join(f'`{name}={value}`' for name, value in options)
+    panels.setdefault(run.protocol.name, []).append((run, line))
+  return panels
+
+
+def _table(results: Results) -> str:
+  """Lines as Markdown, a row per planner and budget."""
+  panels = _panels(results)
   heading = ['planner', 'budget', 'further options']
-  for name in names:
-    heading += [f'{name}: ms per plan', f'{name}: success (95 %)']
-  text = [heading, ['---'] * 3 + ['---:'] * (2 * len(names))]
-  for (planner, budget), by_protocol in rows.items():
-    row = [f'`{planner}`', budget, further[planner, budget]]
-    for name in names:
-      line = by_protocol[name]
-      row += [f'{line["config"]["ms_per_plan"]:.1f}', _success(line)]
-    text.append(row)
-  notes = []
-  for name in names:
-    line = next(line for run, line in results if run.protocol.name == name)
-    config = line['config']
+  rules, notes = ['---'] * 3, []
+  rows: dict[tuple[str, ...], list[str]] = {}
+  for name, panel in panels.items():
+    heading += [f'{name}: ms per plan', 'success (95 %)']
+    rules += ['---:'] * 2
+    for run, line in panel:
+      config, (_, _, *rest) = line['config'], run.settings.options.items()
+      further = ', '.join(f'`{option}={value}`' for option, value in rest)
+      low, high = config['interval_95']
+      rows.setdefault((run.settings.planner, run.budget, further), []).extend(
+        [
+          f'{config["ms_per_plan"]:.3g}',
+          f'{line["value"]:.0%} ({100 * low:.0f} to {100 * high:.0f})',
+        ]
+      )
     notes.append(
       f'{name}: random actions {config["random_floor"]:.1%}, expert '
-      f'{config["expert_ceiling"]:.1%}, {config["num_pairs"]} pairs.'
+      f'{config["expert_ceiling"]:.1%}.'
     )
-  _, line = results[0]
-  notes.append(f'`{_CHECKPOINT}`, {line["device"]}, {line["date"]}.')
+  text = [heading, rules, *([*key, *cells] for key, cells in rows.items())]
   table = '\n'.join(f'| {" | ".join(row)} |' for row in text)
-  return f'{table}\n\n{" ".join(notes)}\n'
+  return f'{table}\n\n{" ".join(notes)} {_conditions(results[0][1])}.\n'
 
 
-def _draw(results: Sequence[tuple[_Run, dict[str, Any]]]) -> bytes:
+def _conditions(line: dict[str, Any]) -> str:
+  config = line['config']
+  return (
+    f'{config["checkpoint"]}, {config["num_pairs"]} pairs, {line["device"]}, '
+    f'{line["date"]}'
+  )
+
+
+def _draw(results: Results) -> bytes:
   """Draws a panel per protocol; a PNG."""
-  theme = figures.LIGHT
-  names = list(dict.fromkeys(run.protocol.name for run, _ in results))
-  width = 1.6 + 5.2 * len(names)
+  panels = _panels(results)
+  width = 1.5 + 5.2 * len(panels)
   # Not pyplot: it keeps global state and asks for a display.
   figure = matplotlib.figure.Figure(
-    figsize=(width, 5.2), dpi=160, facecolor=theme.background
+    figsize=(width, 5.2), dpi=160, facecolor=_THEME.background
   )
-  panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-  for axes, name in zip(panels, names):
-    of_panel = [pair for pair in results if pair[0].protocol.name == name]
-    _draw_panel(axes, of_panel)
-  panels[0].set_ylabel('success', color=theme.faint, fontsize=10)
-  handles, labels = panels[0].get_legend_handles_labels()
+  grid = figure.subplots(
+    1, len(panels), sharex=True, sharey=True, squeeze=False
+  )[0]
+  for axes, panel in zip(grid, panels.values()):
+    _draw_panel(axes, panel)
+  grid[0].set_ylabel('success', color=_THEME.faint, fontsize=10)
+  handles, labels = grid[0].get_legend_handles_labels()
   figure.legend(
     handles,
     labels,
     loc='lower center',
-    ncols=min(len(labels), math.ceil(width / 1.7)),
+    ncols=min(len(labels), 4 * len(panels)),
     frameon=False,
-    labelcolor=theme.ink,
+    labelcolor=_THEME.ink,
     fontsize=9.5,
-    columnspacing=1.6,
-    handletextpad=0.4,
+    columnspacing=1.4,
   )
-  _, line = results[0]
-  config = line['config']
   figure.text(
-    0.995,
-    0.99,
-    f'{config["checkpoint"]}, {config["num_pairs"]} pairs, {line["device"]}, '
-    f'{line["date"]}',
+    1 - 0.2 / width,
+    0.98,
+    _conditions(results[0][1]),
     ha='right',
     va='top',
-    color=theme.faint,
+    color=_THEME.faint,
     fontsize=8,
   )
   figure.subplots_adjust(
-    left=0.75 / width, right=1 - 0.2 / width, top=0.87, bottom=0.23, wspace=0.07
+    left=0.75 / width, right=1 - 0.2 / width, top=0.86, bottom=0.2, wspace=0.06
   )
   stream = io.BytesIO()
-  figure.savefig(stream, format='png', facecolor=theme.background)
+  figure.savefig(stream, format='png', facecolor=_THEME.background)
   return stream.getvalue()
 
 
-def _draw_panel(
-  axes: matplotlib.axes.Axes, results: Sequence[tuple[_Run, dict[str, Any]]]
-) -> None:
+def _draw_panel(axes: matplotlib.axes.Axes, results: Results) -> None:
   """Draws the results of one protocol."""
-  theme = figures.LIGHT
   planners: dict[str, list[dict[str, Any]]] = {}
   for run, line in results:
     planners.setdefault(run.settings.planner, []).append(line)
   for planner, lines in planners.items():
-    lines = sorted(lines, key=lambda line: line['config']['ms_per_plan'])
-    milliseconds = [line['config']['ms_per_plan'] for line in lines]
-    rates = [line['value'] for line in lines]
-    ends = [line['config']['interval_95'] for line in lines]
-    lower = [rate - low for rate, (low, _) in zip(rates, ends)]
-    upper = [high - rate for rate, (_, high) in zip(rates, ends)]
-    color, marker = _MARKS[planner]
-    axes.errorbar(
-      milliseconds,
-      rates,
-      # A rate of 0 or 1 may lie beyond its interval by rounding.
-      yerr=[[max(0.0, x) for x in side] for side in (lower, upper)],
-      fmt='none',
-      ecolor=color,
-      elinewidth=1.0,
-      alpha=0.45,
+    points = sorted(
+      (
+        line['config']['ms_per_plan'],
+        line['value'],
+        *line['config']['interval_95'],
+      )
+      for line in lines
     )
+    milliseconds, rate, low, high = np.transpose(points)
+    color, marker = _MARKS[planner]
+    axes.vlines(milliseconds, low, high, color=color, alpha=0.4, linewidth=1.2)
     axes.plot(
       milliseconds,
-      rates,
+      rate,
       color=color,
       marker=marker,
       markersize=7,
-      markeredgecolor=theme.background,
-      markeredgewidth=0.8,
+      markeredgecolor=_THEME.background,
       linewidth=1.8,
       label=planner.replace('_', ' '),
     )
   config, problem = results[0][1]['config'], results[0][0].protocol
-  for rate, label in (
-    (config['expert_ceiling'], 'expert'),
-    (config['random_floor'], 'random actions'),
+  for key, label in (
+    ('expert_ceiling', 'expert'),
+    ('random_floor', 'random actions'),
   ):
-    axes.axhline(rate, color=theme.faint, linestyle='--', linewidth=1, zorder=0)
+    axes.axhline(config[key], color=_THEME.faint, linestyle='--', linewidth=1)
     axes.annotate(
-      f'{label} {rate:.0%}',
-      (1.0, rate),
+      f'{label} {config[key]:.0%}',
+      (1.0, config[key]),
       xycoords=('axes fraction', 'data'),
       xytext=(-3, 4),
       textcoords='offset points',
       ha='right',
-      color=theme.faint,
+      color=_THEME.faint,
       fontsize=9,
     )
   axes.set_xscale('log')
   axes.set_ylim(0, 1.08)
   axes.xaxis.set_major_formatter('{x:g}')
   axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-  axes.yaxis.set_major_locator(matplotlib.ticker.MultipleLocator(0.2))
+  axes.yaxis.set_major_locator(matplotlib.ticker.MultipleLocator(0.25))
   axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
-  axes.set_xlabel('milliseconds per plan', color=theme.faint, fontsize=10)
+  axes.set_xlabel('milliseconds per plan', color=_THEME.faint, fontsize=10)
   axes.set_title(
     f'{problem.name}: goal {problem.goal_offset} steps ahead, '
     f'budget {problem.budget}',
     loc='left',
-    color=theme.ink,
+    color=_THEME.ink,
     fontsize=11,
     fontweight='bold',
-    pad=10,
+    pad=8,
   )
-  axes.set_facecolor(theme.background)
-  axes.grid(color=theme.grid, linewidth=0.8)
+  axes.set_facecolor(_THEME.background)
+  axes.grid(color=_THEME.grid, linewidth=0.8)
   axes.set_axisbelow(True)
-  axes.tick_params(which='both', colors=theme.faint, labelsize=9, length=0)
-  for side, spine in axes.spines.items():
-    spine.set_visible(side == 'bottom')
-    spine.set_color(theme.grid)
+  axes.tick_params(which='both', colors=_THEME.faint, labelsize=9, length=0)
+  axes.spines[:].set_visible(False)
 
 
 def main(argv: list[str]) -> None:
@@ -466,7 +423,9 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}.')
   sharding.use_every_core()
-  num_pairs = _NUM_PAIRS.value or (4 if _QUICK.value else 50)
+  num_pairs = _NUM_PAIRS.value
+  if num_pairs is None:
+    num_pairs = 4 if _QUICK.value else 50
   suffix = '_quick' if _QUICK.value else ''
   out = pathlib.Path(_OUT.value or f'outputs/time_to_success{suffix}.png')
   try:
@@ -474,7 +433,7 @@ def main(argv: list[str]) -> None:
   except ValueError as error:
     raise app.UsageError(str(error)) from error
   out.parent.mkdir(parents=True, exist_ok=True)
-  results = _results(runs, out.with_suffix('.jsonl'))
+  results = _measure_all(runs, out.with_suffix('.jsonl'))
   _write(out.with_suffix('.md'), _table(results).encode())
   _write(out, _draw(results))
   _tell(f'{out}, {out.with_suffix(".md")}, {out.with_suffix(".jsonl")}')

@@ -5,10 +5,15 @@
   --config=experiments/configs/lewm.py:two_room         published size
   --config=experiments/configs/lewm.py:two_room_tiny    seconds, for a look
 
+Every field of the family is a flag, those left at their defaults too:
+`--config.model.regularizer=vcreg`.
+
 Source: LeWorldModel, arXiv 2603.19312, and its released configuration.
 """
 
 import ml_collections
+
+from jepa_wm import families
 
 VARIANTS = ('two_room_small', 'two_room_plain', 'two_room', 'two_room_tiny')
 
@@ -114,4 +119,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
         'history': 1,
       }
     )
+  # Only what a config holds can be a flag.
+  family = families.from_config(config.model.to_dict())
+  config.model = ml_collections.ConfigDict(families.to_config(family))
   return config

@@ -27,7 +27,6 @@ import contextlib
 import datetime
 import json
 import os
-import runpy
 import statistics
 import time
 from collections.abc import Callable
@@ -37,12 +36,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from flax import traverse_util
 
 import jepa_wm
 from jepa_wm import sharding
 from jepa_wm.data import normalization
 from jepa_wm.families import lewm
+from jepa_wm.interop import lewm as published
 
 _QUICK = flags.DEFINE_bool('quick', False, 'A smaller budget, a smoke test.')
 _PEER = flags.DEFINE_bool('peer', False, 'Also measure stable-worldmodel.')
@@ -145,17 +144,12 @@ class _Peer:
       projector=module.MLP(*projector),
       pred_proj=module.MLP(*projector),
     ).eval()
-    # The golden test knows the published names of our weights.
-    convert = runpy.run_path('tests/families/lewm_golden_test.py')['convert']
-    ours = traverse_util.flatten_dict(params, sep='/')
-    for name, tensor in self._model.state_dict().items():
-      # Where each of its numbers goes says where each of ours comes from.
-      flat = np.zeros(tensor.numel(), np.float32)
-      numbers = np.arange(flat.size).reshape(tensor.shape)
-      for path, indices in convert(name, numbers).items():
-        flat[indices] = ours.pop(path)
-      tensor.copy_(torch.from_numpy(flat).reshape(tensor.shape))
-    assert not ours, f'the peer has no place for {sorted(ours)}'
+    self._model.load_state_dict(
+      {
+        name: torch.from_numpy(np.array(tensor))
+        for name, tensor in published.to_source(params).items()
+      }
+    )
 
   def infos(self, num_problems: int) -> dict[str, Any]:
     """What its solver wants to know."""

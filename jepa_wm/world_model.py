@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import shutil
+import warnings
 from typing import Any
 
 import flax.traverse_util
@@ -20,7 +21,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jepa_wm import families, jepa
+from jepa_wm import families, interop, jepa
 from jepa_wm.data import normalization
 from jepa_wm.planning import constraints
 from jepa_wm.types import Params, Root
@@ -326,6 +327,56 @@ class WorldModel:
       config['action_statistics']
     )
     return cls(family, params, statistics, config.get('record', {}))
+
+  @classmethod
+  def from_pretrained(
+    cls,
+    path: str | os.PathLike[str],
+    *,
+    action_statistics: normalization.ActionStatistics | None = None,
+    action_block: int | None = None,
+  ) -> 'WorldModel':
+    """Loads weights that others published; nothing in them is executed.
+
+    Known is LeWM (`jepa_wm.interop`). Its release holds no action statistics:
+    they were fitted on the dataset. Without them the model takes and gives
+    actions in units of their standard deviation, and a warning says so.
+
+    Args:
+      path: a folder with `config.json` and `weights.pt` or
+        `model.safetensors`, as downloaded from the Hub; or the file of weights
+        beside its config.
+      action_statistics: of the raw actions of the dataset that the weights
+        were trained on (`normalization.fit`).
+      action_block: environment steps of one action block, where the source
+        does not say; if left out, what its recipe has (LeWM: 5).
+
+    Raises:
+      FileNotFoundError: no weights or no config there.
+      ValueError: a source that is not known, weights that do not fit their
+        config, a file with more than tensors in it, statistics of another
+        number of actions.
+    """
+    family, params, record = interop.read(path, action_block=action_block)
+    raw_dim = family.action_dim
+    if action_statistics is None:
+      warnings.warn(
+        f'{path}: no action statistics there, so actions are taken as '
+        'normalised already (mean 0, deviation 1); pass action_statistics, '
+        'fitted on the dataset the weights were trained on.',
+        stacklevel=2,
+      )
+      action_statistics = normalization.ActionStatistics(
+        np.zeros(raw_dim, np.float32), np.ones(raw_dim, np.float32)
+      )
+      record['action_statistics'] = 'unknown, taken as mean 0, deviation 1'
+    elif action_statistics.mean.shape != (raw_dim,):
+      raise ValueError(
+        f'action_statistics: expected {raw_dim} raw actions '
+        f'(action_block={family.action_block}), got '
+        f'{list(action_statistics.mean.shape)}.'
+      )
+    return cls(family, params, action_statistics, record)
 
 
 def _find_export(path: pathlib.Path) -> pathlib.Path:

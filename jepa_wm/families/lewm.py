@@ -1,4 +1,4 @@
-"""LeWorldModel: next-latent prediction, kept informative by SIGReg alone."""
+"""LeWorldModel: next-latent prediction, kept informative by a regulariser."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from jepa_wm import jepa
 from jepa_wm.data import normalization
-from jepa_wm.families import fields
+from jepa_wm.families import fields, regularizers
 from jepa_wm.networks import encoders, predictors, projectors
-from jepa_wm.objectives import dynamics, prediction, sigreg
+from jepa_wm.objectives import dynamics, prediction
 from jepa_wm.types import Params
 
 ENCODERS = (*encoders.VIT_PRESETS, 'impala', 'conv')
@@ -20,25 +20,27 @@ Metrics = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class LeWM:
+class LeWM(regularizers.Regularized):
   """LeWorldModel as plain fields; the defaults are the published model.
 
   The loss is `prediction + sigreg_weight * SIGReg(Z) +
   temporal_similarity_weight * mean (z_t - z_t+1)^2 +
   straightening_weight * straightening(Z)`, with `Z` the latents of all frames;
   the last two terms are ours (PLDM has the first of them) and off by default.
+  Another `regularizer` puts its terms in the place of SIGReg's.
 
   Prediction: every run of `history` consecutive latents with their actions is
   a window; each of its tokens predicts the next latent, and the squared errors
-  are averaged over everything. A batch of `T = history + 1` frames is exactly
-  one window, the published recipe; with `history=1` every frame is a window of
-  its own. With `rollout_steps=k` the predictions of a step are the inputs of
-  the next one, see `jepa.rollout_windows`.
+  (or what `prediction_distance` says) are averaged over everything. A batch of
+  `T = history + 1` frames is exactly one window, the published recipe; with
+  `history=1` every frame is a window of its own. With `rollout_steps=k` the
+  predictions of a step are the inputs of the next one, see
+  `jepa.rollout_windows`.
 
   Source: LeWorldModel, arXiv 2603.19312, and its released code (le-wm at
   c8a4417), which has 18.0 M parameters where the paper says 15 M.
 
-  Attributes:
+  Attributes, beside those of `regularizers.Regularized`:
     image_size: side of the square frames, pixels.
     action_dim: raw action dimensions of one environment step.
     action_block: environment steps, so raw actions, per latent step.
@@ -61,9 +63,7 @@ class LeWM:
     predictor_head_dim: size of each.
     predictor_mlp_dim: hidden width of its MLPs.
     dropout: rate in the predictor.
-    sigreg_weight: lambda; .09 in the code, .1 in the paper's text.
-    num_projections: random directions of SIGReg.
-    num_knots: nodes of its quadrature on [0, 3].
+    prediction_distance: one of `prediction.DISTANCES`.
     rollout_steps: steps that the loss predicts, each from the last.
     rollout_decay: weight of a step relative to the one before.
     temporal_similarity_weight: of the squared change of the latent.
@@ -96,9 +96,7 @@ class LeWM:
   predictor_head_dim: int = 64
   predictor_mlp_dim: int = 2048
   dropout: float = 0.1
-  sigreg_weight: float = 0.09
-  num_projections: int = 1024
-  num_knots: int = 17
+  prediction_distance: str = 'squared'
   rollout_steps: int = 1
   rollout_decay: float = 1.0
   temporal_similarity_weight: float = 0.0
@@ -118,19 +116,18 @@ class LeWM:
       choices={
         'encoder': ENCODERS,
         'projector_norm': projectors.NORMS,
+        'regularizer': regularizers.REGULARIZERS,
+        'prediction_distance': tuple(prediction.DISTANCES),
         'target': jepa.TARGETS,
         'dtype': ('float32', 'bfloat16'),
       },
     )
+    super().__post_init__()
     if self.dropout >= 1:
       raise ValueError(f'dropout must be below 1, got {self.dropout!r}.')
     if self.target_momentum > 1:
       raise ValueError(
         f'target_momentum must be at most 1, got {self.target_momentum!r}.'
-      )
-    if self.num_knots < 3 or self.num_knots % 2 == 0:
-      raise ValueError(
-        f'num_knots must be odd and at least 3, got {self.num_knots!r}.'
       )
     is_vit = self.encoder in encoders.VIT_PRESETS
     if is_vit and self.image_size % self.patch_size:
@@ -232,7 +229,7 @@ class LeWM:
       batch: `pixels` uint8 `[B, T, height, width, 3]` and `actions`
         `[B, T - 1, action_block * action_dim]` in normalised units, with
         `T >= history + rollout_steps`.
-      rng_key: key of dropout and of SIGReg's directions, consumed.
+      rng_key: key of dropout and of the regulariser, consumed.
 
     Returns:
       The loss, and beside it the metrics (scalars: every term before its
@@ -242,7 +239,7 @@ class LeWM:
       ValueError: the batch has other shapes or a wrong dtype.
     """
     pixels, actions = self._check_batch(batch)
-    dropout_key, sigreg_key = jax.random.split(rng_key)
+    dropout_key, regularizer_key = jax.random.split(rng_key)
     model = self.model()
 
     def forward(model):
@@ -265,36 +262,38 @@ class LeWM:
     targets = latents
     if self.target != 'shared':
       targets = jepa.encode_target(self.target, model, target_variables, pixels)
-    step_losses = [
-      prediction.squared_error(
-        predicted, jepa.window_view(targets, step + 1, predicted.shape[1:3])
-      ).mean()
+    views = [
+      jepa.window_view(targets, step + 1, predicted.shape[1:3])
       for step, predicted in enumerate(rolled)
     ]
+    distance = prediction.DISTANCES[self.prediction_distance]
+    step_losses = [distance(*pair).mean() for pair in zip(rolled, views)]
     weights = [self.rollout_decay**step for step in range(self.rollout_steps)]
-    metrics: Metrics = {
-      'prediction_loss': jnp.average(
-        jnp.stack(step_losses), weights=jnp.asarray(weights)
-      ),
-      'sigreg': sigreg.sigreg(
-        jnp.swapaxes(latents, 0, 1),
-        sigreg_key,
-        num_projections=self.num_projections,
-        num_knots=self.num_knots,
-      ).mean(),
-      'temporal_similarity': dynamics.temporal_similarity(latents).mean(),
-    }
+    loss = jnp.average(jnp.stack(step_losses), weights=jnp.asarray(weights))
+    metrics: Metrics = {'prediction_loss': loss}
+    terms = self.regularizer_terms(
+      latents, rolled[0], views[0], regularizer_key
+    )
+    terms.append(
+      (
+        'temporal_similarity',
+        self.temporal_similarity_weight,
+        dynamics.temporal_similarity(latents).mean(),
+      )
+    )
     if latents.shape[1] > 2:
-      metrics['straightening'] = dynamics.straightening(latents).mean()
-    loss = metrics['prediction_loss']
-    for name, weight in (
-      ('sigreg', self.sigreg_weight),
-      ('temporal_similarity', self.temporal_similarity_weight),
-      ('straightening', self.straightening_weight),
-    ):
+      terms.append(
+        (
+          'straightening',
+          self.straightening_weight,
+          dynamics.straightening(latents).mean(),
+        )
+      )
+    for name, weight, value in terms:
+      metrics[name] = value
       # A term without weight must not send 0 * inf back.
       if weight:
-        loss = loss + weight * metrics[name]
+        loss = loss + weight * value
     if self.rollout_steps > 1:
       for step, step_loss in enumerate(step_losses, 1):
         metrics[f'prediction_loss_step_{step}'] = step_loss

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import re
 
 import jax
 import jax.numpy as jnp
@@ -11,81 +10,11 @@ import pytest
 from flax import traverse_util
 
 from jepa_wm import jepa
+from jepa_wm.interop import lewm
 from jepa_wm.networks import encoders, predictors, projectors
 from jepa_wm.objectives import prediction, sigreg
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden' / 'lewm_tiny.npz'
-
-# Modules of the published state dict, and where we keep the same numbers.
-MODULES = {
-  'encoder.embeddings.patch_embeddings.projection': (
-    'encoder/patches/projection'
-  ),
-  'encoder.layernorm': 'encoder/norm',
-  'predictor.transformer.norm': 'predictor/norm',
-  'action_encoder.patch_embed': 'action_encoder/smoothing',
-  'action_encoder.embed.0': 'action_encoder/hidden',
-  'action_encoder.embed.2': 'action_encoder/out',
-  'projector.net.0': 'projector/hidden',
-  'projector.net.1': 'projector/norm',
-  'projector.net.3': 'projector/out',
-  'pred_proj.net.0': 'prediction_projector/hidden',
-  'pred_proj.net.1': 'prediction_projector/norm',
-  'pred_proj.net.3': 'prediction_projector/out',
-}
-# The same within a block, of the encoder or of the predictor.
-BLOCK = {
-  'attention.q_proj': 'attention/query',
-  'attention.k_proj': 'attention/key',
-  'attention.v_proj': 'attention/value',
-  'attention.o_proj': 'attention/out',
-  'layernorm_before': 'attention_norm',
-  'layernorm_after': 'mlp_norm',
-  'mlp.fc1': 'mlp/hidden',
-  'mlp.fc2': 'mlp/out',
-  'attn.norm': 'attention_norm',
-  'attn.to_out.0': 'attention/out',
-  'mlp.net.0': 'mlp_norm',
-  'mlp.net.1': 'mlp/hidden',
-  'mlp.net.4': 'mlp/out',
-  'adaLN_modulation.1': 'modulation',
-}
-TABLES = {
-  'encoder.embeddings.cls_token': 'encoder/cls_token',
-  'encoder.embeddings.position_embeddings': 'encoder/positions',
-  'predictor.pos_embedding': 'predictor/positions',
-}
-
-
-def convert(name, value):
-  """A published tensor as `{our path: our array}`."""
-  if name in TABLES:
-    value = value[0, 0] if name.endswith('cls_token') else value[0]
-    return {f'params/{TABLES[name]}': value}
-  module, leaf = name.rsplit('.', 1)
-  if leaf == 'num_batches_tracked':
-    return {}
-  block = re.fullmatch(r'(encoder|predictor)\S*\.layers\.(\d+)\.(.+)', module)
-  if block:
-    prefix = f'{block[1]}/block_{block[2]}'
-    if block[3] == 'attn.to_qkv':
-      parts = zip(('query', 'key', 'value'), np.split(value, 3))
-      return {
-        f'params/{prefix}/attention/{part}/kernel': rows.T
-        for part, rows in parts
-      }
-    path = f'{prefix}/{BLOCK[block[3]]}'
-  else:
-    path = MODULES[module]
-  if leaf in ('running_mean', 'running_var'):
-    return {f'batch_stats/{path}/{leaf.removeprefix("running_")}': value}
-  if leaf == 'bias':
-    return {f'params/{path}/bias': value}
-  if value.ndim == 1:
-    return {f'params/{path}/scale': value}
-  if value.ndim == 4:
-    value = value.transpose(0, 2, 3, 1).reshape(len(value), -1)
-  return {f'params/{path}/kernel': value.reshape(value.shape[:2]).T}
 
 
 def close(actual, expected, tolerance):
@@ -150,12 +79,8 @@ def model(golden):
 
 @pytest.fixture(scope='module')
 def variables(golden):
-  flat = {}
-  for name, value in golden[0].items():
-    if name.startswith('sd/'):
-      flat |= convert(name.removeprefix('sd/'), value)
-  return traverse_util.unflatten_dict(
-    {tuple(path.split('/')): jnp.asarray(x) for path, x in flat.items()}
+  return lewm.from_source(
+    {k.removeprefix('sd/'): x for k, x in golden[0].items() if k[:3] == 'sd/'}
   )
 
 
@@ -259,6 +184,7 @@ def test_rollout_and_cost(golden, model, variables, predict):
 def test_training(golden, model, variables):
   data, meta = golden
   history = meta['config']['history_size']
+  convert = lewm.LAYOUTS['transformers_5'].convert
 
   def loss_fn(params):
     def forward(model):

@@ -9,6 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jepa_wm import families
 from jepa_wm.families import LeWM
+from jepa_wm.objectives import vcreg
 
 SMALL = LeWM(
   image_size=8,
@@ -179,14 +180,28 @@ def test_low_precision_runs_and_is_near(batch, plain_run):
 
 
 @pytest.mark.slow
-def test_eight_devices_give_the_loss_of_one(batch, rng_key):
+@pytest.mark.parametrize(
+  'regularizer, terms',
+  [
+    ('sigreg', {'sigreg'}),
+    ('vcreg', set(vcreg.Terms._fields)),
+    ('barlow_twins', {'barlow_twins'}),
+  ],
+)
+def test_eight_devices_learn_what_one_does(batch, rng_key, regularizer, terms):
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
-  variables = start(SMALL)
-  run = jax.jit(SMALL.loss)
-  one = run(variables, None, batch, rng_key)
+  family = dataclasses.replace(SMALL, regularizer=regularizer)
+  variables = start(family)
+
+  def loss(params, batch_stats, *args):
+    variables = {'params': params, 'batch_stats': batch_stats}
+    return family.loss(variables, None, *args)
+
+  run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  weights = variables['params'], variables['batch_stats']
+  one = run(*weights, batch, rng_key)
   eight = run(
-    jax.device_put(variables, NamedSharding(mesh, PartitionSpec())),
-    None,
+    *jax.device_put(weights, NamedSharding(mesh, PartitionSpec())),
     jax.device_put(batch, NamedSharding(mesh, PartitionSpec('data'))),
     rng_key,
   )
@@ -195,6 +210,11 @@ def test_eight_devices_give_the_loss_of_one(batch, rng_key):
     one,
     eight,
   )
+  (_, (metrics, _, _)), grads = one
+  always = {'loss', 'prediction_loss', 'temporal_similarity', 'straightening'}
+  assert metrics.keys() == always | terms
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(one))
+  assert np.abs(grads['encoder']['out']['kernel']).max() > 1e-4
 
 
 def test_config_goes_through_json():
@@ -212,7 +232,7 @@ def test_config_goes_through_json():
     ({'name': 'lewn'}, r"name must be one of \['lewm'\].*mean 'lewm'"),
     ({'dropout': 0.1}, r'name must be one of .*None'),
     ({'name': 'lewm', 'drop_out': 0}, "no field 'drop_out'. .*'dropout'"),
-    ({'name': 'lewm', 'zzz': 0}, "no field 'zzz'. It has image_size,"),
+    ({'name': 'lewm', 'zzz': 0}, "no field 'zzz'. It has regularizer,"),
     ({'name': 'lewm', 'history': 0}, 'history must be a positive integer'),
     ({'name': 'lewm', 'history': 2.0}, 'history must be a positive integer'),
     ({'name': 'lewm', 'dropout': '0'}, 'dropout must be a finite nu'),
@@ -220,6 +240,9 @@ def test_config_goes_through_json():
     ({'name': 'lewm', 'sigreg_weight': -1}, 'sigreg_weight must be a fin'),
     ({'name': 'lewm', 'target_momentum': 2}, 'target_momentum must be at most'),
     ({'name': 'lewm', 'num_knots': 16}, 'num_knots must be odd'),
+    ({'name': 'lewm', 'regularizer': 'vicreg'}, "regularizer must be .*'vicr"),
+    ({'name': 'lewm', 'regulariser': 'none'}, "Did you mean 'regularizer'"),
+    ({'name': 'lewm', 'prediction_distance': 'l2'}, "distance must be .*'l2'"),
     ({'name': 'lewm', 'encoder': 'vit'}, "encoder must be one of .*'vit'"),
     ({'name': 'lewm', 'dtype': 'float16'}, "dtype must be one of .*'float16'"),
     ({'name': 'lewm', 'patch_size': 15}, 'image_size=224 must be a multiple'),

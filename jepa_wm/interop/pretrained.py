@@ -1,0 +1,149 @@
+"""Folders of published weights: found, recognised, read and written."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jepa_wm.interop import lewm, state_dicts
+from jepa_wm.types import Params
+
+SOURCES = (lewm,)
+"""Modules of this room, one per published system."""
+
+_CONFIG = 'config.json'
+_WEIGHTS = ('model.safetensors', 'weights.pt')
+_SUFFIXES = ('.safetensors', '.pt', '.pth', '.ckpt')
+
+
+class Pretrained(NamedTuple):
+  """What a folder of published weights holds.
+
+  Attributes:
+    family: the published system and its configuration.
+    variables: of the family, float32.
+    record: where they are from.
+  """
+
+  family: Any
+  variables: Params
+  record: dict[str, Any]
+
+
+def read(
+  path: str | os.PathLike[str], *, action_block: int | None = None
+) -> Pretrained:
+  """Reads published weights; nothing in them is executed.
+
+  Args:
+    path: a folder with `config.json` and `model.safetensors`, `weights.pt` or
+      one other file of weights; or such a file, its config beside it.
+    action_block: environment steps of one action block, where the source does
+      not say; if left out, what its recipe has.
+
+  Raises:
+    FileNotFoundError: no weights or no config there.
+    ValueError: a source that is not known, weights that do not fit their
+      config, a file with more than tensors in it.
+  """
+  weights = _find_weights(pathlib.Path(path))
+  config_path = weights.with_name(_CONFIG)
+  config = _read_config(config_path)
+  for source in SOURCES:
+    if source.matches(config):
+      family, variables, record = source.load(
+        config,
+        state_dicts.read(weights),
+        action_block=action_block,
+        where=str(weights),
+      )
+      return Pretrained(family, variables, {**record, 'weights': str(weights)})
+  known = ', '.join(source.NAME for source in SOURCES)
+  raise ValueError(
+    f'{config_path}: not the config of a source that is known here '
+    f'(_target_={config.get("_target_")!r}); known are: {known}.'
+  )
+
+
+def write_lewm(
+  path: str | os.PathLike[str],
+  family: Any,
+  variables: Params,
+  *,
+  layout: str = 'transformers_5',
+) -> None:
+  """Writes a LeWM as stable-worldmodel has it, for users of PyTorch.
+
+  `hydra.utils.instantiate` of the config builds the module, which takes
+  `safetensors.torch.load_file` of the weights as its state dict.
+
+  Args:
+    path: folder for `model.safetensors` and `config.json`, made if need be.
+    family: a LeWM as published: ViT encoder, predictor as wide as latents.
+    variables: of the family.
+    layout: one of `lewm.LAYOUTS`, by the transformers that is to load it.
+
+  Raises:
+    ValueError: a family or variables that the published module has no place
+      for, or no such layout.
+  """
+  config = lewm.to_config(family)
+  tensors = lewm.to_source(variables, layout=layout)
+  path = pathlib.Path(path)
+  path.mkdir(parents=True, exist_ok=True)
+  state_dicts.write_safetensors(path / _WEIGHTS[0], tensors)
+  (path / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
+
+
+def _find_weights(path: pathlib.Path) -> pathlib.Path:
+  """The file of weights that `path` means."""
+  if path.is_file():
+    return path
+  if not path.is_dir():
+    raise FileNotFoundError(
+      f'{path}: no such folder; nothing is downloaded here, get {_WEIGHTS[1]} '
+      f'(or {_WEIGHTS[0]}) and {_CONFIG} yourself, for example by `hf '
+      'download quentinll/lewm-pusht --local-dir DIR`, and pass DIR.'
+    )
+  for name in _WEIGHTS:
+    if (path / name).is_file():
+      return path / name
+  others = sorted(x for x in path.iterdir() if x.suffix in _SUFFIXES)
+  if len(others) == 1:
+    return others[0]
+  if others:
+    raise ValueError(
+      f'{path}: {len(others)} files of weights, such as {others[0].name} and '
+      f'{others[1].name}; pass the path of one of them.'
+    )
+  raise FileNotFoundError(
+    f'{path}: no weights there, expected {" or ".join(_WEIGHTS)}.'
+  )
+
+
+def _read_config(path: pathlib.Path) -> Mapping[str, Any]:
+  if not path.is_file():
+    raise FileNotFoundError(
+      f'{path}: missing beside the weights; it says what they are of.'
+    )
+  try:
+    config = json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(
+      f'{path}: not JSON ({error}); it may be cut off, copy it again.'
+    ) from error
+  if not isinstance(config, dict):
+    raise ValueError(
+      f'{path}: expected an object, got {type(config).__name__}.'
+    )
+  if 'format_version' in config:
+    raise ValueError(
+      f'{path}: an export of jepa_wm itself; WorldModel.from_checkpoint reads '
+      'it.'
+    )
+  # stable-worldmodel 0.1.1's own training script saves everything around it.
+  model = config.get('model')
+  if '_target_' not in config and isinstance(model, dict):
+    return model
+  return config

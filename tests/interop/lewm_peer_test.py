@@ -1,0 +1,108 @@
+"""LeWM at full size beside stable-worldmodel, its own files in and ours out.
+
+Skipped but where torch, stable-worldmodel and stable-pretraining are installed.
+"""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from jepa_wm import interop, world_model
+from jepa_wm.data import normalization
+from jepa_wm.families import lewm as family_lewm
+from jepa_wm.interop import lewm
+
+pytestmark = [
+  pytest.mark.peer,
+  pytest.mark.slow,
+  pytest.mark.filterwarnings('ignore'),
+]
+
+
+@pytest.fixture(scope='module')
+def torch():
+  torch = pytest.importorskip('torch')
+  try:
+    import torchvision  # noqa: F401
+  except (ImportError, RuntimeError):
+    # A wheel whose compiled operators do not load; nobody calls them.
+    library = torch.library.Library('torchvision', 'DEF')
+    for name in ('nms', 'qnms'):
+      library.define(f'{name}(Tensor a, Tensor b, float c) -> Tensor')
+  pytest.importorskip('stable_worldmodel')
+  pytest.importorskip('stable_pretraining')
+  return torch
+
+
+@pytest.fixture(scope='module')
+def module(torch):
+  """The published module, built from a config of ours, all of it random."""
+  import hydra.utils
+
+  model = hydra.utils.instantiate(lewm.to_config(family_lewm.LeWM())).eval()
+  torch.manual_seed(0)
+  for name, tensor in model.state_dict().items():
+    if name.endswith('running_var'):
+      tensor.uniform_(0.5, 2)
+    elif tensor.is_floating_point():
+      tensor.normal_(0, 0.05)
+  return model
+
+
+@pytest.fixture(scope='module')
+def folder(module, tmp_path_factory):
+  """What its own `save_pretrained` writes."""
+  import omegaconf
+  from stable_worldmodel.wm import utils
+
+  cache = tmp_path_factory.mktemp('cache')
+  config = omegaconf.OmegaConf.create(lewm.to_config(family_lewm.LeWM()))
+  utils.save_pretrained(module, 'lewm', config=config, cache_dir=str(cache))
+  (path,) = cache.rglob('weights.pt')
+  return path.parent
+
+
+@pytest.fixture(scope='module')
+def model(folder):
+  statistics = normalization.ActionStatistics(np.zeros(2), np.ones(2))
+  return world_model.WorldModel.from_pretrained(
+    folder, action_statistics=statistics
+  )
+
+
+def test_its_folder_gives_its_answers(torch, module, model):
+  assert model.family == family_lewm.LeWM()
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, 256, (1, 3, 224, 224, 3), np.uint8)
+  actions = rng.normal(size=(1, 3, 10)).astype(np.float32)
+  normalised = np.asarray(normalization.normalize_pixels(jnp.asarray(pixels)))
+  with torch.no_grad():
+    encoded = module.encode(
+      {
+        'pixels': torch.from_numpy(np.moveaxis(normalised, -1, -3).copy()),
+        'action': torch.from_numpy(actions),
+      }
+    )
+    theirs = encoded['emb'], module.predict(encoded['emb'], encoded['act_emb'])
+  with jax.default_matmul_precision('highest'):
+    latents = model.encode(model.params, jnp.asarray(pixels))
+    predicted = model.family.predict(model.params, latents, actions)
+  for ours, expected in zip((latents, predicted), map(np.asarray, theirs)):
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * scale)
+
+
+def test_our_folder_is_taken_by_its_module(torch, module, model, tmp_path):
+  import hydra.utils
+
+  interop.write_lewm(tmp_path, model.family, model.params)
+  config = json.loads((tmp_path / 'config.json').read_text())
+  rebuilt = hydra.utils.instantiate(config)
+  tensors = safetensors.numpy.load_file(tmp_path / 'model.safetensors')
+  rebuilt.load_state_dict({k: torch.from_numpy(x) for k, x in tensors.items()})
+  for name, tensor in rebuilt.state_dict().items():
+    assert torch.equal(tensor, module.state_dict()[name]), name

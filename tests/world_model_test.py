@@ -121,10 +121,10 @@ def test_cost_is_the_squared_distance_to_the_goal(model):
 def test_root_encodes_frame_and_goal(model):
   root = jax.jit(model.root)(model.params, frames(3), frames(3, seed=7))
   np.testing.assert_allclose(
-    root.goal, model.encode(model.params, frames(3, seed=7)), atol=1e-5
+    root.goal, model.encode(model.params, frames(3, seed=7)), rtol=1e-5
   )
   np.testing.assert_allclose(
-    root.state.latents[:, 0], model.encode(model.params, frames(3)), atol=1e-5
+    root.state.latents[:, 0], model.encode(model.params, frames(3)), rtol=1e-5
   )
 
 

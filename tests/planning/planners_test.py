@@ -115,7 +115,8 @@ def test_predicts_what_its_plan_costs(name):
   np.testing.assert_array_equal(answer.diagnostics.num_nonfinite, 0)
   # The cheapest is no dearer than what is learnt from, nor that than all.
   trace = answer.diagnostics
-  assert np.all(trace.best_cost <= trace.elite_cost)
+  # A mean of equal costs is rounded: hence the 1e-6.
+  assert np.all(trace.best_cost <= trace.elite_cost * (1 + 1e-6))
   assert np.all(trace.elite_cost <= trace.mean_cost + 1e-5)
 
 

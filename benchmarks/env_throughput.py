@@ -14,7 +14,6 @@ import json
 import os
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 
 import jax
@@ -134,22 +133,9 @@ def measure_peer(
   num_steps: int, repeats: int, *, rendered: bool
 ) -> list[float]:
   """Seconds of `num_steps` steps of the peer's environment."""
-  import torch
+  from benchmarks import peer
 
-  try:
-    import torchvision  # noqa: F401
-  except RuntimeError:
-    # A wheel whose compiled operators do not load, which the peer only needs to
-    # have been declared, and for as long as the library object lives.
-    global _declared
-    _declared = torch.library.Library('torchvision', 'DEF')
-    for name in ('nms', 'qnms'):
-      _declared.define(
-        f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
-      )
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
-    from stable_worldmodel.envs.two_room import env as peer_env
+  torch, peer_env = peer.torch, peer.two_room
   env = peer_env.TwoRoomEnv()
   env.reset(seed=0)
   actions = np.random.default_rng(0).uniform(-1, 1, [num_steps, 2])

@@ -38,10 +38,10 @@ import numpy as np
 from absl import app, flags
 
 import jepa_wm
+from benchmarks import products
 from jepa_wm import sharding
 from jepa_wm.data import normalization
 from jepa_wm.families import lewm
-from jepa_wm.interop import lewm as published
 
 _QUICK = flags.DEFINE_bool('quick', False, 'A smaller budget, a smoke test.')
 _PEER = flags.DEFINE_bool('peer', False, 'Also measure stable-worldmodel.')
@@ -118,38 +118,12 @@ class _Peer:
 
   def __init__(self, params: Any):
     import gymnasium
-    import torch
 
-    try:
-      import torchvision  # noqa: F401
-    except RuntimeError:
-      # As in env_throughput: a wheel whose compiled operators do not load.
-      self._library = torch.library.Library('torchvision', 'DEF')
-      for name in ('nms', 'qnms'):
-        self._library.define(f'{name}(Tensor a, Tensor b, float c) -> Tensor')
-    import stable_worldmodel as swm
-    import transformers
-    from stable_worldmodel.wm.lewm import LeWM, module
+    from benchmarks import peer
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    self._torch, self._swm, self._box = torch, swm, gymnasium.spaces.Box
-    vit = {'hidden_size': 192, 'num_attention_heads': 3, 'patch_size': 14}
-    config = transformers.ViTConfig(**vit, intermediate_size=768)
-    sizes = {'num_frames': 3, 'depth': 6, 'heads': 16, 'mlp_dim': 2048}
-    projector = (192, 2048, 192, torch.nn.BatchNorm1d)
-    self._model = LeWM(
-      encoder=transformers.ViTModel(config, add_pooling_layer=False),
-      predictor=module.Predictor(**sizes, input_dim=192, hidden_dim=192),
-      action_encoder=module.Embedder(emb_dim=192),
-      projector=module.MLP(*projector),
-      pred_proj=module.MLP(*projector),
-    ).eval()
-    self._model.load_state_dict(
-      {
-        name: torch.from_numpy(np.array(tensor))
-        for name, tensor in published.to_source(params).items()
-      }
-    )
+    peer.torch.set_num_threads(os.cpu_count() or 1)
+    self._torch, self._swm = peer.torch, peer.stable_worldmodel
+    self._box, self._model = gymnasium.spaces.Box, peer.lewm(params)
 
   def infos(self, num_problems: int) -> dict[str, Any]:
     """What its solver wants to know."""
@@ -232,18 +206,6 @@ def _tflop(family: lewm.LeWM, num_candidates: int, horizon: int) -> float:
   return 2e-12 * total * num_candidates
 
 
-def _peak_gflops(dtype: str) -> float:
-  """What large products reach, on all devices at once."""
-  size = 1536 if _on_cpu() else 8192
-  mesh = sharding.planning_mesh(jax.device_count())
-  batch = np.ones((jax.device_count(), size, size), dtype)
-  x = sharding.shard_batch(batch, mesh)
-  multiply = jax.jit(lambda x: jnp.einsum('bij,bjk->bik', x, x))
-  multiply(x).block_until_ready()
-  (taken,) = _milliseconds(lambda: multiply(x).block_until_ready(), repeats=9)
-  return 2e-6 * len(batch) * size**3 / taken
-
-
 def _milliseconds(*runs: Run, repeats: int | None = None) -> list[float]:
   """Median time of each, taken in turns: a slow minute is slow for all."""
   times: list[list[float]] = [[] for _ in runs]
@@ -297,7 +259,7 @@ def main(argv: list[str]) -> None:
       ) from error
   _check_costs(peer)
   num_parameters = sum(x.size for x in jax.tree.leaves(model.params['params']))
-  peak = _peak_gflops(_DTYPE.value)
+  peak = products.gflops(_DTYPE.value)
   budget = {'num_samples': 300, 'num_elites': 30, 'num_iterations': 30}
   if _QUICK.value:
     budget = {'num_samples': 30, 'num_elites': 10, 'num_iterations': 2}

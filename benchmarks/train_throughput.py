@@ -1,0 +1,212 @@
+"""Clips a second of a LeWM training step, beside stable-worldmodel.
+
+  python -m benchmarks.train_throughput [--quick] [--peer] [--dtype=bfloat16]
+    [--batch_size=16]
+
+Prints one JSON line. A step is the published recipe at full size: clips of 4
+frames at 224 px, prediction and SIGReg, dropout, gradient clipping and AdamW,
+from uint8 frames in host memory to new parameters, on all devices there are (of
+a CPU: its cores). `value` is clips a second at the median step; the default
+batch is 16 on a CPU and 128 elsewhere. `config` holds the work of the matrix
+products of a step and the share of the rate that large products reach here.
+
+`--peer` trains stable-worldmodel's LeWM in turns with us, on the CPU in
+float32: same weights, frames (its already normalised), losses and optimiser.
+Before anything is timed, without dropout and SIGReg (whose directions are
+drawn), one batch must give both the same loss and gradient norm, to 1e-3.
+"""
+
+import datetime
+import json
+import os
+import statistics
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from benchmarks import products
+from jepa_wm import sharding
+from jepa_wm.data import normalization
+from jepa_wm.families import lewm
+from jepa_wm.training import optimizers
+from jepa_wm.training import state as state_lib
+from jepa_wm.training import step as step_lib
+
+_QUICK = flags.DEFINE_bool('quick', False, 'One step of two clips.')
+_PEER = flags.DEFINE_bool('peer', False, 'Also measure stable-worldmodel.')
+_DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'Ours.')
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', None, 'Clips.', lower_bound=2)
+
+_OPTIMIZER = optimizers.AdamW(num_steps=1000)
+
+
+def _draw_batch(size: int) -> dict[str, np.ndarray]:
+  """Frames and normalised action blocks of `size` clips."""
+  rng = np.random.default_rng(0)
+  return {
+    'pixels': rng.integers(0, 256, (size, 4, 224, 224, 3), np.uint8),
+    'actions': rng.standard_normal((size, 3, 10), np.float32),
+  }
+
+
+class _Ours:
+  """A run that takes one step after another."""
+
+  def __init__(self, family: lewm.LeWM):
+    self._mesh = sharding.make_mesh()
+    units = normalization.ActionStatistics(jnp.zeros(2), jnp.ones(2))
+    self._step = step_lib.make_train_step(family, _OPTIMIZER, units, self._mesh)
+    self._state = state_lib.create(
+      family,
+      _OPTIMIZER,
+      jax.random.key(0),
+      sharding=sharding.replicated(self._mesh),
+    )
+
+  def variables(self) -> Any:
+    """A copy that outlives the next step."""
+    return jax.device_get(self._state.variables)
+
+  def step(self, batch: dict[str, np.ndarray]) -> dict[str, float]:
+    """One update."""
+    batch = sharding.shard_batch(batch, self._mesh)
+    self._state, metrics = self._step(self._state, batch)
+    jax.block_until_ready(self._state)
+    return jax.device_get(metrics)
+
+
+class _Peer:
+  """stable-worldmodel's LeWM with our weights and its own training losses."""
+
+  def __init__(self, variables: Any, *, dropout: float, sigreg_weight: float):
+    from benchmarks import peer
+
+    self._torch = torch = peer.torch
+    torch.set_num_threads(os.cpu_count() or 1)
+    self._model = peer.lewm(variables, dropout=dropout).train()
+    self._sigreg = peer.SIGReg(knots=17, num_proj=1024)
+    self._sigreg_weight = sigreg_weight
+    self._optimizer = torch.optim.AdamW(
+      self._model.parameters(), lr=5e-5, weight_decay=1e-3
+    )
+
+  def step(self, batch: dict[str, np.ndarray]) -> dict[str, float]:
+    """One update, as the peer's training script has it."""
+    torch = self._torch
+    emb = self._model.encode(
+      {
+        'pixels': torch.from_numpy(batch['pixels']),
+        'action': torch.from_numpy(batch['actions']),
+      }
+    )
+    predicted = self._model.predict(emb['emb'][:, :3], emb['act_emb'])
+    prediction_loss = (predicted - emb['emb'][:, 1:]).square().mean()
+    loss = prediction_loss
+    if self._sigreg_weight:
+      statistic = self._sigreg(emb['emb'].transpose(0, 1))
+      loss = loss + self._sigreg_weight * statistic
+    self._optimizer.zero_grad()
+    loss.backward()
+    grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+    self._optimizer.step()
+    return {'loss': loss.item(), 'grad_norm': grad_norm.item()}
+
+
+def _for_peer(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  pixels = normalization.normalize_pixels(batch['pixels'])
+  pixels = np.ascontiguousarray(np.moveaxis(np.asarray(pixels), -1, -3))
+  return {**batch, 'pixels': pixels}
+
+
+def _check_same() -> None:
+  """Asserts that both learn the same from the same batch."""
+  family = lewm.LeWM(dropout=0.0, sigreg_weight=0.0, regularizer='none')
+  batch = _draw_batch(2 * jax.device_count())
+  with jax.default_matmul_precision('highest'):
+    ours = _Ours(family)
+    peer = _Peer(ours.variables(), dropout=0.0, sigreg_weight=0.0)
+    mine = ours.step(batch)
+  for name, value in peer.step(_for_peer(batch)).items():
+    np.testing.assert_allclose(mine[name], value, 1e-3, err_msg=name)
+
+
+def _tflop(family: lewm.LeWM, batch_size: int) -> float:
+  """Matrix products of one step, forward and twice backward, in TFLOP."""
+  width, mlp, num_tokens = 192, 768, (224 // 14) ** 2 + 1
+  block = 4 * width**2 + 2 * width * mlp + 2 * num_tokens * width
+  image = 12 * num_tokens * block + (num_tokens - 1) * 14**2 * 3 * width
+  inner = family.predictor_heads * family.predictor_head_dim
+  token = 4 * width * inner + 2 * width * family.predictor_mlp_dim
+  token += 6 * width**2 + 2 * family.history * inner
+  projector = family.projector_dim * (width + family.latent_dim)
+  predicted = family.predictor_depth * token + projector
+  clip = 4 * (image + projector) + family.history * predicted
+  sigreg = 4 * family.num_projections * family.latent_dim
+  return 3 * 2e-12 * batch_size * (clip + sigreg)
+
+
+def main(argv: list[str]) -> None:
+  """Measures and prints."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown arguments {argv[1:]}.')
+  on_cpu = jax.default_backend() == 'cpu'
+  batch_size = _BATCH_SIZE.value or (16 if on_cpu else 128)
+  if _QUICK.value:
+    batch_size = 2 * jax.device_count()
+  family = lewm.LeWM(dtype=_DTYPE.value)
+  ours = _Ours(family)
+  batch = _draw_batch(batch_size)
+  runs = [lambda: ours.step(batch)]
+  if _PEER.value:
+    try:
+      _check_same()
+    except ImportError as error:
+      raise app.UsageError(
+        f'--peer: {error}; benchmarks/README.md says how to install it.'
+      ) from error
+    peer = _Peer(ours.variables(), dropout=0.1, sigreg_weight=0.09)
+    theirs = _for_peer(batch)
+    runs.append(lambda: peer.step(theirs))
+  peak = products.gflops(_DTYPE.value)
+  for run in runs:
+    run()
+  repeats = 1 if _QUICK.value else 5 if on_cpu else 30
+  times: list[list[float]] = [[] for _ in runs]
+  for _ in range(repeats):
+    for run, taken in zip(runs, times):
+      start = time.perf_counter()
+      run()
+      taken.append(time.perf_counter() - start)
+  rates = [batch_size / statistics.median(taken) for taken in times]
+  peer_rate = rates[1] if _PEER.value else None
+  tflop = _tflop(family, batch_size)
+  line = {
+    'name': 'train_throughput/lewm',
+    'value': round(rates[0], 3),
+    'unit': 'clips/s',
+    'peer': peer_rate and round(peer_rate, 3),
+    'ratio': peer_rate and round(rates[0] / peer_rate, 2),
+    'config': {
+      'batch_size': batch_size,
+      'num_frames': 4,
+      'image_size': 224,
+      'dtype': _DTYPE.value,
+      'seconds': round(batch_size / rates[0], 3),
+      'num_devices': jax.device_count(),
+      'tflop': round(tflop, 3),
+      'peak_gflops': round(peak),
+      'share_of_peak': round(1e3 * tflop * rates[0] / batch_size / peak, 3),
+      'load_average': round(os.getloadavg()[0], 2),
+    },
+    'device': sharding.device_description(),
+    'date': datetime.date.today().isoformat(),
+  }
+  print(json.dumps(line), flush=True)
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -130,7 +130,12 @@ class LatentState:
 
 
 def advance(
-  state: LatentState, predicted: jax.Array, cache: Any, *, history: int
+  state: LatentState,
+  predicted: jax.Array,
+  cache: Any,
+  *,
+  history: int,
+  slide_fn: Callable[[Any], Any] = predictors.slide,
 ) -> LatentState:
   """The state after a step: one latent more, the oldest dropped if need be.
 
@@ -139,11 +144,12 @@ def advance(
     predicted: `[..., 1, D]`, its next latent.
     cache: what the predictor remembers of the window of `state`.
     history: longest window.
+    slide_fn: what is left of the cache when the first latent drops out.
   """
   latents = jnp.concatenate([state.latents, predicted], axis=-2)
   if latents.shape[-2] > history:
     latents = latents[..., 1:, :]
-    cache = predictors.slide(cache) if history > 1 else None
+    cache = slide_fn(cache) if history > 1 else None
   return LatentState(latents, cache)
 
 

@@ -221,7 +221,10 @@ class WorldModel:
     action: jax.Array,
     goal: jax.Array,
   ) -> jax.Array:
-    """Squared Euclidean distance of the newest latent to `goal`; a `CostFn`.
+    """Distance of the newest latent to `goal`; a `CostFn`.
+
+    That of the family where it has one (`cost`), else the squared Euclidean
+    distance, the sum over `D`.
 
     Args:
       params: not used.
@@ -230,9 +233,11 @@ class WorldModel:
       goal: `[..., D]`, broadcast against the state.
 
     Returns:
-      `[...]`, the sum over `D`.
+      `[...]`.
     """
     del params, action
+    if hasattr(self.family, 'cost'):
+      return self.family.cost(self.latent(state), goal)
     return jnp.sum(jnp.square(self.latent(state) - goal), axis=-1)
 
   def in_raw_units(

@@ -5,11 +5,12 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from jepa_wm.families.dino_wm import DinoWM
 from jepa_wm.families.lewm import LeWM
 
-FAMILIES = {family.name: family for family in (LeWM,)}
+FAMILIES = {family.name: family for family in (DinoWM, LeWM)}
 
-__all__ = ['FAMILIES', 'LeWM', 'from_config', 'to_config']
+__all__ = ['FAMILIES', 'DinoWM', 'LeWM', 'from_config', 'to_config']
 
 
 def from_config(config: Mapping[str, Any]) -> Any:
@@ -17,6 +18,7 @@ def from_config(config: Mapping[str, Any]) -> Any:
 
   Args:
     config: `{'name': 'lewm', **fields}`; fields left out have their defaults.
+      A field may be such a mapping itself (a frozen encoder's family).
 
   Returns:
     The family, a frozen dataclass.
@@ -40,12 +42,27 @@ def from_config(config: Mapping[str, Any]) -> Any:
         f'The family {name!r} has no field {field!r}.'
         + (_suggestion(field, known) or f' It has {", ".join(known)}.')
       )
-  return family(**fields)
+  return family(
+    **{
+      field: from_config(value) if isinstance(value, Mapping) else value
+      for field, value in fields.items()
+    }
+  )
 
 
 def to_config(family: Any) -> dict[str, Any]:
   """The name and all fields of `family`, which `from_config` reads back."""
-  return {'name': family.name, **dataclasses.asdict(family)}
+  values = {
+    field.name: getattr(family, field.name)
+    for field in dataclasses.fields(family)
+  }
+  return {
+    'name': family.name,
+    **{
+      field: to_config(value) if dataclasses.is_dataclass(value) else value
+      for field, value in values.items()
+    },
+  }
 
 
 def _suggestion(word: Any, known: Any) -> str:

@@ -45,6 +45,31 @@ class ActionEncoder(nn.Module):
     return dense(self.features, self.hidden_dim, name='out')(nn.silu(hidden))
 
 
+class LinearEncoder(nn.Module):
+  """One linear map, of a state or an action.
+
+  Attributes:
+    features: size of the output.
+    dtype: of the computation.
+    param_dtype: of the parameters.
+  """
+
+  features: int
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array) -> jax.Array:
+    """Encodes `[..., S]` as `[..., features]`."""
+    return transformer.uniform_dense(
+      self.features,
+      inputs.shape[-1],
+      name='out',
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+    )(inputs)
+
+
 def slide(cache: Cache) -> Cache:
   """What is left of a full window's cache when its first token drops out.
 

@@ -1,0 +1,412 @@
+"""Frames of tokens to the frames that follow: block-causal predictors."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm.networks import rotary, transformer
+
+Past = tuple[transformer.KeysValues, ...]
+"""Keys and values of all tokens of the first frames, one entry per block."""
+
+
+class Memory(NamedTuple):
+  """What a block-causal predictor remembers of a window.
+
+  Attributes:
+    conditions: what was given with the first M frames, each `[..., M, C]`.
+    past: of the first F frames, F at most M, each `[..., F * S, *]` with S
+      tokens a frame; valid while the frames keep their positions.
+  """
+
+  conditions: tuple[jax.Array, ...]
+  past: Past
+
+
+def slide(memory: Memory) -> Memory:
+  """What is left of a full window's memory when its first frame drops out."""
+  conditions = tuple(x[..., 1:, :] for x in memory.conditions)
+  past = tuple(
+    transformer.KeysValues(*(x[..., :0, :] for x in block))
+    for block in memory.past
+  )
+  return Memory(conditions, past)
+
+
+class FrameBlock(nn.Module):
+  """Pre-norm block that remembers keys and values.
+
+  Attributes:
+    num_heads: attention heads.
+    head_dim: size of a head.
+    mlp_dim: hidden width of the MLP.
+    epsilon: of both LayerNorms.
+    qkv_bias: whether queries, keys and values have a bias.
+    dropout: rate inside attention and MLP.
+    dense_fn: how the linear maps start.
+    dtype: of the computation.
+    param_dtype: of the parameters.
+  """
+
+  num_heads: int
+  head_dim: int
+  mlp_dim: int
+  epsilon: float
+  qkv_bias: bool
+  dropout: float = 0.0
+  dense_fn: transformer.DenseFn = transformer.uniform_dense
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    tokens: jax.Array,
+    *,
+    past: transformer.KeysValues | None = None,
+    num_queries: int | None = None,
+    rotation: rotary.Rotation | None = None,
+    mask: jax.Array | None = None,
+    train: bool = False,
+  ) -> tuple[jax.Array, transformer.KeysValues]:
+    """Maps tokens; arguments as for `transformer.Attention`."""
+    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    attention_norm, mlp_norm = (
+      transformer.layer_norm(self.epsilon, name=name, **dtypes)
+      for name in ('attention_norm', 'mlp_norm')
+    )
+    mixed, past = transformer.Attention(
+      num_heads=self.num_heads,
+      head_dim=self.head_dim,
+      qkv_bias=self.qkv_bias,
+      dropout=self.dropout,
+      dense_fn=self.dense_fn,
+      name='attention',
+      **dtypes,
+    )(
+      attention_norm(tokens),
+      past=past,
+      num_queries=num_queries,
+      rotation=rotation,
+      mask=mask,
+      train=train,
+    )
+    tokens = tokens[..., tokens.shape[-2] - mixed.shape[-2] :, :] + mixed
+    mlp = transformer.Mlp(
+      hidden_dim=self.mlp_dim,
+      dropout=self.dropout,
+      dense_fn=self.dense_fn,
+      name='mlp',
+      **dtypes,
+    )
+    return tokens + mlp(mlp_norm(tokens), train=train), past
+
+
+class ConcatenationPredictor(nn.Module):
+  """Frames of tokens to the next ones, the action beside every token.
+
+  Every condition (the action, say) is embedded by a linear map and its
+  embedding is concatenated to every token of its frame. With `width` zero that
+  is the width of the transformer, as published, and what comes out beside the
+  next tokens is dropped; otherwise one linear map leads in and one out.
+  Positions are learned, one per place in the window.
+
+  Source: DINO-WM, arXiv 2411.04983, section 3.2 and appendix.
+
+  Attributes:
+    history: longest window, frames.
+    depth: blocks.
+    num_heads: attention heads.
+    head_dim: size of a head.
+    mlp_dim: hidden width of the MLPs.
+    condition_features: size of the embedding of a condition.
+    width: of the tokens inside, 0 for that of token and conditions.
+    dropout: rate on the input and inside the blocks.
+    dtype: of the computation.
+    param_dtype: of the parameters.
+  """
+
+  history: int
+  depth: int
+  num_heads: int
+  head_dim: int
+  mlp_dim: int
+  condition_features: int = 10
+  width: int = 0
+  dropout: float = 0.0
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    frames: jax.Array,
+    conditions: Sequence[jax.Array],
+    *,
+    past: Past | None = None,
+    last_only: bool = False,
+    train: bool = False,
+  ) -> tuple[jax.Array, Past]:
+    """Predicts for every frame the one after it.
+
+    Args:
+      frames: `[..., T, P, D]`, `T` at most `history`.
+      conditions: each `[..., T, C]`.
+      past: of the first F frames of this very window.
+      last_only: whether only the frame after the window is asked for.
+      train: whether dropout is on.
+
+    Returns:
+      `[..., T - F, P, D]`, or `[..., 1, P, D]`, and the past of all frames.
+
+    Raises:
+      ValueError: the window is longer than `history`, or the conditions are
+        not as many as the frames.
+    """
+    check_window(frames, conditions, self.history)
+    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    *_, num_frames, size, features = frames.shape
+    num_past = count_past(past, size)
+    parts = [frames[..., num_past:, :, :].astype(self.dtype)]
+    for index, condition in enumerate(conditions):
+      embedded = transformer.uniform_dense(
+        self.condition_features,
+        condition.shape[-1],
+        name=f'condition_{index}',
+        **dtypes,
+      )(condition[..., num_past:, :].astype(self.dtype))
+      shape = (*parts[0].shape[:-1], self.condition_features)
+      parts.append(jnp.broadcast_to(jnp.expand_dims(embedded, -2), shape))
+    tokens = jnp.concatenate(parts, axis=-1)
+    inner = tokens.shape[-1]
+    if self.width:
+      tokens = transformer.uniform_dense(
+        self.width, inner, name='input', **dtypes
+      )(tokens)
+      inner = self.width
+    positions = self.param(
+      'positions',
+      nn.initializers.normal(1.0),
+      (self.history, size, inner),
+      self.param_dtype,
+    )[num_past:num_frames].astype(self.dtype)
+    lead = (1,) * (tokens.ndim - positions.ndim)
+    tokens = tokens + positions.reshape(*lead, *positions.shape)
+    tokens = nn.Dropout(self.dropout, deterministic=not train)(tokens)
+    tokens, past = _blocks(
+      self,
+      tokens,
+      past,
+      num_last=size if last_only else None,
+      epsilon=1e-5,
+      qkv_bias=False,
+      dropout=self.dropout,
+      train=train,
+    )
+    tokens = transformer.layer_norm(1e-5, name='norm', **dtypes)(tokens)
+    if self.width:
+      tokens = transformer.uniform_dense(
+        features, self.width, name='output', **dtypes
+      )(tokens)
+    return tokens[..., :features], past
+
+
+class TokenPredictor(nn.Module):
+  """Frames of tokens to the next ones, conditions as tokens before them.
+
+  Every condition (the action, the state) is one more token of its frame, in
+  front of the patches. Positions are rotary: patches turn by frame, row and
+  column, conditions by the frame alone.
+
+  Source: V-JEPA 2-AC, arXiv 2506.09985, section 3.1, and its released code.
+
+  Attributes:
+    history: longest window, frames.
+    grid: rows and columns of patches.
+    width: size of a token inside.
+    depth: blocks.
+    num_heads: attention heads; they share the width evenly.
+    mlp_dim: hidden width of the MLPs.
+    rotary_style: one of `rotary.STYLES`.
+    dtype: of the computation.
+    param_dtype: of the parameters.
+  """
+
+  history: int
+  grid: tuple[int, int]
+  width: int
+  depth: int
+  num_heads: int
+  mlp_dim: int
+  rotary_style: str = 'vjepa2'
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+
+  @property
+  def head_dim(self) -> int:
+    """Size of a head."""
+    return self.width // self.num_heads
+
+  @nn.compact
+  def __call__(
+    self,
+    frames: jax.Array,
+    conditions: Sequence[jax.Array],
+    *,
+    past: Past | None = None,
+    last_only: bool = False,
+    train: bool = False,
+  ) -> tuple[jax.Array, Past]:
+    """Predicts for every frame the one after it.
+
+    Args:
+      frames: `[..., T, P, D]`, row by row, `T` at most `history`.
+      conditions: each `[..., T, C]`.
+      past: of the first F frames of this very window.
+      last_only: whether only the frame after the window is asked for.
+      train: accepted as by every predictor; nothing here depends on it.
+
+    Returns:
+      `[..., T - F, P, D]`, or `[..., 1, P, D]`, and the past of all frames.
+
+    Raises:
+      ValueError: the window is longer than `history`, the frames are not of
+        `grid`, or the conditions are not as many as the frames.
+    """
+    check_window(frames, conditions, self.history)
+    *_, num_frames, size, features = frames.shape
+    rows, columns = self.grid
+    if size != rows * columns:
+      raise ValueError(
+        f'frames must have {rows * columns} tokens (grid={self.grid}), got '
+        f'shape {frames.shape}.'
+      )
+    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    num_conditions = len(conditions)
+    num_past = count_past(past, num_conditions + size)
+    dense = transformer.normal_dense
+    parts = [
+      dense(self.width, x.shape[-1], name=f'condition_{index}', **dtypes)(
+        jnp.expand_dims(x[..., num_past:, :], -2).astype(self.dtype)
+      )
+      for index, x in enumerate(conditions)
+    ]
+    parts.append(
+      dense(self.width, features, name='input', **dtypes)(
+        frames[..., num_past:, :, :].astype(self.dtype)
+      )
+    )
+    tokens, past = _blocks(
+      self,
+      jnp.concatenate(parts, axis=-2),
+      past,
+      # Nobody asks for the conditions of the last frame.
+      num_last=size if last_only else None,
+      epsilon=1e-6,
+      qkv_bias=True,
+      dense_fn=dense,
+      rotation=rotary.rotation(
+        _positions(range(num_past, num_frames), self.grid, num_conditions),
+        head_dim=self.head_dim,
+        style=self.rotary_style,
+      ),
+      train=train,
+    )
+    tokens = tokens[..., tokens.shape[-2] - size :, :]
+    tokens = transformer.layer_norm(1e-6, name='norm', **dtypes)(tokens)
+    return dense(features, self.width, name='output', **dtypes)(tokens), past
+
+
+def check_window(
+  frames: jax.Array, conditions: Sequence[jax.Array], history: int
+) -> None:
+  """Checks a window of frames and what is given with them.
+
+  Args:
+    frames: `[..., T, P, D]`.
+    conditions: each `[..., T, C]`.
+    history: longest window.
+
+  Raises:
+    ValueError: they do not fit each other or `history`.
+  """
+  if frames.ndim < 3 or frames.shape[-3] > history:
+    raise ValueError(
+      f'frames must be [..., T, P, D] with T at most {history}, the history '
+      f'that the predictor was built for, got shape {frames.shape}.'
+    )
+  for condition in conditions:
+    if condition.shape[:-1] != frames.shape[:-2]:
+      raise ValueError(
+        'every condition must be as many as the frames, '
+        f'{[*frames.shape[:-2], "C"]}, got shape {condition.shape}.'
+      )
+
+
+def count_past(past: Past | None, frame_size: int) -> int:
+  """Frames that `past` remembers, of `frame_size` tokens each."""
+  return 0 if past is None else past[0].keys.shape[-2] // frame_size
+
+
+def _blocks(
+  predictor: Any,
+  frames: jax.Array,
+  past: Past | None,
+  *,
+  num_last: int | None,
+  rotation: rotary.Rotation | None = None,
+  train: bool,
+  **fields: Any,
+) -> tuple[jax.Array, Past]:
+  """Runs `frames` `[..., T, S, W]` through the blocks of `predictor`.
+
+  Where `num_last` is given, the last block answers for as many last tokens,
+  and the answer is `[..., 1, num_last, W]`.
+  """
+  *lead, num_frames, size, width = frames.shape
+  tokens = frames.reshape(*lead, num_frames * size, width)
+  mask = None
+  # A single new frame sees everything.
+  if num_frames > 1:
+    frame = np.arange(count_past(past, size) + num_frames).repeat(size)
+    mask = jnp.asarray(frame[-num_frames * size :, None] >= frame)
+  remembered = []
+  for index in range(predictor.depth):
+    is_last = index == predictor.depth - 1
+    if mask is not None and is_last and num_last is not None:
+      mask = mask[-num_last:]
+    tokens, keys_values = FrameBlock(
+      num_heads=predictor.num_heads,
+      head_dim=predictor.head_dim,
+      mlp_dim=predictor.mlp_dim,
+      name=f'block_{index}',
+      dtype=predictor.dtype,
+      param_dtype=predictor.param_dtype,
+      **fields,
+    )(
+      tokens,
+      past=None if past is None else past[index],
+      num_queries=num_last if is_last else None,
+      rotation=rotation,
+      mask=mask,
+      train=train,
+    )
+    remembered.append(keys_values)
+  shape = (num_frames, size) if num_last is None else (1, num_last)
+  return tokens.reshape(*lead, *shape, width), tuple(remembered)
+
+
+def _positions(
+  frames: range, grid: tuple[int, int], num_conditions: int
+) -> jax.Array:
+  """Frame, row and column `[T, 3]` of all tokens, conditions at the corner."""
+  rows, columns = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
+  place = np.stack([rows, columns], axis=-1)
+  place = np.concatenate([np.zeros((num_conditions, 2), int), place])
+  return jnp.asarray(
+    np.concatenate([np.insert(place, 0, frame, axis=1) for frame in frames])
+  )

@@ -1,0 +1,153 @@
+"""DINOv2: a vision transformer whose patch tokens others plan in."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jepa_wm.networks import patches, transformer
+
+PRESETS = {
+  'dinov2_small': {'width': 384, 'depth': 12, 'num_heads': 6},
+  'dinov2_base': {'width': 768, 'depth': 12, 'num_heads': 12},
+}
+
+PATCH_SIZE = 14
+"""Side of a patch of every published size."""
+
+POSITIONS_GRID = 37
+"""Patches along a side of the 518 pixels that positions were trained at."""
+
+
+class ScaledBlock(nn.Module):
+  """Pre-norm block whose two halves are scaled channel by channel (LayerScale).
+
+  Source: CaiT, arXiv 2103.17239, section 2.1; DINOv2.
+
+  Attributes:
+    num_heads: attention heads; they share the width evenly.
+    mlp_dim: hidden width of the MLP.
+    epsilon: of both LayerNorms.
+    dtype: of the computation.
+    param_dtype: of the parameters.
+  """
+
+  num_heads: int
+  mlp_dim: int
+  epsilon: float
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, tokens: jax.Array) -> jax.Array:
+    """Maps `tokens` `[..., T, D]` to `[..., T, D]`."""
+    width = tokens.shape[-1]
+    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+
+    def norm(name):
+      return transformer.layer_norm(self.epsilon, name=name, **dtypes)
+
+    def scaled(name, x):
+      scale = self.param(
+        name, nn.initializers.ones, (width,), self.param_dtype
+      ).astype(self.dtype)
+      return x * scale.reshape((1,) * (x.ndim - 1) + (width,))
+
+    mixed, _ = transformer.Attention(
+      num_heads=self.num_heads,
+      head_dim=width // self.num_heads,
+      dense_fn=transformer.normal_dense,
+      name='attention',
+      **dtypes,
+    )(norm('attention_norm')(tokens))
+    tokens = tokens + scaled('attention_scale', mixed)
+    mapped = transformer.Mlp(
+      hidden_dim=self.mlp_dim,
+      dense_fn=transformer.normal_dense,
+      name='mlp',
+      **dtypes,
+    )(norm('mlp_norm')(tokens))
+    return tokens + scaled('mlp_scale', mapped)
+
+
+class Dinov2(nn.Module):
+  """DINOv2's vision transformer.
+
+  Positions are learned on a grid of `grid` patches a side and resized
+  (bicubic) for any other image that divides into patches.
+
+  Source: DINOv2, arXiv 2304.07193, and its released code (without registers).
+
+  Attributes:
+    width: size of a token.
+    depth: blocks.
+    num_heads: attention heads.
+    patch_size: side of a patch in pixels.
+    grid: patches along a side whose positions are learned.
+    epsilon: of every LayerNorm.
+    dtype: of the computation.
+    param_dtype: of the parameters.
+  """
+
+  width: int
+  depth: int
+  num_heads: int
+  patch_size: int = PATCH_SIZE
+  grid: int = POSITIONS_GRID
+  epsilon: float = 1e-6
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, pixels: jax.Array, *, train: bool = False
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Encodes normalised `pixels`.
+
+    Args:
+      pixels: `[..., height, width, 3]`, ImageNet's mean and deviation, sides
+        multiples of `patch_size`.
+      train: accepted as by every encoder; nothing here depends on it.
+
+    Returns:
+      The class token `[..., D]` and `{'feature_map': [..., rows, columns, D],
+      'tokens': [..., 1 + P, D]}`, both after the last LayerNorm.
+    """
+    del train
+    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    normal = nn.initializers.normal(0.02)
+    cls_token = self.param('cls_token', normal, (self.width,), self.param_dtype)
+    positions = self.param(
+      'positions', normal, (1 + self.grid**2, self.width), self.param_dtype
+    )
+    tokens = patches.PatchEmbedding(
+      self.width, self.patch_size, name='patches', **dtypes
+    )(pixels)
+    *lead, rows, columns, _ = tokens.shape
+    tokens = jnp.concatenate(
+      [
+        jnp.broadcast_to(cls_token.astype(self.dtype), (*lead, 1, self.width)),
+        tokens.reshape(*lead, rows * columns, self.width),
+      ],
+      axis=-2,
+    )
+    places = patches.resize_positions(
+      positions[1:].reshape(self.grid, self.grid, self.width),
+      shape=(rows, columns),
+    )
+    positions = jnp.concatenate(
+      [positions[:1], places.reshape(-1, self.width)]
+    ).astype(self.dtype)
+    tokens = tokens + positions.reshape((1,) * len(lead) + positions.shape)
+    for index in range(self.depth):
+      tokens = ScaledBlock(
+        num_heads=self.num_heads,
+        mlp_dim=4 * self.width,
+        epsilon=self.epsilon,
+        name=f'block_{index}',
+        **dtypes,
+      )(tokens)
+    tokens = transformer.layer_norm(self.epsilon, name='norm', **dtypes)(tokens)
+    feature_map = tokens[..., 1:, :].reshape(*lead, rows, columns, self.width)
+    return tokens[..., 0, :], {'feature_map': feature_map, 'tokens': tokens}

@@ -1,0 +1,224 @@
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jepa_wm.networks import block_causal
+
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'vjepa2_ac_tiny.npz'
+
+
+@pytest.fixture(scope='module')
+def golden():
+  with np.load(GOLDEN, allow_pickle=False) as file:
+    data = {key: file[key] for key in file.files}
+  return json.loads(str(data.pop('meta'))), data
+
+
+def published(data):
+  """The golden state dict as our parameters, written out by hand."""
+
+  def linear(name):
+    return {
+      'kernel': data[f'sd/{name}.weight'].T,
+      'bias': data[f'sd/{name}.bias'],
+    }
+
+  def norm(name):
+    return {
+      'scale': data[f'sd/{name}.weight'],
+      'bias': data[f'sd/{name}.bias'],
+    }
+
+  params = {
+    'input': linear('predictor_embed'),
+    'condition_0': linear('action_encoder'),
+    'condition_1': linear('state_encoder'),
+    'norm': norm('predictor_norm'),
+    'output': linear('predictor_proj'),
+  }
+  for index in range(2):
+    name = f'predictor_blocks.{index}'
+    qkv = linear(f'{name}.attn.qkv')
+    heads = zip(np.split(qkv['kernel'], 3, 1), np.split(qkv['bias'], 3))
+    attention = {
+      part: {'kernel': kernel, 'bias': bias}
+      for part, (kernel, bias) in zip(('query', 'key', 'value'), heads)
+    }
+    params[f'block_{index}'] = {
+      'attention_norm': norm(f'{name}.norm1'),
+      'attention': {**attention, 'out': linear(f'{name}.attn.proj')},
+      'mlp_norm': norm(f'{name}.norm2'),
+      'mlp': {
+        'hidden': linear(f'{name}.mlp.fc1'),
+        'out': linear(f'{name}.mlp.fc2'),
+      },
+    }
+  return {'params': jax.tree.map(jnp.asarray, params)}
+
+
+def token_predictor(**fields):
+  sizes = {'grid': (4, 4), 'width': 32, 'depth': 2, 'num_heads': 2}
+  return block_causal.TokenPredictor(
+    **{'history': 4, 'mlp_dim': 128, **sizes, **fields}
+  )
+
+
+def concatenation_predictor(**fields):
+  sizes = {'depth': 2, 'num_heads': 2, 'head_dim': 8, 'mlp_dim': 16}
+  return block_causal.ConcatenationPredictor(
+    **{'history': 4, 'condition_features': 3, **sizes, **fields}
+  )
+
+
+def make(predictor, rng_key):
+  """Random frames, conditions and parameters, none of them a default."""
+  keys = jax.random.split(rng_key, 4)
+  frames = jax.random.normal(keys[0], (2, 4, 16, 6))
+  conditions = (
+    jax.random.normal(keys[1], (2, 4, 7)),
+    jax.random.normal(keys[2], (2, 4, 5)),
+  )
+  variables = predictor.init(keys[3], frames, conditions)
+  leaves, tree = jax.tree.flatten(variables)
+  random = [
+    leaf + 0.3 * jax.random.normal(jax.random.fold_in(keys[3], i), leaf.shape)
+    for i, leaf in enumerate(leaves)
+  ]
+  return frames, conditions, jax.tree.unflatten(tree, random)
+
+
+PREDICTORS = {
+  'tokens': token_predictor,
+  'interleaved': lambda: token_predictor(rotary_style='interleaved'),
+  'concatenation': concatenation_predictor,
+  'concatenation_wide': lambda: concatenation_predictor(width=20),
+}
+
+
+@pytest.fixture(params=PREDICTORS, scope='module')
+def case(request):
+  predictor = PREDICTORS[request.param]()
+  return predictor, *make(predictor, jax.random.key(3))
+
+
+def test_equals_the_published_predictor(golden):
+  meta, data = golden
+  config = meta['config']
+  frames = data['z'].reshape(2, 4, 16, config['embed_dim'])
+  with jax.default_matmul_precision('highest'):
+    out, _ = token_predictor().apply(
+      published(data), frames, (data['actions'], data['states'])
+    )
+  np.testing.assert_allclose(
+    out.reshape(data['out/full_raw'].shape), data['out/full_raw'], atol=1e-6
+  )
+
+
+def test_another_rotary_style_is_told_apart(golden):
+  _, data = golden
+  out, _ = token_predictor(rotary_style='interleaved').apply(
+    published(data),
+    data['z'].reshape(2, 4, 16, -1),
+    (data['actions'], data['states']),
+  )
+  difference = np.abs(out.reshape(2, 64, -1) - data['out/full_raw']).max()
+  assert difference > 1e-4
+
+
+def test_a_frame_sees_itself_and_what_was_before(case):
+  predictor, frames, conditions, variables = case
+  whole, _ = predictor.apply(variables, frames, conditions)
+  prefix, _ = predictor.apply(
+    variables, frames[:, :2], [x[:, :2] for x in conditions]
+  )
+  np.testing.assert_allclose(whole[:, :2], prefix, atol=1e-5)
+  # Tokens of one frame see each other, in both directions.
+  jacobian = jax.jacobian(
+    lambda x: predictor.apply(variables, x, conditions)[0][0, 1, :, 0]
+  )(frames)[:, 0]
+  seen = np.abs(jacobian).max(-1) > 0
+  assert seen[:, :2].all()
+  assert not seen[:, 2:].any()
+
+
+def test_the_cache_is_exact(case):
+  predictor, frames, conditions, variables = case
+  whole, everything = predictor.apply(variables, frames, conditions)
+  past = None
+  for t in range(1, 5):
+    out, past = predictor.apply(
+      variables,
+      frames[:, :t],
+      [x[:, :t] for x in conditions],
+      past=past,
+      last_only=True,
+    )
+    assert out.shape == (2, 1, 16, 6)
+    np.testing.assert_allclose(out[:, 0], whole[:, t - 1], atol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), past, everything
+  )
+  # Two frames at once onto one that is remembered.
+  _, one = predictor.apply(
+    variables, frames[:, :1], [x[:, :1] for x in conditions]
+  )
+  out, _ = predictor.apply(
+    variables, frames[:, :3], [x[:, :3] for x in conditions], past=one
+  )
+  np.testing.assert_allclose(out, whole[:, 1:3], atol=1e-5)
+
+
+def test_every_condition_counts(case):
+  predictor, frames, conditions, variables = case
+  out, _ = predictor.apply(variables, frames, conditions)
+  for index in range(2):
+    changed = list(conditions)
+    changed[index] = conditions[index].at[:, 2].add(1.0)
+    other, _ = predictor.apply(variables, frames, changed)
+    np.testing.assert_array_equal(out[:, :2], other[:, :2])
+    assert np.abs(out[:, 2] - other[:, 2]).max() > 1e-4
+
+
+def test_half_precision_keeps_parameters(rng_key):
+  predictor = token_predictor(dtype=jnp.bfloat16)
+  frames, conditions, variables = make(predictor, rng_key)
+  assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
+  out, _ = predictor.apply(variables, frames, conditions)
+  exact, _ = token_predictor().apply(variables, frames, conditions)
+  assert out.dtype == jnp.bfloat16
+  scale = float(jnp.abs(exact).max())
+  np.testing.assert_allclose(out.astype(jnp.float32), exact, atol=0.05 * scale)
+
+
+def test_windows_that_do_not_fit_are_refused(case):
+  predictor, frames, conditions, variables = case
+  long = jnp.concatenate([frames, frames], axis=1)
+  with pytest.raises(ValueError, match='T at most 4'):
+    predictor.apply(variables, long, conditions)
+  with pytest.raises(ValueError, match='as many as the frames'):
+    predictor.apply(variables, frames[:, :2], conditions)
+
+
+def test_a_frame_of_another_grid_is_refused(rng_key):
+  predictor = token_predictor()
+  frames, conditions, variables = make(predictor, rng_key)
+  with pytest.raises(ValueError, match=r'16 tokens \(grid=\(4, 4\)\)'):
+    predictor.apply(variables, frames[..., :9, :], conditions)
+
+
+def test_sliding_forgets_keys_and_the_first_condition(case):
+  predictor, frames, conditions, variables = case
+  _, past = predictor.apply(variables, frames, conditions)
+  memory = block_causal.slide(block_causal.Memory(conditions, past))
+  np.testing.assert_array_equal(memory.conditions[0], conditions[0][:, 1:])
+  assert all(x.shape[-2] == 0 for x in jax.tree.leaves(memory.past))
+  shifted = [jnp.concatenate([x, x[:, :1]], axis=1) for x in memory.conditions]
+  out, _ = predictor.apply(
+    variables, frames, shifted, past=memory.past, last_only=True
+  )
+  fresh, _ = predictor.apply(variables, frames, shifted, last_only=True)
+  np.testing.assert_array_equal(out, fresh)

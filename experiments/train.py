@@ -10,7 +10,10 @@ command, a run goes on where it was and ends with the same parameters.
 
 A config has the fields `model` (those of a family, with its `name`), `data`
 (those of `Data`), `optimizer` (those of `optimizers.AdamW` but `num_steps`),
-`num_steps`, `seed` and the intervals that `loop.train` takes.
+`num_steps`, `seed` and the intervals that `loop.train` takes. That of a family
+with a frozen encoder also has `frozen_encoder`: a checkpoint of ours, whose
+family then is `model.encoder`, a file or folder of DINOv2's weights, or
+'random'.
 """
 
 import dataclasses
@@ -32,7 +35,7 @@ from jepa_wm import envs, families, sharding, world_model
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import episodes, normalization, simulation, windows
 from jepa_wm.evaluation import collapse, probing
-from jepa_wm.training import loop, optimizers
+from jepa_wm.training import frozen_encoders, loop, optimizers
 from jepa_wm.training import step as step_lib
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -236,7 +239,9 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
     OSError: no dataset, or a folder that cannot be read or written.
   """
   config = dict(config)
-  family = families.from_config(config.pop('model'))
+  family, frozen = _family(
+    config.pop('model'), config.pop('frozen_encoder', '')
+  )
   data = _build(Data, 'config.data', config.pop('data'))
   num_steps, seed = config.pop('num_steps'), config.pop('seed')
   optimizer = _build(
@@ -256,6 +261,9 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
     )
   source = _Source(data, family)
   model = world_model.WorldModel(family, None, source.action_statistics)
+  identity: dict[str, Any] = {}
+  if frozen is not None:
+    identity['frozen_encoder'] = frozen_encoders.fingerprint(frozen)
   described = dataclasses.asdict(data)
   # A dataset may move; what is in it may not change.
   del described['path']
@@ -270,6 +278,7 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       'model': families.to_config(family),
       'data': {**described, **source.identity},
       'optimizer': dataclasses.asdict(optimizer),
+      **identity,
     },
     evaluators=[
       make_evaluator(
@@ -280,8 +289,30 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       )
     ],
     mesh=mesh,
+    frozen=frozen,
     **intervals,
   )
+
+
+def _family(fields: Mapping[str, Any], path: str) -> tuple[Any, Any]:
+  """A family, and the weights of its frozen encoder if it takes any."""
+  family = families.from_config(fields)
+  freezes = hasattr(family, 'init_frozen')
+  if freezes != bool(path):
+    raise ValueError(
+      f'config.frozen_encoder must be set for {family.name!r}: a checkpoint of '
+      "ours, the weights of its encoder, or 'random'."
+      if freezes
+      else f'config.frozen_encoder is {path!r}, but {family.name!r} trains its '
+      'own encoder; leave it out.'
+    )
+  if not freezes or path == 'random':
+    return family, None
+  encoder, frozen = frozen_encoders.read(path)
+  if not isinstance(encoder, str):
+    family = dataclasses.replace(family, encoder=encoder)
+  frozen_encoders.check(family, frozen, where=path)
+  return family, frozen
 
 
 def _build(kind: Any, where: str, fields: Mapping[str, Any], **given: Any):

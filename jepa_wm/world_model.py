@@ -384,6 +384,21 @@ class WorldModel:
     return cls(family, params, action_statistics, record)
 
 
+def read_family(path: str | os.PathLike[str]) -> dict[str, Any]:
+  """The config of an exported model's family, as `families.to_config` has it.
+
+  Args:
+    path: what `WorldModel.from_checkpoint` takes.
+
+  Raises:
+    FileNotFoundError: nothing to load there.
+    ValueError: a config that is cut off or of another layout.
+  """
+  folder = _find_export(pathlib.Path(path))
+  family = families.from_config(_read_config(folder / _CONFIG)['family'])
+  return families.to_config(family)
+
+
 def _find_export(path: pathlib.Path) -> pathlib.Path:
   """The first folder among the places `path` may mean that holds a config."""
   candidates = [path, path / 'export']

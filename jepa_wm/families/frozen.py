@@ -37,8 +37,9 @@ class FrozenTokens:
     action_dim: raw action dimensions of one environment step.
     action_block: environment steps, so raw actions, per latent step.
     history: longest window of frames that the predictor sees.
-    encoder: a name out of `dinov2.PRESETS`, or a family of ours whose encoder
-      keeps its tokens or its feature map.
+    encoder: a name out of `dinov2.PRESETS`, or a family of ours, whose encoder
+      keeps its tokens or its feature map, or takes clips (V-JEPA); each frame
+      is then repeated to be one.
     encoder_image_size: side that DINOv2 sees frames at, a multiple of 14;
       DINO-WM keeps as many patches of 14 as the frame has of 16.
     pool: side of the squares of tokens that are averaged into one.
@@ -344,6 +345,15 @@ class FrozenTokens:
       shape = (*pixels.shape[:-3], size, size, 3)
       pixels = jax.image.resize(pixels, shape, 'bilinear')
       _, intermediates = self._dinov2().apply(frozen, pixels)  # type: ignore[misc]
+    elif hasattr(self.encoder, 'tubelet_size'):
+      # V-JEPA 2-AC: a frame, repeated, is a clip of its own.
+      clip = jnp.repeat(
+        jnp.expand_dims(pixels, -4), self.encoder.tubelet_size, axis=-4
+      )
+      tokens, _ = self.encoder.encoder().apply(
+        {'params': frozen['params']['encoder']}, clip
+      )
+      intermediates = {'tokens': tokens}
     else:
       _, intermediates = self.encoder.model().apply(
         frozen, pixels, method=lambda model, x: model.encoder(x)

@@ -6,6 +6,14 @@ tensors (`torch_files` those of PyTorch, without running what is beside them),
 module with its own table.
 """
 
+from jepa_wm.interop.dinov2 import is_dinov2, read_dinov2, write_dinov2
 from jepa_wm.interop.pretrained import Pretrained, read, write_lewm
 
-__all__ = ['Pretrained', 'read', 'write_lewm']
+__all__ = [
+  'Pretrained',
+  'is_dinov2',
+  'read',
+  'read_dinov2',
+  'write_dinov2',
+  'write_lewm',
+]

@@ -47,10 +47,12 @@ def linear(theirs: str, ours: str) -> list[Entry]:
   return [weight, _bias(theirs, ours)]
 
 
-def stacked_linear(theirs: str, ours: Sequence[str]) -> list[Entry]:
-  """Linear maps whose rows lie in one weight, without a bias."""
+def stacked_linear(
+  theirs: str, ours: Sequence[str], *, bias: bool = False
+) -> list[Entry]:
+  """Linear maps whose rows lie in one weight, and their biases if any."""
   paths = tuple(f'params/{path}/kernel' for path in ours)
-  return [
+  entries = [
     Entry(
       f'{theirs}.weight',
       paths,
@@ -58,6 +60,16 @@ def stacked_linear(theirs: str, ours: Sequence[str]) -> list[Entry]:
       lambda *kernels: np.concatenate([x.T for x in kernels]),
     )
   ]
+  if bias:
+    entries.append(
+      Entry(
+        f'{theirs}.bias',
+        tuple(f'params/{path}/bias' for path in ours),
+        lambda x: np.split(x, len(paths)),
+        lambda *biases: np.concatenate(biases),
+      )
+    )
+  return entries
 
 
 def pointwise(theirs: str, ours: str) -> list[Entry]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import sharding, world_model
@@ -70,6 +71,7 @@ def train(
   config: Mapping[str, Any],
   evaluators: Sequence[EvaluateFn],
   mesh: jax.sharding.Mesh,
+  frozen: Any = None,
   log_every: int = 50,
   eval_every: int = 1000,
   checkpoint_every: int = 1000,
@@ -96,6 +98,8 @@ def train(
     evaluators: called every `eval_every` steps and at the end; what they
       return is logged.
     mesh: batches are sharded over its `data` axis, the state is replicated.
+    frozen: variables of the frozen encoder of a family that has one; those
+      that the family draws if left out.
     log_every: steps between two reports; each is the mean over its steps.
     eval_every: steps between two evaluations.
     checkpoint_every: steps between two checkpoints.
@@ -138,6 +142,10 @@ def train(
     state = state_lib.create(
       family, optimizer, jax.random.key(seed), sharding=replicated
     )
+    if frozen is not None:
+      # A copy: the state is donated.
+      frozen = jax.device_put(jax.tree.map(jnp.array, frozen), replicated)
+      state = state.replace(variables={**state.variables, 'frozen': frozen})
   else:
     record = checkpoints.read_record(last_good)
     checkpoints.check_same_run(last_good, record, identity)

@@ -1,0 +1,102 @@
+"""DINO-WM on Two Room: on a frozen encoder of ours, or on DINOv2.
+
+  --config=experiments/configs/dino_wm.py:two_room_small  (the default), on the
+      shipped LeWM's convolutions, 4 x 4 tokens
+  --config=experiments/configs/dino_wm.py:two_room        published: DINOv2 S/14
+      at 224 px; add --config.frozen_encoder=FOLDER with its weights
+  --config=experiments/configs/dino_wm.py:two_room_tiny   seconds, for a look
+
+`--config.frozen_encoder=runs/mine` takes the encoder of any run of ours.
+
+Source: DINO-WM, arXiv 2411.04983, and its released configuration.
+"""
+
+import ml_collections
+
+from jepa_wm import families, world_model
+
+VARIANTS = ('two_room_small', 'two_room', 'two_room_tiny')
+
+
+def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
+  """The fields of a run.
+
+  Args:
+    variant: one of `VARIANTS`.
+
+  Returns:
+    What `experiments.train` takes.
+
+  Raises:
+    ValueError: there is no such variant.
+  """
+  if variant not in VARIANTS:
+    raise ValueError(
+      f'There is no variant {variant!r} in this config; choose one of '
+      f'{", ".join(VARIANTS)}.'
+    )
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  config.num_steps = 3000
+  config.log_every = 100
+  config.eval_every = 1000
+  config.checkpoint_every = 1000
+  config.data = ml_collections.ConfigDict(
+    {
+      'source': 'cache',
+      'path': 'data/two_room',
+      'num_frames': 4,
+      'batch_size': 64,
+      'num_eval_windows': 512,
+    }
+  )
+  config.optimizer = ml_collections.ConfigDict(
+    {
+      'learning_rate': 1e-3,
+      'weight_decay': 1e-3,
+      'warmup_fraction': 0.02,
+      'clip_norm': 1.0,
+    }
+  )
+  if variant == 'two_room':
+    # 100 epochs of batch 32 in the paper.
+    config.frozen_encoder = ''
+    config.model = ml_collections.ConfigDict({'name': 'dino_wm'})
+    config.model.dtype = 'bfloat16'
+    config.num_steps = 60_000
+    config.data.path = 'data/two_room_224'
+    config.data.batch_size = 32
+    config.optimizer.learning_rate = 5e-4
+  else:
+    config.frozen_encoder = 'two_room_small'
+    config.model = ml_collections.ConfigDict(
+      {
+        'name': 'dino_wm',
+        'image_size': 64,
+        'encoder': world_model.read_family('two_room_small'),
+        'pool': 2,
+        'token_norm': 'frame',
+        'history': 1,
+        'condition_features': 32,
+        'predictor_width': 64,
+        'predictor_depth': 2,
+        'predictor_heads': 4,
+        'predictor_head_dim': 16,
+        'predictor_mlp_dim': 256,
+        'dropout': 0.0,
+        'rollout_steps': 3,
+      }
+    )
+  if variant == 'two_room_tiny':
+    config.num_steps = 20
+    config.log_every = 5
+    config.eval_every = config.checkpoint_every = 10
+    config.data.batch_size = 16
+    config.data.num_eval_windows = 64
+    config.model.predictor_width = 32
+    config.model.predictor_depth = 1
+    config.model.rollout_steps = 1
+  # Only what a config holds can be a flag.
+  family = families.from_config(config.model.to_dict())
+  config.model = ml_collections.ConfigDict(families.to_config(family))
+  return config

@@ -7,10 +7,18 @@ from typing import Any
 
 from jepa_wm.families.dino_wm import DinoWM
 from jepa_wm.families.lewm import LeWM
+from jepa_wm.families.vjepa2_ac import VJEPA2AC
 
-FAMILIES = {family.name: family for family in (DinoWM, LeWM)}
+FAMILIES = {family.name: family for family in (DinoWM, LeWM, VJEPA2AC)}
 
-__all__ = ['FAMILIES', 'DinoWM', 'LeWM', 'from_config', 'to_config']
+__all__ = [
+  'FAMILIES',
+  'VJEPA2AC',
+  'DinoWM',
+  'LeWM',
+  'from_config',
+  'to_config',
+]
 
 
 def from_config(config: Mapping[str, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -143,7 +143,7 @@ class DinoWM(frozen.FrozenTokens):
         f'{got}.'
       )
     if proprio is not None:
-      embedded = self._proprio_encoder().apply(
+      embedded: Any = self._proprio_encoder().apply(
         {'params': variables['params']['proprio_encoder']},
         proprio / self.proprio_scale,
       )
@@ -215,14 +215,11 @@ class DinoWM(frozen.FrozenTokens):
       num_steps=self.rollout_steps,
     )
     targets = jax.lax.stop_gradient(latents)
-    step_losses = [
-      jnp.mean(
-        jnp.square(
-          predicted - jepa.window_view(targets, step, predicted.shape[1:3])
-        )
-      )
-      for step, predicted in enumerate(rolled, 1)
-    ]
+    step_losses = []
+    for step, predicted in enumerate(rolled, 1):
+      count, length = predicted.shape[1:3]
+      view = jepa.window_view(targets, step, (count, length))
+      step_losses.append(jnp.mean(jnp.square(predicted - view)))
     loss = jnp.mean(jnp.stack(step_losses))
     metrics: Metrics = {'prediction_loss': loss, 'loss': loss}
     if self.rollout_steps > 1:

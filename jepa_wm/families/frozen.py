@@ -138,16 +138,12 @@ class FrozenTokens:
     Returns:
       `{'params': ...}`, and `batch_stats` where the encoder has such.
     """
+    size = self.image_size
     if isinstance(self.encoder, str):
       size = self.encoder_image_size
-      pixels = jnp.zeros((1, size, size, 3))
-      return self._dinov2().init(rng_key, pixels)
-    variables = self.encoder.init(rng_key)
-    return {
-      collection: {'encoder': modules['encoder']}
-      for collection, modules in variables.items()
-      if 'encoder' in modules
-    }
+    pixels = jnp.zeros((1, size, size, 3))
+    variables: Any = self._encoder().init(rng_key, self._inputs(pixels))
+    return variables
 
   def split(self, latents: jax.Array) -> jax.Array:
     """Latents `[..., P * F]` as tokens `[..., P, F]`."""
@@ -331,37 +327,35 @@ class FrozenTokens:
       )
     return pixels, actions
 
-  def _dinov2(self) -> dinov2.Dinov2:
-    return dinov2.Dinov2(
-      **dinov2.PRESETS[self.encoder], dtype=jnp.dtype(self.dtype)
-    )
+  def _encoder(self) -> Any:
+    """The frozen module: inputs to features and intermediates."""
+    if isinstance(self.encoder, str):
+      sizes: Any = dinov2.PRESETS[self.encoder]
+      return dinov2.Dinov2(**sizes, dtype=jnp.dtype(self.dtype))
+    if hasattr(self.encoder, 'tubelet_size'):
+      return self.encoder.encoder()
+    return self.encoder.model().encoder
 
-  def _feature_map(self, frozen: Params, pixels: jax.Array) -> jax.Array:
-    """What the encoder keeps of frames, `[..., rows, columns, D]`."""
-    pixels = normalization.normalize_pixels(pixels)
-    intermediates: Any
+  def _inputs(self, pixels: jax.Array) -> jax.Array:
+    """Normalised frames as the encoder takes them."""
+    if hasattr(self.encoder, 'tubelet_size'):
+      # V-JEPA 2-AC: a frame, repeated, is a clip of its own.
+      count = self.encoder.tubelet_size
+      return jnp.repeat(jnp.expand_dims(pixels, -4), count, axis=-4)
     if isinstance(self.encoder, str):
       size = self.encoder_image_size
       shape = (*pixels.shape[:-3], size, size, 3)
-      pixels = jax.image.resize(pixels, shape, 'bilinear')
-      _, intermediates = self._dinov2().apply(frozen, pixels)  # type: ignore[misc]
-    elif hasattr(self.encoder, 'tubelet_size'):
-      # V-JEPA 2-AC: a frame, repeated, is a clip of its own.
-      clip = jnp.repeat(
-        jnp.expand_dims(pixels, -4), self.encoder.tubelet_size, axis=-4
-      )
-      tokens, _ = self.encoder.encoder().apply(
-        {'params': frozen['params']['encoder']}, clip
-      )
-      intermediates = {'tokens': tokens}
-    else:
-      _, intermediates = self.encoder.model().apply(
-        frozen, pixels, method=lambda model, x: model.encoder(x)
-      )
+      return jax.image.resize(pixels, shape, 'bilinear')
+    return pixels
+
+  def _feature_map(self, frozen: Params, pixels: jax.Array) -> jax.Array:
+    """What the encoder keeps of frames, `[..., rows, columns, D]`."""
+    inputs = self._inputs(normalization.normalize_pixels(pixels))
+    tokens, intermediates = self._encoder().apply(frozen, inputs)
     if 'feature_map' in intermediates:
       return intermediates['feature_map']
-    tokens = intermediates['tokens']
-    # A class token is no place in the frame.
+    # Those of a clip are the output itself; a class token is no place in it.
+    tokens = intermediates.get('tokens', tokens)
     side = math.isqrt(tokens.shape[-2])
     tokens = tokens[..., tokens.shape[-2] - side**2 :, :]
     return tokens.reshape(*tokens.shape[:-2], side, side, -1)

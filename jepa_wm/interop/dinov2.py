@@ -72,7 +72,8 @@ def read_dinov2(path: str | os.PathLike[str]) -> Dinov2Weights:
   depth = sum(name.startswith('block_') for name in params)
   for name, preset in dinov2.PRESETS.items():
     if (preset['width'], preset['depth']) == (width, depth):
-      module = dinov2.Dinov2(**preset)
+      sizes: Any = preset
+      module = dinov2.Dinov2(**sizes)
       side = dinov2.POSITIONS_GRID * dinov2.PATCH_SIZE
       expected = jax.eval_shape(
         module.init, jax.random.key(0), np.zeros((1, side, side, 3), np.float32)
@@ -200,7 +201,7 @@ def _layout(name: str) -> layouts.Layout:
       ),
       *layouts.linear(f'{block}.attn.proj', f'{attention}/out'),
     ]
-    scales = (f'{block}.ls1.gamma', f'{block}.ls2.gamma')
+    scales: tuple[str, ...] = (f'{block}.ls1.gamma', f'{block}.ls2.gamma')
   else:
     block = 'encoder.layer.{}'
     theirs = [f'attention.{x}_proj' for x in ('q', 'k', 'v', 'o')]

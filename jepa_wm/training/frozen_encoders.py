@@ -48,7 +48,7 @@ def read(path: str | os.PathLike[str]) -> FrozenEncoder:
         'trains one, such as lewm.'
       )
     variables = {
-      collection: {'encoder': modules[name]}
+      collection: modules[name]
       for collection, modules in model.params.items()
       if name in modules
     }

@@ -1,5 +1,6 @@
 """The training loop: batches in, parameters, curves and checkpoints out."""
 
+import dataclasses
 import datetime
 import os
 import pathlib
@@ -145,7 +146,9 @@ def train(
     if frozen is not None:
       # A copy: the state is donated.
       frozen = jax.device_put(jax.tree.map(jnp.array, frozen), replicated)
-      state = state.replace(variables={**state.variables, 'frozen': frozen})
+      state = dataclasses.replace(
+        state, variables={**state.variables, 'frozen': frozen}
+      )
   else:
     record = checkpoints.read_record(last_good)
     checkpoints.check_same_run(last_good, record, identity)

@@ -154,17 +154,17 @@ class DinoWM(frozen.FrozenTokens):
 
   def apply_predictor(
     self,
-    variables,
-    latents,
-    actions,
+    variables: Params,
+    latents: jax.Array,
+    actions: jax.Array,
     *,
-    past=None,
-    last_only=False,
-    dropout_key=None,
-  ):
+    past: block_causal.Past | None = None,
+    last_only: bool = False,
+    dropout_key: jax.Array | None = None,
+  ) -> tuple[jax.Array, block_causal.Past]:
     """See `frozen.FrozenTokens.apply_predictor`."""
-    rngs = {} if dropout_key is None else {'dropout': dropout_key}
-    predicted, past = self.predictor().apply(  # type: ignore[misc]
+    rngs: Any = {} if dropout_key is None else {'dropout': dropout_key}
+    answer: Any = self.predictor().apply(
       {'params': variables['params']['predictor']},
       self.split(latents),
       (actions,),
@@ -173,7 +173,8 @@ class DinoWM(frozen.FrozenTokens):
       train=dropout_key is not None,
       rngs=rngs,
     )
-    return self.join(predicted.astype(jnp.float32)), past
+    predicted, remembered = answer
+    return self.join(predicted.astype(jnp.float32)), remembered
 
   def loss(
     self,

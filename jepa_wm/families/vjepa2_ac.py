@@ -185,19 +185,20 @@ class VJEPA2AC(frozen.FrozenTokens):
       )
     states = latents[..., size:]
     conditions = (actions, states) if self.state_dim else (actions,)
-    predicted, past = self.predictor().apply(  # type: ignore[misc]
+    answer: Any = self.predictor().apply(
       {'params': variables['params']['predictor']},
       self.split(latents[..., :size]),
       conditions,
       past=past,
       last_only=last_only,
     )
+    predicted, remembered = answer
     after = self.join(self.normalize_tokens(predicted))
     if self.state_dim:
       first = states.shape[-2] - after.shape[-2]
       moved = integrate_pose(states[..., first:, :], actions[..., first:, :])
       after = jnp.concatenate([after, moved], axis=-1)
-    return after, past
+    return after, remembered
 
   def loss(
     self,

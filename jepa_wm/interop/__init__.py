@@ -8,12 +8,15 @@ module with its own table.
 
 from jepa_wm.interop.dinov2 import is_dinov2, read_dinov2, write_dinov2
 from jepa_wm.interop.pretrained import Pretrained, read, write_lewm
+from jepa_wm.interop.vjepa2_ac import read_vjepa2_ac, write_vjepa2_ac
 
 __all__ = [
   'Pretrained',
   'is_dinov2',
   'read',
   'read_dinov2',
+  'read_vjepa2_ac',
   'write_dinov2',
   'write_lewm',
+  'write_vjepa2_ac',
 ]

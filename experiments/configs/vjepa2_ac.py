@@ -1,0 +1,104 @@
+"""V-JEPA 2-AC: on Two Room with a frozen encoder of ours, or as published.
+
+  --config=experiments/configs/vjepa2_ac.py:two_room_small  (the default), on
+      the shipped LeWM's convolutions, 2 x 2 tokens
+  --config=experiments/configs/vjepa2_ac.py:published       the released
+      predictor over ViT-g at 256 px, for DROID; add --config.frozen_encoder
+  --config=experiments/configs/vjepa2_ac.py:two_room_tiny   seconds, for a look
+
+`--config.frozen_encoder=runs/mine` takes the encoder of any run of ours.
+
+Source: V-JEPA 2, arXiv 2506.09985, and its released configuration.
+"""
+
+import ml_collections
+
+from jepa_wm import families, world_model
+
+VARIANTS = ('two_room_small', 'published', 'two_room_tiny')
+
+
+def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
+  """The fields of a run.
+
+  Args:
+    variant: one of `VARIANTS`.
+
+  Returns:
+    What `experiments.train` takes.
+
+  Raises:
+    ValueError: there is no such variant.
+  """
+  if variant not in VARIANTS:
+    raise ValueError(
+      f'There is no variant {variant!r} in this config; choose one of '
+      f'{", ".join(VARIANTS)}.'
+    )
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  config.num_steps = 3000
+  config.log_every = 100
+  config.eval_every = 1000
+  config.checkpoint_every = 1000
+  config.data = ml_collections.ConfigDict(
+    {
+      'source': 'cache',
+      'path': 'data/two_room',
+      'num_frames': 4,
+      'batch_size': 64,
+      'num_eval_windows': 512,
+    }
+  )
+  config.optimizer = ml_collections.ConfigDict(
+    {
+      'learning_rate': 1e-3,
+      'weight_decay': 1e-3,
+      'warmup_fraction': 0.02,
+      'clip_norm': 1.0,
+    }
+  )
+  if variant == 'published':
+    # 94,500 steps of batch 256; published with a constant rate in between.
+    config.frozen_encoder = ''
+    config.model = ml_collections.ConfigDict({'name': 'vjepa2_ac'})
+    config.model.dtype = 'bfloat16'
+    config.num_steps = 94_500
+    config.data.path = 'data/droid'
+    config.data.num_frames = 8
+    config.data.batch_size = 256
+    config.optimizer.learning_rate = 4.25e-4
+    config.optimizer.weight_decay = 0.04
+    config.optimizer.warmup_fraction = 0.05
+  else:
+    config.frozen_encoder = 'two_room_small'
+    config.model = ml_collections.ConfigDict(
+      {
+        'name': 'vjepa2_ac',
+        'image_size': 64,
+        'action_dim': 2,
+        'action_block': 5,
+        'encoder': world_model.read_family('two_room_small'),
+        'pool': 4,
+        'token_norm': 'frame',
+        # As long as plans are, so that no window slides.
+        'history': 6,
+        'state_dim': 0,
+        'predictor_dim': 96,
+        'predictor_depth': 2,
+        'predictor_heads': 4,
+        'predictor_mlp_dim': 256,
+      }
+    )
+  if variant == 'two_room_tiny':
+    config.num_steps = 20
+    config.log_every = 5
+    config.eval_every = config.checkpoint_every = 10
+    config.data.batch_size = 16
+    config.data.num_eval_windows = 64
+    config.model.predictor_dim = 32
+    config.model.predictor_depth = 1
+  # Only what a config holds can be a flag.
+  family = families.from_config(config.model.to_dict())
+  config.model = ml_collections.ConfigDict(families.to_config(family))
+  return config

@@ -1,0 +1,46 @@
+"""Configs of families with a frozen encoder are whole, and ask for it."""
+
+import pytest
+
+from experiments import train
+from experiments.configs import dino_wm, vjepa2_ac
+from jepa_wm import families
+from jepa_wm.training import optimizers
+
+
+@pytest.mark.parametrize('module', [dino_wm, vjepa2_ac])
+def test_every_variant_is_whole(module):
+  for variant in module.VARIANTS:
+    config = module.get_config(variant).to_dict()
+    family = families.from_config(config['model'])
+    optimizers.AdamW(num_steps=config['num_steps'], **config['optimizer'])
+    assert config['data']['num_frames'] >= family.num_frames
+    assert config['frozen_encoder'] in ('', 'two_room_small')
+  with pytest.raises(ValueError, match=r"no variant 'large'.*two_room_small"):
+    module.get_config('large')
+
+
+def test_the_full_sizes_are_the_published_models():
+  for module, variant, family in (
+    (dino_wm, 'two_room', families.DinoWM(dtype='bfloat16')),
+    (vjepa2_ac, 'published', families.VJEPA2AC(dtype='bfloat16')),
+  ):
+    config = module.get_config(variant).to_dict()
+    assert families.from_config(config['model']) == family
+
+
+def test_the_shipped_encoder_is_read():
+  config = dino_wm.get_config('two_room_tiny').to_dict()
+  family, frozen = train._family(config['model'], 'two_room_small')
+  assert family.encoder.name == 'lewm'
+  assert frozen['params']['stage_0_conv']['kernel'].shape == (8, 8, 3, 64)
+  _, drawn = train._family(config['model'], 'random')
+  assert drawn is None
+
+
+def test_a_frozen_encoder_must_be_given_where_there_is_one():
+  config = dino_wm.get_config('two_room_tiny').to_dict()
+  with pytest.raises(ValueError, match='frozen_encoder must be set'):
+    train._family(config['model'], '')
+  with pytest.raises(ValueError, match='trains its own encoder'):
+    train._family({'name': 'lewm'}, 'two_room_small')

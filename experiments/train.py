@@ -263,6 +263,8 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
   model = world_model.WorldModel(family, None, source.action_statistics)
   identity: dict[str, Any] = {}
   if frozen is not None:
+    frames = source.some_batches('train', _PROBE_SEED)[0]['pixels']
+    frozen = jax.jit(family.fit_tokens)(frozen, frames)
     identity['frozen_encoder'] = frozen_encoders.fingerprint(frozen)
   described = dataclasses.asdict(data)
   # A dataset may move; what is in it may not change.
@@ -306,8 +308,10 @@ def _family(fields: Mapping[str, Any], path: str) -> tuple[Any, Any]:
       else f'config.frozen_encoder is {path!r}, but {family.name!r} trains its '
       'own encoder; leave it out.'
     )
-  if not freezes or path == 'random':
+  if not freezes:
     return family, None
+  if path == 'random':
+    return family, jax.jit(family.init_encoder)(jax.random.key(0))
   encoder, frozen = frozen_encoders.read(path)
   if not isinstance(encoder, str):
     family = dataclasses.replace(family, encoder=encoder)

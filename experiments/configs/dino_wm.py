@@ -1,7 +1,7 @@
 """DINO-WM on Two Room: on a frozen encoder of ours, or on DINOv2.
 
   --config=experiments/configs/dino_wm.py:two_room_small  (the default), on the
-      shipped LeWM's convolutions, 4 x 4 tokens
+      shipped LeWM's convolutions, 2 x 2 tokens
   --config=experiments/configs/dino_wm.py:two_room        published: DINOv2 S/14
       at 224 px; add --config.frozen_encoder=FOLDER with its weights
   --config=experiments/configs/dino_wm.py:two_room_tiny   seconds, for a look
@@ -74,11 +74,11 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
         'name': 'dino_wm',
         'image_size': 64,
         'encoder': world_model.read_family('two_room_small'),
-        'pool': 2,
-        'token_norm': 'frame',
+        'pool': 4,
+        'token_norm': 'dataset',
         'history': 1,
         'condition_features': 32,
-        'predictor_width': 64,
+        'predictor_width': 96,
         'predictor_depth': 2,
         'predictor_heads': 4,
         'predictor_head_dim': 16,

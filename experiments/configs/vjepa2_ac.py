@@ -80,7 +80,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
         'action_block': 5,
         'encoder': world_model.read_family('two_room_small'),
         'pool': 4,
-        'token_norm': 'frame',
+        'token_norm': 'dataset',
         # As long as plans are, so that no window slides.
         'history': 6,
         'state_dim': 0,

@@ -15,7 +15,7 @@ from jepa_wm.families import fields
 from jepa_wm.networks import block_causal, dinov2
 from jepa_wm.types import Params
 
-TOKEN_NORMS = ('none', 'token', 'frame')
+TOKEN_NORMS = ('none', 'token', 'frame', 'dataset')
 
 _EPSILON = 1e-5
 
@@ -45,7 +45,10 @@ class FrozenTokens:
     pool: side of the squares of tokens that are averaged into one.
     token_norm: 'token' gives every token mean 0 and variance 1 over its
       features (V-JEPA 2-AC); 'frame' does so over all of a frame's, which
-      keeps what is strong in it strong; 'none' leaves the encoder's.
+      keeps what is strong in it strong; 'dataset' subtracts from each token
+      its mean over the dataset and divides all by one deviation
+      (`fit_tokens`), so that what never changes counts nothing; 'none' leaves
+      the encoder's.
     predictor_depth: blocks of the predictor.
     predictor_heads: its attention heads.
     predictor_mlp_dim: hidden width of its MLPs.
@@ -113,7 +116,7 @@ class FrozenTokens:
 
     def look(rng_key):
       pixels = jnp.zeros((size, size, 3), jnp.uint8)
-      return self._feature_map(self.init_frozen(rng_key), pixels)
+      return self._feature_map(self.init_encoder(rng_key), pixels)
 
     rows, columns, features = jax.eval_shape(look, jax.random.key(0)).shape
     return rows, columns, features
@@ -130,6 +133,42 @@ class FrozenTokens:
     return math.prod(self.grid)
 
   def init_frozen(self, rng_key: jax.Array) -> Params:
+    """The collection 'frozen', drawn at random.
+
+    Args:
+      rng_key: consumed.
+
+    Returns:
+      The encoder's variables, and with the 'dataset' norm `tokens`: `mean`
+      `[P, D]` and `deviation`, a scalar.
+    """
+    variables = self.init_encoder(rng_key)
+    if self.token_norm != 'dataset':
+      return variables
+    shape = (self.num_tokens, self.encoder_grid[2])
+    neutral = {'mean': jnp.zeros(shape), 'deviation': jnp.ones(())}
+    return {**variables, 'tokens': neutral}
+
+  def fit_tokens(self, frozen: Params, pixels: jax.Array) -> Params:
+    """Statistics of tokens, for the 'dataset' norm.
+
+    Args:
+      frozen: variables of the encoder.
+      pixels: uint8 `[..., image_size, image_size, 3]`, frames of the dataset.
+
+    Returns:
+      `frozen` with them; as it was for another norm.
+    """
+    if self.token_norm != 'dataset':
+      return frozen
+    tokens = self._tokens(frozen, pixels)
+    tokens = tokens.reshape(-1, *tokens.shape[-2:])
+    mean = tokens.mean(0)
+    square = jnp.mean(jnp.square(tokens - mean[None]))
+    statistics = {'mean': mean, 'deviation': jnp.sqrt(square + _EPSILON)}
+    return {**frozen, 'tokens': statistics}
+
+  def init_encoder(self, rng_key: jax.Array) -> Params:
     """The frozen encoder's variables, drawn at random.
 
     Args:
@@ -172,18 +211,17 @@ class FrozenTokens:
         f'pixels must be [..., {size[0]}, {size[1]}, 3] for '
         f'image_size={self.image_size}, got shape {pixels.shape}.'
       )
-    maps = self._feature_map(frozen, pixels).astype(jnp.float32)
-    *lead, rows, columns, features = maps.shape
-    if self.pool > 1:
-      shape = (rows // self.pool, self.pool, columns // self.pool, self.pool)
-      maps = maps.reshape(*lead, *shape, features).mean((-4, -2))
-    tokens = maps.reshape(*lead, self.num_tokens, features)
+    tokens = self._tokens(frozen, pixels)
+    if self.token_norm == 'dataset':
+      mean, deviation = (frozen['tokens'][x] for x in ('mean', 'deviation'))
+      mean = mean.reshape((1,) * (tokens.ndim - 2) + mean.shape)
+      tokens = (tokens - mean) / deviation
     return jax.lax.stop_gradient(self.normalize_tokens(tokens))
 
   def normalize_tokens(self, tokens: jax.Array) -> jax.Array:
-    """Normalises tokens `[..., P, D]` as `token_norm` says, in float32."""
+    """Tokens `[..., P, D]` as float32, normalised if that takes them alone."""
     tokens = tokens.astype(jnp.float32)
-    if self.token_norm == 'none':
+    if self.token_norm in ('none', 'dataset'):
       return tokens
     axes = -1 if self.token_norm == 'token' else (-2, -1)
     centred = tokens - tokens.mean(axes, keepdims=True)
@@ -327,6 +365,15 @@ class FrozenTokens:
       )
     return pixels, actions
 
+  def _tokens(self, frozen: Params, pixels: jax.Array) -> jax.Array:
+    """Pooled tokens `[..., P, D]` as the encoder gives them, float32."""
+    maps = self._feature_map(frozen, pixels).astype(jnp.float32)
+    *lead, rows, columns, features = maps.shape
+    if self.pool > 1:
+      shape = (rows // self.pool, self.pool, columns // self.pool, self.pool)
+      maps = maps.reshape(*lead, *shape, features).mean((-4, -2))
+    return maps.reshape(*lead, self.num_tokens, features)
+
   def _encoder(self) -> Any:
     """The frozen module: inputs to features and intermediates."""
     if isinstance(self.encoder, str):
@@ -351,7 +398,8 @@ class FrozenTokens:
   def _feature_map(self, frozen: Params, pixels: jax.Array) -> jax.Array:
     """What the encoder keeps of frames, `[..., rows, columns, D]`."""
     inputs = self._inputs(normalization.normalize_pixels(pixels))
-    tokens, intermediates = self._encoder().apply(frozen, inputs)
+    variables = {k: x for k, x in frozen.items() if k != 'tokens'}
+    tokens, intermediates = self._encoder().apply(variables, inputs)
     if 'feature_map' in intermediates:
       return intermediates['feature_map']
     # Those of a clip are the output itself; a class token is no place in it.

@@ -74,7 +74,7 @@ def check(family: Any, variables: Params, *, where: str | pathlib.Path) -> None:
       for name, leaf in flax.traverse_util.flatten_dict(tree, sep='/').items()
     }
     for tree in (
-      jax.eval_shape(family.init_frozen, jax.random.key(0)),
+      jax.eval_shape(family.init_encoder, jax.random.key(0)),
       variables,
     )
   )

@@ -99,6 +99,17 @@ def test_tokens_are_the_pooled_feature_map_of_the_frozen_encoder(rng_key):
     np.testing.assert_allclose(latents, expected, atol=1e-4)
 
 
+def test_tokens_are_standardised_over_the_dataset(rng_key):
+  family = tiny(token_norm='dataset')
+  pixels = batch_of(rng_key)['pixels']
+  frozen = family.fit_tokens(family.init_encoder(rng_key), pixels)
+  tokens = family.encode_tokens(frozen, pixels).reshape(8, 4, 6)
+  np.testing.assert_allclose(tokens.mean(0), 0.0, atol=1e-5)
+  np.testing.assert_allclose(jnp.mean(tokens**2), 1.0, rtol=1e-3)
+  shapes = jax.eval_shape(family.init_frozen, rng_key)
+  assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, frozen)
+
+
 def test_the_loss_is_the_mean_squared_error_to_detached_tokens(case, rng_key):
   family, variables, batch = case
 

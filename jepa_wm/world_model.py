@@ -317,7 +317,8 @@ class WorldModel:
       shutil.rmtree(leftover, ignore_errors=True)
     beside.mkdir(parents=True)
     flat = flax.traverse_util.flatten_dict(self.params, sep='/')
-    tensors = {k: np.ascontiguousarray(v) for k, v in flat.items()}
+    # Not ascontiguousarray, which gives a scalar an axis.
+    tensors = {k: np.asarray(v, order='C') for k, v in flat.items()}
     # Not save_file: it makes files that nobody else may read.
     (beside / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors))
     config = {

@@ -208,7 +208,7 @@ def test_an_update_leaves_the_frozen_encoder(rng_key):
 
 
 def test_an_export_holds_the_frozen_encoder(rng_key, tmp_path):
-  family = tiny()
+  family = tiny(token_norm='dataset')
   variables = jax.jit(family.init)(rng_key)
   world(family, variables).save(tmp_path / 'model')
   model = world_model.WorldModel.from_checkpoint(tmp_path / 'model')

@@ -37,7 +37,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     )
   config = ml_collections.ConfigDict()
   config.seed = 0
-  config.num_steps = 3000
+  config.num_steps = 2500
   config.log_every = 100
   config.eval_every = 1000
   config.checkpoint_every = 1000

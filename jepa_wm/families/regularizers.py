@@ -108,25 +108,3 @@ class Regularized:
       )
       terms = [('barlow_twins', self.barlow_twins_weight, distance)]
     return terms
-
-
-def add_terms(
-  loss: jax.Array, terms: list[Term], metrics: dict[str, jax.Array]
-) -> jax.Array:
-  """Adds weighted terms to a loss and writes all of them among its metrics.
-
-  Args:
-    loss: scalar, so far.
-    terms: what is added, and named in `metrics`, before its weight.
-    metrics: receives the terms and, as 'loss', the sum.
-
-  Returns:
-    The sum, a scalar.
-  """
-  for name, weight, value in terms:
-    metrics[name] = value
-    # A term without weight must not send 0 * inf back.
-    if weight:
-      loss = loss + weight * value
-  metrics['loss'] = loss
-  return loss

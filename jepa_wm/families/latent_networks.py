@@ -114,7 +114,6 @@ class LatentNetworks(regularizers.Regularized):
         'encoder': ENCODERS,
         'predictor': PREDICTORS,
         'projector_norm': projectors.NORMS,
-        'regularizer': regularizers.REGULARIZERS,
         'dtype': ('float32', 'bfloat16'),
         **choices,
       },

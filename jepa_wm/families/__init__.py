@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from jepa_wm.families.lewm import LeWM
+from jepa_wm.families.pldm import PLDM
 
-FAMILIES = {family.name: family for family in (LeWM,)}
+FAMILIES = {family.name: family for family in (LeWM, PLDM)}
 
-__all__ = ['FAMILIES', 'LeWM', 'from_config', 'to_config']
+__all__ = ['FAMILIES', 'PLDM', 'LeWM', 'from_config', 'to_config']
 
 
 def from_config(config: Mapping[str, Any]) -> Any:

@@ -2,11 +2,16 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def check(family: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
+def check(
+  family: Any,
+  choices: Mapping[str, tuple[Any, ...]],
+  *,
+  may_be_zero: Sequence[str] = (),
+) -> None:
   """Checks every field of `family` by the kind of its default.
 
   An integer must be positive, a number finite and not negative, a tuple hold
@@ -15,11 +20,14 @@ def check(family: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
   Args:
     family: a frozen dataclass whose fields all have defaults, checked while it
       is being made.
-    choices: for every field of text, the values it may have.
+    choices: for every field of text, the values it may have, beside those in
+      its class attribute `choices`, if it has one.
+    may_be_zero: integers for which zero means something.
 
   Raises:
     ValueError: a field out of its range; the message names it.
   """
+  choices = {**getattr(family, 'choices', {}), **choices}
   for field in dataclasses.fields(family):
     name, value = field.name, getattr(family, field.name)
     if isinstance(field.default, tuple):
@@ -32,8 +40,10 @@ def check(family: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
         )
       object.__setattr__(family, name, tuple(value))
     elif isinstance(field.default, int):
-      if not _is_integer(value) or value < 1:
-        raise ValueError(f'{name} must be a positive integer, got {value!r}.')
+      least = 0 if name in may_be_zero else 1
+      if not _is_integer(value) or value < least:
+        kind = 'an integer of at least 0' if not least else 'a positive integer'
+        raise ValueError(f'{name} must be {kind}, got {value!r}.')
     elif isinstance(field.default, float):
       number = _is_integer(value) or isinstance(value, float)
       if not number or not math.isfinite(value) or value < 0:

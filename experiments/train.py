@@ -28,8 +28,10 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from experiments import sources
 from jepa_wm import envs, families, sharding, world_model
 from jepa_wm.data import cache as cache_lib
+from jepa_wm.data import digits as digits_lib
 from jepa_wm.data import episodes, normalization, simulation, windows
 from jepa_wm.evaluation import collapse, probing
 from jepa_wm.training import loop, optimizers
@@ -61,7 +63,8 @@ class Data:
 
   Attributes:
     source: 'cache' reads episodes that `experiments.collect` wrote;
-      'simulation' plays and renders them on the device, nothing on disk.
+      'simulation' plays and renders them on the device, nothing on disk;
+      'digits' moves handwritten digits about, for families without actions.
     path: of the episodes, for 'cache'.
     num_frames: frames `T` of a window.
     batch_size: windows `B` of a batch.
@@ -69,6 +72,8 @@ class Data:
       batches.
     action_noise: of the expert who plays, for 'simulation'.
     episode_length: steps of an episode at most, for 'simulation'.
+    num_digits: digits in a clip, for 'digits'.
+    background: what is behind them, one of `digits.BACKGROUNDS`.
   """
 
   source: str = 'cache'
@@ -78,12 +83,14 @@ class Data:
   num_eval_windows: int = 512
   action_noise: float = 2.0
   episode_length: int = 100
+  num_digits: int = 1
+  background: str = 'none'
 
   def __post_init__(self):
     """Checks what nobody below would."""
-    if self.source not in ('cache', 'simulation'):
+    if self.source not in ('cache', 'simulation', 'digits'):
       raise ValueError(
-        "config.data.source must be 'cache' or 'simulation', got "
+        "config.data.source must be 'cache', 'simulation' or 'digits', got "
         f'{self.source!r}.'
       )
     if self.num_eval_windows < 1:
@@ -145,6 +152,23 @@ class _Source:
         f'config.model.{field} is {wanted} and the data has {found}; change '
         'it, or collect other episodes.'
       )
+
+
+def _open_source(data: Data, family: Any) -> Any:
+  """Where `data` says that the batches of `family` come from."""
+  if data.source != 'digits':
+    return _Source(data, family)
+  sources.check_no_actions(data.source, family)
+  return sources.Digits(
+    digits_lib.MovingDigits(
+      image_size=family.image_size,
+      num_digits=data.num_digits,
+      background=data.background,
+    ),
+    num_frames=data.num_frames,
+    batch_size=data.batch_size,
+    num_eval_windows=data.num_eval_windows,
+  )
 
 
 def _open_cache(path: pathlib.Path) -> dict[str, cache_lib.Cache]:
@@ -254,7 +278,7 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       f'config.data.batch_size is {data.batch_size}, which {mesh.size} devices '
       'cannot share evenly; choose a multiple of the number of devices.'
     )
-  source = _Source(data, family)
+  source = _open_source(data, family)
   model = world_model.WorldModel(family, None, source.action_statistics)
   described = dataclasses.asdict(data)
   # A dataset may move; what is in it may not change.

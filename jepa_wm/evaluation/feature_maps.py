@@ -1,4 +1,4 @@
-"""A picture of what patch features tell apart: principal components as colours."""
+"""What patch features tell apart: their principal components as colours."""
 
 import io
 

@@ -172,7 +172,7 @@ def test_doors():
   states = probe_training.Examples(tokens, jnp.zeros((4, 2)))
   linear = probes.PooledProbe(features=3)
   splits = dict.fromkeys(probe_training.SPLITS, labels)
-  with pytest.raises(ValueError, match='splits lack .*held_out'):
+  with pytest.raises(ValueError, match=r'splits lack .*held_out'):
     probe_training.train(linear, {'train': labels, 'validation': labels})
   with pytest.raises(ValueError, match=r'go from 0 to 3; a probe of 3 outputs'):
     probe_training.train(linear, splits)

@@ -15,8 +15,8 @@ from jepa_wm.evaluation import planning_benchmark
 SPLITS = ('train', 'validation', 'held_out')
 """Fitted on, chosen on, reported on."""
 
-ReadFn = Callable[[Any, jax.Array], jax.Array]
-"""Parameters and raw tokens `[B, P, D]` to outputs `[B, features]`."""
+Statistics = tuple[jax.Array, jax.Array]
+"""Mean and deviation of every feature of the training split's tokens."""
 
 _NUM_CHUNKS = 20  # Of the training, between two reports of progress.
 
@@ -166,24 +166,17 @@ def train(
   _check(probe, splits, target_names)
   fitted = splits['train']
   labels = _are_labels(fitted)
-  # Standardised batch by batch: a second copy of all tokens may not fit.
-  read = _standardized(probe, *_statistics(fitted.tokens))
+  statistics = _statistics(fitted.tokens)
   tokens = {k: v.tokens for k, v in splits.items()}
   targets = {k: v.targets for k, v in splits.items()}
   scale = jnp.ones((1, 1))
   if not labels:
     mean, scale = _statistics(fitted.targets)
     targets = {k: (v - mean) / scale for k, v in targets.items()}
-  sample = fitted.tokens[:1]
   params = _fit(
-    lambda key: probe.init(key, sample),
-    read,
-    tokens['train'],
-    targets['train'],
-    training,
-    progress_fn,
+    probe, statistics, tokens['train'], targets['train'], training, progress_fn
   )
-  validation = _predict(read, params, tokens['validation'])
+  validation = _predict(probe, params, statistics, tokens['validation'])
   if labels:
     criterion = np.mean(
       validation.argmax(-1) == np.asarray(targets['validation']), axis=1
@@ -195,7 +188,7 @@ def train(
     # A probe that diverged is never the best.
     best = int(np.argmin(np.where(np.isfinite(criterion), criterion, np.inf)))
   params = jax.tree.map(lambda leaf: leaf[best : best + 1], params)
-  predicted = _predict(read, params, tokens['held_out'])[0]
+  predicted = _predict(probe, params, statistics, tokens['held_out'])[0]
   truth = np.asarray(targets['held_out'])
   if labels:
     scores = _label_scores(predicted.argmax(-1), truth)
@@ -210,18 +203,9 @@ def train(
   )
 
 
-def _standardized(probe: Any, mean: jax.Array, std: jax.Array) -> ReadFn:
-  """The probe as a function of raw tokens."""
-
-  def read(params: Any, tokens: jax.Array) -> jax.Array:
-    return probe.apply(params, (tokens - mean) / std)
-
-  return read
-
-
 def _fit(
-  init_fn: Callable[[jax.Array], Any],
-  read: ReadFn,
+  probe: Any,
+  statistics: Statistics,
   tokens: jax.Array,
   targets: jax.Array,
   training: Training,
@@ -229,66 +213,122 @@ def _fit(
 ) -> Any:
   """Parameters of all probes of the grid, leaves `[G, ...]`."""
   init_key, batch_key = jax.random.split(jax.random.key(training.seed))
-  rates, decays = (jnp.asarray(side) for side in zip(*training.grid))
-  num_steps = training.num_steps
+  carry = _start(probe, training, init_key, tokens[:1])
+  cuts = np.linspace(0, training.num_steps, _NUM_CHUNKS + 1).astype(int)
+  for first, end in itertools.pairwise(cuts):
+    carry = _advance(
+      probe,
+      training,
+      carry,
+      statistics,
+      tokens,
+      targets,
+      batch_key,
+      first,
+      end,
+    )
+    jax.block_until_ready(carry)
+    progress_fn(end / training.num_steps)
+  return carry[0]
+
+
+# Not inside of `train`: probes of one shape share what is compiled.
+@jax.jit(static_argnames=('probe', 'training'))
+def _start(
+  probe: Any, training: Training, rng_key: jax.Array, sample: jax.Array
+) -> Any:
+  """Parameters and optimiser states before the first step."""
+  params = probe.init(rng_key, sample)
+  return jax.vmap(
+    lambda rate, decay: (
+      params,
+      _optimizer(training, rate, decay).init(params),
+    )
+  )(*_sides(training))
+
+
+@jax.jit(static_argnames=('probe', 'training'))
+def _advance(
+  probe: Any,
+  training: Training,
+  carry: Any,
+  statistics: Statistics,
+  tokens: jax.Array,
+  targets: jax.Array,
+  batch_key: jax.Array,
+  first: jax.Array,
+  end: jax.Array,
+) -> Any:
+  """`carry` after the steps from `first` until before `end`."""
   batch_size = min(training.batch_size, len(tokens))
 
-  def optimizer(rate: jax.Array, decay: jax.Array) -> Any:
-    schedule = optax.cosine_decay_schedule(1.0, num_steps)
-    return optax.adamw(lambda count: rate * schedule(count), weight_decay=decay)
-
   def loss_fn(params: Any, inputs: jax.Array, wanted: jax.Array) -> jax.Array:
-    outputs = read(params, inputs)
+    outputs = _read(probe, params, statistics, inputs)
     if jnp.issubdtype(wanted.dtype, jnp.integer):
       loss = optax.softmax_cross_entropy_with_integer_labels
       return jnp.mean(loss(outputs, wanted))
     return jnp.mean(jnp.square(outputs - wanted))
 
-  @jax.jit
-  def start() -> Any:
-    params = init_fn(init_key)
-    one = lambda rate, decay: (params, optimizer(rate, decay).init(params))
-    return jax.vmap(one)(rates, decays)
+  def step(index: jax.Array, carry: Any) -> Any:
+    rows = jax.random.randint(
+      jax.random.fold_in(batch_key, index), (batch_size,), 0, len(tokens)
+    )
+    inputs, wanted = tokens[rows], targets[rows]
 
-  @jax.jit
-  def chunk(carry: Any, tokens: Any, targets: Any, first: Any, end: Any) -> Any:
-    def step(index: jax.Array, carry: Any) -> Any:
-      rows = jax.random.randint(
-        jax.random.fold_in(batch_key, index), (batch_size,), 0, len(tokens)
-      )
-      inputs, wanted = tokens[rows], targets[rows]
+    def update(rate: Any, decay: Any, params: Any, state: Any) -> Any:
+      gradient = jax.grad(loss_fn)(params, inputs, wanted)
+      optimizer = _optimizer(training, rate, decay)
+      updates, state = optimizer.update(gradient, state, params)
+      return optax.apply_updates(params, updates), state
 
-      def update(rate: Any, decay: Any, params: Any, state: Any) -> Any:
-        gradient = jax.grad(loss_fn)(params, inputs, wanted)
-        updates, state = optimizer(rate, decay).update(gradient, state, params)
-        return optax.apply_updates(params, updates), state
+    return jax.vmap(update)(*_sides(training), *carry)
 
-      return jax.vmap(update)(rates, decays, *carry)
-
-    return jax.lax.fori_loop(first, end, step, carry)
-
-  carry = start()
-  cuts = np.linspace(0, num_steps, _NUM_CHUNKS + 1).astype(int)
-  for first, end in itertools.pairwise(cuts):
-    carry = jax.block_until_ready(chunk(carry, tokens, targets, first, end))
-    progress_fn(end / num_steps)
-  return carry[0]
+  return jax.lax.fori_loop(first, end, step, carry)
 
 
-def _predict(read: ReadFn, params: Any, tokens: jax.Array) -> np.ndarray:
+def _sides(training: Training) -> tuple[jax.Array, jax.Array]:
+  """Learning rate and weight decay `[G]` of every probe of the grid."""
+  rates, decays = zip(*training.grid)
+  return jnp.asarray(rates), jnp.asarray(decays)
+
+
+def _optimizer(training: Training, rate: jax.Array, decay: jax.Array) -> Any:
+  schedule = optax.cosine_decay_schedule(1.0, training.num_steps)
+  return optax.adamw(lambda count: rate * schedule(count), weight_decay=decay)
+
+
+def _read(
+  probe: Any, params: Any, statistics: Statistics, tokens: jax.Array
+) -> jax.Array:
+  """Outputs `[B, features]` for raw `tokens`."""
+  # Standardised batch by batch: a second copy of all tokens may not fit.
+  mean, std = statistics
+  return probe.apply(params, (tokens - mean) / std)
+
+
+@jax.jit(static_argnames='probe')
+def _read_all(
+  probe: Any, params: Any, statistics: Statistics, tokens: jax.Array
+) -> jax.Array:
+  """Outputs `[G, B, features]` of every probe of the grid."""
+  return jax.vmap(lambda one: _read(probe, one, statistics, tokens))(params)
+
+
+def _predict(
+  probe: Any, params: Any, statistics: Statistics, tokens: jax.Array
+) -> np.ndarray:
   """Outputs `[G, N, features]`."""
-  apply = jax.jit(jax.vmap(read, in_axes=(0, None)))
   batch = 256  # All at once would hold every probe's every token.
   return np.concatenate(
     [
-      np.asarray(apply(params, tokens[i : i + batch]))
+      np.asarray(_read_all(probe, params, statistics, tokens[i : i + batch]))
       for i in range(0, len(tokens), batch)
     ],
     axis=1,
   )
 
 
-def _statistics(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _statistics(values: jax.Array) -> Statistics:
   """Mean and deviation over all but the last axis, which is kept."""
   axes = tuple(range(values.ndim - 1))
   mean = jnp.mean(values, axis=axes, keepdims=True)

@@ -71,7 +71,7 @@ def load(
     ValueError: no such dataset, or frames of another size.
     OSError: episodes that cannot be read.
   """
-  clip = {'num_frames': num_frames, 'batch_size': _BATCH_SIZE}
+  clip: Any = {'num_frames': num_frames, 'batch_size': _BATCH_SIZE}
   state_names: tuple[str, ...] = ('x', 'y')
   num_classes = 0
   streams: dict[str, Any] = {}

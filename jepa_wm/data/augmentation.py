@@ -6,6 +6,7 @@ colour channels among them.
 """
 
 import dataclasses
+import math
 
 import dm_pix
 import jax
@@ -130,9 +131,8 @@ class Augmentation:
       rng_key, 5
     )
     area = jax.random.uniform(area_key, (), minval=self.crop_scale, maxval=1)
-    bound = jnp.log(self.crop_ratio)
     # At full size a crop of another shape would not be the frame any more.
-    bound = bound if self.crop_scale < 1 else 0.0
+    bound = math.log(self.crop_ratio) if self.crop_scale < 1 else 0.0
     ratio = jnp.exp(
       jax.random.uniform(ratio_key, (), minval=-1, maxval=1) * bound
     )

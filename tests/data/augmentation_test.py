@@ -52,7 +52,9 @@ def test_flips():
   flipped = apply(Augmentation(flip=1.0))
   np.testing.assert_array_equal(flipped, STILL[:, :, :, ::-1])
   some = apply(Augmentation(flip=0.5), np.repeat(STILL, 25, axis=0))
-  share = np.mean(np.all(some == np.repeat(STILL, 25, axis=0), axis=(1, 2, 3, 4)))
+  share = np.mean(
+    np.all(some == np.repeat(STILL, 25, axis=0), axis=(1, 2, 3, 4))
+  )
   assert 0.4 < share < 0.6
 
 

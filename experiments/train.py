@@ -9,8 +9,9 @@ Any field of the config is a flag: `--config.model.latent_dim=16`. The folder
 command, a run goes on where it was and ends with the same parameters.
 
 A config has the fields `model` (those of a family, with its `name`), `data`
-(those of `Data`), `optimizer` (those of `optimizers.AdamW` but `num_steps`),
-`num_steps`, `seed` and the intervals that `loop.train` takes.
+(those of `Data`), `optimizer` (those of `optimizers.AdamW` but `num_steps`), if
+need be `augmentation` (those of `augmentation.Augmentation`), `num_steps`,
+`seed` and the intervals that `loop.train` takes.
 """
 
 import dataclasses
@@ -30,6 +31,7 @@ from ml_collections import config_flags
 
 from experiments import sources
 from jepa_wm import envs, families, sharding, world_model
+from jepa_wm.data import augmentation as augmentation_lib
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import digits as digits_lib
 from jepa_wm.data import episodes, normalization, simulation, windows
@@ -269,6 +271,7 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
     config.pop('optimizer'),
     num_steps=num_steps,
   )
+  augmentation = _augmentation(config.pop('augmentation', {}), family)
   intervals = {k: config.pop(k) for k in _LOOP_FIELDS if k in config}
   if config:
     raise ValueError(f'The config has unknown fields: {sorted(config)}.')
@@ -294,6 +297,7 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       'model': families.to_config(family),
       'data': {**described, **source.identity},
       'optimizer': dataclasses.asdict(optimizer),
+      **({'augmentation': vars(augmentation)} if augmentation else {}),
     },
     evaluators=[
       make_evaluator(
@@ -304,8 +308,30 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       )
     ],
     mesh=mesh,
+    augment_fn=augmentation,
     **intervals,
   )
+
+
+def _augmentation(
+  fields: Mapping[str, Any], family: Any
+) -> augmentation_lib.Augmentation | None:
+  """The augmentation of training clips, None where it does nothing.
+
+  Raises:
+    ValueError: it would make the actions of `family` mean something else.
+  """
+  augmentation = _build(
+    augmentation_lib.Augmentation, 'config.augmentation', fields
+  )
+  wrong = augmentation.changes_actions
+  if wrong and getattr(family, 'action_dim', 0):
+    raise ValueError(
+      f'config.augmentation.{" and ".join(wrong)} would change what an action '
+      f'does to the picture, and {family.name} learns from actions; leave it '
+      'at its default. Shifts and colours are fine.'
+    )
+  return None if augmentation.is_identity else augmentation
 
 
 def _build(kind: Any, where: str, fields: Mapping[str, Any], **given: Any):

@@ -57,8 +57,8 @@ _PROBE = flags.DEFINE_enum(
 _DATA = flags.DEFINE_string(
   'data',
   'two_room',
-  "'two_room' (simulated), 'digits', or a folder that experiments.collect "
-  'wrote.',
+  "'two_room' (simulated), 'digits', 'tfds:NAME' (on disk already), or a "
+  'folder that experiments.collect wrote.',
   flag_values=FLAGS,
 )
 _DEPTH = flags.DEFINE_integer(

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from experiments import sources
 from jepa_wm import envs
 from jepa_wm.data import cache as cache_lib
-from jepa_wm.data import digits, simulation, windows
+from jepa_wm.data import digits, simulation, tfds_clips, windows
 from jepa_wm.evaluation import probe_training
 
 _BATCH_SIZE = 32
@@ -59,8 +60,9 @@ def load(
   """Clips of a dataset.
 
   Args:
-    name: 'digits', 'two_room' (simulated), or the folder of episodes that
-      `experiments.collect` wrote.
+    name: 'digits', 'two_room' (simulated), 'tfds:NAME' (see
+      `tfds_clips.find`), or the folder of episodes that `experiments.collect`
+      wrote.
     counts: clips of each split.
     image_size: side of the frames in pixels.
     num_frames: frames `T` of a clip.
@@ -81,6 +83,22 @@ def load(
     for split in probe_training.SPLITS:
       streams[split] = digits.moving_digits(
         look, split=split, seed=seed, **clip
+      )
+  elif name.startswith(sources.TFDS):
+    dataset = tfds_clips.find(name.removeprefix(sources.TFDS))
+    if dataset.label is None:
+      raise ValueError(
+        f'data: {name} has no ClassLabel, so there is nothing to probe for.'
+      )
+    num_classes = dataset.num_classes
+    for split in probe_training.SPLITS:
+      streams[split] = tfds_clips.tfds_clips(
+        dataset,
+        split=split,
+        image_size=image_size,
+        frame_stride=frame_stride,
+        seed=seed,
+        **clip,
       )
   elif name == 'two_room':
     world = envs.TwoRoom(image_size=image_size)
@@ -136,9 +154,9 @@ def _open_cache(
   """The three splits of a dataset on disk; held-out episodes make two."""
   if not path.is_dir():
     raise FileNotFoundError(
-      f"data: {str(path)!r} is neither 'digits' nor 'two_room' nor a folder of "
-      'episodes; make one with `python -m experiments.collect --out='
-      f'{path}`.'
+      f"data: {str(path)!r} is neither 'digits' nor 'two_room' nor 'tfds:NAME' "
+      'nor a folder of episodes; make one with `python -m '
+      f'experiments.collect --out={path}`.'
     )
   if not (path / 'cache').exists():
     cache_lib.build_cache(path, progress=True)

@@ -66,7 +66,8 @@ class Data:
   Attributes:
     source: 'cache' reads episodes that `experiments.collect` wrote;
       'simulation' plays and renders them on the device, nothing on disk;
-      'digits' moves handwritten digits about, for families without actions.
+      'digits' moves handwritten digits about, and 'tfds:NAME' reads what TFDS
+      has on disk, both for families without actions.
     path: of the episodes, for 'cache'.
     num_frames: frames `T` of a window.
     batch_size: windows `B` of a batch.
@@ -90,10 +91,14 @@ class Data:
 
   def __post_init__(self):
     """Checks what nobody below would."""
-    if self.source not in ('cache', 'simulation', 'digits'):
+    if self.source not in (
+      'cache',
+      'simulation',
+      'digits',
+    ) and not self.source.startswith(sources.TFDS):
       raise ValueError(
-        "config.data.source must be 'cache', 'simulation' or 'digits', got "
-        f'{self.source!r}.'
+        "config.data.source must be 'cache', 'simulation', 'digits' or "
+        f"'tfds:NAME', got {self.source!r}."
       )
     if self.num_eval_windows < 1:
       raise ValueError(
@@ -158,19 +163,27 @@ class _Source:
 
 def _open_source(data: Data, family: Any) -> Any:
   """Where `data` says that the batches of `family` come from."""
-  if data.source != 'digits':
+  if data.source in ('cache', 'simulation'):
     return _Source(data, family)
   sources.check_no_actions(data.source, family)
-  return sources.Digits(
-    digits_lib.MovingDigits(
+  sizes: Any = {
+    'num_frames': data.num_frames,
+    'batch_size': data.batch_size,
+    'num_eval_windows': data.num_eval_windows,
+  }
+  if data.source.startswith(sources.TFDS):
+    return sources.tfds(
+      data.source,
       image_size=family.image_size,
-      num_digits=data.num_digits,
-      background=data.background,
-    ),
-    num_frames=data.num_frames,
-    batch_size=data.batch_size,
-    num_eval_windows=data.num_eval_windows,
+      frame_stride=getattr(family, 'frame_stride', 1),
+      **sizes,
+    )
+  look = digits_lib.MovingDigits(
+    image_size=family.image_size,
+    num_digits=data.num_digits,
+    background=data.background,
   )
+  return sources.moving_digits(look, **sizes)
 
 
 def _open_cache(path: pathlib.Path) -> dict[str, cache_lib.Cache]:

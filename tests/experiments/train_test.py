@@ -283,6 +283,7 @@ def _set(config, name, value):
     ('augmentation', {'flipp': 1.0}, "did you mean 'flip'"),
     ('augmentation', {'flip': 2.0}, 'augmentation.flip must be in 0..1'),
     ('augmentation', {'flip': 0.5}, 'flip would change what an action does'),
+    ('data.source', 'tfds:x', "'tfds:x' has no actions, and lewm learns from"),
     ('data.source', 'digits', "'digits' has no actions, and lewm learns from"),
   ],
 )

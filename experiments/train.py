@@ -9,8 +9,9 @@ Any field of the config is a flag: `--config.model.latent_dim=16`. The folder
 command, a run goes on where it was and ends with the same parameters.
 
 A config has the fields `model` (those of a family, with its `name`), `data`
-(those of `Data`), `optimizer` (those of `optimizers.AdamW` but `num_steps`),
-`num_steps`, `seed` and the intervals that `loop.train` takes.
+(those of `Data`), `optimizer` (those of `optimizers.AdamW` but `num_steps`), if
+need be `augmentation` (those of `augmentation.Augmentation`), `num_steps`,
+`seed` and the intervals that `loop.train` takes.
 """
 
 import dataclasses
@@ -28,8 +29,11 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from experiments import sources
 from jepa_wm import envs, families, sharding, world_model
+from jepa_wm.data import augmentation as augmentation_lib
 from jepa_wm.data import cache as cache_lib
+from jepa_wm.data import digits as digits_lib
 from jepa_wm.data import episodes, normalization, simulation, windows
 from jepa_wm.evaluation import collapse, probing
 from jepa_wm.training import loop, optimizers
@@ -61,7 +65,9 @@ class Data:
 
   Attributes:
     source: 'cache' reads episodes that `experiments.collect` wrote;
-      'simulation' plays and renders them on the device, nothing on disk.
+      'simulation' plays and renders them on the device, nothing on disk;
+      'digits' moves handwritten digits about, and 'tfds:NAME' reads what TFDS
+      has on disk, both for families without actions.
     path: of the episodes, for 'cache'.
     num_frames: frames `T` of a window.
     batch_size: windows `B` of a batch.
@@ -69,6 +75,8 @@ class Data:
       batches.
     action_noise: of the expert who plays, for 'simulation'.
     episode_length: steps of an episode at most, for 'simulation'.
+    num_digits: digits in a clip, for 'digits'.
+    background: what is behind them, one of `digits.BACKGROUNDS`.
   """
 
   source: str = 'cache'
@@ -78,13 +86,19 @@ class Data:
   num_eval_windows: int = 512
   action_noise: float = 2.0
   episode_length: int = 100
+  num_digits: int = 1
+  background: str = 'none'
 
   def __post_init__(self):
     """Checks what nobody below would."""
-    if self.source not in ('cache', 'simulation'):
+    if self.source not in (
+      'cache',
+      'simulation',
+      'digits',
+    ) and not self.source.startswith(sources.TFDS):
       raise ValueError(
-        "config.data.source must be 'cache' or 'simulation', got "
-        f'{self.source!r}.'
+        "config.data.source must be 'cache', 'simulation', 'digits' or "
+        f"'tfds:NAME', got {self.source!r}."
       )
     if self.num_eval_windows < 1:
       raise ValueError(
@@ -145,6 +159,31 @@ class _Source:
         f'config.model.{field} is {wanted} and the data has {found}; change '
         'it, or collect other episodes.'
       )
+
+
+def _open_source(data: Data, family: Any) -> Any:
+  """Where `data` says that the batches of `family` come from."""
+  if data.source in ('cache', 'simulation'):
+    return _Source(data, family)
+  sources.check_no_actions(data.source, family)
+  sizes: Any = {
+    'num_frames': data.num_frames,
+    'batch_size': data.batch_size,
+    'num_eval_windows': data.num_eval_windows,
+  }
+  if data.source.startswith(sources.TFDS):
+    return sources.tfds(
+      data.source,
+      image_size=family.image_size,
+      frame_stride=getattr(family, 'frame_stride', 1),
+      **sizes,
+    )
+  look = digits_lib.MovingDigits(
+    image_size=family.image_size,
+    num_digits=data.num_digits,
+    background=data.background,
+  )
+  return sources.moving_digits(look, **sizes)
 
 
 def _open_cache(path: pathlib.Path) -> dict[str, cache_lib.Cache]:
@@ -245,6 +284,7 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
     config.pop('optimizer'),
     num_steps=num_steps,
   )
+  augmentation = _augmentation(config.pop('augmentation', {}), family)
   intervals = {k: config.pop(k) for k in _LOOP_FIELDS if k in config}
   if config:
     raise ValueError(f'The config has unknown fields: {sorted(config)}.')
@@ -254,7 +294,7 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       f'config.data.batch_size is {data.batch_size}, which {mesh.size} devices '
       'cannot share evenly; choose a multiple of the number of devices.'
     )
-  source = _Source(data, family)
+  source = _open_source(data, family)
   model = world_model.WorldModel(family, None, source.action_statistics)
   described = dataclasses.asdict(data)
   # A dataset may move; what is in it may not change.
@@ -270,6 +310,7 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       'model': families.to_config(family),
       'data': {**described, **source.identity},
       'optimizer': dataclasses.asdict(optimizer),
+      **({'augmentation': vars(augmentation)} if augmentation else {}),
     },
     evaluators=[
       make_evaluator(
@@ -280,8 +321,30 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       )
     ],
     mesh=mesh,
+    augment_fn=augmentation,
     **intervals,
   )
+
+
+def _augmentation(
+  fields: Mapping[str, Any], family: Any
+) -> augmentation_lib.Augmentation | None:
+  """The augmentation of training clips, None where it does nothing.
+
+  Raises:
+    ValueError: it would make the actions of `family` mean something else.
+  """
+  augmentation = _build(
+    augmentation_lib.Augmentation, 'config.augmentation', fields
+  )
+  wrong = augmentation.changes_actions
+  if wrong and getattr(family, 'action_dim', 0):
+    raise ValueError(
+      f'config.augmentation.{" and ".join(wrong)} would change what an action '
+      f'does to the picture, and {family.name} learns from actions; leave it '
+      'at its default. Shifts and colours are fine.'
+    )
+  return None if augmentation.is_identity else augmentation
 
 
 def _build(kind: Any, where: str, fields: Mapping[str, Any], **given: Any):

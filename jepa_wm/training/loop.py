@@ -70,6 +70,7 @@ def train(
   config: Mapping[str, Any],
   evaluators: Sequence[EvaluateFn],
   mesh: jax.sharding.Mesh,
+  augment_fn: step_lib.AugmentFn | None = None,
   log_every: int = 50,
   eval_every: int = 1000,
   checkpoint_every: int = 1000,
@@ -96,6 +97,8 @@ def train(
     evaluators: called every `eval_every` steps and at the end; what they
       return is logged.
     mesh: batches are sharded over its `data` axis, the state is replicated.
+    augment_fn: what is done to the pixels of a training batch, on the device;
+      evaluations see them as they are.
     log_every: steps between two reports; each is the mean over its steps.
     eval_every: steps between two evaluations.
     checkpoint_every: steps between two checkpoints.
@@ -162,7 +165,7 @@ def train(
     doing = 'Going on from' if step < num_steps else 'Finished before at'
     progress.say(f'{doing} {last_good}.')
   train_step = step_lib.make_train_step(
-    family, optimizer, action_statistics, mesh
+    family, optimizer, action_statistics, mesh, augment_fn=augment_fn
   )
   pending: list[tuple[int, step_lib.Metrics]] = []
   window: list[dict[str, float]] = []

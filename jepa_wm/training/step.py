@@ -16,6 +16,9 @@ Metrics = dict[str, jax.Array]
 TrainStepFn = Callable[
   [state_lib.TrainState, Batch], tuple[state_lib.TrainState, Metrics]
 ]
+AugmentFn = Callable[[jax.Array, jax.Array], jax.Array]
+"""Key and uint8 pixels `[B, T, height, width, 3]` to such pixels."""
+
 EvalStepFn = Callable[[Any, Batch], tuple[Metrics, jax.Array]]
 
 
@@ -24,6 +27,8 @@ def make_train_step(
   optimizer: optimizers.AdamW,
   action_statistics: Any,
   mesh: jax.sharding.Mesh,
+  *,
+  augment_fn: AugmentFn | None = None,
 ) -> TrainStepFn:
   """Compiles one update of `family` by `optimizer`.
 
@@ -34,6 +39,8 @@ def make_train_step(
     optimizer: turns gradients into updates.
     action_statistics: normalise the actions on the device.
     mesh: the state is replicated over it; batches come sharded over `data`.
+    augment_fn: what is done to the pixels first; a part of the step's key is
+      its own.
 
   Returns:
     `(state, batch) -> (state, metrics)`, jitted; `state` is donated and must
@@ -49,12 +56,18 @@ def make_train_step(
     actions = action_statistics.normalize(batch['actions'])
     batch = {**batch, 'actions': actions}
 
+    step_key = state.step_key()
+    if augment_fn is not None:
+      # Split only here: a run without augmentation keeps its key, and its bits.
+      augment_key, step_key = jax.random.split(step_key)
+      batch = {**batch, 'pixels': augment_fn(augment_key, batch['pixels'])}
+
     def loss_fn(params):
       loss, (metrics, batch_stats, _) = family.loss(
         {**state.variables, 'params': params},
         state.target_variables,
         batch,
-        state.step_key(),
+        step_key,
       )
       return loss, (metrics, batch_stats)
 

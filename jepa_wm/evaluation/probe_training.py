@@ -77,7 +77,7 @@ class Training:
     seed: of the probes' start and the batches.
   """
 
-  learning_rates: tuple[float, ...] = (3e-3, 1e-3, 3e-4)
+  learning_rates: tuple[float, ...] = (5e-3, 2e-3, 5e-4)
   weight_decays: tuple[float, ...] = (0.01, 0.4)
   num_steps: int = 600
   batch_size: int = 64

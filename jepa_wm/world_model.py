@@ -66,12 +66,18 @@ class WorldModel:
     """Height and width in pixels of the frames that `encode` expects."""
     return self.family.image_size
 
-  def encode(self, params: Params, pixels: jax.Array) -> jax.Array:
+  def encode(
+    self,
+    params: Params,
+    pixels: jax.Array,
+    proprio: jax.Array | None = None,
+  ) -> jax.Array:
     """Encodes frames.
 
     Args:
       params: the model's variables.
       pixels: uint8 `[..., height, width, 3]`, 0..255.
+      proprio: `[..., S]`, the body's own state, of a family that sees it.
 
     Returns:
       Latents `[..., D]`.
@@ -91,10 +97,17 @@ class WorldModel:
         f'{list(pixels.shape)}; render or resize to the image size that the '
         'model was trained at.'
       )
-    return self.family.encode(params, pixels)
+    if proprio is None:
+      return self.family.encode(params, pixels)
+    return self.family.encode(params, pixels, proprio)
 
   def initial_state(
-    self, params: Params, pixels: jax.Array, actions: jax.Array | None = None
+    self,
+    params: Params,
+    pixels: jax.Array,
+    actions: jax.Array | None = None,
+    *,
+    proprio: jax.Array | None = None,
   ) -> jepa.LatentState:
     """Starts a latent state from the frames seen so far.
 
@@ -104,6 +117,7 @@ class WorldModel:
         frames, `action_block` environment steps apart, newest last.
       actions: `[..., T - 1, A]` normalised blocks played between them; may be
         left out for `T = 1`.
+      proprio: `[..., T, S]`, as for `encode`.
 
     Returns:
       A state to give to `dynamics`.
@@ -111,7 +125,8 @@ class WorldModel:
     Raises:
       ValueError: more frames than `history`, or actions that do not fit them.
     """
-    return self.latent_state(params, self.encode(params, pixels), actions)
+    latents = self.encode(params, pixels, proprio)
+    return self.latent_state(params, latents, actions)
 
   def latent_state(
     self, params: Params, latents: jax.Array, actions: jax.Array | None = None
@@ -153,6 +168,9 @@ class WorldModel:
     pixels: jax.Array,
     goal_pixels: jax.Array,
     actions: jax.Array | None = None,
+    *,
+    proprio: jax.Array | None = None,
+    goal_proprio: jax.Array | None = None,
   ) -> Root:
     """Turns what is seen and one goal image per problem into problems.
 
@@ -163,6 +181,8 @@ class WorldModel:
         `initial_state`).
       goal_pixels: uint8 `[B, height, width, 3]`.
       actions: `[B, T - 1, A]` normalised blocks played between the frames.
+      proprio: `[B, S]` or `[B, T, S]`, as for `encode`.
+      goal_proprio: `[B, S]`.
 
     Returns:
       `Root` whose goal is the goal image's latent `[B, D]`.
@@ -172,9 +192,11 @@ class WorldModel:
     """
     if pixels.ndim == 4:
       pixels = jnp.expand_dims(pixels, 1)
+    if proprio is not None and proprio.ndim == 2:
+      proprio = jnp.expand_dims(proprio, 1)
     return Root(
-      state=self.initial_state(params, pixels, actions),
-      goal=self.encode(params, goal_pixels),
+      state=self.initial_state(params, pixels, actions, proprio=proprio),
+      goal=self.encode(params, goal_pixels, goal_proprio),
     )
 
   def dynamics(

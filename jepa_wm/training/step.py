@@ -122,7 +122,10 @@ def make_eval_step(model: world_model.WorldModel) -> EvalStepFn:
 
   def eval_step(variables, batch):
     actions = model.action_statistics.normalize(batch['actions'])
-    latents = model.encode(variables, batch['pixels'])
+    proprio = None
+    if getattr(model.family, 'proprio_dim', 0):
+      proprio = batch['proprio']
+    latents = model.encode(variables, batch['pixels'], proprio)
     history = model.family.history
     # Never drawn from: evaluation is deterministic.
     rng_key = jax.random.key(0)

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import families, jepa
+from jepa_wm import families, jepa, world_model
+from jepa_wm.data import normalization
 from jepa_wm.families import PLDM
 from jepa_wm.objectives import vcreg
+from jepa_wm.training import step as step_lib
 
 SMALL = PLDM(
   image_size=8,
@@ -154,6 +156,28 @@ def test_the_state_of_the_body_is_seen():
   np.testing.assert_array_equal(plain, dark)
   moved = family.encode(variables, pixels, proprio + 10)
   assert np.abs(moved - plain).max() > 0.01
+
+
+def test_a_world_model_passes_the_state_on():
+  batch, variables = draw_batch(), start(PROPRIO)
+  statistics = normalization.ActionStatistics(np.zeros(2), np.ones(2))
+  model = world_model.WorldModel(PROPRIO, variables, statistics)
+  pixels, proprio = batch['pixels'], batch['proprio']
+  latents = PROPRIO.encode(variables, pixels, proprio)
+  root = model.root(
+    variables,
+    pixels[:, 0],
+    pixels[:, 1],
+    proprio=proprio[:, 0],
+    goal_proprio=proprio[:, 1],
+  )
+  np.testing.assert_allclose(root.state.latents[:, 0], latents[:, 0], atol=1e-5)
+  np.testing.assert_allclose(root.goal, latents[:, 1], atol=1e-5)
+  metrics, seen = step_lib.make_eval_step(model)(variables, batch)
+  np.testing.assert_allclose(seen, latents, atol=1e-5)
+  assert np.isfinite(metrics['rollout_error'])
+  with pytest.raises(ValueError, match='proprio must be'):
+    model.root(variables, pixels[:, 0], pixels[:, 1])
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,9 @@ class WorldModel:
       name for name, x in families.FAMILIES.items() if families.has_dynamics(x)
     ]
     raise ValueError(
-      f'The family {self.family.name!r} encodes and has no dynamics: it predicts '
-      'what is hidden and takes no actions. Use encode or tokens of it, or a '
-      f'model that acts, of {", ".join(acting)}.'
+      f'The family {self.family.name!r} encodes and has no dynamics: it '
+      'predicts what is hidden and takes no actions. Use encode or tokens of '
+      f'it, or a model that acts, of {", ".join(acting)}.'
     )
 
   @property
@@ -121,8 +121,8 @@ class WorldModel:
     self._check_pixels(pixels)
     if not hasattr(self.family, 'tokens'):
       raise ValueError(
-        f'The family {self.family.name!r} has one latent a frame and no tokens; '
-        'use encode.'
+        f'The family {self.family.name!r} has one latent a frame and no '
+        'tokens; use encode.'
       )
     return self.family.tokens(params, pixels)
 

@@ -6,5 +6,3 @@
 Source: facebookresearch/vjepa2 (c2963a4), jepa and ijepa; transformers 5.23.0
 (`VJEPA2Model`, `IJepaModel`).
 """
-
-from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Pixels to patch or tubelet tokens, and the positions that tell the tokens apart."""
+"""Pixels to patch or tubelet tokens, and positions that tell them apart."""
 
 from typing import Any
 

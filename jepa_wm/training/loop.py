@@ -21,7 +21,10 @@ from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib
 
 EvaluateFn = Callable[[Any], Mapping[str, Any]]
-"""`families.inference_variables` to scalars named `group/name`; must not touch the batches."""
+"""Variables to scalars named `group/name`; must not touch the batches.
+
+The variables are those of `families.inference_variables`.
+"""
 
 _RUN_AHEAD = 2
 """Steps given to the device before the host waits: hides the loading."""

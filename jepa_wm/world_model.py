@@ -388,14 +388,14 @@ class WorldModel:
   ) -> 'WorldModel':
     """Loads weights that others published; nothing in them is executed.
 
-    Known is LeWM (`jepa_wm.interop`). Its release holds no action statistics:
-    they were fitted on the dataset. Without them the model takes and gives
+    Known are LeWM, V-JEPA 1 and 2, and I-JEPA (`jepa_wm.interop`). LeWM's
+    release holds no action statistics: they were fitted on the dataset. Without them the model takes and gives
     actions in units of their standard deviation, and a warning says so.
 
     Args:
       path: a folder with `config.json` and `weights.pt` or
         `model.safetensors`, as downloaded from the Hub; or the file of weights
-        beside its config.
+        beside its config; or a released V-JEPA or I-JEPA file, which has none.
       action_statistics: of the raw actions of the dataset that the weights
         were trained on (`normalization.fit`).
       action_block: environment steps of one action block, where the source

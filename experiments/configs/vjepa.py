@@ -60,8 +60,8 @@ def _digits(config: ml_collections.ConfigDict, variant: str) -> None:
   config.data = ml_collections.ConfigDict(
     {
       'source': 'digits',
-      'num_frames': 4 if tiny else 8,
-      'batch_size': 16 if tiny else 64,
+      'num_frames': 4,
+      'batch_size': 16 if tiny else 32,
       'num_eval_windows': 64 if tiny else 1024,
     }
   )

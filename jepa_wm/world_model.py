@@ -389,8 +389,9 @@ class WorldModel:
     """Loads weights that others published; nothing in them is executed.
 
     Known are LeWM, V-JEPA 1 and 2, and I-JEPA (`jepa_wm.interop`). LeWM's
-    release holds no action statistics: they were fitted on the dataset. Without them the model takes and gives
-    actions in units of their standard deviation, and a warning says so.
+    release holds no action statistics: they were fitted on the dataset. Without
+    them the model takes and gives actions in units of their standard deviation,
+    and a warning says so.
 
     Args:
       path: a folder with `config.json` and `weights.pt` or

@@ -63,6 +63,8 @@ def _digits(config: ml_collections.ConfigDict, variant: str) -> None:
       'num_frames': 4,
       'batch_size': 16 if tiny else 32,
       'num_eval_windows': 64 if tiny else 1024,
+      # What cannot be predicted need not be encoded.
+      'background': 'noise',
     }
   )
   config.optimizer = ml_collections.ConfigDict(
@@ -87,6 +89,8 @@ def _digits(config: ml_collections.ConfigDict, variant: str) -> None:
       'predictor_depth': 1 if tiny else 2,
       'predictor_heads': 4,
       'predictor_mlp_dim': 96 if tiny else 384,
+      # Most of a frame is background, which the median of L1 settles for.
+      'prediction_distance': 'squared',
       'num_mask_tokens': 2,
       'mask_token': 'per_kind',
       'num_buckets': 2 if tiny else 6,

@@ -89,7 +89,7 @@ def load(
     if part not in params:
       params[part] = jax.tree.map(jnp.copy, params[other])
   if 'predictor' not in params:
-    fresh = family.init(jax.random.key(0))
+    fresh = jax.jit(family.init)(jax.random.key(0))
     params['predictor'] = fresh['params']['predictor']
   return {'params': params, 'batch_stats': {}}, parts
 

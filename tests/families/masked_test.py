@@ -1,6 +1,7 @@
 """I-JEPA and V-JEPA as families: loss, target, masks, encoders, doors."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -66,21 +67,27 @@ def batches(family):
   return masks_lib.MaskedBatches(Clips(family.num_frames), family, seed=0)
 
 
-def start(family, rng_key):
-  variables = family.init(rng_key)
-  # Mask tokens that start at zero would hide which one is taken.
-  mask_tokens = variables['params']['predictor']['mask_tokens']
-  variables['params']['predictor']['mask_tokens'] = jax.random.normal(
-    rng_key, mask_tokens.shape
+@functools.cache
+def start(family):
+  """Variables of all sizes, drawn by NumPy: compiling `init` takes longer."""
+  draw = np.random.default_rng(0)
+  variables = jax.tree.map(
+    lambda x: jnp.asarray(draw.normal(0, 0.2, x.shape), x.dtype),
+    jax.eval_shape(family.init, jax.random.key(0)),
   )
   return variables, family.init_target(variables)
 
 
+@functools.cache
+def loss_fn(family):
+  return jax.jit(family.loss)
+
+
 def test_the_loss_is_that_of_the_paper(family, rng_key):
   """Sample by sample, target by target, without batches or buckets."""
-  variables, target = start(family, rng_key)
+  variables, target = start(family)
   batch = next(batches(family))
-  loss, (metrics, batch_stats, latents) = family.loss(
+  loss, (metrics, batch_stats, latents) = loss_fn(family)(
     variables, target, batch, rng_key
   )
   kinds = len(batch['masks'])
@@ -90,8 +97,12 @@ def test_the_loss_is_that_of_the_paper(family, rng_key):
   pixels = (batch['pixels'] / 255 - [0.485, 0.456, 0.406]) / [
     *(0.229, 0.224, 0.225)
   ]
-  encoder = family.encoder()
-  whole, _ = encoder.apply({'params': target['params']['encoder']}, pixels)
+  pixels = pixels.astype(np.float32)
+  encode = jax.jit(
+    lambda kind, *inputs: family.encoder().apply({'params': kind}, *inputs)[0]
+  )
+  predict = jax.jit(functools.partial(family.predict, mask_index=0))
+  whole = encode(target['params']['encoder'], pixels)
   whole = np.asarray(whole)
   whole = (whole - whole.mean(-1, keepdims=True)) / np.sqrt(
     whole.var(-1, keepdims=True) + 1e-5
@@ -102,27 +113,23 @@ def test_the_loss_is_that_of_the_paper(family, rng_key):
     errors = []
     for b in range(2):
       ids = drawn.context_ids[b]
-      context, _ = encoder.apply(
-        {'params': variables['params']['encoder']}, pixels[b], ids
-      )
+      context = encode(variables['params']['encoder'], pixels[b], ids)
       for targets in np.atleast_2d(drawn.target_ids[b]):
-        predicted = family.predict(
-          variables, context, ids, targets, mask_index=0
-        )
+        predicted = predict(variables, context, ids, targets)
         errors.append(distance(predicted, jnp.asarray(whole[b][targets])))
     expected.append(np.mean(errors))
   two = jax.tree.map(lambda x: x[:2], batch)
-  loss, _ = family.loss(variables, target, two, rng_key)
+  loss, _ = loss_fn(family)(variables, target, two, rng_key)
   assert float(loss) == pytest.approx(np.mean(expected), rel=1e-4)
 
 
 def test_every_kind_of_mask_may_have_its_token(rng_key):
-  variables, target = start(CLIPS, rng_key)
+  variables, target = start(CLIPS)
   batch = next(batches(CLIPS))
   per_kind = dataclasses.replace(CLIPS, mask_token='per_kind')
 
   def gradient(family):
-    loss = lambda v: family.loss(v, target, batch, rng_key)[0]
+    loss = lambda v: loss_fn(family)(v, target, batch, rng_key)[0]
     return jax.grad(loss)(variables)['params']['predictor']['mask_tokens']
 
   shared, own = gradient(CLIPS), gradient(per_kind)
@@ -131,17 +138,17 @@ def test_every_kind_of_mask_may_have_its_token(rng_key):
 
 
 def test_the_target_gets_no_gradient(family, rng_key):
-  variables, target = start(family, rng_key)
+  variables, target = start(family)
   batch = next(batches(family))
-  gradient = jax.grad(lambda t: family.loss(variables, t, batch, rng_key)[0])(
-    target
-  )
+  gradient = jax.grad(
+    lambda t: loss_fn(family)(variables, t, batch, rng_key)[0]
+  )(target)
   assert not any(np.any(x) for x in jax.tree.leaves(gradient))
 
 
 def test_padded_sets_of_one_length_are_no_padding(rng_key):
   padded = dataclasses.replace(CLIPS, truncate='none')
-  variables, target = start(CLIPS, rng_key)
+  variables, target = start(CLIPS)
   batch = next(batches(CLIPS))
   losses = [
     f.loss(variables, target, batch, rng_key)[0] for f in (CLIPS, padded)
@@ -151,10 +158,10 @@ def test_padded_sets_of_one_length_are_no_padding(rng_key):
 
 def test_padding_has_no_say(rng_key):
   padded = dataclasses.replace(CLIPS, truncate='none')
-  variables, target = start(CLIPS, rng_key)
+  variables, target = start(CLIPS)
   batch = next(batches(padded))
   assert not all(x.target_valid.all() for x in batch['masks'])
-  loss, (_, _, latents) = padded.loss(variables, target, batch, rng_key)
+  loss, (_, _, latents) = loss_fn(padded)(variables, target, batch, rng_key)
   other_ids = tuple(
     x._replace(
       context_ids=np.where(x.context_valid, x.context_ids, 3),
@@ -162,7 +169,7 @@ def test_padding_has_no_say(rng_key):
     )
     for x in batch['masks']
   )
-  again, (_, _, same) = padded.loss(
+  again, (_, _, same) = loss_fn(padded)(
     variables, target, {**batch, 'masks': other_ids}, rng_key
   )
   assert float(loss) == pytest.approx(float(again), rel=1e-5)
@@ -173,8 +180,8 @@ def test_options_of_2_1_add_levels_and_the_context(rng_key):
   family = dataclasses.replace(
     CLIPS, num_levels=2, context_weight=0.5, rope_style='interleaved'
   )
-  variables, target = start(family, rng_key)
-  loss, (metrics, _, _) = family.loss(
+  variables, target = start(family)
+  loss, (metrics, _, _) = loss_fn(family)(
     variables, target, next(batches(family)), rng_key
   )
   assert family.predictor().features == 2 * 24
@@ -201,8 +208,8 @@ def test_every_regularizer_fits(family, rng_key, regularizer):
   family = dataclasses.replace(
     family, regularizer=regularizer, num_projections=16
   )
-  variables, target = start(family, rng_key)
-  loss, (metrics, _, _) = family.loss(
+  variables, target = start(family)
+  loss, (metrics, _, _) = loss_fn(family)(
     variables, target, next(batches(family)), rng_key
   )
   assert np.isfinite(loss) and loss != metrics['prediction_loss']
@@ -247,7 +254,7 @@ def test_learns_and_is_compiled_once_per_bucket(family, rng_key):
 
 @pytest.mark.slow
 def test_one_device_equals_eight(family, rng_key):
-  variables, target = start(family, rng_key)
+  variables, target = start(family)
   batch = next(batches(family))
   results = []
   for num_devices in (1, 8):
@@ -265,7 +272,7 @@ def test_one_device_equals_eight(family, rng_key):
 
 
 def test_encodes_by_the_target_encoder(family, rng_key):
-  variables, target = start(family, rng_key)
+  variables, target = start(family)
   target = jax.tree.map(lambda x: 1.1 * x, target)
   whole = families.inference_variables(family, variables, target)
   pixels = jnp.asarray(next(Clips(family.num_frames))['pixels'])
@@ -284,16 +291,14 @@ def test_encodes_by_the_target_encoder(family, rng_key):
 
 
 def test_an_export_holds_both_encoders(family, rng_key, tmp_path):
-  variables, target = start(family, rng_key)
+  variables, target = start(family)
   whole = families.inference_variables(
     family, variables, jax.tree.map(lambda x: x + 1, target)
   )
   world_model.WorldModel(family, whole, None).save(tmp_path / 'export')
   loaded = world_model.WorldModel.from_checkpoint(tmp_path / 'export')
   assert loaded.family == family and loaded.action_statistics is None
-  assert jax.tree.structure(loaded.params) == jax.tree.structure(
-    jax.tree.map(lambda x: x, whole)
-  ) or set(loaded.params['params']) == set(whole['params'])
+  assert set(loaded.params['params']) == set(whole['params'])
   for part, params in whole['params'].items():
     for a, b in zip(
       jax.tree.leaves(loaded.params['params'][part]), jax.tree.leaves(params)
@@ -351,7 +356,7 @@ def test_fields_out_of_range(kind, fields, message):
 
 
 def test_batches_that_do_not_fit(family, rng_key):
-  variables, target = start(family, rng_key)
+  variables, target = start(family)
   batch = next(batches(family))
   bare = {'pixels': batch['pixels']}
   with pytest.raises(ValueError, match='no masks'):

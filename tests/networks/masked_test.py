@@ -164,7 +164,7 @@ def test_bfloat16_keeps_float32_parameters(draw):
 
 
 def test_doors():
-  with pytest.raises(ValueError, match='5 frames do not divide.*=2'):
+  with pytest.raises(ValueError, match=r'5 frames do not divide.*=2'):
     patches.tubeletify(jnp.zeros((5, 4, 4, 3)), patch_size=2, tubelet_size=2)
   with pytest.raises(ValueError, match='clips'):
     patches.tubeletify(jnp.zeros((4, 4, 3)), patch_size=2, tubelet_size=2)

@@ -99,7 +99,7 @@ def test_angles_stay_float32_in_bfloat16(draw):
 
 def test_doors():
   positions = jnp.zeros((2, 3))
-  with pytest.raises(ValueError, match='at least 6.*got 5'):
+  with pytest.raises(ValueError, match=r'at least 6.*got 5'):
     rotary.rotation(positions, head_dim=5)
-  with pytest.raises(ValueError, match="'vjepa2', 'interleaved'.*'tiled'"):
+  with pytest.raises(ValueError, match=r"'vjepa2', 'interleaved'.*'tiled'"):
     rotary.rotation(positions, head_dim=12, style='tiled')

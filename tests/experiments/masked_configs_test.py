@@ -36,11 +36,14 @@ def test_the_full_sizes_are_the_published_models():
   assert family(ijepa, 'vit_h14') == families.IJEPA()
   second = family(vjepa, 'vjepa2')
   assert dataclasses.replace(second, min_context=1) == families.VJEPA()
+  huge = dataclasses.replace(
+    second, encoder_dim=1280, encoder_depth=32, encoder_mlp_dim=5120
+  )
   # Parameters in millions as published, the fixed tables left out.
   for model, part, millions in (
     (second, 'encoder', 303.89),
     (family(vjepa, 'vjepa1'), 'encoder', 303.89),
-    (families.IJEPA(), 'encoder', 630.77),
+    (huge, 'encoder', 631.65),
     (second, 'predictor', 22.1),
     (families.IJEPA(), 'predictor', 22.3),
   ):
@@ -68,13 +71,14 @@ def test_an_unknown_variant_names_those_there_are(module):
 
 def _small(**overrides):
   config = vjepa.get_config('digits_tiny').to_dict()
-  config |= {'num_steps': 8, 'log_every': 2, 'eval_every': 4, **overrides}
+  config |= {'num_steps': 8, 'log_every': 2, 'eval_every': 8, **overrides}
   config['data'] |= {'batch_size': 8, 'num_eval_windows': 16}
   config['model'] |= {
     'image_size': 32,
     'patch_size': 4,
     'num_frames': 2,
     'encoder_depth': 1,
+    'num_buckets': 1,
   }
   config['data']['num_frames'] = 2
   return config

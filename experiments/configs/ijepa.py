@@ -11,6 +11,8 @@ the released code cuts what lies on one GPU.
 Source: I-JEPA, arXiv 2301.08243, and its released configuration.
 """
 
+from typing import Any
+
 import ml_collections
 
 from jepa_wm import families
@@ -45,7 +47,7 @@ def get_config(variant: str = 'digits_small') -> ml_collections.ConfigDict:
     source = {'source': 'cache', 'path': 'data/images'}
     batch_size, num_eval_windows = 2048, 4096
     rate, warmup = 1e-3, 40 / 300
-    model = {'dtype': 'bfloat16'}
+    model: dict[str, Any] = {'dtype': 'bfloat16'}
   else:
     tiny = variant == 'digits_tiny'
     config.num_steps = 60 if tiny else 3000

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +87,8 @@ class MaskedFamily(regularizers.Regularized):
     dtype: of the networks' computation; parameters, norms, softmax, losses and
       latents are float32.
   """
+
+  name: ClassVar[str]
 
   regularizer: str = 'none'
   image_size: int = 256

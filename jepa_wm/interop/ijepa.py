@@ -33,7 +33,7 @@ def matches(config: Mapping[str, Any]) -> bool:
 def matches_tensors(tensors: Mapping[str, np.ndarray]) -> bool:
   """Whether a state dict without a config is of this source."""
   return any(
-    np.ndim(tensors.get(f'{part}.patch_embed.proj.weight')) == 4
+    np.ndim(tensors.get(f'{part}.patch_embed.proj.weight', 0)) == 4
     and f'{part}.pos_embed' in tensors
     for part in ('encoder', 'target_encoder')
   )

@@ -36,7 +36,7 @@ def matches(config: Mapping[str, Any]) -> bool:
 def matches_tensors(tensors: Mapping[str, np.ndarray]) -> bool:
   """Whether a state dict without a config is of this source."""
   return any(
-    np.ndim(tensors.get(f'{part}.patch_embed.proj.weight')) == 5
+    np.ndim(tensors.get(f'{part}.patch_embed.proj.weight', 0)) == 5
     for part in ('encoder', 'target_encoder')
   )
 
@@ -152,7 +152,7 @@ def encoder_of(tensors: Mapping[str, np.ndarray]) -> str:
   raise KeyError('encoder.patch_embed.proj.weight')
 
 
-def predictor_sizes(tensors: Mapping[str, np.ndarray]) -> dict[str, int]:
+def predictor_sizes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """Fields of the family for the predictor, none if there is no predictor."""
   weight = tensors.get('predictor.predictor_embed.weight')
   if weight is None:

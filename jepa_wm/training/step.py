@@ -125,9 +125,11 @@ def make_eval_step(model: world_model.WorldModel) -> EvalStepFn:
   """
   if not families.has_dynamics(model.family):
     return jax.jit(model.family.evaluate)
+  statistics = model.action_statistics
+  assert statistics is not None
 
   def eval_step(variables, batch):
-    actions = model.action_statistics.normalize(batch['actions'])
+    actions = statistics.normalize(batch['actions'])
     latents = model.encode(variables, batch['pixels'])
     history = model.family.history
     # Never drawn from: evaluation is deterministic.

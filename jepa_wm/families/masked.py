@@ -519,14 +519,14 @@ class MaskedFamily(regularizers.Regularized):
     mask_index: int,
   ) -> tuple[jax.Array, jax.Array]:
     """Predictions at `target_ids` and at the context's own tokens."""
-    context_ids, valid = masks.context_ids, masks.context_valid
-    target_ids = masks.target_ids
+    context_ids = jnp.asarray(masks.context_ids)
+    valid, target_ids = jnp.asarray(masks.context_valid), masks.target_ids
     if target_ids.ndim == 3:
       # Targets predicted each on its own: the context goes with every one.
       count = target_ids.shape[1]
       context, context_ids, valid = (
         jnp.broadcast_to(x[:, None], (len(x), count, *x.shape[1:]))
-        for x in (context, jnp.asarray(context_ids), jnp.asarray(valid))
+        for x in (context, context_ids, valid)
       )
     padded = self.truncate == 'none'
     predicted, outputs = self.predictor().apply(

@@ -52,7 +52,7 @@ def load(
   tensors: Mapping[str, np.ndarray],
   *,
   where: str = 'tensors',
-) -> tuple[Params, list[str]]:
+) -> tuple[Params, tuple[str, ...]]:
   """A published state dict as variables of `family`, float32.
 
   One encoder stands for both if only one was published. A predictor that was

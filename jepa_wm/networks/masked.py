@@ -106,7 +106,9 @@ class VideoViT(nn.Module):
     tokens = patches.TubeletEmbedding(
       self.width, self.patch_size, self.tubelet_size, name='patches', **dtypes
     )(pixels)
-    lead, grid = tokens.shape[:-4], tokens.shape[-4:-1]
+    lead = tokens.shape[:-4]
+    frames, rows, columns = tokens.shape[-4:-1]
+    grid = frames, rows, columns
     tokens = tokens.reshape(*lead, math.prod(grid), self.width)
     if self.positions == 'sincos':
       table = sincos.resized_table(

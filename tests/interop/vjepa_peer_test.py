@@ -41,7 +41,9 @@ def torch():
     library = torch.library.Library('torchvision', 'DEF')
     for name in ('nms', 'qnms'):
       library.define(f'{name}(Tensor a, Tensor b, float c) -> Tensor')
-  pytest.importorskip('transformers')
+  transformers = pytest.importorskip('transformers')
+  # Now, while the operators are there: it imports its models when asked.
+  assert transformers.VJEPA2Model and transformers.IJepaModel
   return torch
 
 

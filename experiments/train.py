@@ -36,7 +36,7 @@ from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import digits as digits_lib
 from jepa_wm.data import episodes, normalization, simulation, windows
 from jepa_wm.evaluation import collapse, probing
-from jepa_wm.training import loop, optimizers
+from jepa_wm.training import loop, masks, optimizers
 from jepa_wm.training import step as step_lib
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -114,7 +114,12 @@ class _Source:
     self._data, self._family = data, family
     self._window = {
       'num_frames': data.num_frames,
-      'action_block': family.action_block,
+      # Without actions it is the frames that are so far apart.
+      'action_block': (
+        family.action_block
+        if families.has_dynamics(family)
+        else family.frame_stride
+      ),
       'batch_size': data.batch_size,
     }
     if data.source == 'cache':
@@ -153,7 +158,7 @@ class _Source:
     return list(itertools.islice(self.batches(split, seed), count))
 
   def _check(self, field: str, found: int) -> None:
-    wanted = getattr(self._family, field)
+    wanted = getattr(self._family, field, found)
     if wanted != found:
       raise ValueError(
         f'config.model.{field} is {wanted} and the data has {found}; change '
@@ -226,9 +231,9 @@ def make_evaluator(
     held_out_batches: windows that everything is measured on.
 
   Returns:
-    Variables to `held_out/prediction_error` and `held_out/rollout_error`, the
-    collapse telemetry and, where the windows hold a true state, how well it
-    can be read off the latents.
+    Variables to what `step.make_eval_step` measures, as `held_out/...`, the
+    collapse telemetry and, where the windows hold a true state or a label, how
+    well it can be read off the latents.
   """
   eval_step = step_lib.make_eval_step(model)
 
@@ -242,18 +247,33 @@ def make_evaluator(
     rows = lambda arrays: np.concatenate(
       [np.asarray(a).reshape(-1, np.shape(a)[-1]) for a in arrays]
     )
-    states = None
+    answers = {}
     if 'proprio' in batches[0]:
-      states = rows([batch['proprio'] for batch in batches])
-    return mean, rows(latents), states
+      states = [np.asarray(batch['proprio']) for batch in batches]
+      if np.ndim(latents[0]) == 2:
+        # A clip has one latent: where things were on the whole.
+        states = [x.mean(1) for x in states]
+      answers['proprio'] = rows(states)
+    if 'label' in batches[0] and len(rows(latents)) == sum(
+      len(batch['label']) for batch in batches
+    ):
+      labels = np.concatenate([batch['label'] for batch in batches])
+      answers['label'] = np.asarray(labels)
+    return mean, rows(latents), answers
 
   def evaluate_fn(variables):
-    held_out, latents, states = look_at(variables, held_out_batches)
+    held_out, latents, answers = look_at(variables, held_out_batches)
     groups = {'held_out': held_out, 'collapse': collapse.telemetry(latents)}
-    if states is not None:
-      _, *fitted_on = look_at(variables, probe_batches)
-      probe = probing.fit(*fitted_on)
-      groups['probe'] = probing.score(probe, latents, states)
+    if answers:
+      _, seen, known = look_at(variables, probe_batches)
+      groups['probe'] = {}
+    if 'proprio' in answers:
+      probe = probing.fit(seen, known['proprio'])
+      groups['probe'] |= probing.score(probe, latents, answers['proprio'])
+    if 'label' in answers:
+      one_hot = np.eye(known['label'].max() + 1)[known['label']]
+      guess = probing.fit(seen, one_hot)(latents).argmax(-1)
+      groups['probe']['label_accuracy'] = np.mean(guess == answers['label'])
     return {
       f'{group}/{name}': float(value)
       for group, values in groups.items()
@@ -295,15 +315,18 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       'cannot share evenly; choose a multiple of the number of devices.'
     )
   source = _open_source(data, family)
-  model = world_model.WorldModel(family, None, source.action_statistics)
+  statistics = source.action_statistics
+  if not families.has_dynamics(family):
+    statistics = None
+  model = world_model.WorldModel(family, None, statistics)
   described = dataclasses.asdict(data)
   # A dataset may move; what is in it may not change.
   del described['path']
   loop.train(
     family,
     optimizer,
-    source.action_statistics,
-    source.batches('train', seed),
+    statistics,
+    _with_masks(source.batches('train', seed), family, seed),
     workdir=workdir,
     seed=seed,
     config={
@@ -316,8 +339,10 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       make_evaluator(
         model,
         mesh,
-        source.some_batches('train', _PROBE_SEED),
-        source.some_batches('held_out', _HELD_OUT_SEED),
+        *(
+          list(_with_masks(iter(source.some_batches(*which)), family, which[1]))
+          for which in (('train', _PROBE_SEED), ('held_out', _HELD_OUT_SEED))
+        ),
       )
     ],
     mesh=mesh,
@@ -345,6 +370,13 @@ def _augmentation(
       'at its default. Shifts and colours are fine.'
     )
   return None if augmentation.is_identity else augmentation
+
+
+def _with_masks(batches: Any, family: Any, seed: int) -> Any:
+  """The batches, with masks if `family` wants any."""
+  if not hasattr(family, 'sample_masks'):
+    return batches
+  return masks.MaskedBatches(batches, family, seed=seed)
 
 
 def _build(kind: Any, where: str, fields: Mapping[str, Any], **given: Any):
@@ -412,9 +444,11 @@ def main(argv: list[str]) -> None:
     logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
     sys.exit(str(error))
   export = pathlib.Path(_WORKDIR.value) / 'export'
+  acts = families.has_dynamics(families.FAMILIES[_CONFIG.value.model.name])
   print(
-    f'Trained: {export}. Plan with it: '
-    f'python -m experiments.plan --checkpoint={_WORKDIR.value}'
+    f'Trained: {export}. {"Plan with" if acts else "Probe"} it: '
+    f'python -m experiments.{"plan" if acts else "probe"} '
+    f'--checkpoint={_WORKDIR.value}'
   )
 
 

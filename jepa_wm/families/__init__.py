@@ -5,12 +5,28 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
+from jepa_wm.families.ijepa import IJEPA
 from jepa_wm.families.lewm import LeWM
 from jepa_wm.families.pldm import PLDM
+from jepa_wm.families.vjepa import VJEPA
+from jepa_wm.types import Params
 
-FAMILIES = {family.name: family for family in (LeWM, PLDM)}
+FAMILIES = {family.name: family for family in (LeWM, PLDM, IJEPA, VJEPA)}
 
-__all__ = ['FAMILIES', 'PLDM', 'LeWM', 'from_config', 'to_config']
+__all__ = [
+  'FAMILIES',
+  'IJEPA',
+  'PLDM',
+  'VJEPA',
+  'LeWM',
+  'from_config',
+  'has_dynamics',
+  'inference_shapes',
+  'inference_variables',
+  'to_config',
+]
 
 
 def from_config(config: Mapping[str, Any]) -> Any:
@@ -47,6 +63,39 @@ def from_config(config: Mapping[str, Any]) -> Any:
 def to_config(family: Any) -> dict[str, Any]:
   """The name and all fields of `family`, which `from_config` reads back."""
   return {'name': family.name, **dataclasses.asdict(family)}
+
+
+def has_dynamics(family: Any) -> bool:
+  """Whether `family` takes actions and can be stepped, so planned with."""
+  return hasattr(family, 'step')
+
+
+def inference_variables(
+  family: Any, variables: Params, target_variables: Params | None
+) -> Params:
+  """What a trained model is made of: what evaluations see and exports hold.
+
+  Args:
+    family: may say it by a method of this name.
+    variables: what the optimiser trains.
+    target_variables: of the target encoder.
+
+  Returns:
+    `variables`, with those of the target encoder where the family wants them.
+  """
+  if hasattr(family, 'inference_variables'):
+    return family.inference_variables(variables, target_variables)
+  return variables
+
+
+def inference_shapes(family: Any) -> Params:
+  """Shapes of `inference_variables`, without computing any."""
+
+  def init(rng_key):
+    variables = family.init(rng_key)
+    return inference_variables(family, variables, family.init_target(variables))
+
+  return jax.eval_shape(init, jax.random.key(0))
 
 
 def _suggestion(word: Any, known: Any) -> str:

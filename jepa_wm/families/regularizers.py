@@ -79,7 +79,7 @@ class Regularized:
     """The terms of the regulariser that was chosen.
 
     Args:
-      latents: `[B, T, D]`, of all frames.
+      latents: `[B, T, D]`, of all frames; `T` may be 1.
       predicted: `[..., D]`, predictions of one step.
       targets: the same shape, what they should have been.
       rng_key: draws SIGReg's directions; consumed.
@@ -97,6 +97,13 @@ class Regularized:
         statistic=self.sigreg_statistic,
       ).mean()
       terms = [('sigreg', self.sigreg_weight, statistic)]
+    elif self.regularizer == 'vcreg' and latents.shape[-2] == 1:
+      # Images: there is no time to have statistics over.
+      samples = latents[..., 0, :]
+      terms = [
+        ('variance', self.variance_weight, vcreg.variance(samples)),
+        ('covariance', self.covariance_weight, vcreg.covariance(samples)),
+      ]
     elif self.regularizer == 'vcreg':
       values = vcreg.vcreg(latents)
       terms = [

@@ -6,6 +6,11 @@ tensors (`torch_files` those of PyTorch, without running what is beside them),
 module with its own table.
 """
 
-from jepa_wm.interop.pretrained import Pretrained, read, write_lewm
+from jepa_wm.interop.pretrained import (
+  Pretrained,
+  read,
+  write_lewm,
+  write_masked,
+)
 
-__all__ = ['Pretrained', 'read', 'write_lewm']
+__all__ = ['Pretrained', 'read', 'write_lewm', 'write_masked']

@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jepa_wm.networks import rotary
+
 DenseFn = Callable[..., nn.Dense]
 """`(features, fan_in, **nn.Dense fields) -> nn.Dense`: how a map starts."""
 
@@ -55,6 +57,30 @@ def normal_dense(features: int, fan_in: int, **fields: Any) -> nn.Dense:
   del fan_in
   fields.setdefault('kernel_init', nn.initializers.normal(0.02))
   return nn.Dense(features, **fields)
+
+
+def depth_scaled_dense(index: int) -> DenseFn:
+  """How linear maps of block `index` start whose depth scales its outputs.
+
+  As `normal_dense`, the maps that end in the residual stream divided by the
+  root of twice the number of blocks up to here.
+
+  Args:
+    index: of the block, from 0.
+
+  Returns:
+    Takes what `normal_dense` takes.
+
+  Source: BEiT (arXiv 2106.08254), section 2.5; V-JEPA 2's released code.
+  """
+
+  def dense(features: int, fan_in: int, **fields: Any) -> nn.Dense:
+    if fields.get('name') == 'out':
+      std = 0.02 / (2 * (index + 1)) ** 0.5
+      fields['kernel_init'] = nn.initializers.normal(std)
+    return normal_dense(features, fan_in, **fields)
+
+  return dense
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -124,6 +150,8 @@ class Attention(nn.Module):
     *,
     past: KeysValues | None = None,
     num_queries: int | None = None,
+    rotation: rotary.Rotation | None = None,
+    mask: jax.Array | None = None,
     train: bool = False,
   ) -> tuple[jax.Array, KeysValues]:
     """Mixes tokens.
@@ -132,6 +160,9 @@ class Attention(nn.Module):
       tokens: `[..., T, D]`.
       past: keys and values of tokens before these.
       num_queries: Q, how many of the last tokens to mix for; all by default.
+      rotation: of these tokens; past keys are turned already.
+      mask: bool, broadcasts against `[..., num_heads, Q, P + T]`: which keys a
+        query may see, at least one each.
       train: whether dropout is on.
 
     Returns:
@@ -151,7 +182,13 @@ class Attention(nn.Module):
     def heads(x):
       return x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
 
-    keys, values = project('key', tokens), project('value', tokens)
+    def turned(x, count):
+      if rotation is None:
+        return x
+      return rotary.rotate(heads(x), rotation.last(count)).reshape(x.shape)
+
+    keys = turned(project('key', tokens), num_tokens)
+    values = project('value', tokens)
     if past is not None:
       keys = jnp.concatenate([past.keys, keys], axis=-2)
       values = jnp.concatenate([past.values, values], axis=-2)
@@ -159,7 +196,7 @@ class Attention(nn.Module):
     # A token that sees itself alone has weight one whatever its query and key;
     # the compiler drops the keys where nobody wants them.
     alone = num_keys == 1 or (
-      self.causal and num_queries == num_keys and not train
+      self.causal and num_queries == num_keys and not train and mask is None
     )
     parts = []
     if alone and not self.is_initializing():
@@ -168,7 +205,8 @@ class Attention(nn.Module):
       num_queries -= 1
     if num_queries:
       asking = tokens[..., num_tokens - num_queries :, :]
-      query = project('query', asking) * self.head_dim**-0.5
+      query = turned(project('query', asking), num_queries)
+      query = query * self.head_dim**-0.5
       # The backward pass of the written-out sums would be the slow one.
       few = num_keys <= _FEW_KEYS and not train
       # Many keys come before the queries: XLA's softmax over columns takes half
@@ -187,6 +225,11 @@ class Attention(nn.Module):
         seen = jnp.tril(jnp.ones((num_keys, num_keys), bool))[-num_queries:]
         seen = seen if few else seen.T
         seen = seen.reshape((1,) * (logits.ndim - 2) + seen.shape)
+        logits = jnp.where(seen, logits, -jnp.inf)
+      if mask is not None:
+        shape = (1,) * (logits.ndim - mask.ndim) + mask.shape
+        seen = mask.reshape(shape)
+        seen = seen if few else jnp.swapaxes(seen, -2, -1)
         logits = jnp.where(seen, logits, -jnp.inf)
       weights = drop(jax.nn.softmax(logits, axis=keys_axis)).astype(self.dtype)
       if few:
@@ -251,8 +294,15 @@ class Block(nn.Module):
   param_dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, *, train: bool = False) -> jax.Array:
-    """Maps `tokens` `[..., T, D]` to `[..., T, D]`."""
+  def __call__(
+    self,
+    tokens: jax.Array,
+    *,
+    rotation: rotary.Rotation | None = None,
+    mask: jax.Array | None = None,
+    train: bool = False,
+  ) -> jax.Array:
+    """Maps `tokens` `[..., T, D]` to `[..., T, D]`; see `Attention`."""
     dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     attention = Attention(
       num_heads=self.num_heads,
@@ -266,7 +316,9 @@ class Block(nn.Module):
     )
     attention_norm = layer_norm(self.epsilon, name='attention_norm', **dtypes)
     mlp_norm = layer_norm(self.epsilon, name='mlp_norm', **dtypes)
-    mixed, _ = attention(attention_norm(tokens), train=train)
+    mixed, _ = attention(
+      attention_norm(tokens), rotation=rotation, mask=mask, train=train
+    )
     tokens = tokens + mixed
     return tokens + mlp(mlp_norm(tokens), train=train)
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jepa_wm import sharding, world_model
+from jepa_wm import families, sharding, world_model
 from jepa_wm.evaluation import provenance
 from jepa_wm.training import checkpoints, optimizers
 from jepa_wm.training import metrics as metrics_lib
@@ -21,7 +21,10 @@ from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib
 
 EvaluateFn = Callable[[Any], Mapping[str, Any]]
-"""Variables to scalars named `group/name`; must not touch the batches."""
+"""Variables to scalars named `group/name`; must not touch the batches.
+
+The variables are those of `families.inference_variables`.
+"""
 
 _RUN_AHEAD = 2
 """Steps given to the device before the host waits: hides the loading."""
@@ -88,7 +91,8 @@ def train(
   Args:
     family: what to train.
     optimizer: how, and for how many steps.
-    action_statistics: of the data, applied on the device.
+    action_statistics: of the data, applied on the device; None where the family
+      takes no actions.
     batches: raw batches, at their start; a resumed run sets their position.
     workdir: folder of the run; made where missing.
     seed: of parameters, dropout and every other draw on the device.
@@ -133,7 +137,7 @@ def train(
     **config,
     'seed': seed,
     'num_steps': num_steps,
-    'action_statistics': action_statistics.to_dict(),
+    'action_statistics': action_statistics and action_statistics.to_dict(),
   }
   replicated = sharding.replicated(mesh)
   last_good = checkpoints.latest(folder)
@@ -201,7 +205,7 @@ def train(
           progress.report(step, _losses(values))
         if evaluates:
           for evaluate_fn in evaluators:
-            scalars = evaluate_fn(state.variables)
+            scalars = evaluate_fn(_inference_variables(family, state))
             log.write(step, {k: float(v) for k, v in scalars.items()})
           if not last:
             log.draw()
@@ -229,12 +233,18 @@ def train(
       log.close()
   model = world_model.WorldModel(
     family,
-    state.variables,
+    _inference_variables(family, state),
     action_statistics,
     {'num_parameters': num_parameters, **_training_record(log, identity)},
   )
   model.save(workdir / 'export')
   return state
+
+
+def _inference_variables(family: Any, state: state_lib.TrainState) -> Any:
+  return families.inference_variables(
+    family, state.variables, state.target_variables
+  )
 
 
 def _training_record(

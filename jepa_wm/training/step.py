@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jepa_wm import sharding, world_model
+from jepa_wm import families, sharding, world_model
 from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
 
@@ -37,7 +37,8 @@ def make_train_step(
   Args:
     family: gives the loss and keeps the target encoder.
     optimizer: turns gradients into updates.
-    action_statistics: normalise the actions on the device.
+    action_statistics: normalise the actions on the device; None where the
+      family takes none.
     mesh: the state is replicated over it; batches come sharded over `data`.
     augment_fn: what is done to the pixels first; a part of the step's key is
       its own.
@@ -45,7 +46,8 @@ def make_train_step(
   Returns:
     `(state, batch) -> (state, metrics)`, jitted; `state` is donated and must
     not be used again. `batch` holds uint8 pixels `[B, T, height, width, C]`
-    and raw actions `[B, T-1, action_block * raw_dim]`. The metrics are scalars
+    and raw actions `[B, T-1, action_block * raw_dim]`, or what else the family
+    takes. The metrics are scalars
     on the device: `loss` and what the family reports, `grad_norm` before
     clipping, `learning_rate`, and the bool `finite`, false where the loss, the
     gradient or the new batch statistics hold a NaN or an infinity.
@@ -53,8 +55,9 @@ def make_train_step(
   transformation = optimizer.transformation()
 
   def train_step(state, batch):
-    actions = action_statistics.normalize(batch['actions'])
-    batch = {**batch, 'actions': actions}
+    if action_statistics is not None:
+      actions = action_statistics.normalize(batch['actions'])
+      batch = {**batch, 'actions': actions}
 
     step_key = state.step_key()
     if augment_fn is not None:
@@ -117,11 +120,16 @@ def make_eval_step(model: world_model.WorldModel) -> EvalStepFn:
     dropout, running batch statistics). Both metrics are mean squared errors
     per latent dimension: `prediction_error` of one step after true latents,
     `rollout_error` of the last step after a rollout from the first frame
-    alone. `latents` `[B, T, D]` are those of the batch, for telemetry.
+    alone. `latents` `[B, T, D]` are those of the batch, for telemetry. A
+    family without dynamics says by its `evaluate` what its metrics are.
   """
+  if not families.has_dynamics(model.family):
+    return jax.jit(model.family.evaluate)
+  statistics = model.action_statistics
+  assert statistics is not None
 
   def eval_step(variables, batch):
-    actions = model.action_statistics.normalize(batch['actions'])
+    actions = statistics.normalize(batch['actions'])
     proprio = None
     if getattr(model.family, 'proprio_dim', 0):
       proprio = batch['proprio']

@@ -15,14 +15,12 @@ and with another planner, set as you like (any option that it has):
 
 import ast
 import pathlib
-import shlex
 import sys
-import tempfile
-from collections.abc import Iterable
 from typing import Any
 
 from absl import app, flags, logging
 
+from experiments import command_line
 from jepa_wm import planning, sharding, world_model
 from jepa_wm.evaluation import (
   closed_loop,
@@ -176,7 +174,7 @@ def run(*, show_progress: bool = True) -> planning_benchmark.Result:
   problems = pairs.load_pairs(chosen)
   model = world_model.WorldModel.from_checkpoint(_CHECKPOINT.value)
   closed_loop.check_history(model, settings.history)
-  out = _writable(pathlib.Path(_OUT.value))
+  out = command_line.writable(pathlib.Path(_OUT.value))
   result = planning_benchmark.run(
     model,
     chosen,
@@ -191,7 +189,12 @@ def run(*, show_progress: bool = True) -> planning_benchmark.Result:
   errors = rollout_error.measure(
     model, pairs.world(chosen.environment), horizon=chosen.horizon
   )
-  paths = report.write(result, out, command=_command(), errors=errors)
+  paths = report.write(
+    result,
+    out,
+    command=command_line.again('experiments.plan', FLAGS),
+    errors=errors,
+  )
   print(f'{out}: {", ".join(path.name for path in paths)}')
   return result
 
@@ -223,41 +226,6 @@ def _options() -> dict[str, Any]:
   return options
 
 
-def _writable(out: pathlib.Path) -> pathlib.Path:
-  """Makes the folder and tries to write to it.
-
-  Raises:
-    OSError: it cannot be made or written to.
-  """
-  try:
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out) as probe:
-      probe.write(b'0' * 2**20)
-  except OSError as error:
-    reason = error.strerror or str(error)
-    raise OSError(
-      f'out: cannot write to {str(out)!r} ({reason}); choose another folder '
-      'with --out.'
-    ) from error
-  return out
-
-
-def _command() -> str:
-  """The command line that does the same again."""
-
-  def values(name: str) -> Iterable[Any]:
-    value = FLAGS[name].value
-    return value if isinstance(value, list) else [value]
-
-  given = [
-    f'--{name}={value}'
-    for name in FLAGS
-    if FLAGS[name].present
-    for value in values(name)
-  ]
-  return shlex.join(['python', '-m', 'experiments.plan', *given])
-
-
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses the command line.
 
@@ -267,15 +235,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   Returns:
     The arguments that are no flags.
   """
-  for name in FLAGS:
-    flags.FLAGS[name] = FLAGS[name]
-    # What --help shows is what belongs to the main module.
-    flags.FLAGS.register_key_flag_for_module(argv[0], FLAGS[name])
-  rest = app.parse_flags_with_usage(argv)
-  FLAGS.mark_as_parsed()
-  if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.WARNING)
-  return rest
+  return command_line.parse(FLAGS, argv)
 
 
 def main(argv: list[str]) -> None:

@@ -9,11 +9,11 @@ Any field of the config is a flag: `--config.model.latent_dim=16`. The folder
 command, a run goes on where it was and ends with the same parameters.
 
 A config has the fields `model` (those of a family, with its `name`), `data`
-(those of `Data`), `optimizer` (those of `optimizers.AdamW` but `num_steps`),
-`num_steps`, `seed` and the intervals that `loop.train` takes. That of a family
-with a frozen encoder also has `frozen_encoder`: a checkpoint of ours, whose
-family then is `model.encoder`, a file or folder of DINOv2's weights, or
-'random'.
+(those of `Data`), `optimizer` (those of `optimizers.AdamW` but `num_steps`), if
+need be `augmentation` (those of `augmentation.Augmentation`), `num_steps`,
+`seed` and the intervals that `loop.train` takes. That of a family with a frozen
+encoder also has `frozen_encoder`: a checkpoint of ours, whose family then is
+`model.encoder`, a file or folder of DINOv2's weights, or 'random'.
 """
 
 import dataclasses
@@ -31,11 +31,14 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from experiments import sources
 from jepa_wm import envs, families, sharding, world_model
+from jepa_wm.data import augmentation as augmentation_lib
 from jepa_wm.data import cache as cache_lib
+from jepa_wm.data import digits as digits_lib
 from jepa_wm.data import episodes, normalization, simulation, windows
 from jepa_wm.evaluation import collapse, probing
-from jepa_wm.training import frozen_encoders, loop, optimizers
+from jepa_wm.training import frozen_encoders, loop, masks, optimizers
 from jepa_wm.training import step as step_lib
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -64,7 +67,9 @@ class Data:
 
   Attributes:
     source: 'cache' reads episodes that `experiments.collect` wrote;
-      'simulation' plays and renders them on the device, nothing on disk.
+      'simulation' plays and renders them on the device, nothing on disk;
+      'digits' moves handwritten digits about, and 'tfds:NAME' reads what TFDS
+      has on disk, both for families without actions.
     path: of the episodes, for 'cache'.
     num_frames: frames `T` of a window.
     batch_size: windows `B` of a batch.
@@ -72,6 +77,8 @@ class Data:
       batches.
     action_noise: of the expert who plays, for 'simulation'.
     episode_length: steps of an episode at most, for 'simulation'.
+    num_digits: digits in a clip, for 'digits'.
+    background: what is behind them, one of `digits.BACKGROUNDS`.
   """
 
   source: str = 'cache'
@@ -81,13 +88,19 @@ class Data:
   num_eval_windows: int = 512
   action_noise: float = 2.0
   episode_length: int = 100
+  num_digits: int = 1
+  background: str = 'none'
 
   def __post_init__(self):
     """Checks what nobody below would."""
-    if self.source not in ('cache', 'simulation'):
+    if self.source not in (
+      'cache',
+      'simulation',
+      'digits',
+    ) and not self.source.startswith(sources.TFDS):
       raise ValueError(
-        "config.data.source must be 'cache' or 'simulation', got "
-        f'{self.source!r}.'
+        "config.data.source must be 'cache', 'simulation', 'digits' or "
+        f"'tfds:NAME', got {self.source!r}."
       )
     if self.num_eval_windows < 1:
       raise ValueError(
@@ -103,7 +116,12 @@ class _Source:
     self._data, self._family = data, family
     self._window = {
       'num_frames': data.num_frames,
-      'action_block': family.action_block,
+      # Without actions it is the frames that are so far apart.
+      'action_block': (
+        family.action_block
+        if families.has_dynamics(family)
+        else family.frame_stride
+      ),
       'batch_size': data.batch_size,
     }
     if data.source == 'cache':
@@ -142,12 +160,37 @@ class _Source:
     return list(itertools.islice(self.batches(split, seed), count))
 
   def _check(self, field: str, found: int) -> None:
-    wanted = getattr(self._family, field)
+    wanted = getattr(self._family, field, found)
     if wanted != found:
       raise ValueError(
         f'config.model.{field} is {wanted} and the data has {found}; change '
         'it, or collect other episodes.'
       )
+
+
+def _open_source(data: Data, family: Any) -> Any:
+  """Where `data` says that the batches of `family` come from."""
+  if data.source in ('cache', 'simulation'):
+    return _Source(data, family)
+  sources.check_no_actions(data.source, family)
+  sizes: Any = {
+    'num_frames': data.num_frames,
+    'batch_size': data.batch_size,
+    'num_eval_windows': data.num_eval_windows,
+  }
+  if data.source.startswith(sources.TFDS):
+    return sources.tfds(
+      data.source,
+      image_size=family.image_size,
+      frame_stride=getattr(family, 'frame_stride', 1),
+      **sizes,
+    )
+  look = digits_lib.MovingDigits(
+    image_size=family.image_size,
+    num_digits=data.num_digits,
+    background=data.background,
+  )
+  return sources.moving_digits(look, **sizes)
 
 
 def _open_cache(path: pathlib.Path) -> dict[str, cache_lib.Cache]:
@@ -190,9 +233,9 @@ def make_evaluator(
     held_out_batches: windows that everything is measured on.
 
   Returns:
-    Variables to `held_out/prediction_error` and `held_out/rollout_error`, the
-    collapse telemetry and, where the windows hold a true state, how well it
-    can be read off the latents.
+    Variables to what `step.make_eval_step` measures, as `held_out/...`, the
+    collapse telemetry and, where the windows hold a true state or a label, how
+    well it can be read off the latents.
   """
   eval_step = step_lib.make_eval_step(model)
 
@@ -206,18 +249,33 @@ def make_evaluator(
     rows = lambda arrays: np.concatenate(
       [np.asarray(a).reshape(-1, np.shape(a)[-1]) for a in arrays]
     )
-    states = None
+    answers = {}
     if 'proprio' in batches[0]:
-      states = rows([batch['proprio'] for batch in batches])
-    return mean, rows(latents), states
+      states = [np.asarray(batch['proprio']) for batch in batches]
+      if np.ndim(latents[0]) == 2:
+        # A clip has one latent: where things were on the whole.
+        states = [x.mean(1) for x in states]
+      answers['proprio'] = rows(states)
+    if 'label' in batches[0] and len(rows(latents)) == sum(
+      len(batch['label']) for batch in batches
+    ):
+      labels = np.concatenate([batch['label'] for batch in batches])
+      answers['label'] = np.asarray(labels)
+    return mean, rows(latents), answers
 
   def evaluate_fn(variables):
-    held_out, latents, states = look_at(variables, held_out_batches)
+    held_out, latents, answers = look_at(variables, held_out_batches)
     groups = {'held_out': held_out, 'collapse': collapse.telemetry(latents)}
-    if states is not None:
-      _, *fitted_on = look_at(variables, probe_batches)
-      probe = probing.fit(*fitted_on)
-      groups['probe'] = probing.score(probe, latents, states)
+    if answers:
+      _, seen, known = look_at(variables, probe_batches)
+      groups['probe'] = {}
+    if 'proprio' in answers:
+      probe = probing.fit(seen, known['proprio'])
+      groups['probe'] |= probing.score(probe, latents, answers['proprio'])
+    if 'label' in answers:
+      one_hot = np.eye(known['label'].max() + 1)[known['label']]
+      guess = probing.fit(seen, one_hot)(latents).argmax(-1)
+      groups['probe']['label_accuracy'] = np.mean(guess == answers['label'])
     return {
       f'{group}/{name}': float(value)
       for group, values in groups.items()
@@ -250,6 +308,7 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
     config.pop('optimizer'),
     num_steps=num_steps,
   )
+  augmentation = _augmentation(config.pop('augmentation', {}), family)
   intervals = {k: config.pop(k) for k in _LOOP_FIELDS if k in config}
   if config:
     raise ValueError(f'The config has unknown fields: {sorted(config)}.')
@@ -259,8 +318,11 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       f'config.data.batch_size is {data.batch_size}, which {mesh.size} devices '
       'cannot share evenly; choose a multiple of the number of devices.'
     )
-  source = _Source(data, family)
-  model = world_model.WorldModel(family, None, source.action_statistics)
+  source = _open_source(data, family)
+  statistics = source.action_statistics
+  if not families.has_dynamics(family):
+    statistics = None
+  model = world_model.WorldModel(family, None, statistics)
   identity: dict[str, Any] = {}
   if frozen is not None:
     frames = source.some_batches('train', _PROBE_SEED)[0]['pixels']
@@ -272,8 +334,8 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
   loop.train(
     family,
     optimizer,
-    source.action_statistics,
-    source.batches('train', seed),
+    statistics,
+    _with_masks(source.batches('train', seed), family, seed),
     workdir=workdir,
     seed=seed,
     config={
@@ -281,17 +343,21 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       'data': {**described, **source.identity},
       'optimizer': dataclasses.asdict(optimizer),
       **identity,
+      **({'augmentation': vars(augmentation)} if augmentation else {}),
     },
     evaluators=[
       make_evaluator(
         model,
         mesh,
-        source.some_batches('train', _PROBE_SEED),
-        source.some_batches('held_out', _HELD_OUT_SEED),
+        *(
+          list(_with_masks(iter(source.some_batches(*which)), family, which[1]))
+          for which in (('train', _PROBE_SEED), ('held_out', _HELD_OUT_SEED))
+        ),
       )
     ],
     mesh=mesh,
     frozen=frozen,
+    augment_fn=augmentation,
     **intervals,
   )
 
@@ -317,6 +383,34 @@ def _family(fields: Mapping[str, Any], path: str) -> tuple[Any, Any]:
     family = dataclasses.replace(family, encoder=encoder)
   frozen_encoders.check(family, frozen, where=path)
   return family, frozen
+
+
+def _augmentation(
+  fields: Mapping[str, Any], family: Any
+) -> augmentation_lib.Augmentation | None:
+  """The augmentation of training clips, None where it does nothing.
+
+  Raises:
+    ValueError: it would make the actions of `family` mean something else.
+  """
+  augmentation = _build(
+    augmentation_lib.Augmentation, 'config.augmentation', fields
+  )
+  wrong = augmentation.changes_actions
+  if wrong and getattr(family, 'action_dim', 0):
+    raise ValueError(
+      f'config.augmentation.{" and ".join(wrong)} would change what an action '
+      f'does to the picture, and {family.name} learns from actions; leave it '
+      'at its default. Shifts and colours are fine.'
+    )
+  return None if augmentation.is_identity else augmentation
+
+
+def _with_masks(batches: Any, family: Any, seed: int) -> Any:
+  """The batches, with masks if `family` wants any."""
+  if not hasattr(family, 'sample_masks'):
+    return batches
+  return masks.MaskedBatches(batches, family, seed=seed)
 
 
 def _build(kind: Any, where: str, fields: Mapping[str, Any], **given: Any):
@@ -384,9 +478,11 @@ def main(argv: list[str]) -> None:
     logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
     sys.exit(str(error))
   export = pathlib.Path(_WORKDIR.value) / 'export'
+  acts = families.has_dynamics(families.FAMILIES[_CONFIG.value.model.name])
   print(
-    f'Trained: {export}. Plan with it: '
-    f'python -m experiments.plan --checkpoint={_WORKDIR.value}'
+    f'Trained: {export}. {"Plan with" if acts else "Probe"} it: '
+    f'python -m experiments.{"plan" if acts else "probe"} '
+    f'--checkpoint={_WORKDIR.value}'
   )
 
 

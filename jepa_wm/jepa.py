@@ -36,6 +36,8 @@ class Jepa(nn.Module):
     predictor: latents and conditions `[..., T, *]` to tokens `[..., T, E]` and
       a cache.
     prediction_projector: tokens to predicted latents `[..., T, D]`.
+    inverse_dynamics: two successive latents to the action block between them,
+      where the loss asks for it.
   """
 
   encoder: nn.Module
@@ -43,12 +45,14 @@ class Jepa(nn.Module):
   action_encoder: nn.Module
   predictor: nn.Module
   prediction_projector: nn.Module
+  inverse_dynamics: nn.Module | None = None
 
-  def encode(self, pixels: jax.Array, *, train: bool = False) -> jax.Array:
+  def encode(self, pixels: Any, *, train: bool = False) -> jax.Array:
     """Encodes normalised `pixels` `[..., height, width, C]` to `[..., D]`.
 
     Args:
-      pixels: float, normalised, channels last.
+      pixels: float, normalised, channels last; or whatever else the encoder
+        observes.
       train: whether batch normalisation uses the statistics of this batch.
 
     Returns:
@@ -86,6 +90,12 @@ class Jepa(nn.Module):
     tokens, _ = self.predictor(latents, conditions, train=train)
     return self.prediction_projector(tokens, train=train).astype(jnp.float32)
 
+  def infer_actions(self, latents: jax.Array) -> jax.Array | None:
+    """The blocks `[..., T - 1, A]` between latents `[..., T, D]`, if asked."""
+    if self.inverse_dynamics is None:
+      return None
+    return self.inverse_dynamics(latents[..., :-1, :], latents[..., 1:, :])
+
   def step(
     self, latents: jax.Array, actions: jax.Array, cache: Any = None
   ) -> tuple[jax.Array, Any]:
@@ -110,7 +120,10 @@ class Jepa(nn.Module):
     self, pixels: jax.Array, actions: jax.Array, *, train: bool = False
   ) -> jax.Array:
     """Predicts from `pixels` `[..., T, height, width, C]`: all of it, once."""
-    return self.predict(self.encode(pixels, train=train), actions, train=train)
+    latents = self.encode(pixels, train=train)
+    if self.inverse_dynamics is not None:
+      self.inverse_dynamics(latents, latents)
+    return self.predict(latents, actions, train=train)
 
 
 @flax.struct.dataclass
@@ -180,6 +193,8 @@ def rollout_windows(
   *,
   history: int,
   num_steps: int,
+  true_share: float = 0.0,
+  rng_key: jax.Array | None = None,
 ) -> list[jax.Array]:
   """Predicts every window of latents, then on from the predictions.
 
@@ -190,6 +205,10 @@ def rollout_windows(
   forwards whatever the length. Windows whose last target would lie beyond the
   last frame drop out, one more at every step. Gradients run through all steps.
 
+  With scheduled sampling every input of a step after the first is the true
+  latent with probability `true_share`, drawn for each token. Its paper lowers
+  the share while training; here it stays.
+
   Args:
     predict_fn: latents `[B, W, h, D]` and actions `[B, W, h, A]` to
       `[B, W, h, D]`.
@@ -197,10 +216,14 @@ def rollout_windows(
     actions: `[B, T - 1, A]`.
     history: length `h` of a window.
     num_steps: steps, at most `T - h`.
+    true_share: chance of a true latent among the inputs of later steps.
+    rng_key: draws them, consumed; not needed at a share of 0.
 
   Returns:
     For step `j` from 1 the estimates `[B, T - h - j + 1, h, D]`; their targets
     are `window_view(latents, j, (T - h - j + 1, h))`.
+
+  Source: scheduled sampling, arXiv 1506.03099.
   """
   rolled: list[jax.Array] = []
   for step in range(num_steps):
@@ -209,6 +232,14 @@ def rollout_windows(
       inputs = window_view(latents, 0, (count, history))
     else:
       inputs = rolled[-1][:, :count]
+      if true_share:
+        truth = window_view(latents, step, (count, history))
+        is_true = jax.random.bernoulli(
+          jax.random.fold_in(rng_key, step),  # type: ignore[arg-type]
+          true_share,
+          (*truth.shape[:-1], 1),
+        )
+        inputs = jnp.where(is_true, truth, inputs)
     rolled.append(
       predict_fn(inputs, window_view(actions, step, (count, history)))
     )

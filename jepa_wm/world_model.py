@@ -42,29 +42,51 @@ class WorldModel:
   Attributes:
     family: the published system and its configuration (`jepa_wm.families`).
     params: pytree of its variables, first argument of every method below.
-    action_statistics: mean and deviation that normalise raw actions.
+    action_statistics: mean and deviation that normalise raw actions; None of a
+      family without actions.
     record: how it was trained, as saved with it (may be empty).
   """
 
   family: Any
   params: Params
-  action_statistics: normalization.ActionStatistics
+  action_statistics: normalization.ActionStatistics | None
   record: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def action_block(self) -> int:
     """Environment steps that one latent step spans."""
-    return self.family.action_block
+    return self._acting.action_block
 
   @property
   def action_dim(self) -> int:
     """Size `A` of one action block: `action_block` raw actions, flattened."""
-    return self.family.action_block * self.family.action_dim
+    return self._acting.action_block * self._acting.action_dim
 
   @property
   def image_size(self) -> int:
     """Height and width in pixels of the frames that `encode` expects."""
     return self.family.image_size
+
+  @property
+  def _acting(self) -> Any:
+    """The family, if it has dynamics."""
+    if families.has_dynamics(self.family):
+      return self.family
+    acting = [
+      name for name, x in families.FAMILIES.items() if families.has_dynamics(x)
+    ]
+    raise ValueError(
+      f'The family {self.family.name!r} encodes and has no dynamics: it '
+      'predicts what is hidden and takes no actions. Use encode or tokens of '
+      f'it, or a model that acts, of {", ".join(acting)}.'
+    )
+
+  @property
+  def _statistics(self) -> normalization.ActionStatistics:
+    """The action statistics, which a family with dynamics has."""
+    _ = self._acting
+    assert self.action_statistics is not None
+    return self.action_statistics
 
   def encode(
     self,
@@ -72,12 +94,13 @@ class WorldModel:
     pixels: jax.Array,
     proprio: jax.Array | None = None,
   ) -> jax.Array:
-    """Encodes frames.
+    """Encodes frames, or clips where the family encodes clips.
 
     Args:
       params: the model's variables.
-      pixels: uint8 `[..., height, width, 3]`, 0..255.
-      proprio: the body's own state `[..., S]`, for families that see it.
+      pixels: uint8 `[..., height, width, 3]`, 0..255; of 'vjepa'
+        `[..., T, height, width, 3]`, a latent a clip.
+      proprio: `[..., S]`, the body's own state, of a family that sees it.
 
     Returns:
       Latents `[..., D]`.
@@ -85,6 +108,33 @@ class WorldModel:
     Raises:
       ValueError: pixels of another dtype or size.
     """
+    self._check_pixels(pixels)
+    if proprio is None:
+      return self.family.encode(params, pixels)
+    return self.family.encode(params, pixels, proprio)
+
+  def tokens(self, params: Params, pixels: jax.Array) -> jax.Array:
+    """Encodes frames or clips as tokens, where the family has such.
+
+    Args:
+      params: the model's variables.
+      pixels: as for `encode`.
+
+    Returns:
+      `[..., P, D]`.
+
+    Raises:
+      ValueError: pixels of another dtype or size, or a family without tokens.
+    """
+    self._check_pixels(pixels)
+    if not hasattr(self.family, 'tokens'):
+      raise ValueError(
+        f'The family {self.family.name!r} has one latent a frame and no '
+        'tokens; use encode.'
+      )
+    return self.family.tokens(params, pixels)
+
+  def _check_pixels(self, pixels: jax.Array) -> None:
     size = self.image_size
     if pixels.dtype != jnp.uint8:
       raise ValueError(
@@ -97,15 +147,13 @@ class WorldModel:
         f'{list(pixels.shape)}; render or resize to the image size that the '
         'model was trained at.'
       )
-    if proprio is None:
-      return self.family.encode(params, pixels)
-    return self.family.encode(params, pixels, proprio)
 
   def initial_state(
     self,
     params: Params,
     pixels: jax.Array,
     actions: jax.Array | None = None,
+    *,
     proprio: jax.Array | None = None,
   ) -> jepa.LatentState:
     """Starts a latent state from the frames seen so far.
@@ -116,7 +164,7 @@ class WorldModel:
         frames, `action_block` environment steps apart, newest last.
       actions: `[..., T - 1, A]` normalised blocks played between them; may be
         left out for `T = 1`.
-      proprio: `[..., T, S]`, for families that see the body's own state.
+      proprio: `[..., T, S]`, as for `encode`.
 
     Returns:
       A state to give to `dynamics`.
@@ -124,6 +172,7 @@ class WorldModel:
     Raises:
       ValueError: more frames than `history`, or actions that do not fit them.
     """
+    _ = self._acting
     latents = self.encode(params, pixels, proprio)
     return self.latent_state(params, latents, actions)
 
@@ -145,7 +194,7 @@ class WorldModel:
       ValueError: more latents than `history`, or actions that do not fit them.
     """
     length = latents.shape[-2]
-    if not 1 <= length <= self.family.history:
+    if not 1 <= length <= self._acting.history:
       raise ValueError(
         f'latents: expected 1 to {self.family.history} frames (history), got '
         f'{length}.'
@@ -180,9 +229,8 @@ class WorldModel:
         `initial_state`).
       goal_pixels: uint8 `[B, height, width, 3]`.
       actions: `[B, T - 1, A]` normalised blocks played between the frames.
-      proprio: `[B, S]` or `[B, T, S]`, for families that see the body's own
-        state.
-      goal_proprio: `[B, S]`, for those that also price it.
+      proprio: `[B, S]` or `[B, T, S]`, as for `encode`.
+      goal_proprio: `[B, S]`.
 
     Returns:
       `Root` whose goal is the goal image's latent `[B, D]`.
@@ -192,9 +240,10 @@ class WorldModel:
     """
     if pixels.ndim == 4:
       pixels = jnp.expand_dims(pixels, 1)
-      proprio = proprio if proprio is None else jnp.expand_dims(proprio, 1)
+    if proprio is not None and proprio.ndim == 2:
+      proprio = jnp.expand_dims(proprio, 1)
     return Root(
-      state=self.initial_state(params, pixels, actions, proprio),
+      state=self.initial_state(params, pixels, actions, proprio=proprio),
       goal=self.encode(params, goal_pixels, goal_proprio),
     )
 
@@ -274,25 +323,25 @@ class WorldModel:
       constraint,
       to_raw=self.raw_actions,
       from_raw=self.normalize_actions,
-      raw_dim=self.family.action_dim,
+      raw_dim=self._acting.action_dim,
     )
 
   def normalize_actions(self, actions: jax.Array) -> jax.Array:
     """Raw actions `[..., action_block, raw]` to blocks `[..., A]`."""
     flat = actions.reshape(*actions.shape[:-2], self.action_dim)
-    return self.action_statistics.normalize(flat)
+    return self._statistics.normalize(flat)
 
   def raw_actions(self, actions: jax.Array) -> jax.Array:
     """Blocks `[..., A]` to raw actions `[..., action_block, raw]`."""
-    raw = self.action_statistics.denormalize(actions)
-    shape = (self.action_block, self.family.action_dim)
+    raw = self._statistics.denormalize(actions)
+    shape = (self.action_block, self._acting.action_dim)
     return raw.reshape(*actions.shape[:-1], *shape)
 
   def action_bounds(
     self, low: np.ndarray | float, high: np.ndarray | float
   ) -> constraints.ActionBounds:
     """Raw bounds, scalar or `[raw]`, as a planner's box `[A]` on a block."""
-    shape = (self.action_block, self.family.action_dim)
+    shape = (self.action_block, self._acting.action_dim)
     return constraints.ActionBounds(
       *(
         self.normalize_actions(
@@ -324,7 +373,9 @@ class WorldModel:
     config = {
       'format_version': FORMAT_VERSION,
       'family': families.to_config(self.family),
-      'action_statistics': self.action_statistics.to_dict(),
+      'action_statistics': (
+        self.action_statistics and self.action_statistics.to_dict()
+      ),
       'record': self.record,
     }
     (beside / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
@@ -350,9 +401,9 @@ class WorldModel:
     config = _read_config(folder / _CONFIG)
     family = families.from_config(config['family'])
     params = _read_weights(folder / _WEIGHTS, family)
-    statistics = normalization.ActionStatistics.from_dict(
-      config['action_statistics']
-    )
+    statistics = config['action_statistics']
+    if families.has_dynamics(family):
+      statistics = normalization.ActionStatistics.from_dict(statistics)
     return cls(family, params, statistics, config.get('record', {}))
 
   @classmethod
@@ -365,14 +416,15 @@ class WorldModel:
   ) -> 'WorldModel':
     """Loads weights that others published; nothing in them is executed.
 
-    Known is LeWM (`jepa_wm.interop`). Its release holds no action statistics:
-    they were fitted on the dataset. Without them the model takes and gives
-    actions in units of their standard deviation, and a warning says so.
+    Known are LeWM, V-JEPA 1 and 2, and I-JEPA (`jepa_wm.interop`). LeWM's
+    release holds no action statistics: they were fitted on the dataset. Without
+    them the model takes and gives actions in units of their standard deviation,
+    and a warning says so.
 
     Args:
       path: a folder with `config.json` and `weights.pt` or
         `model.safetensors`, as downloaded from the Hub; or the file of weights
-        beside its config.
+        beside its config; or a released V-JEPA or I-JEPA file, which has none.
       action_statistics: of the raw actions of the dataset that the weights
         were trained on (`normalization.fit`).
       action_block: environment steps of one action block, where the source
@@ -385,6 +437,8 @@ class WorldModel:
         number of actions.
     """
     family, params, record = interop.read(path, action_block=action_block)
+    if not families.has_dynamics(family):
+      return cls(family, params, None, record)
     raw_dim = family.action_dim
     if action_statistics is None:
       warnings.warn(
@@ -469,7 +523,7 @@ def _read_weights(path: pathlib.Path, family: Any) -> Params:
       'copy or export it again.'
     ) from error
   expected = flax.traverse_util.flatten_dict(
-    jax.eval_shape(family.init, jax.random.key(0)), sep='/'
+    families.inference_shapes(family), sep='/'
   )
   if wrong := sorted(expected.keys() ^ tensors.keys()):
     raise ValueError(

@@ -11,9 +11,12 @@ Every field of the family is a flag, those left at their defaults too:
 Source: LeWorldModel, arXiv 2603.19312, and its released configuration.
 """
 
+import dataclasses
+
 import ml_collections
 
 from jepa_wm import families
+from jepa_wm.data import augmentation
 
 VARIANTS = ('two_room_small', 'two_room_plain', 'two_room', 'two_room_tiny')
 
@@ -57,6 +60,9 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
       'warmup_fraction': 0.02,
       'clip_norm': 1.0,
     }
+  )
+  config.augmentation = ml_collections.ConfigDict(
+    dataclasses.asdict(augmentation.Augmentation())
   )
   # Networks for two CPU cores: patches of 8 pixels, then one 3x3 convolution.
   small = {

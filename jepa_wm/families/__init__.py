@@ -5,18 +5,32 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from jepa_wm.families.dino_wm import DinoWM
-from jepa_wm.families.lewm import LeWM
-from jepa_wm.families.vjepa2_ac import VJEPA2AC
+import jax
 
-FAMILIES = {family.name: family for family in (DinoWM, LeWM, VJEPA2AC)}
+from jepa_wm.families.dino_wm import DinoWM
+from jepa_wm.families.ijepa import IJEPA
+from jepa_wm.families.lewm import LeWM
+from jepa_wm.families.pldm import PLDM
+from jepa_wm.families.vjepa import VJEPA
+from jepa_wm.families.vjepa2_ac import VJEPA2AC
+from jepa_wm.types import Params
+
+FAMILIES = {
+  family.name: family for family in (LeWM, PLDM, DinoWM, IJEPA, VJEPA, VJEPA2AC)
+}
 
 __all__ = [
   'FAMILIES',
+  'IJEPA',
+  'PLDM',
+  'VJEPA',
   'VJEPA2AC',
   'DinoWM',
   'LeWM',
   'from_config',
+  'has_dynamics',
+  'inference_shapes',
+  'inference_variables',
   'to_config',
 ]
 
@@ -71,6 +85,39 @@ def to_config(family: Any) -> dict[str, Any]:
       for field, value in values.items()
     },
   }
+
+
+def has_dynamics(family: Any) -> bool:
+  """Whether `family` takes actions and can be stepped, so planned with."""
+  return hasattr(family, 'step')
+
+
+def inference_variables(
+  family: Any, variables: Params, target_variables: Params | None
+) -> Params:
+  """What a trained model is made of: what evaluations see and exports hold.
+
+  Args:
+    family: may say it by a method of this name.
+    variables: what the optimiser trains.
+    target_variables: of the target encoder.
+
+  Returns:
+    `variables`, with those of the target encoder where the family wants them.
+  """
+  if hasattr(family, 'inference_variables'):
+    return family.inference_variables(variables, target_variables)
+  return variables
+
+
+def inference_shapes(family: Any) -> Params:
+  """Shapes of `inference_variables`, without computing any."""
+
+  def init(rng_key):
+    variables = family.init(rng_key)
+    return inference_variables(family, variables, family.init_target(variables))
+
+  return jax.eval_shape(init, jax.random.key(0))
 
 
 def _suggestion(word: Any, known: Any) -> str:

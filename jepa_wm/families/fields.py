@@ -20,12 +20,14 @@ def check(
   Args:
     family: a frozen dataclass whose fields all have defaults, checked while it
       is being made.
-    choices: for every field of text, the values it may have.
+    choices: for every field of text, the values it may have, beside those in
+      its class attribute `choices`, if it has one.
     may_be_zero: integers for which zero means something.
 
   Raises:
     ValueError: a field out of its range; the message names it.
   """
+  choices = {**getattr(family, 'choices', {}), **choices}
   for field in dataclasses.fields(family):
     name, value = field.name, getattr(family, field.name)
     if isinstance(field.default, tuple):

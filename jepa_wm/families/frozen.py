@@ -192,6 +192,10 @@ class FrozenTokens:
     """Tokens `[..., P, F]` as latents `[..., P * F]`."""
     return tokens.reshape(*tokens.shape[:-2], -1)
 
+  def tokens(self, variables: Params, pixels: jax.Array) -> jax.Array:
+    """Tokens `[..., P, D]` of frames, for probes; see `encode_tokens`."""
+    return self.encode_tokens(variables['frozen'], pixels)
+
   def encode_tokens(self, frozen: Params, pixels: jax.Array) -> jax.Array:
     """Tokens of frames, without gradient.
 

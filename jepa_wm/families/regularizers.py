@@ -1,6 +1,7 @@
 """What keeps a family's latents from collapsing: one field chooses."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 
@@ -27,6 +28,8 @@ class Regularized:
       targets, all frames of the batch as one, and knows no scale (see
       `objectives.barlow_twins`).
     sigreg_weight: LeWM's lambda; .09 in the code, .1 in the paper's text.
+    sigreg_statistic: one of `sigreg.STATISTICS`, SIGReg's test; the weight's
+      default is that of 'epps_pulley'.
     num_projections: random directions of SIGReg.
     num_knots: nodes of its quadrature on [0, 3].
     variance_weight: of VCReg over the batch; it and the next three are those
@@ -38,8 +41,14 @@ class Regularized:
     redundancy_weight: its lambda, of the off-diagonal.
   """
 
+  choices: ClassVar[dict[str, tuple[str, ...]]] = {
+    'regularizer': REGULARIZERS,
+    'sigreg_statistic': sigreg.STATISTICS,
+  }
+
   regularizer: str = 'sigreg'
   sigreg_weight: float = 0.09
+  sigreg_statistic: str = 'epps_pulley'
   num_projections: int = 1024
   num_knots: int = 17
   variance_weight: float = 18.0
@@ -70,7 +79,7 @@ class Regularized:
     """The terms of the regulariser that was chosen.
 
     Args:
-      latents: `[B, T, D]`, of all frames.
+      latents: `[B, T, D]`, of all frames; `T` may be 1.
       predicted: `[..., D]`, predictions of one step.
       targets: the same shape, what they should have been.
       rng_key: draws SIGReg's directions; consumed.
@@ -85,8 +94,16 @@ class Regularized:
         rng_key,
         num_projections=self.num_projections,
         num_knots=self.num_knots,
+        statistic=self.sigreg_statistic,
       ).mean()
       terms = [('sigreg', self.sigreg_weight, statistic)]
+    elif self.regularizer == 'vcreg' and latents.shape[-2] == 1:
+      # Images: there is no time to have statistics over.
+      samples = latents[..., 0, :]
+      terms = [
+        ('variance', self.variance_weight, vcreg.variance(samples)),
+        ('covariance', self.covariance_weight, vcreg.covariance(samples)),
+      ]
     elif self.regularizer == 'vcreg':
       values = vcreg.vcreg(latents)
       terms = [

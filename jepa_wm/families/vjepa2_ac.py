@@ -98,6 +98,11 @@ class VJEPA2AC(frozen.FrozenTokens):
     """Fewest frames `T` of a batch that the loss can use."""
     return self.rollout_steps + 1
 
+  @property
+  def proprio_dim(self) -> int:
+    """Numbers of the body's own state that `encode` takes."""
+    return self.state_dim
+
   def predictor(self) -> block_causal.TokenPredictor:
     """Builds the predictor."""
     return block_causal.TokenPredictor(

@@ -7,7 +7,12 @@ module with its own table.
 """
 
 from jepa_wm.interop.dinov2 import is_dinov2, read_dinov2, write_dinov2
-from jepa_wm.interop.pretrained import Pretrained, read, write_lewm
+from jepa_wm.interop.pretrained import (
+  Pretrained,
+  read,
+  write_lewm,
+  write_masked,
+)
 from jepa_wm.interop.vjepa2_ac import read_vjepa2_ac, write_vjepa2_ac
 
 __all__ = [
@@ -18,5 +23,6 @@ __all__ = [
   'read_vjepa2_ac',
   'write_dinov2',
   'write_lewm',
+  'write_masked',
   'write_vjepa2_ac',
 ]

@@ -51,25 +51,23 @@ def stacked_linear(
   theirs: str, ours: Sequence[str], *, bias: bool = False
 ) -> list[Entry]:
   """Linear maps whose rows lie in one weight, and their biases if any."""
-  paths = tuple(f'params/{path}/kernel' for path in ours)
-  entries = [
-    Entry(
-      f'{theirs}.weight',
-      paths,
-      lambda x: [rows.T for rows in np.split(x, len(paths))],
-      lambda *kernels: np.concatenate([x.T for x in kernels]),
-    )
-  ]
-  if bias:
-    entries.append(
-      Entry(
-        f'{theirs}.bias',
-        tuple(f'params/{path}/bias' for path in ours),
-        lambda x: np.split(x, len(paths)),
-        lambda *biases: np.concatenate(biases),
-      )
-    )
-  return entries
+  kernels, biases = (
+    tuple(f'params/{path}/{kind}' for path in ours)
+    for kind in ('kernel', 'bias')
+  )
+  weight = Entry(
+    f'{theirs}.weight',
+    kernels,
+    lambda x: [rows.T for rows in np.split(x, len(ours))],
+    lambda *kernels: np.concatenate([x.T for x in kernels]),
+  )
+  stacked_bias = Entry(
+    f'{theirs}.bias',
+    biases,
+    lambda x: np.split(x, len(ours)),
+    lambda *biases: np.concatenate(biases),
+  )
+  return [weight, stacked_bias] if bias else [weight]
 
 
 def pointwise(theirs: str, ours: str) -> list[Entry]:
@@ -90,6 +88,24 @@ def patches(theirs: str, ours: str, *, channels: int = 3) -> list[Entry]:
   def to_theirs(kernel):
     side = math.isqrt(len(kernel) // channels)
     return np.moveaxis(kernel.T.reshape(-1, side, side, channels), -1, 1)
+
+  kernel = f'params/{ours}/kernel'
+  weight = _one(f'{theirs}.weight', kernel, to_ours, to_theirs)
+  return [weight, _bias(theirs, ours)]
+
+
+def tubelets(
+  theirs: str, ours: str, *, tubelet_size: int, channels: int = 3
+) -> list[Entry]:
+  """A convolution `[out, C, t, p, p]`: kernel `[t * p * p * C, out]`."""
+
+  def to_ours(weight):
+    return np.moveaxis(weight, 1, -1).reshape(len(weight), -1).T
+
+  def to_theirs(kernel):
+    side = math.isqrt(len(kernel) // (channels * tubelet_size))
+    shape = -1, tubelet_size, side, side, channels
+    return np.moveaxis(kernel.T.reshape(shape), -1, 1)
 
   kernel = f'params/{ours}/kernel'
   weight = _one(f'{theirs}.weight', kernel, to_ours, to_theirs)

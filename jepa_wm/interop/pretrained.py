@@ -6,15 +6,15 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jepa_wm.interop import lewm, state_dicts
+from jepa_wm.interop import ijepa, lewm, masked_layouts, state_dicts, vjepa
 from jepa_wm.types import Params
 
-SOURCES = (lewm,)
+SOURCES = (lewm, vjepa, ijepa)
 """Modules of this room, one per published system."""
 
 _CONFIG = 'config.json'
 _WEIGHTS = ('model.safetensors', 'weights.pt')
-_SUFFIXES = ('.safetensors', '.pt', '.pth', '.ckpt')
+_SUFFIXES = ('.safetensors', '.pt', '.pth', '.ckpt', '.tar')
 
 
 class Pretrained(NamedTuple):
@@ -49,6 +49,8 @@ def read(
   """
   weights = _find_weights(pathlib.Path(path))
   config_path = weights.with_name(_CONFIG)
+  if not config_path.is_file() and (found := _read_bare(weights)) is not None:
+    return found
   config = _read_config(config_path)
   for source in SOURCES:
     if source.matches(config):
@@ -94,6 +96,55 @@ def write_lewm(
   path.mkdir(parents=True, exist_ok=True)
   state_dicts.write_safetensors(path / _WEIGHTS[0], tensors)
   (path / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
+
+
+def write_masked(
+  path: str | os.PathLike[str],
+  family: Any,
+  variables: Params,
+  *,
+  layout: str = 'transformers',
+) -> None:
+  """Writes a V-JEPA or an I-JEPA as published, for users of PyTorch.
+
+  `transformers`' `VJEPA2Model.from_pretrained(path)` (`IJepaModel`) reads the
+  layout 'transformers', which holds one encoder. 'facebook' holds all networks,
+  each under its name and a dot, and has no config.
+
+  Args:
+    path: folder for `model.safetensors` and `config.json`, made if need be.
+    family: 'vjepa' or 'ijepa'.
+    variables: of the family, with both encoders.
+    layout: one of `masked_layouts.LAYOUTS`.
+
+  Raises:
+    ValueError: another family, a family or variables that the published module
+      has no place for, or no such layout.
+  """
+  writers = {'vjepa': vjepa, 'ijepa': ijepa}
+  if family.name not in writers:
+    raise ValueError(
+      f'write_masked writes {", ".join(writers)}, got {family.name!r}.'
+    )
+  tensors = masked_layouts.to_source(family, variables, layout=layout)
+  config = None
+  if layout != 'facebook':
+    config = writers[family.name].to_config(family)
+  path = pathlib.Path(path)
+  path.mkdir(parents=True, exist_ok=True)
+  state_dicts.write_safetensors(path / _WEIGHTS[0], tensors)
+  if config is not None:
+    (path / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
+
+
+def _read_bare(weights: pathlib.Path) -> Pretrained | None:
+  """Weights that tell by themselves what they are of, None if these do not."""
+  tensors = state_dicts.read(weights)
+  for source in (vjepa, ijepa):
+    if source.matches_tensors(tensors):
+      family, variables, record = source.load(None, tensors, where=str(weights))
+      return Pretrained(family, variables, {**record, 'weights': str(weights)})
+  return None
 
 
 def _find_weights(path: pathlib.Path) -> pathlib.Path:

@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -11,6 +13,8 @@ import safetensors.numpy
 from jepa_wm.interop import torch_files
 
 _WRAPPERS = ('state_dict', 'model')
+_PARTS = ('encoder', 'target_encoder', 'predictor')
+_WRAPPED = re.compile(r'^(module\.|backbone\.)+')
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -18,7 +22,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
   Args:
     path: a safetensors file by its suffix, else a `.pt` file that holds a
-      state dict, or one under 'state_dict' or 'model'.
+      state dict, one under 'state_dict' or 'model', or one each under 'encoder'
+      and the like, whose names then begin so.
 
   Returns:
     Names as they are in the file; arrays are read-only and, out of a `.pt`
@@ -36,6 +41,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   for wrapper in _WRAPPERS:
     if isinstance(tensors, dict) and isinstance(tensors.get(wrapper), dict):
       tensors = tensors[wrapper]
+  if isinstance(tensors, dict):
+    tensors = _parts_in_one(tensors)
   if not isinstance(tensors, dict):
     raise ValueError(
       f'{path}: expected a state dict, which names tensors, got a '
@@ -59,6 +66,26 @@ def write_safetensors(
   # Not save_file: it makes files that nobody else may read.
   data = safetensors.numpy.save(contiguous, metadata={'format': 'pt'})
   pathlib.Path(path).write_bytes(data)
+
+
+def _parts_in_one(checkpoint: dict[Any, Any]) -> dict[Any, Any]:
+  """The networks of a JEPA's training checkpoint as one state dict.
+
+  Beside them lie the optimiser and some numbers; the names begin with what
+  wrapped the networks in training.
+  """
+  parts = {
+    part: value
+    for part, value in checkpoint.items()
+    if part in _PARTS and isinstance(value, dict)
+  }
+  if not parts:
+    return checkpoint
+  return {
+    f'{part}.{_WRAPPED.sub("", str(name))}': tensor
+    for part, tensors in parts.items()
+    for name, tensor in tensors.items()
+  }
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Pixels to patch tokens, and the positions that tell the tokens apart."""
+"""Pixels to patch or tubelet tokens, and positions that tell them apart."""
 
 from typing import Any
 
@@ -40,6 +40,44 @@ def patchify(pixels: jax.Array, *, patch_size: int) -> jax.Array:
   return jnp.swapaxes(patches, -4, -3).reshape(
     *lead, rows, columns, patch_size**2 * channels
   )
+
+
+def tubeletify(
+  pixels: jax.Array, *, patch_size: int, tubelet_size: int
+) -> jax.Array:
+  """Cuts clips into flattened tubelets: a square patch over a few frames.
+
+  Args:
+    pixels: `[..., T, height, width, C]`, sides multiples of `patch_size`, `T`
+      of `tubelet_size`.
+    patch_size: side of a patch.
+    tubelet_size: frames of a tubelet.
+
+  Returns:
+    `[..., T / tubelet_size, rows, columns, tubelet_size * patch_size**2 * C]`;
+    within a tubelet frames come first, then rows, columns and channels.
+
+  Raises:
+    ValueError: `pixels` are no clips, or do not divide into tubelets.
+  """
+  if pixels.ndim < 4:
+    raise ValueError(
+      'pixels must be clips [..., T, height, width, channels], got shape '
+      f'{pixels.shape}.'
+    )
+  num_frames = pixels.shape[-4]
+  if num_frames % tubelet_size:
+    raise ValueError(
+      f'pixels of {num_frames} frames do not divide into tubelets of '
+      f'tubelet_size={tubelet_size}; choose a multiple of it.'
+    )
+  patches = patchify(pixels, patch_size=patch_size)
+  *lead, _, rows, columns, size = patches.shape
+  patches = patches.reshape(
+    *lead, num_frames // tubelet_size, tubelet_size, rows, columns, size
+  )
+  patches = jnp.moveaxis(patches, -4, -2)
+  return patches.reshape(*patches.shape[:-2], tubelet_size * size)
 
 
 def _cubic_matrix(size: int, num_outputs: int) -> np.ndarray:
@@ -110,3 +148,36 @@ class PatchEmbedding(nn.Module):
       param_dtype=self.param_dtype,
       name='projection',
     )(patchify(pixels, patch_size=self.patch_size))
+
+
+class TubeletEmbedding(nn.Module):
+  """One linear map for every tubelet: a 3-D convolution of stride its size.
+
+  Attributes:
+    features: size of a token.
+    patch_size: side of a patch.
+    tubelet_size: frames of a tubelet; 1 for images.
+    dtype: of the computation.
+    param_dtype: of the parameters.
+  """
+
+  features: int
+  patch_size: int
+  tubelet_size: int
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, pixels: jax.Array) -> jax.Array:
+    """Embeds `[..., T, height, width, C]` as `[..., t, rows, columns, D]`."""
+    return nn.Dense(
+      self.features,
+      kernel_init=nn.initializers.normal(0.02),
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      name='projection',
+    )(
+      tubeletify(
+        pixels, patch_size=self.patch_size, tubelet_size=self.tubelet_size
+      )
+    )

@@ -114,3 +114,43 @@ class Projector(nn.Module):
     return transformer.uniform_dense(
       self.features, self.hidden_dim, name='out', **dtypes
     )(transformer.gelu(hidden))
+
+
+class InverseDynamics(nn.Module):
+  """The action between two latents, by `Projector` of the two side by side.
+
+  Source: PLDM, arXiv 2502.14819 (hidden width 512 in stable-worldmodel).
+
+  Attributes:
+    features: size of an action block.
+    hidden_dim: width between the two maps.
+    dtype: of the computation.
+    param_dtype: of the parameters.
+  """
+
+  features: int
+  hidden_dim: int = 512
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, latents_t: jax.Array, latents_tp1: jax.Array) -> jax.Array:
+    """Infers the action blocks that lead from one to the other.
+
+    Args:
+      latents_t: `[..., D]`.
+      latents_tp1: `[..., D]`, one step later.
+
+    Returns:
+      float32 `[..., features]`.
+    """
+    pairs = jnp.concatenate([latents_t, latents_tp1], axis=-1)
+    head = Projector(
+      features=self.features,
+      hidden_dim=self.hidden_dim,
+      norm='none',
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      name='head',
+    )
+    return head(pairs.astype(self.dtype)).astype(jnp.float32)

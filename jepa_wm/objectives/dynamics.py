@@ -54,6 +54,32 @@ def straightening(latents: jax.Array) -> jax.Array:
   return -jnp.sum(heading[..., :-1, :] * heading[..., 1:, :], axis=-1)
 
 
+def inverse_dynamics(inferred: jax.Array, actions: jax.Array) -> jax.Array:
+  """Mean squared error of the action inferred from two successive latents.
+
+  It keeps in the latents what actions change.
+
+  Args:
+    inferred: `[..., A]`, by a head that saw the latents before and after.
+    actions: `[..., A]`, the action that was taken, in the same units.
+
+  Returns:
+    `[...]`, float32, the mean over `A`.
+
+  Raises:
+    ValueError: the shapes differ; nothing is broadcast.
+
+  Source: the inverse dynamics term of PLDM (arXiv 2502.14819).
+  """
+  if inferred.shape != actions.shape or not actions.shape:
+    raise ValueError(
+      'inferred and actions must both be [..., A], got shapes '
+      f'{inferred.shape} and {actions.shape}.'
+    )
+  error = inferred.astype(jnp.float32) - actions.astype(jnp.float32)
+  return jnp.square(error).mean(-1)
+
+
 def _velocities(latents: jax.Array, *, num_frames: int) -> jax.Array:
   """Steps `[..., T-1, D]` of `[..., T, D]`, which has `num_frames` or more."""
   if latents.ndim < 2 or latents.shape[-2] < num_frames:

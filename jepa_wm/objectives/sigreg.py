@@ -17,6 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_wm.objectives import normality
+
+STATISTICS = ('epps_pulley', *normality.STATISTICS)
+
 # LeWM integrates over t in [0, 3] and doubles: the integrand is even.
 _T_MAX = 3.0
 
@@ -27,6 +31,7 @@ def sigreg(
   *,
   num_projections: int = 1024,
   num_knots: int = 17,
+  statistic: str = 'epps_pulley',
 ) -> jax.Array:
   """How far the batch is from a standard normal, in random directions.
 
@@ -41,6 +46,8 @@ def sigreg(
     rng_key: draws the directions; consumed.
     num_projections: how many directions.
     num_knots: how many frequencies, odd, 0 among them.
+    statistic: one of `STATISTICS`, which test; only Epps and Pulley's has
+      knots, and the others have other scales (see `normality`).
 
   Returns:
     `[...]`, float32. For standard normal latents 1.05 on average, whatever the
@@ -49,7 +56,7 @@ def sigreg(
 
   Raises:
     ValueError: latents without a batch axis or with fewer than two samples, no
-      projections, or a number of knots that is even or below 3.
+      projections, a number of knots that is even or below 3, or no such test.
 
   Source: LeJEPA (arXiv 2511.08544), LeWM (arXiv 2603.19312).
   """
@@ -60,11 +67,17 @@ def sigreg(
     )
   directions = jax.random.normal(rng_key, (latents.shape[-1], num_projections))
   directions /= jnp.linalg.norm(directions, axis=0, keepdims=True)
-  return sigreg_statistic(latents, directions, num_knots=num_knots)
+  return sigreg_statistic(
+    latents, directions, num_knots=num_knots, statistic=statistic
+  )
 
 
 def sigreg_statistic(
-  latents: jax.Array, directions: jax.Array, *, num_knots: int = 17
+  latents: jax.Array,
+  directions: jax.Array,
+  *,
+  num_knots: int = 17,
+  statistic: str = 'epps_pulley',
 ) -> jax.Array:
   """`sigreg` in given directions.
 
@@ -72,6 +85,7 @@ def sigreg_statistic(
     latents: `[..., B, D]`; every leading index is tested on its own.
     directions: `[D, num_projections]`, columns of length 1 (not checked).
     num_knots: how many frequencies, odd, 0 among them.
+    statistic: one of `STATISTICS`.
 
   Returns:
     `[...]`, float32.
@@ -87,13 +101,20 @@ def sigreg_statistic(
     )
   if num_knots < 3 or num_knots % 2 == 0:
     raise ValueError(f'num_knots must be odd and at least 3, got {num_knots}.')
+  if statistic not in STATISTICS:
+    raise ValueError(
+      f'statistic must be one of {STATISTICS}, got {statistic!r}.'
+    )
   views = jnp.einsum(
     '...d,dp->...p',
     latents.astype(jnp.float32),
     directions.astype(jnp.float32),
   )
   batches = views.reshape(-1, *views.shape[-2:])
-  statistics = _epps_pulley(batches, num_knots)
+  if statistic == 'epps_pulley':
+    statistics = _epps_pulley(batches, num_knots)
+  else:
+    statistics = jax.vmap(normality.STATISTICS[statistic])(batches)
   return statistics.mean(-1).reshape(views.shape[:-2])
 
 

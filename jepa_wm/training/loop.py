@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import sharding, world_model
+from jepa_wm import families, sharding, world_model
 from jepa_wm.evaluation import provenance
 from jepa_wm.training import checkpoints, optimizers
 from jepa_wm.training import metrics as metrics_lib
@@ -23,7 +23,10 @@ from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib
 
 EvaluateFn = Callable[[Any], Mapping[str, Any]]
-"""Variables to scalars named `group/name`; must not touch the batches."""
+"""Variables to scalars named `group/name`; must not touch the batches.
+
+The variables are those of `families.inference_variables`.
+"""
 
 _RUN_AHEAD = 2
 """Steps given to the device before the host waits: hides the loading."""
@@ -72,6 +75,7 @@ def train(
   config: Mapping[str, Any],
   evaluators: Sequence[EvaluateFn],
   mesh: jax.sharding.Mesh,
+  augment_fn: step_lib.AugmentFn | None = None,
   frozen: Any = None,
   log_every: int = 50,
   eval_every: int = 1000,
@@ -90,7 +94,8 @@ def train(
   Args:
     family: what to train.
     optimizer: how, and for how many steps.
-    action_statistics: of the data, applied on the device.
+    action_statistics: of the data, applied on the device; None where the family
+      takes no actions.
     batches: raw batches, at their start; a resumed run sets their position.
     workdir: folder of the run; made where missing.
     seed: of parameters, dropout and every other draw on the device.
@@ -99,6 +104,8 @@ def train(
     evaluators: called every `eval_every` steps and at the end; what they
       return is logged.
     mesh: batches are sharded over its `data` axis, the state is replicated.
+    augment_fn: what is done to the pixels of a training batch, on the device;
+      evaluations see them as they are.
     frozen: variables of the frozen encoder of a family that has one; those
       that the family draws if left out.
     log_every: steps between two reports; each is the mean over its steps.
@@ -135,7 +142,7 @@ def train(
     **config,
     'seed': seed,
     'num_steps': num_steps,
-    'action_statistics': action_statistics.to_dict(),
+    'action_statistics': action_statistics and action_statistics.to_dict(),
   }
   replicated = sharding.replicated(mesh)
   last_good = checkpoints.latest(folder)
@@ -173,7 +180,7 @@ def train(
     doing = 'Going on from' if step < num_steps else 'Finished before at'
     progress.say(f'{doing} {last_good}.')
   train_step = step_lib.make_train_step(
-    family, optimizer, action_statistics, mesh
+    family, optimizer, action_statistics, mesh, augment_fn=augment_fn
   )
   pending: list[tuple[int, step_lib.Metrics]] = []
   window: list[dict[str, float]] = []
@@ -209,7 +216,7 @@ def train(
           progress.report(step, _losses(values))
         if evaluates:
           for evaluate_fn in evaluators:
-            scalars = evaluate_fn(state.variables)
+            scalars = evaluate_fn(_inference_variables(family, state))
             log.write(step, {k: float(v) for k, v in scalars.items()})
           if not last:
             log.draw()
@@ -237,12 +244,18 @@ def train(
       log.close()
   model = world_model.WorldModel(
     family,
-    state.variables,
+    _inference_variables(family, state),
     action_statistics,
     {'num_parameters': num_parameters, **_training_record(log, identity)},
   )
   model.save(workdir / 'export')
   return state
+
+
+def _inference_variables(family: Any, state: state_lib.TrainState) -> Any:
+  return families.inference_variables(
+    family, state.variables, state.target_variables
+  )
 
 
 def _training_record(

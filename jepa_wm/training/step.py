@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jepa_wm import sharding, world_model
+from jepa_wm import families, sharding, world_model
 from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
 
@@ -16,6 +16,9 @@ Metrics = dict[str, jax.Array]
 TrainStepFn = Callable[
   [state_lib.TrainState, Batch], tuple[state_lib.TrainState, Metrics]
 ]
+AugmentFn = Callable[[jax.Array, jax.Array], jax.Array]
+"""Key and uint8 pixels `[B, T, height, width, 3]` to such pixels."""
+
 EvalStepFn = Callable[[Any, Batch], tuple[Metrics, jax.Array]]
 
 
@@ -24,6 +27,8 @@ def make_train_step(
   optimizer: optimizers.AdamW,
   action_statistics: Any,
   mesh: jax.sharding.Mesh,
+  *,
+  augment_fn: AugmentFn | None = None,
 ) -> TrainStepFn:
   """Compiles one update of `family` by `optimizer`.
 
@@ -32,13 +37,17 @@ def make_train_step(
   Args:
     family: gives the loss and keeps the target encoder.
     optimizer: turns gradients into updates.
-    action_statistics: normalise the actions on the device.
+    action_statistics: normalise the actions on the device; None where the
+      family takes none.
     mesh: the state is replicated over it; batches come sharded over `data`.
+    augment_fn: what is done to the pixels first; a part of the step's key is
+      its own.
 
   Returns:
     `(state, batch) -> (state, metrics)`, jitted; `state` is donated and must
     not be used again. `batch` holds uint8 pixels `[B, T, height, width, C]`
-    and raw actions `[B, T-1, action_block * raw_dim]`. The metrics are scalars
+    and raw actions `[B, T-1, action_block * raw_dim]`, or what else the family
+    takes. The metrics are scalars
     on the device: `loss` and what the family reports, `grad_norm` before
     clipping, `learning_rate`, and the bool `finite`, false where the loss, the
     gradient or the new batch statistics hold a NaN or an infinity.
@@ -46,15 +55,22 @@ def make_train_step(
   transformation = optimizer.transformation()
 
   def train_step(state, batch):
-    actions = action_statistics.normalize(batch['actions'])
-    batch = {**batch, 'actions': actions}
+    if action_statistics is not None:
+      actions = action_statistics.normalize(batch['actions'])
+      batch = {**batch, 'actions': actions}
+
+    step_key = state.step_key()
+    if augment_fn is not None:
+      # Split only here: a run without augmentation keeps its key, and its bits.
+      augment_key, step_key = jax.random.split(step_key)
+      batch = {**batch, 'pixels': augment_fn(augment_key, batch['pixels'])}
 
     def loss_fn(params):
       loss, (metrics, batch_stats, _) = family.loss(
         {**state.variables, 'params': params},
         state.target_variables,
         batch,
-        state.step_key(),
+        step_key,
       )
       return loss, (metrics, batch_stats)
 
@@ -104,12 +120,20 @@ def make_eval_step(model: world_model.WorldModel) -> EvalStepFn:
     dropout, running batch statistics). Both metrics are mean squared errors
     per latent dimension: `prediction_error` of one step after true latents,
     `rollout_error` of the last step after a rollout from the first frame
-    alone. `latents` `[B, T, D]` are those of the batch, for telemetry.
+    alone. `latents` `[B, T, D]` are those of the batch, for telemetry. A
+    family without dynamics says by its `evaluate` what its metrics are.
   """
+  if not families.has_dynamics(model.family):
+    return jax.jit(model.family.evaluate)
+  statistics = model.action_statistics
+  assert statistics is not None
 
   def eval_step(variables, batch):
-    actions = model.action_statistics.normalize(batch['actions'])
-    latents = model.encode(variables, batch['pixels'])
+    actions = statistics.normalize(batch['actions'])
+    proprio = None
+    if getattr(model.family, 'proprio_dim', 0):
+      proprio = batch['proprio']
+    latents = model.encode(variables, batch['pixels'], proprio)
     history = model.family.history
     # Never drawn from: evaluation is deterministic.
     rng_key = jax.random.key(0)

@@ -124,7 +124,7 @@ def test_learns_and_exports_what_a_planner_needs(dataset, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_simulation_needs_no_disk(tmp_path):
-  config = _config(num_steps=2)
+  config = _config(num_steps=2, augmentation={'shift': 2.0, 'hue': 0.1})
   config['data'] = {
     'source': 'simulation',
     'num_frames': 3,
@@ -133,7 +133,8 @@ def test_simulation_needs_no_disk(tmp_path):
     'episode_length': 10,
   }
   train.run(config, tmp_path)
-  assert (tmp_path / 'export' / 'model.safetensors').exists()
+  model = world_model.WorldModel.from_checkpoint(tmp_path)
+  assert model.record['config']['augmentation']['shift'] == 2.0
 
 
 def _start(config_file, dataset, workdir, cache_dir):
@@ -279,6 +280,11 @@ def _set(config, name, value):
     ('optimizer.learning_rat', 1.0, "did you mean 'learning_rate'"),
     ('optimizer.learning_rate', -1.0, 'learning_rate must be positive'),
     ('num_stepz', 3, 'num_stepz'),
+    ('augmentation', {'flipp': 1.0}, "did you mean 'flip'"),
+    ('augmentation', {'flip': 2.0}, 'augmentation.flip must be in 0..1'),
+    ('augmentation', {'flip': 0.5}, 'flip would change what an action does'),
+    ('data.source', 'tfds:x', "'tfds:x' has no actions, and lewm learns from"),
+    ('data.source', 'digits', "'digits' has no actions, and lewm learns from"),
   ],
 )
 def test_what_does_not_fit_is_named(dataset, tmp_path, name, value, message):

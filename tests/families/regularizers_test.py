@@ -81,6 +81,25 @@ def test_every_name_gives_its_own_terms(rng_key):
   np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
+def test_one_field_swaps_the_test_of_sigreg(rng_key):
+  latents = jnp.asarray(normal(6, 3, 4))
+  for name in sigreg.STATISTICS:
+    family = dataclasses.replace(SMALL, sigreg_statistic=name)
+    ((_, _, value),) = family.regularizer_terms(
+      latents, latents, latents, rng_key
+    )
+    expected = sigreg.sigreg(
+      latents.swapaxes(0, 1),
+      rng_key,
+      num_projections=32,
+      num_knots=5,
+      statistic=name,
+    ).mean()
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+  with pytest.raises(ValueError, match=r"sigreg_statistic must be .*'lilliefo"):
+    dataclasses.replace(SMALL, sigreg_statistic='lilliefors')
+
+
 WIDE = jnp.asarray(normal(64, 3, 4))
 LINE = jnp.asarray(normal(64, 3, 1, seed=2)) * jnp.ones(4)[None, None]
 

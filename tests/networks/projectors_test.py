@@ -115,3 +115,18 @@ def test_doors(rng_key):
     module.init(rng_key, jnp.zeros((1, 1, 5)), train=True)
   with pytest.raises(ValueError, match=r"norm must be one of .*'layer'"):
     projectors.Projector(3, 6, norm='layer').init(rng_key, jnp.zeros((2, 5)))
+
+
+def test_inverse_dynamics_sees_both_latents_in_order(draw, fill):
+  module = projectors.InverseDynamics(features=3, hidden_dim=6)
+  before, after = draw(2, 4, 5), draw(2, 4, 5)[::-1]
+  variables = fill(module, before, after)
+  inferred = module.apply(variables, before, after)
+  head = projectors.Projector(features=3, hidden_dim=6, norm='none')
+  expected = head.apply(
+    {'params': variables['params']['head']},
+    np.concatenate([before, after], axis=-1),
+  )
+  np.testing.assert_allclose(inferred, expected, rtol=1e-5)
+  assert inferred.shape == (2, 4, 3)
+  assert np.abs(inferred - module.apply(variables, after, before)).max() > 0.1

@@ -88,3 +88,17 @@ def test_leading_dims_are_free():
 def test_too_few_frames(function, shape):
   with pytest.raises(ValueError, match=r'latents must be \[\.\.\., T, D\]'):
     function(jnp.zeros(shape))
+
+
+def test_inverse_dynamics_matches_pldm(golden):
+  value, grad = mean_and_grad(
+    lambda x: dynamics.inverse_dynamics(x, golden['pldm/a_target']),
+    golden['pldm/a_pred'],
+  )
+  expected = 'pldm/idm_loss'
+  np.testing.assert_allclose(value, golden[f'{expected}/value'], rtol=1e-6)
+  np.testing.assert_allclose(
+    grad, golden[f'{expected}/grad_a_pred'], rtol=1e-4, atol=1e-8
+  )
+  with pytest.raises(ValueError, match='inferred and actions must both be'):
+    dynamics.inverse_dynamics(jnp.zeros((2, 3)), jnp.zeros((2, 1)))

@@ -173,3 +173,30 @@ def test_held_out_errors_are_those_of_a_loop(rng_key):
     np.mean(np.square(rolled - true[:, -1])),
     rtol=1e-4,
   )
+
+
+def test_pixels_are_augmented_by_a_key_of_their_own():
+  family = toy.ToyFamily()
+  mesh, state, plain_step = _start(family)
+
+  def augment_fn(rng_key, pixels):
+    return jax.random.permutation(rng_key, pixels.reshape(-1)).reshape(
+      pixels.shape
+    )
+
+  augmented_step = step_lib.make_train_step(
+    family, OPTIMIZER, toy.STATISTICS, mesh, augment_fn=augment_fn
+  )
+  batch = next(toy.ToyBatches())
+  sharded = sharding.shard_batch(batch, mesh)
+  augment_key, loss_key = jax.random.split(state.step_key())
+  actions = toy.STATISTICS.normalize(jnp.asarray(batch['actions']))
+  pixels = augment_fn(augment_key, jnp.asarray(batch['pixels']))
+  expected, _ = family.loss(
+    state.variables, None, {'pixels': pixels, 'actions': actions}, loss_key
+  )
+  copy = jax.tree.map(jnp.copy, state)
+  _, metrics = augmented_step(copy, sharded)
+  np.testing.assert_allclose(metrics['loss'], expected, rtol=1e-5)
+  _, plain = plain_step(state, sharded)
+  assert abs(plain['loss'] - metrics['loss']) > 1e-3

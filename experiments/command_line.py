@@ -1,0 +1,65 @@
+"""What the command lines of this package do alike."""
+
+import pathlib
+import shlex
+import tempfile
+from collections.abc import Iterable
+from typing import Any
+
+from absl import app, flags, logging
+
+
+def parse(own_flags: flags.FlagValues, argv: list[str]) -> list[str]:
+  """Parses a command line whose flags are kept apart from absl's.
+
+  Args:
+    own_flags: of the command.
+    argv: the command and its arguments.
+
+  Returns:
+    The arguments that are no flags.
+  """
+  for name in own_flags:
+    flags.FLAGS[name] = own_flags[name]
+    # What --help shows is what belongs to the main module.
+    flags.FLAGS.register_key_flag_for_module(argv[0], own_flags[name])
+  rest = app.parse_flags_with_usage(argv)
+  own_flags.mark_as_parsed()
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)
+  return rest
+
+
+def writable(out: pathlib.Path) -> pathlib.Path:
+  """Makes the folder and tries to write to it.
+
+  Raises:
+    OSError: it cannot be made or written to.
+  """
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out) as probe:
+      probe.write(b'0' * 2**20)
+  except OSError as error:
+    reason = error.strerror or str(error)
+    raise OSError(
+      f'out: cannot write to {str(out)!r} ({reason}); choose another folder '
+      'with --out.'
+    ) from error
+  return out
+
+
+def again(module: str, own_flags: flags.FlagValues) -> str:
+  """The command line that does the same again."""
+
+  def values(name: str) -> Iterable[Any]:
+    value = own_flags[name].value
+    return value if isinstance(value, list) else [value]
+
+  given = [
+    f'--{name}={value}'
+    for name in own_flags
+    if own_flags[name].present
+    for value in values(name)
+  ]
+  return shlex.join(['python', '-m', module, *given])

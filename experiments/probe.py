@@ -1,0 +1,381 @@
+"""Says what can be read off a model's frozen representation.
+
+  python -m experiments.probe
+
+trains the same probe on the shipped model's latents, on those of a fresh
+encoder of the same architecture, and on pixels, and prints how well each tells
+where the agent is in Two Room. With a model of your own:
+
+  python -m experiments.probe --checkpoint=runs/vjepa --data=digits
+
+Of every probe a grid of learning rates and weight decays is trained at once,
+the best on a validation split is chosen, and a third split is reported. The
+folder `--out` receives `results.json`, `probe.png` and, for a model with patch
+tokens, `pca.png`: their principal components as colours.
+"""
+
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+from absl import app, flags, logging
+
+from experiments import command_line, probe_data
+from jepa_wm import sharding, world_model
+from jepa_wm.evaluation import (
+  feature_maps,
+  planning_benchmark,
+  probe_report,
+  probe_training,
+  provenance,
+  representations,
+)
+from jepa_wm.networks import probes
+
+FLAGS = flags.FlagValues()
+
+_CHECKPOINT = flags.DEFINE_string(
+  'checkpoint',
+  'two_room_small',
+  'Folder of a training run or an export, or the name of a shipped checkpoint.',
+  flag_values=FLAGS,
+)
+_PROBE = flags.DEFINE_enum(
+  'probe',
+  'attentive',
+  list(probes.PROBES),
+  "'linear' and 'mlp' read the mean of the tokens, 'attentive' attends.",
+  flag_values=FLAGS,
+)
+_DATA = flags.DEFINE_string(
+  'data',
+  'two_room',
+  "'two_room' (simulated), 'digits', 'tfds:NAME' (on disk already), or a "
+  'folder that experiments.collect wrote.',
+  flag_values=FLAGS,
+)
+_DEPTH = flags.DEFINE_integer(
+  'depth', 1, 'Blocks of an attentive probe (V-JEPA 1: 1, V-JEPA 2: 4).',
+  lower_bound=1, flag_values=FLAGS,
+)  # fmt: skip
+_WIDTH = flags.DEFINE_integer(
+  'width',
+  64,
+  'Size that an attentive probe brings all tokens to, so that it is the same '
+  'for every representation; 0 takes them as they come, as published.',
+  lower_bound=0,
+  flag_values=FLAGS,
+)
+_NUM_HEADS = flags.DEFINE_integer(
+  'num_heads', 4, 'Of an attentive probe.', lower_bound=1, flag_values=FLAGS
+)
+_HIDDEN_DIM = flags.DEFINE_integer(
+  'hidden_dim', 256, 'Of the mlp probe.', lower_bound=1, flag_values=FLAGS
+)
+_NUM_TRAIN = flags.DEFINE_integer(
+  'num_train', 2000, 'Clips to train on.', lower_bound=2, flag_values=FLAGS
+)
+_NUM_VALIDATION = flags.DEFINE_integer(
+  'num_validation', 500, 'Clips to choose on.', lower_bound=2, flag_values=FLAGS
+)
+_NUM_TEST = flags.DEFINE_integer(
+  'num_test', 1000, 'Clips to report on.', lower_bound=2, flag_values=FLAGS
+)
+_NUM_FRAMES = flags.DEFINE_integer(
+  'num_frames',
+  None,
+  "Frames of a clip; by default the model's own, 1 where it takes single ones.",
+  lower_bound=1,
+  flag_values=FLAGS,
+)
+_LEARNING_RATES = flags.DEFINE_multi_float(
+  'learning_rates',
+  list(probe_training.Training.learning_rates),
+  'Of the grid; once for each.',
+  flag_values=FLAGS,
+)
+_WEIGHT_DECAYS = flags.DEFINE_multi_float(
+  'weight_decays',
+  list(probe_training.Training.weight_decays),
+  'Of the grid; once for each.',
+  flag_values=FLAGS,
+)
+_NUM_STEPS = flags.DEFINE_integer(
+  'num_steps',
+  probe_training.Training.num_steps,
+  'Updates of a probe.',
+  flag_values=FLAGS,
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+  'batch_size',
+  probe_training.Training.batch_size,
+  'Clips of an update.',
+  flag_values=FLAGS,
+)
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Of clips, probes and the fresh encoder.', lower_bound=0,
+  flag_values=FLAGS,
+)  # fmt: skip
+_PCA = flags.DEFINE_bool(
+  'pca', True, 'Whether to draw patch features as colours.', flag_values=FLAGS
+)
+_OUT = flags.DEFINE_string(
+  'out', 'outputs/probe', 'Folder for the files.', flag_values=FLAGS
+)
+
+_PIXEL_PATCHES = 8  # Along a side, for models without patches of their own.
+
+
+def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
+  """Does what the flags say.
+
+  Args:
+    show_progress: whether to draw progress bars.
+
+  Returns:
+    The records that were written.
+
+  Raises:
+    OSError: no checkpoint, no data, or a folder that cannot be written.
+    ValueError: a broken checkpoint, or flags that contradict each other.
+  """
+  training = probe_training.Training(
+    learning_rates=tuple(_LEARNING_RATES.value),
+    weight_decays=tuple(_WEIGHT_DECAYS.value),
+    num_steps=_NUM_STEPS.value,
+    batch_size=_BATCH_SIZE.value,
+    seed=_SEED.value,
+  )
+  if _WIDTH.value % _NUM_HEADS.value:
+    raise ValueError(
+      f'width must be a multiple of num_heads={_NUM_HEADS.value}, or 0, got '
+      f'{_WIDTH.value}.'
+    )
+  model = world_model.WorldModel.from_checkpoint(_CHECKPOINT.value)
+  family = model.family
+  out = command_line.writable(pathlib.Path(_OUT.value))
+  dataset = probe_data.load(
+    _DATA.value,
+    {
+      'train': _NUM_TRAIN.value,
+      'validation': _NUM_VALIDATION.value,
+      'held_out': _NUM_TEST.value,
+    },
+    image_size=family.image_size,
+    num_frames=_num_frames(family),
+    frame_stride=getattr(
+      family, 'frame_stride', getattr(family, 'action_block', 1)
+    ),
+    seed=_SEED.value,
+  )
+  tokens_fns = _representations(model)
+  records = []
+  for name, tokens_fn in tokens_fns.items():
+    began = time.perf_counter()
+    with _Bar(f'{name}: tokens', len(dataset.splits), show_progress) as bar:
+      tokens = {
+        split: representations.collect(
+          tokens_fn, clips.pixels, progress_fn=bar.part(number)
+        )
+        for number, (split, clips) in enumerate(dataset.splits.items())
+      }
+    for target in sorted(dataset.splits['train'].targets):
+      outcome = _train(tokens, dataset, target, name, training, show_progress)
+      records.append(
+        {
+          'representation': name,
+          'target': target,
+          'scores': outcome.scores,
+          'chosen': outcome.chosen,
+          'validation': outcome.validation,
+          'tokens': list(tokens['train'].shape[1:]),
+          'probe': _probe_record(),
+          'training': {**vars(training), 'num_examples': _NUM_TRAIN.value},
+          'data': _DATA.value,
+          'num_frames': dataset.splits['train'].pixels.shape[1],
+          'checkpoint': _CHECKPOINT.value,
+          'seed': _SEED.value,
+          'device': sharding.device_description(),
+          'versions': provenance.versions(),
+          'commit': provenance.commit(),
+          'command': command_line.again('experiments.probe', FLAGS),
+          'seconds': round(time.perf_counter() - began, 1),
+        }
+      )
+    del tokens  # Before the next ones are made.
+  print(f'\n{probe_report.table(records)}\n', flush=True)
+  planning_benchmark.write_results(records, out / 'results.json')
+  pictures = {'probe.png': probe_report.draw(records)}
+  if _PCA.value:
+    pictures |= _feature_maps(family, tokens_fns, dataset)
+  for file, content in pictures.items():
+    beside = out / f'.{file}.writing'
+    beside.write_bytes(content)
+    os.replace(beside, out / file)
+  print(f'{out}: {", ".join(["results.json", *pictures])}')
+  return records
+
+
+def _num_frames(family: Any) -> int:
+  """Frames of a clip: the family's own number where its tokens are of clips.
+
+  Raises:
+    ValueError: others were asked for than such a family takes.
+  """
+  asked = _NUM_FRAMES.value
+  if not hasattr(family, 'tokens'):
+    return asked or 1
+  if asked and asked % getattr(family, 'tubelet_size', 1):
+    raise ValueError(
+      f'num_frames must be a multiple of the {family.tubelet_size} frames that '
+      f'a token of {family.name} spans, got {asked}.'
+    )
+  return asked or family.num_frames
+
+
+def _representations(
+  model: world_model.WorldModel,
+) -> dict[str, representations.TokensFn]:
+  """What is compared, under the names of the table's rows."""
+  family = model.family
+  patch_size = max(1, family.image_size // _PIXEL_PATCHES)
+  if hasattr(family, 'tokens'):
+    patch_size = family.patch_size
+  while family.image_size % patch_size:
+    patch_size -= 1
+  return {
+    family.name: representations.of_model(family, model.params),
+    'random encoder': representations.of_random_encoder(
+      family, jax.random.key(_SEED.value)
+    ),
+    'pixels': representations.of_pixels(
+      patch_size=patch_size,
+      tubelet_size=getattr(family, 'tubelet_size', 1),
+      whole_frames=_PROBE.value != 'attentive',
+    ),
+  }
+
+
+def _train(
+  tokens: dict[str, jax.Array],
+  dataset: probe_data.Dataset,
+  target: str,
+  name: str,
+  training: probe_training.Training,
+  show_progress: bool,
+) -> probe_training.Outcome:
+  """One grid of probes of one target."""
+  names = () if target == 'label' else dataset.state_names
+  features = len(names) or dataset.num_classes
+  probe: Any
+  if _PROBE.value == 'attentive':
+    probe = probes.AttentiveProbe(
+      features=features,
+      num_heads=_NUM_HEADS.value,
+      depth=_DEPTH.value,
+      width=_WIDTH.value or None,
+    )
+  else:
+    hidden_dim = _HIDDEN_DIM.value if _PROBE.value == 'mlp' else None
+    probe = probes.PooledProbe(features=features, hidden_dim=hidden_dim)
+  with _Bar(f'{name}: {target} probes', 1, show_progress) as bar:
+    return probe_training.train(
+      probe,
+      {
+        split: probe_training.Examples(
+          tokens[split], jnp.asarray(clips.targets[target])
+        )
+        for split, clips in dataset.splits.items()
+      },
+      target_names=names,
+      training=training,
+      progress_fn=bar.part(0),
+    )
+
+
+def _probe_record() -> dict[str, Any]:
+  """The probe, as it stands in a record."""
+  record: dict[str, Any] = {'name': _PROBE.value}
+  if _PROBE.value == 'attentive':
+    record |= {
+      'depth': _DEPTH.value,
+      'width': _WIDTH.value or None,
+      'num_heads': _NUM_HEADS.value,
+    }
+  elif _PROBE.value == 'mlp':
+    record['hidden_dim'] = _HIDDEN_DIM.value
+  return record
+
+
+def _feature_maps(
+  family: Any,
+  tokens_fns: dict[str, representations.TokensFn],
+  dataset: probe_data.Dataset,
+) -> dict[str, bytes]:
+  """`pca.png` of a held-out clip, where the model's tokens are patches."""
+  if not hasattr(family, 'tokens'):
+    return {}
+  clip = dataset.splits['held_out'].pixels[:1]
+  side = family.image_size // family.patch_size
+  maps = {}
+  for name in (family.name, 'random encoder'):
+    tokens = np.asarray(tokens_fns[name](jnp.asarray(clip)))[0]
+    if len(tokens) % side**2:
+      return {}
+    maps[name] = tokens.reshape(-1, side, side, tokens.shape[-1])
+  return {'pca.png': feature_maps.draw(clip[0], maps)}
+
+
+class _Bar:
+  """A progress bar over a few parts that each go from 0 to 1."""
+
+  def __init__(self, title: str, num_parts: int, show: bool):
+    self._bar = tqdm.tqdm(
+      total=100 * num_parts,
+      desc=title,
+      disable=not show,
+      bar_format='{desc:28} {bar:24} {percentage:3.0f}% {elapsed}<{remaining}',
+    )
+
+  def __enter__(self) -> '_Bar':
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._bar.close()
+
+  def part(self, number: int) -> Callable[[float], None]:
+    """Takes the share of part `number` that is done."""
+
+    def report(share: float) -> None:
+      self._bar.update(round(100 * (number + share)) - self._bar.n)
+
+    return report
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses the command line; returns the arguments that are no flags."""
+  return command_line.parse(FLAGS, list(argv))
+
+
+def main(argv: list[str]) -> None:
+  """Reads the flags, probes, and ends in one sentence whatever happens."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
+  try:
+    run()
+  except KeyboardInterrupt:
+    sys.exit('Interrupted; no result was written.')
+  except (ValueError, OSError) as error:
+    logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
+    sys.exit(str(error))
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse_flags)

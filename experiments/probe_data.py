@@ -1,0 +1,187 @@
+"""Clips with something to read off them, in three splits, for `probe.py`."""
+
+import dataclasses
+import itertools
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments import sources
+from jepa_wm import envs
+from jepa_wm.data import cache as cache_lib
+from jepa_wm.data import digits, simulation, tfds_clips, windows
+from jepa_wm.evaluation import probe_training
+
+_BATCH_SIZE = 32
+_STATE_NAMES = {'two_room': ('x', 'y')}
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+  """A split.
+
+  Attributes:
+    pixels: uint8 `[N, T, height, width, 3]`.
+    targets: under its name, what there is to read: `state` float32 `[N, S]`,
+      the mean over the frames of a clip, or `label` int32 `[N]`.
+  """
+
+  pixels: np.ndarray
+  targets: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """All splits, and what the targets are called.
+
+  Attributes:
+    splits: one for each of `probe_training.SPLITS`; no scan, episode or seed is
+      in two of them.
+    state_names: of the columns of `state`.
+    num_classes: of `label`, 0 without labels.
+  """
+
+  splits: dict[str, Clips]
+  state_names: tuple[str, ...]
+  num_classes: int
+
+
+def load(
+  name: str,
+  counts: Mapping[str, int],
+  *,
+  image_size: int,
+  num_frames: int,
+  frame_stride: int,
+  seed: int,
+) -> Dataset:
+  """Clips of a dataset.
+
+  Args:
+    name: 'digits', 'two_room' (simulated), 'tfds:NAME' (see
+      `tfds_clips.find`), or the folder of episodes that `experiments.collect`
+      wrote.
+    counts: clips of each split.
+    image_size: side of the frames in pixels.
+    num_frames: frames `T` of a clip.
+    frame_stride: steps of an episode from one frame to the next.
+    seed: of everything random.
+
+  Raises:
+    ValueError: no such dataset, or frames of another size.
+    OSError: episodes that cannot be read.
+  """
+  clip: Any = {'num_frames': num_frames, 'batch_size': _BATCH_SIZE}
+  state_names: tuple[str, ...] = ('x', 'y')
+  num_classes = 0
+  streams: dict[str, Any] = {}
+  if name == 'digits':
+    look = digits.MovingDigits(image_size=image_size)
+    state_names, num_classes = look.proprio_names, 10
+    for split in probe_training.SPLITS:
+      streams[split] = digits.moving_digits(
+        look, split=split, seed=seed, **clip
+      )
+  elif name.startswith(sources.TFDS):
+    dataset = tfds_clips.find(name.removeprefix(sources.TFDS))
+    if dataset.label is None:
+      raise ValueError(
+        f'data: {name} has no ClassLabel, so there is nothing to probe for.'
+      )
+    num_classes = dataset.num_classes
+    for split in probe_training.SPLITS:
+      streams[split] = tfds_clips.tfds_clips(
+        dataset,
+        split=split,
+        image_size=image_size,
+        frame_stride=frame_stride,
+        seed=seed,
+        **clip,
+      )
+  elif name == 'two_room':
+    world = envs.TwoRoom(image_size=image_size)
+    for number, split in enumerate(probe_training.SPLITS):
+      streams[split] = simulation.simulated_windows(
+        world,
+        envs.TwoRoomExpert(world, 2.0),
+        action_block=frame_stride,
+        seed=3 * seed + number,
+        **clip,
+      )
+  else:
+    caches = _open_cache(pathlib.Path(name), image_size)
+    size = caches['train'].proprio.shape[1]
+    world_name = caches['train'].provenance.get('environment')
+    state_names = _STATE_NAMES.get(str(world_name), ())
+    if len(state_names) != size:
+      state_names = tuple(f's{i}' for i in range(size))
+    for split, cache in caches.items():
+      streams[split] = windows.cached_windows(
+        cache,
+        action_block=frame_stride,
+        seed=seed,
+        num_threads=0,
+        skip_short_episodes=True,
+        **clip,
+      )
+  splits = {
+    split: _take(streams[split], counts[split])
+    for split in probe_training.SPLITS
+  }
+  return Dataset(splits, state_names, num_classes)
+
+
+def _take(batches: Iterable[Mapping[str, Any]], count: int) -> Clips:
+  """The first `count` clips of a stream of batches."""
+  taken = list(itertools.islice(batches, -(-count // _BATCH_SIZE)))
+
+  def column(name: str) -> np.ndarray:
+    return np.concatenate([np.asarray(batch[name]) for batch in taken])[:count]
+
+  targets = {}
+  if 'label' in taken[0]:
+    targets['label'] = column('label')
+  if 'proprio' in taken[0]:
+    targets['state'] = column('proprio').mean(axis=1)
+  return Clips(column('pixels'), targets)
+
+
+def _open_cache(
+  path: pathlib.Path, image_size: int
+) -> dict[str, cache_lib.Cache]:
+  """The three splits of a dataset on disk; held-out episodes make two."""
+  if not path.is_dir():
+    raise FileNotFoundError(
+      f"data: {str(path)!r} is neither 'digits' nor 'two_room' nor 'tfds:NAME' "
+      'nor a folder of episodes; make one with `python -m '
+      f'experiments.collect --out={path}`.'
+    )
+  if not (path / 'cache').exists():
+    cache_lib.build_cache(path, progress=True)
+  train = cache_lib.open_cache(path, split='train')
+  held_out = cache_lib.open_cache(path, split='held_out')
+  found = train.pixels.shape[1]
+  if found != image_size:
+    raise ValueError(
+      f'data: the frames at {path} are {found} pixels wide, the model takes '
+      f'{image_size}; collect episodes with --image_size={image_size}.'
+    )
+  half = len(held_out.lengths) // 3
+  if half < 1:
+    raise ValueError(
+      f'data: {path} holds out {len(held_out.lengths)} episodes, and a probe '
+      'needs three, one to be chosen on and two to be scored on; collect more.'
+    )
+
+  def part(rows: slice) -> cache_lib.Cache:
+    return dataclasses.replace(
+      held_out, offsets=held_out.offsets[rows], lengths=held_out.lengths[rows]
+    )
+
+  return {
+    'train': train,
+    'validation': part(slice(half)),
+    'held_out': part(slice(half, None)),
+  }

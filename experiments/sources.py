@@ -1,0 +1,109 @@
+"""Clips without actions, for `experiments.train` and `experiments.probe`."""
+
+import functools
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jepa_wm.data import digits, normalization, tfds_clips
+
+TFDS = 'tfds:'
+"""Begins the names of datasets that TFDS has on disk."""
+
+NO_ACTIONS = normalization.ActionStatistics(
+  np.zeros(1, np.float32), np.ones(1, np.float32)
+)
+"""Statistics where there is nothing to normalise."""
+
+
+class Clips:
+  """Batches of clips from a function that makes streams of them.
+
+  Attributes:
+    action_statistics: `NO_ACTIONS`.
+    identity: what makes this data this data, beside the fields of the config.
+  """
+
+  def __init__(
+    self,
+    stream_fn: Callable[..., Any],
+    *,
+    batch_size: int,
+    num_eval_windows: int,
+  ):
+    """Keeps how to make streams.
+
+    Args:
+      stream_fn: takes `split`, `seed` and `batch_size`, gives an endless
+        resumable iterator of batches.
+      batch_size: clips `B` of a batch.
+      num_eval_windows: clips that an evaluation looks at, rounded up to whole
+        batches.
+    """
+    self._stream_fn, self._batch_size = stream_fn, batch_size
+    self._num_eval_windows = num_eval_windows
+    self.action_statistics = NO_ACTIONS
+    self.identity: dict[str, Any] = {}
+
+  def batches(self, split: str, seed: int) -> Any:
+    """Endless batches of `split` in the order of `seed`."""
+    return self._stream_fn(split=split, seed=seed, batch_size=self._batch_size)
+
+  def some_batches(self, split: str, seed: int) -> list[Mapping[str, Any]]:
+    """The clips that evaluations look at."""
+    count = -(-self._num_eval_windows // self._batch_size)
+    return list(itertools.islice(self.batches(split, seed), count))
+
+
+def moving_digits(look: digits.MovingDigits, num_frames: int, **sizes: int):
+  """A source of moving digits, drawn on the device; `sizes` as for `Clips`."""
+  return Clips(
+    functools.partial(digits.moving_digits, look, num_frames=num_frames),
+    **sizes,
+  )
+
+
+def tfds(
+  name: str,
+  *,
+  image_size: int,
+  num_frames: int,
+  frame_stride: int,
+  **sizes: int,
+):
+  """A source of what TFDS has on disk.
+
+  Args:
+    name: 'tfds:NAME', see `tfds_clips.find`.
+    image_size: side of the frames in pixels.
+    num_frames: frames `T` of a clip.
+    frame_stride: frames of a video from one frame of a clip to the next.
+    **sizes: as for `Clips`.
+  """
+  dataset = tfds_clips.find(name.removeprefix(TFDS))
+  return Clips(
+    functools.partial(
+      tfds_clips.tfds_clips,
+      dataset,
+      image_size=image_size,
+      num_frames=num_frames,
+      frame_stride=frame_stride,
+    ),
+    **sizes,
+  )
+
+
+def check_no_actions(source: str, family: Any) -> None:
+  """Refuses a family that wants actions from data that has none.
+
+  Raises:
+    ValueError: it does.
+  """
+  if getattr(family, 'action_dim', 0):
+    raise ValueError(
+      f'config.data.source={source!r} has no actions, and {family.name} learns '
+      "from them; take 'cache' or 'simulation', or a family without actions "
+      '(vjepa, ijepa).'
+    )

@@ -1,0 +1,142 @@
+"""I-JEPA: the released `.pth.tar` files, and `IJepaModel` of the Hub.
+
+The released files come without a config: sizes are read off the tensors, and
+the heads are those of the releases, 16 at every size above ViT-B. What is on
+the Hub is one encoder without a predictor. Its config may say another
+`layer_norm_eps`: the released code has 1e-6 in any case, and so have we.
+
+Source: I-JEPA (arXiv 2301.08243), its released code; transformers 5.23.0.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jepa_wm.families import ijepa
+from jepa_wm.interop import masked_layouts, vjepa
+from jepa_wm.types import Params
+
+NAME = 'I-JEPA'
+"""What messages call this source."""
+
+_HEADS = {192: 3, 384: 6, 768: 12}
+_MOST_HEADS = 16
+
+
+def matches(config: Mapping[str, Any]) -> bool:
+  """Whether a `config.json` describes this source."""
+  return config.get('model_type') == 'ijepa'
+
+
+def matches_tensors(tensors: Mapping[str, np.ndarray]) -> bool:
+  """Whether a state dict without a config is of this source."""
+  return any(
+    np.ndim(tensors.get(f'{part}.patch_embed.proj.weight', 0)) == 4
+    and f'{part}.pos_embed' in tensors
+    for part in ('encoder', 'target_encoder')
+  )
+
+
+def load(
+  config: Mapping[str, Any] | None,
+  tensors: Mapping[str, np.ndarray],
+  *,
+  action_block: int | None = None,
+  where: str = 'tensors',
+) -> tuple[ijepa.IJEPA, Params, dict[str, Any]]:
+  """A published I-JEPA as our family and its variables.
+
+  Args:
+    config: its `config.json`, None for the released files.
+    tensors: its state dict.
+    action_block: unused; there are no actions.
+    where: the tensors are from, for messages.
+
+  Returns:
+    The family, its variables (float32) with both encoders, and what a record
+    should say; a predictor that was not published is random.
+
+  Raises:
+    ValueError: a config of a model that the family is not, or weights that do
+      not fit it.
+  """
+  del action_block
+  if config is None:
+    family = family_of(tensors, where=where)
+  else:
+    family = _family_of_config(config)
+  variables, parts = masked_layouts.load(family, tensors, where=where)
+  layout = masked_layouts.layout_of(tensors)
+  record = {'source': NAME, 'key_layout': layout, 'parts': list(parts)}
+  return family, variables, record
+
+
+def family_of(
+  tensors: Mapping[str, np.ndarray], *, where: str = 'tensors'
+) -> ijepa.IJEPA:
+  """The family of a released file, off the shapes of its tensors.
+
+  Raises:
+    ValueError: tensors that tell no sizes.
+  """
+  try:
+    part = vjepa.encoder_of(tensors)
+    width, _, patch_size, _ = tensors[f'{part}.patch_embed.proj.weight'].shape
+    heads = _HEADS.get(width, _MOST_HEADS)
+    num_tokens = tensors[f'{part}.pos_embed'].shape[1]
+    return ijepa.IJEPA(
+      image_size=patch_size * math.isqrt(num_tokens),
+      patch_size=patch_size,
+      encoder_dim=width,
+      encoder_depth=vjepa.depth_of(tensors, f'{part}.blocks.'),
+      encoder_heads=heads,
+      encoder_mlp_dim=len(tensors[f'{part}.blocks.0.mlp.fc1.weight']),
+      predictor_heads=heads,
+      **vjepa.predictor_sizes(tensors),
+    )
+  except KeyError as error:
+    raise ValueError(
+      f'{where}: no tensor {error}, which an I-JEPA has; take the released '
+      'file as it is.'
+    ) from error
+
+
+def to_config(family: ijepa.IJEPA) -> dict[str, Any]:
+  """The `config.json` from which transformers builds `IJepaModel`."""
+  return {
+    'architectures': ['IJepaModel'],
+    'model_type': 'ijepa',
+    'image_size': family.image_size,
+    'patch_size': family.patch_size,
+    'hidden_size': family.encoder_dim,
+    'num_hidden_layers': family.encoder_depth,
+    'num_attention_heads': family.encoder_heads,
+    'intermediate_size': family.encoder_mlp_dim,
+    'layer_norm_eps': 1e-6,
+  }
+
+
+def _family_of_config(config: Mapping[str, Any]) -> ijepa.IJEPA:
+  """The family that an `IJepaConfig` describes."""
+  for name, needed in (
+    ('hidden_act', 'gelu'),
+    ('qkv_bias', True),
+    ('num_channels', 3),
+  ):
+    if config.get(name, needed) != needed:
+      raise ValueError(
+        f'config.json: {name} is {config[name]!r}, the family has {needed!r} '
+        'alone.'
+      )
+  # Where a config says nothing, what IJepaConfig takes.
+  heads = config.get('num_attention_heads', 12)
+  return ijepa.IJEPA(
+    image_size=config.get('image_size', 224),
+    patch_size=config.get('patch_size', 16),
+    encoder_dim=config.get('hidden_size', 768),
+    encoder_depth=config.get('num_hidden_layers', 12),
+    encoder_heads=heads,
+    encoder_mlp_dim=config.get('intermediate_size', 3072),
+  )

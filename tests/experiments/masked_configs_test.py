@@ -1,0 +1,121 @@
+"""I-JEPA's and V-JEPA's configs; one trained, stopped and gone on with."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import train
+from experiments.configs import ijepa, vjepa
+from jepa_wm import families, world_model
+from jepa_wm.networks import masked
+from jepa_wm.training import loop, metrics, optimizers
+
+CONFIGS = [(module, x) for module in (ijepa, vjepa) for x in module.VARIANTS]
+
+
+@pytest.mark.parametrize(
+  ('module', 'variant'),
+  CONFIGS,
+  ids=[f'{m.__name__.rpartition(".")[2]}-{v}' for m, v in CONFIGS],
+)
+def test_every_variant_is_whole(module, variant):
+  config = module.get_config(variant).to_dict()
+  family = families.from_config(config['model'])
+  optimizers.AdamW(num_steps=config['num_steps'], **config['optimizer'])
+  train.Data(**config['data'])
+  assert config['data']['num_frames'] == family.num_frames
+
+
+def test_the_full_sizes_are_the_published_models():
+  def family(module, variant):
+    config = module.get_config(variant).to_dict()['model']
+    return dataclasses.replace(families.from_config(config), dtype='float32')
+
+  assert family(ijepa, 'vit_h14') == families.IJEPA()
+  second = family(vjepa, 'vjepa2')
+  assert dataclasses.replace(second, min_context=1) == families.VJEPA()
+  huge = dataclasses.replace(
+    second, encoder_dim=1280, encoder_depth=32, encoder_mlp_dim=5120
+  )
+  # Parameters in millions as published, the fixed tables left out.
+  for model, part, millions in (
+    (second, 'encoder', 303.89),
+    (family(vjepa, 'vjepa1'), 'encoder', 303.89),
+    (huge, 'encoder', 631.65),
+    (second, 'predictor', 22.1),
+    (families.IJEPA(), 'predictor', 22.3),
+  ):
+    params = families.inference_shapes(model)['params'][part]
+    count = sum(x.size for x in jax.tree.leaves(params)) / 1e6
+    assert count == pytest.approx(millions, abs=0.15)
+
+
+def test_published_sizes_have_names():
+  size = masked.VIT_SIZES['vit_large']
+  family = families.VJEPA()
+  assert size == {
+    'dim': family.encoder_dim,
+    'depth': family.encoder_depth,
+    'heads': family.encoder_heads,
+    'mlp_dim': family.encoder_mlp_dim,
+  }
+
+
+@pytest.mark.parametrize('module', [ijepa, vjepa])
+def test_an_unknown_variant_names_those_there_are(module):
+  with pytest.raises(ValueError, match=r"no variant 'tiny'.*digits_small"):
+    module.get_config('tiny')
+
+
+def _small(**overrides):
+  config = vjepa.get_config('digits_tiny').to_dict()
+  config |= {'num_steps': 8, 'log_every': 2, 'eval_every': 8, **overrides}
+  config['data'] |= {'batch_size': 8, 'num_eval_windows': 16}
+  config['model'] |= {
+    'image_size': 32,
+    'patch_size': 4,
+    'num_frames': 2,
+    'encoder_depth': 1,
+    'num_buckets': 1,
+  }
+  config['data']['num_frames'] = 2
+  return config
+
+
+@pytest.mark.slow
+def test_goes_on_to_the_bit_and_exports_both_encoders(tmp_path, monkeypatch):
+  train.run(_small(), tmp_path / 'whole')
+  # Stopped after the checkpoint of the fourth step.
+  saves = []
+  save = loop.checkpoints.save
+
+  def save_and_stop(*args, **kwargs):
+    path = save(*args, **kwargs)
+    saves.append(path)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(loop.checkpoints, 'save', save_and_stop)
+  with pytest.raises(KeyboardInterrupt):
+    train.run(_small(checkpoint_every=4), tmp_path / 'parts')
+  monkeypatch.undo()
+  assert len(saves) == 1
+  train.run(_small(checkpoint_every=4), tmp_path / 'parts')
+  whole, parts = (
+    world_model.WorldModel.from_checkpoint(tmp_path / x)
+    for x in ('whole', 'parts')
+  )
+  names = {'encoder', 'target_encoder', 'predictor'}
+  assert set(whole.params['params']) == names
+  for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(parts.params)):
+    np.testing.assert_array_equal(a, b)
+  records = metrics.read(tmp_path / 'whole' / 'metrics.jsonl')
+  assert {
+    'held_out/loss',
+    'collapse/effective_rank',
+    'probe/probe_r2',
+    'probe/label_accuracy',
+  } <= set(records[-1])
+  pixels = np.zeros((3, 2, 32, 32, 3), np.uint8)
+  assert whole.encode(whole.params, pixels).shape == (3, 64)

@@ -1,0 +1,144 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import probe, probe_data
+from jepa_wm import families, world_model
+from jepa_wm.data import cache, episodes, normalization
+
+SMALL = (
+  '--num_train=48', '--num_validation=32', '--num_test=40', '--num_steps=20',
+)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+  """A fresh model of a few thousand parameters."""
+  family = families.LeWM(
+    image_size=16,
+    latent_dim=8,
+    encoder='conv',
+    encoder_features=16,
+    encoder_channels=(4,),
+    encoder_strides=(4,),
+    encoder_blocks=(0,),
+    projector_dim=16,
+    predictor_dim=8,
+    predictor_depth=1,
+    predictor_heads=2,
+    predictor_head_dim=4,
+    predictor_mlp_dim=16,
+  )
+  statistics = normalization.ActionStatistics(
+    np.zeros(2, np.float32), np.ones(2, np.float32)
+  )
+  params = jax.jit(family.init)(jax.random.key(1))
+  path = tmp_path_factory.mktemp('checkpoints') / 'tiny'
+  world_model.WorldModel(family, params, statistics).save(path)
+  return path
+
+
+def _run(checkpoint, *arguments):
+  probe.FLAGS(['probe', f'--checkpoint={checkpoint}', *SMALL, *arguments])
+  try:
+    return probe.run(show_progress=False)
+  finally:
+    probe.FLAGS.unparse_flags()
+    for name in probe.FLAGS:
+      probe.FLAGS[name].unparse()
+
+
+@pytest.mark.slow
+def test_one_table_of_labels_and_states(checkpoint, tmp_path, capsys):
+  records = _run(
+    checkpoint, '--data=digits', '--probe=linear', f'--out={tmp_path}',
+    '--num_frames=3', '--learning_rates=0.01',
+  )  # fmt: skip
+  assert [(r['representation'], r['target']) for r in records] == [
+    (name, target)
+    for name in ('lewm', 'random encoder', 'pixels')
+    for target in ('label', 'state')
+  ]
+  for record in records:
+    assert record['training']['num_examples'] == 48
+    assert record['num_frames'] == 3 and record['tokens'][0] == 3
+    assert len(record['validation']) == 2
+  assert records[0]['scores']['num_examples'] == 40
+  assert list(records[1]['scores']) == ['x', 'y']
+  assert json.loads((tmp_path / 'results.json').read_text()) == json.loads(
+    json.dumps(records)
+  )
+  assert (tmp_path / 'probe.png').read_bytes()[:4] == b'\x89PNG'
+  header, rule, *rows = capsys.readouterr().out.strip().splitlines()[:5]
+  assert header.split('  ')[0] == 'representation'
+  for column in ('accuracy', '95% interval', 'x MSE', 'x r', 'y MSE', 'y r'):
+    assert column in header
+  assert set(rule) == {'\u2500', ' '}
+  assert [row.split('  ')[0] for row in rows] == [
+    'lewm', 'random encoder', 'pixels',
+  ]  # fmt: skip
+
+
+def test_a_dataset_of_our_own_keeps_episodes_apart(tmp_path):
+  """Every frame of an episode has its number as its state."""
+  path = tmp_path / 'walks'
+  walks = [
+    episodes.Episode(
+      pixels=np.full((6, 16, 16, 3), index, np.uint8),
+      actions=np.zeros((5, 2), np.float32),
+      proprio=np.full((6, 3), index, np.float32),
+    )
+    for index in range(12)
+  ]
+  episodes.write_episodes(path, walks, provenance={}, held_out_fraction=0.5)
+  cache.build_cache(path)
+  counts = {'train': 20, 'validation': 10, 'held_out': 15}
+  dataset = probe_data.load(
+    str(path), counts, image_size=16, num_frames=2, frame_stride=2, seed=0
+  )
+  assert dataset.state_names == ('s0', 's1', 's2') and not dataset.num_classes
+  seen = {}
+  for split, clips in dataset.splits.items():
+    assert clips.pixels.shape == (counts[split], 2, 16, 16, 3)
+    np.testing.assert_array_equal(
+      clips.targets['state'][:, 0], clips.pixels[:, 0, 0, 0, 0]
+    )
+    seen[split] = set(clips.targets['state'][:, 0])
+  assert len(seen['train']) == 6
+  assert not seen['train'] & (seen['validation'] | seen['held_out'])
+  assert not seen['validation'] & seen['held_out']
+  with pytest.raises(
+    ValueError, match='are 16 pixels wide, the model takes 32'
+  ):
+    probe_data.load(
+      str(path), counts, image_size=32, num_frames=2, frame_stride=2, seed=0
+    )
+
+
+def test_simulated_splits_are_of_different_episodes():
+  counts = {'train': 8, 'validation': 8, 'held_out': 8}
+  dataset = probe_data.load(
+    'two_room', counts, image_size=16, num_frames=1, frame_stride=5, seed=0
+  )
+  states = [clips.targets['state'] for clips in dataset.splits.values()]
+  assert len({tuple(state) for state in np.concatenate(states)}) == 24
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'sentence'),
+  [
+    (('--data=nowhere',), "'nowhere' is neither 'digits' nor 'two_room'"),
+    (('--learning_rates=nan',), 'learning_rates must be one or more numbers'),
+    (('--width=10',), 'width must be a multiple of num_heads=4, or 0, got 10'),
+    (('--num_steps=0',), 'num_steps must be at least 1'),
+    (('--checkpoint=absent',), "checkpoint 'absent': no config.json there"),
+  ],
+)
+def test_a_wrong_command_ends_in_one_sentence(
+  checkpoint, tmp_path, arguments, sentence
+):
+  with pytest.raises((ValueError, OSError), match=sentence) as caught:
+    _run(checkpoint, f'--out={tmp_path}', *arguments)
+  assert '\n' not in str(caught.value)

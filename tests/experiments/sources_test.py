@@ -1,0 +1,35 @@
+import types
+
+import numpy as np
+import pytest
+
+from experiments import sources, train
+
+
+def _source(**fields):
+  family = types.SimpleNamespace(name='clips', image_size=16)
+  data = train.Data(num_frames=2, batch_size=4, num_eval_windows=6, **fields)
+  return train._open_source(data, family)
+
+
+def test_digits_are_a_source():
+  source = _source(source='digits', num_digits=2, background='noise')
+  first, second = source.some_batches('train', 3)
+  assert first['pixels'].shape == (4, 2, 16, 16, 3)
+  assert first['proprio'].shape == (4, 2, 4)
+  stream = source.batches('train', 3)
+  next(stream)
+  np.testing.assert_array_equal(next(stream)['pixels'], second['pixels'])
+  held_out = source.some_batches('held_out', 3)[0]
+  assert not np.array_equal(held_out['proprio'], first['proprio'])
+
+
+def test_doors(monkeypatch, tmp_path):
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
+  with pytest.raises(FileNotFoundError, match=r"'absent' at .*TFDS_DATA_DIR"):
+    _source(source='tfds:absent')
+  family = types.SimpleNamespace(name='acts', action_dim=2)
+  with pytest.raises(ValueError, match='has no actions, and acts learns from'):
+    sources.check_no_actions('digits', family)
+  with pytest.raises(ValueError, match="or 'tfds:NAME', got 'tfds'"):
+    train.Data(source='tfds')

@@ -1,0 +1,155 @@
+"""V-JEPA 2's encoder, predictor and loss against the published code."""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jepa_wm import families
+from jepa_wm.families import masked
+from jepa_wm.interop import masked_layouts
+from jepa_wm.objectives import mask_buckets
+
+GOLDEN = pathlib.Path(__file__).parent.parent / 'golden' / 'vjepa2_tiny.npz'
+
+
+def close(actual, expected, tolerance=1e-5):
+  """Within `tolerance`, of the largest number where that is above one."""
+  actual, expected = np.asarray(actual), np.asarray(expected)
+  assert actual.shape == expected.shape
+  scale = max(1.0, np.abs(expected).max())
+  np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def highest_precision():
+  with jax.default_matmul_precision('highest'):
+    yield
+
+
+@pytest.fixture(scope='module')
+def golden():
+  with np.load(GOLDEN, allow_pickle=False) as file:
+    data = {name: file[name] for name in file.files}
+  return data, json.loads(str(data.pop('meta')))['config']
+
+
+def make_family(config, **changes):
+  fields = {
+    'image_size': config['image_size'],
+    'patch_size': config['patch_size'],
+    'tubelet_size': config['tubelet_size'],
+    'num_frames': config['frames'],
+    'encoder_dim': config['embed_dim'],
+    'encoder_depth': config['layers'],
+    'encoder_heads': config['heads'],
+    'encoder_mlp_dim': 4 * config['embed_dim'],
+    'predictor_dim': config['pred_dim'],
+    'predictor_depth': config['pred_layers'],
+    'predictor_heads': config['pred_heads'],
+    'predictor_mlp_dim': 4 * config['pred_dim'],
+    'num_mask_tokens': config['num_mask_tokens'],
+    'mask_blocks': (2,),
+    'mask_percent': (15,),
+  }
+  return families.VJEPA(**{**fields, **changes})
+
+
+@pytest.fixture(scope='module')
+def family(golden):
+  return make_family(golden[1])
+
+
+@pytest.fixture(scope='module')
+def variables(golden, family):
+  tensors = {k[3:]: x for k, x in golden[0].items() if k.startswith('sd/')}
+  return masked_layouts.load(family, tensors)[0]
+
+
+@pytest.fixture(scope='module')
+def video(golden):
+  return jnp.asarray(np.moveaxis(golden[0]['video'], 1, -1))
+
+
+def encode(family, variables, video, ids=None):
+  return family.encoder().apply(
+    {'params': variables['params']['encoder']}, video, ids
+  )[0]
+
+
+def test_the_encoder_sees_all_tokens(golden, family, variables, video):
+  close(encode(family, variables, video), golden[0]['encoder/full'])
+
+
+def test_the_encoder_sees_a_context_alone(golden, family, variables, video):
+  tokens = encode(family, variables, video, golden[0]['context_ids'])
+  close(tokens, golden[0]['encoder/masked'])
+
+
+def test_the_other_rope_style_is_told_apart(golden, variables, video):
+  family = make_family(golden[1], rope_style='interleaved')
+  tokens = encode(family, variables, video)
+  assert np.abs(tokens - golden[0]['encoder/full']).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+  ('mask_index', 'ids', 'name'),
+  [
+    (0, 'target_ids', 'predictor/mask_index0'),
+    (1, 'target_ids', 'predictor/mask_index1'),
+    # Modulo the number of mask tokens, four.
+    (5, 'target_ids', 'predictor/mask_index1'),
+    (1, 'target_ids_shuffled', 'predictor/shuffled_target_ids_mask_index1'),
+  ],
+)
+def test_the_predictor(golden, family, variables, mask_index, ids, name):
+  data = golden[0]
+  predicted = family.predict(
+    variables,
+    data['encoder/masked'],
+    data['context_ids'],
+    data[ids],
+    mask_index=mask_index,
+  )
+  close(predicted, data[name])
+
+
+def test_targets_are_normalised_without_affine(golden):
+  normalized = masked._normalize(jnp.asarray(golden[0]['target/full_raw']))
+  close(normalized, golden[0]['target/full_normalised'])
+
+
+def test_loss_and_gradients(golden, family, variables, video):
+  data = golden[0]
+
+  def loss_fn(params):
+    context = encode(family, {'params': params}, video, data['context_ids'])
+    predicted, _ = family.predictor().apply(
+      {'params': params['predictor']},
+      context,
+      data['context_ids'],
+      data['target_ids'],
+      mask_index=1,
+    )
+    target = mask_buckets.take(
+      jnp.asarray(data['target/full_normalised']), data['target_ids']
+    )
+    return family._distance(predicted, target).mean()
+
+  loss, gradient = jax.value_and_grad(loss_fn)(variables['params'])
+  close(loss, data['loss/l1_mask_index1'])
+  tensors = masked_layouts.to_source(
+    family, {'params': jax.device_get(gradient)}
+  )
+  names = [k for k in data if k.startswith('grad/')]
+  assert names
+  for name in names:
+    # Relative: a sum of signs, some of which rounding turns over.
+    expected = data[name]
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(
+      tensors[name.removeprefix('grad/')], expected, rtol=0, atol=1e-3 * scale
+    )

@@ -1,0 +1,110 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jepa_wm.networks import recurrent
+
+
+def sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+def gru(params, hidden, inputs):
+  """PyTorch's formula of the cell, plainly."""
+  dense = lambda name, x: (
+    x @ params[name]['kernel']
+    + params[name].get('bias', np.zeros(1)).reshape(1, -1)
+  )
+  reset = sigmoid(dense('ir', inputs) + dense('hr', hidden))
+  update = sigmoid(dense('iz', inputs) + dense('hz', hidden))
+  fresh = np.tanh(dense('in', inputs) + reset * dense('hn', hidden))
+  return (1 - update) * fresh + update * hidden
+
+
+@pytest.fixture(scope='module')
+def windows():
+  rng = np.random.default_rng(3)
+  return (
+    rng.normal(size=(2, 6, 4)).astype(np.float32),
+    rng.normal(size=(2, 6, 3)).astype(np.float32),
+  )
+
+
+@pytest.mark.parametrize('memory_dim', [0, 5])
+def test_the_hidden_state_is_the_latent_and_what_is_carried(
+  windows, fill, memory_dim
+):
+  latents, conditions = (x[:, :3] for x in windows)
+  module = recurrent.RecurrentPredictor(history=3, memory_dim=memory_dim)
+  variables = fill(module, latents, conditions)
+  params = jax.tree.map(np.asarray, variables['params']['cell'])
+  tokens, _ = jax.jit(module.apply)(variables, latents, conditions)
+  assert tokens.shape == (2, 3, 4 + memory_dim)
+  carried = np.zeros((2, memory_dim))
+  for t in range(3):
+    hidden = np.concatenate([latents[:, t], carried], axis=-1)
+    hidden = gru(params, hidden, conditions[:, t])
+    np.testing.assert_allclose(tokens[:, t], hidden, rtol=1e-4, atol=1e-5)
+    carried = hidden[:, 4:]
+
+
+@pytest.mark.parametrize('memory_dim', [0, 5])
+def test_a_cache_changes_the_work_and_not_the_answer(windows, fill, memory_dim):
+  latents, conditions = windows
+  module = recurrent.RecurrentPredictor(history=3, memory_dim=memory_dim)
+  variables = fill(module, latents[:, :3], conditions[:, :3])
+  cache = None
+  for t in range(6):
+    first = max(0, t - 2)
+    window = latents[:, first : t + 1]
+    plain, _ = module.apply(variables, window, conditions[:, first : t + 1])
+    token, cache = module.apply(
+      variables, window, conditions[:, t : t + 1], cache=cache, last_only=True
+    )
+    assert token.shape == (2, 1, 4 + memory_dim)
+    np.testing.assert_allclose(token[:, 0], plain[:, -1], rtol=2e-5, atol=2e-5)
+    assert cache.memory.shape == (2, t - first + 1, memory_dim)
+    if t >= 2:
+      cache = recurrent.slide(cache)
+      assert cache.conditions.shape == (2, 2, 3)
+      assert cache.memory.shape == (2, 0, memory_dim)
+
+
+def test_memory_alone_lets_the_past_in(windows, fill):
+  latents, conditions = (x[:, :3] for x in windows)
+  moved = latents.copy()
+  moved[:, 0] += 1
+  for memory_dim in (0, 5):
+    module = recurrent.RecurrentPredictor(history=3, memory_dim=memory_dim)
+    variables = fill(module, latents, conditions)
+    before, _ = module.apply(variables, latents, conditions)
+    after, _ = module.apply(variables, moved, conditions)
+    change = np.abs(after - before).max((0, 2))
+    assert change[0] > 1e-3
+    assert (change[1:] > 1e-4).all() == (memory_dim > 0)
+
+
+def test_any_leading_axes_and_low_precision(windows, fill):
+  latents, conditions = (x[:, :2] for x in windows)
+  module = recurrent.RecurrentPredictor(history=2, memory_dim=2)
+  variables = fill(module, latents, conditions)
+  tokens, _ = module.apply(variables, latents, conditions)
+  many, _ = module.apply(
+    variables, latents[None, :, None], conditions[None, :, None]
+  )
+  np.testing.assert_allclose(many[0, :, 0], tokens, atol=1e-6)
+  low = recurrent.RecurrentPredictor(2, memory_dim=2, dtype=jnp.bfloat16)
+  rounded, _ = low.apply(variables, latents, conditions)
+  assert rounded.dtype == jnp.bfloat16
+  np.testing.assert_allclose(
+    rounded.astype(jnp.float32), tokens, rtol=0.1, atol=0.05
+  )
+
+
+def test_doors(rng_key):
+  module = recurrent.RecurrentPredictor(history=2)
+  with pytest.raises(ValueError, match=r'a window of 3 .*history=2'):
+    module.init(rng_key, jnp.zeros((1, 3, 4)), jnp.zeros((1, 3, 2)))
+  with pytest.raises(ValueError, match='conditions must be as many as latents'):
+    module.init(rng_key, jnp.zeros((1, 2, 4)), jnp.zeros((1, 1, 2)))

@@ -1,0 +1,77 @@
+import jax
+import numpy as np
+import pytest
+import toy
+
+from jepa_wm import families
+from jepa_wm.training import masks
+
+FAMILY = families.VJEPA(
+  image_size=16,
+  patch_size=2,
+  num_frames=2,
+  encoder_dim=12,
+  encoder_depth=1,
+  encoder_heads=1,
+  encoder_mlp_dim=12,
+  predictor_dim=12,
+  predictor_depth=1,
+  predictor_heads=1,
+  predictor_mlp_dim=12,
+  num_buckets=2,
+)
+
+
+def stream(seed=0):
+  return masks.MaskedBatches(toy.ToyBatches(), FAMILY, seed=seed)
+
+
+def equal(a, b):
+  return all(
+    x.shape == y.shape and (x == y).all()
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))
+  )
+
+
+def test_masks_are_a_function_of_the_seed_and_the_step():
+  one, same, other = stream(), stream(), stream(seed=1)
+  batches = [next(one) for _ in range(4)]
+  assert all(equal(batch, next(same)) for batch in batches)
+  assert not equal(batches[0]['masks'], batches[1]['masks'])
+  assert not equal(batches[0]['masks'], next(other)['masks'])
+  expected = FAMILY.sample_masks(np.random.default_rng([0, 2]), 8)
+  assert equal(batches[2]['masks'], expected)
+
+
+def test_goes_on_where_it_was():
+  batches = stream()
+  next(batches)
+  state = batches.get_state()
+  expected = [next(batches) for _ in range(3)]
+  resumed = stream()
+  resumed.set_state(state)
+  assert all(equal(batch, next(resumed)) for batch in expected)
+
+
+def test_each_process_takes_its_rows(monkeypatch):
+  whole = FAMILY.sample_masks(np.random.default_rng([0, 0]), 16)
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  parts = []
+  for index in range(2):
+    monkeypatch.setattr(jax, 'process_index', lambda index=index: index)
+    parts.append(next(stream())['masks'])
+  together = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+  assert equal(together, whole)
+
+
+def test_what_is_in_the_batch_stays():
+  batch = next(stream())
+  assert equal(batch['pixels'], next(toy.ToyBatches())['pixels'])
+  assert len(batch['masks']) == 2
+
+
+@pytest.mark.parametrize('kind', [0, 1])
+def test_context_and_target_share_nothing(kind):
+  drawn = next(stream())['masks'][kind]
+  for context, target in zip(drawn.context_ids, drawn.target_ids):
+    assert not set(context) & set(target)

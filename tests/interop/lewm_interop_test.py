@@ -231,7 +231,7 @@ def test_folders_that_are_not_there(tmp_path):
     load('quentinll/lewm-nowhere')
   with pytest.raises(FileNotFoundError, match='no weights there, expected'):
     load(tmp_path)
-  (tmp_path / 'weights.pt').touch()
+  shutil.copy(FIXTURE / 'weights.pt', tmp_path)
   with pytest.raises(FileNotFoundError, match=r'config.json: missing beside'):
     load(tmp_path)
   (tmp_path / 'config.json').write_text('{"_target_": ')

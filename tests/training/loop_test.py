@@ -73,9 +73,9 @@ def _cheap():
       made['state'] = fresh(family, optimizer, rng_key, sharding=sharding)
     return jax.tree.map(jax.numpy.copy, made['state'])
 
-  def make_train_step(*arguments, fresh=step.make_train_step):
+  def make_train_step(*arguments, fresh=step.make_train_step, **options):
     if 'step' not in made:
-      made['step'] = fresh(*arguments)
+      made['step'] = fresh(*arguments, **options)
     return made['step']
 
   with pytest.MonkeyPatch.context() as patch:

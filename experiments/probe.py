@@ -11,7 +11,8 @@ where the agent is in Two Room. With a model of your own:
 Of every probe a grid of learning rates and weight decays is trained at once,
 the best on a validation split is chosen, and a third split is reported. The
 folder `--out` receives `results.json`, `probe.png` and, for a model with patch
-tokens, `pca.png`: their principal components as colours.
+tokens, `pca.png`: their principal components as colours; where it was trained
+on masks, `masks.png` shows some.
 """
 
 import os
@@ -29,8 +30,10 @@ from absl import app, flags, logging
 
 from experiments import command_line, probe_data
 from jepa_wm import sharding, world_model
+from jepa_wm.data import digits
 from jepa_wm.evaluation import (
   feature_maps,
+  mask_pictures,
   planning_benchmark,
   probe_report,
   probe_training,
@@ -59,6 +62,13 @@ _DATA = flags.DEFINE_string(
   'two_room',
   "'two_room' (simulated), 'digits', 'tfds:NAME' (on disk already), or a "
   'folder that experiments.collect wrote.',
+  flag_values=FLAGS,
+)
+_BACKGROUND = flags.DEFINE_enum(
+  'background',
+  None,
+  list(digits.BACKGROUNDS),
+  'What is behind the digits; by default what the model was trained with.',
   flag_values=FLAGS,
 )
 _DEPTH = flags.DEFINE_integer(
@@ -124,7 +134,10 @@ _SEED = flags.DEFINE_integer(
   flag_values=FLAGS,
 )  # fmt: skip
 _PCA = flags.DEFINE_bool(
-  'pca', True, 'Whether to draw patch features as colours.', flag_values=FLAGS
+  'pca',
+  True,
+  'Whether to draw patch features as colours, and masks.',
+  flag_values=FLAGS,
 )
 _OUT = flags.DEFINE_string(
   'out', 'outputs/probe', 'Folder for the files.', flag_values=FLAGS
@@ -161,6 +174,7 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
   model = world_model.WorldModel.from_checkpoint(_CHECKPOINT.value)
   family = model.family
   out = command_line.writable(pathlib.Path(_OUT.value))
+  background = _background(model)
   dataset = probe_data.load(
     _DATA.value,
     {
@@ -174,6 +188,7 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
       family, 'frame_stride', getattr(family, 'action_block', 1)
     ),
     seed=_SEED.value,
+    background=background or 'none',
   )
   tokens_fns = _representations(model)
   records = []
@@ -199,6 +214,7 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
           'probe': _probe_record(),
           'training': {**vars(training), 'num_examples': _NUM_TRAIN.value},
           'data': _DATA.value,
+          **({'background': background} if background else {}),
           'num_frames': dataset.splits['train'].pixels.shape[1],
           'checkpoint': _CHECKPOINT.value,
           'seed': _SEED.value,
@@ -215,6 +231,7 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
   pictures = {'probe.png': probe_report.draw(records)}
   if _PCA.value:
     pictures |= _feature_maps(family, tokens_fns, dataset)
+    pictures |= _masks(family, dataset)
   for file, content in pictures.items():
     beside = out / f'.{file}.writing'
     beside.write_bytes(content)
@@ -238,6 +255,23 @@ def _num_frames(family: Any) -> int:
       f'a token of {family.name} spans, got {asked}.'
     )
   return asked or family.num_frames
+
+
+def _background(model: world_model.WorldModel) -> str | None:
+  """What is behind the digits; None where there are none.
+
+  Raises:
+    ValueError: one was asked for that no digits will stand before.
+  """
+  if _DATA.value != 'digits':
+    if _BACKGROUND.value is not None:
+      raise ValueError(
+        f'background={_BACKGROUND.value!r} is for --data=digits, and the data '
+        f'is {_DATA.value!r}; leave one of the two out.'
+      )
+    return None
+  trained = model.record.get('config', {}).get('data', {})
+  return _BACKGROUND.value or trained.get('background', 'none')
 
 
 def _representations(
@@ -331,6 +365,15 @@ def _feature_maps(
       return {}
     maps[name] = tokens.reshape(-1, side, side, tokens.shape[-1])
   return {'pca.png': feature_maps.draw(clip[0], maps)}
+
+
+def _masks(family: Any, dataset: probe_data.Dataset) -> dict[str, bytes]:
+  """`masks.png` of the same clip, where the model learnt from masks."""
+  clip = dataset.splits['held_out'].pixels[0]
+  if not hasattr(family, 'sample_masks') or len(clip) != family.num_frames:
+    return {}
+  masks = family.sample_masks(np.random.default_rng(_SEED.value), 32)
+  return {'masks.png': mask_pictures.draw(clip, masks, family.grid)}
 
 
 class _Bar:

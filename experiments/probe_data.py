@@ -56,6 +56,7 @@ def load(
   num_frames: int,
   frame_stride: int,
   seed: int,
+  background: str = 'none',
 ) -> Dataset:
   """Clips of a dataset.
 
@@ -68,6 +69,7 @@ def load(
     num_frames: frames `T` of a clip.
     frame_stride: steps of an episode from one frame to the next.
     seed: of everything random.
+    background: what is behind digits, one of `digits.BACKGROUNDS`.
 
   Raises:
     ValueError: no such dataset, or frames of another size.
@@ -78,7 +80,7 @@ def load(
   num_classes = 0
   streams: dict[str, Any] = {}
   if name == 'digits':
-    look = digits.MovingDigits(image_size=image_size)
+    look = digits.MovingDigits(image_size=image_size, background=background)
     state_names, num_classes = look.proprio_names, 10
     for split in probe_training.SPLITS:
       streams[split] = digits.moving_digits(

@@ -51,6 +51,54 @@ def _run(checkpoint, *arguments):
 
 
 @pytest.mark.slow
+def test_digits_stand_before_what_a_model_was_trained_with(
+  tmp_path, monkeypatch
+):
+  """And a family that learnt from masks shows some."""
+  family = families.VJEPA(
+    image_size=16, patch_size=4, num_frames=2, encoder_dim=24, encoder_depth=1,
+    encoder_heads=2, encoder_mlp_dim=24, predictor_dim=24, predictor_depth=1,
+    predictor_heads=2, predictor_mlp_dim=24, num_buckets=1,
+    mask_blocks=(2,), mask_percent=(25,),
+  )  # fmt: skip
+  variables = jax.jit(family.init)(jax.random.key(0))
+  variables = family.inference_variables(
+    variables, family.init_target(variables)
+  )
+  record = {'config': {'data': {'source': 'digits', 'background': 'texture'}}}
+  path = tmp_path / 'model'
+  world_model.WorldModel(family, variables, None, record).save(path)
+  asked = []
+  load = probe_data.load
+  monkeypatch.setattr(
+    probe_data, 'load', lambda *a, **k: asked.append(k) or load(*a, **k)
+  )
+  records = _run(path, '--data=digits', '--num_steps=2', f'--out={tmp_path}')
+  assert {r['background'] for r in records} == {'texture'}
+  assert (tmp_path / 'masks.png').read_bytes()[:4] == b'\x89PNG'
+  records = _run(
+    path, '--data=digits', '--num_steps=2', f'--out={tmp_path}',
+    '--background=none', '--learning_rates=0.01', '--nopca',
+  )  # fmt: skip
+  assert {r['background'] for r in records} == {'none'}
+  assert [k['background'] for k in asked] == ['texture', 'none']
+
+
+def test_what_is_behind_the_digits_reaches_the_pixels():
+  counts = {'train': 2, 'validation': 2, 'held_out': 2}
+
+  def corner_values(background):
+    dataset = probe_data.load(
+      'digits', counts, image_size=16, num_frames=2, frame_stride=1, seed=0,
+      background=background,
+    )  # fmt: skip
+    return np.mean([s.pixels == 0 for s in dataset.splits.values()])
+
+  # Black around a digit that is 7 of 16 pixels wide, and hardly any in noise.
+  assert corner_values('none') > 0.7 and corner_values('noise') < 0.1
+
+
+@pytest.mark.slow
 def test_one_table_of_labels_and_states(checkpoint, tmp_path, capsys):
   records = _run(
     checkpoint, '--data=digits', '--probe=linear', f'--out={tmp_path}',
@@ -129,6 +177,7 @@ def test_simulated_splits_are_of_different_episodes():
 @pytest.mark.parametrize(
   ('arguments', 'sentence'),
   [
+    (('--background=noise',), "background='noise' is for --data=digits, and"),
     (('--data=nowhere',), "'nowhere' is neither 'digits' nor 'two_room'"),
     (('--learning_rates=nan',), 'learning_rates must be one or more numbers'),
     (('--width=10',), 'width must be a multiple of num_heads=4, or 0, got 10'),

@@ -68,6 +68,11 @@ class WorldModel:
     return self.family.image_size
 
   @property
+  def proprio_dim(self) -> int:
+    """Numbers `S` of the body's own state that `encode` takes; 0 for none."""
+    return getattr(self.family, 'proprio_dim', 0)
+
+  @property
   def _acting(self) -> Any:
     """The family, if it has dynamics."""
     if families.has_dynamics(self.family):

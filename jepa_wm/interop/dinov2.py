@@ -39,18 +39,28 @@ class Dinov2Weights(NamedTuple):
 
 
 def is_dinov2(path: str | os.PathLike[str]) -> bool:
-  """Whether `path` may hold DINOv2's weights, and no checkpoint of ours.
+  """Whether `path` holds DINOv2's weights by its names.
 
-  A file of weights may, and a folder of the Hub whose `config.json` says so.
+  A file of weights with a class token and the scales of its layers does, and a
+  folder of the Hub whose `config.json` says so.
+
+  Raises:
+    ValueError: a file of weights that cannot be read.
   """
   path = pathlib.Path(path)
   if path.is_file():
-    return path.suffix in _SUFFIXES
+    return path.suffix in _SUFFIXES and _is_named_so(state_dicts.read(path))
   try:
     config = json.loads((path / _CONFIG).read_text())
   except (OSError, ValueError):
     return False
   return isinstance(config, dict) and config.get('model_type') == 'dinov2'
+
+
+def _is_named_so(tensors: Mapping[str, np.ndarray]) -> bool:
+  """Whether a state dict names what DINOv2 has and other ViTs have not."""
+  last = {name.rpartition('.')[2] for name in tensors}
+  return 'cls_token' in last and bool(last & {'gamma', 'lambda1'})
 
 
 def read_dinov2(path: str | os.PathLike[str]) -> Dinov2Weights:

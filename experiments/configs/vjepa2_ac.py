@@ -65,9 +65,12 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     # 94,500 steps of batch 256; published with a constant rate in between.
     config.frozen_encoder = ''
     sizes = masked.VIT_SIZES['vit_giant']
-    encoder = families.VJEPA(
-      **{f'encoder_{name}': size for name, size in sizes.items()},
-      dtype='bfloat16',
+    encoder = families.from_config(
+      {
+        'name': 'vjepa',
+        **{f'encoder_{name}': size for name, size in sizes.items()},
+        'dtype': 'bfloat16',
+      }
     )
     config.model = ml_collections.ConfigDict(
       {

@@ -299,7 +299,7 @@ class ClosedLoop:
 
     def root_fn(params: Params, memory: planning.Memory, goals: Any) -> Root:
       seen = memory.observations
-      actions = (memory.actions,)
+      actions: tuple[jax.Array, ...] = (memory.actions,)
       if seen['pixels'].shape[1] == 1:
         seen, actions = jax.tree.map(lambda x: x[:, 0], seen), ()
       return _root(model, params, seen, self._observe(goals), *actions)

@@ -543,16 +543,18 @@ def _read_weights(path: pathlib.Path, family: Any) -> Params:
   expected = flax.traverse_util.flatten_dict(
     families.inference_shapes(family), sep='/'
   )
-  if wrong := sorted(expected.keys() ^ tensors.keys()):
+  wanted, got = (
+    {name: list(tensor.shape) for name, tensor in held.items()}
+    for held in (expected, tensors)
+  )
+  names = sorted(wanted.keys() | got.keys())
+  differ = [name for name in names if wanted.get(name) != got.get(name)]
+  if differ:
+    first, more = differ[0], len(differ) - 1
     raise ValueError(
-      f'{path}: its tensors are not those of the family {family.name!r} as '
-      f'configured: {len(wrong)} names differ, the first is {wrong[0]!r}.'
+      f'{path}: {first!r} is {got.get(first, "missing")}, the family '
+      f'{family.name!r} as configured has {wanted.get(first, "no such tensor")}'
+      f', and {more} others differ; take weights and config of one export.'
     )
-  for name, tensor in tensors.items():
-    if tensor.shape != expected[name].shape:
-      raise ValueError(
-        f'{path}: {name!r} is {list(tensor.shape)}, the family '
-        f'{family.name!r} as configured has {list(expected[name].shape)}.'
-      )
   params = {k: jnp.asarray(v) for k, v in tensors.items()}
   return flax.traverse_util.unflatten_dict(params, sep='/')

@@ -98,15 +98,13 @@ def load(
   frozen = masked_layouts.load_encoder(
     family.encoder, tensors, part=part, where=where
   )
-  held = {
-    name.removeprefix('predictor.'): x
-    for name, x in tensors.items()
-    if name.startswith('predictor.')
-  }
-  expected = jax.eval_shape(family.init, jax.random.key(0))
-  _LAYOUT.check(held, {'params': expected['params']['predictor']}, where=where)
+  held = {k: x for k, x in tensors.items() if k.startswith('predictor.')}
+  shapes = jax.eval_shape(family.init, jax.random.key(0))['params']
+  layout = _layout('predictor.')
+  layout.check(held, {'params': shapes['predictor']}, where=where)
+  predictor = layout.to_variables(held)['params']
   variables = {
-    'params': {'predictor': to_variables(held)['params']},
+    'params': {'predictor': _as_floats(predictor)},
     'batch_stats': {},
     'frozen': frozen,
   }
@@ -202,8 +200,7 @@ def to_variables(tensors: Mapping[str, np.ndarray]) -> Params:
   Raises:
     ValueError: a tensor that the predictor does not have.
   """
-  params = _LAYOUT.to_variables(tensors)['params']
-  return {'params': jax.tree.map(lambda x: np.asarray(x, np.float32), params)}
+  return {'params': _as_floats(_LAYOUT.to_variables(tensors)['params'])}
 
 
 def to_tensors(variables: Params) -> dict[str, np.ndarray]:
@@ -239,24 +236,30 @@ def write_vjepa2_ac(path: str | os.PathLike[str], variables: Params) -> None:
   state_dicts.write_safetensors(path, to_tensors(variables))
 
 
-def _layout() -> layouts.Layout:
-  theirs, ours = 'predictor_blocks.{}', 'block_{}'
+def _as_floats(params: Params) -> Params:
+  # A copy: the tensors may be views of a file.
+  return jax.tree.map(lambda x: np.array(x, np.float32), params)
+
+
+def _layout(prefix: str = '') -> layouts.Layout:
+  """The table of the predictor's names, which begin with `prefix`."""
+  theirs, ours = f'{prefix}predictor_blocks.{{}}', 'block_{}'
   attention = [f'{ours}/attention/{x}' for x in ('query', 'key', 'value')]
   return layouts.Layout(
     [
-      *layouts.linear('predictor_embed', 'input'),
-      *layouts.linear('action_encoder', 'condition_0'),
-      *layouts.linear('state_encoder', 'condition_1'),
+      *layouts.linear(f'{prefix}predictor_embed', 'input'),
+      *layouts.linear(f'{prefix}action_encoder', 'condition_0'),
+      *layouts.linear(f'{prefix}state_encoder', 'condition_1'),
       *layouts.norm(f'{theirs}.norm1', f'{ours}/attention_norm'),
       *layouts.stacked_linear(f'{theirs}.attn.qkv', attention, bias=True),
       *layouts.linear(f'{theirs}.attn.proj', f'{ours}/attention/out'),
       *layouts.norm(f'{theirs}.norm2', f'{ours}/mlp_norm'),
       *layouts.linear(f'{theirs}.mlp.fc1', f'{ours}/mlp/hidden'),
       *layouts.linear(f'{theirs}.mlp.fc2', f'{ours}/mlp/out'),
-      *layouts.norm('predictor_norm', 'norm'),
-      *layouts.linear('predictor_proj', 'output'),
+      *layouts.norm(f'{prefix}predictor_norm', 'norm'),
+      *layouts.linear(f'{prefix}predictor_proj', 'output'),
     ],
-    ignored=_IGNORED,
+    ignored=[f'{prefix}{name}' for name in _IGNORED],
   )
 
 

@@ -197,8 +197,8 @@ def test_equals_transformers(name, tmp_path, record_property):
   except (ImportError, RuntimeError):
     # A wheel whose compiled operators do not load; nobody calls them.
     library = torch.library.Library('torchvision', 'DEF')
-    for name in ('nms', 'qnms'):
-      library.define(f'{name}(Tensor a, Tensor b, float c) -> Tensor')
+    for operator in ('nms', 'qnms'):
+      library.define(f'{operator}(Tensor a, Tensor b, float c) -> Tensor')
   transformers = pytest.importorskip('transformers')
   sizes = dinov2.PRESETS[name]
   config = transformers.Dinov2Config(

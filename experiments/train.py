@@ -378,7 +378,7 @@ def _family(fields: Mapping[str, Any], path: str) -> tuple[Any, Any]:
     return family, None
   if path == 'random':
     return family, jax.jit(family.init_encoder)(jax.random.key(0))
-  encoder, frozen = frozen_encoders.read(path)
+  encoder, frozen = frozen_encoders.read(path, dtype=family.dtype)
   if not isinstance(encoder, str):
     family = dataclasses.replace(family, encoder=encoder)
   frozen_encoders.check(family, frozen, where=path)

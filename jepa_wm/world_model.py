@@ -68,6 +68,11 @@ class WorldModel:
     return self.family.image_size
 
   @property
+  def proprio_dim(self) -> int:
+    """Numbers `S` of the body's own state that `encode` takes; 0 for none."""
+    return getattr(self.family, 'proprio_dim', 0)
+
+  @property
   def _acting(self) -> Any:
     """The family, if it has dynamics."""
     if families.has_dynamics(self.family):
@@ -413,13 +418,14 @@ class WorldModel:
     *,
     action_statistics: normalization.ActionStatistics | None = None,
     action_block: int | None = None,
+    encoder: str | None = None,
   ) -> 'WorldModel':
     """Loads weights that others published; nothing in them is executed.
 
-    Known are LeWM, V-JEPA 1 and 2, and I-JEPA (`jepa_wm.interop`). LeWM's
-    release holds no action statistics: they were fitted on the dataset. Without
-    them the model takes and gives actions in units of their standard deviation,
-    and a warning says so.
+    Known are LeWM, V-JEPA 1 and 2, V-JEPA 2-AC and I-JEPA (`jepa_wm.interop`).
+    LeWM's release holds no action statistics: they were fitted on the dataset.
+    Without them the model takes and gives actions in units of their standard
+    deviation, and a warning says so. V-JEPA 2-AC's actions are as they are.
 
     Args:
       path: a folder with `config.json` and `weights.pt` or
@@ -429,6 +435,8 @@ class WorldModel:
         were trained on (`normalization.fit`).
       action_block: environment steps of one action block, where the source
         does not say; if left out, what its recipe has (LeWM: 5).
+      encoder: 'target_encoder' or 'encoder', where there are two (V-JEPA,
+        V-JEPA 2-AC, I-JEPA); if left out, the first.
 
     Raises:
       FileNotFoundError: no weights or no config there.
@@ -436,10 +444,22 @@ class WorldModel:
         config, a file with more than tensors in it, statistics of another
         number of actions.
     """
-    family, params, record = interop.read(path, action_block=action_block)
+    family, params, record = interop.read(
+      path, action_block=action_block, encoder=encoder
+    )
     if not families.has_dynamics(family):
       return cls(family, params, None, record)
     raw_dim = family.action_dim
+    as_they_are = normalization.ActionStatistics(
+      np.zeros(raw_dim, np.float32), np.ones(raw_dim, np.float32)
+    )
+    if 'action_statistics' in record:
+      if action_statistics is not None:
+        raise ValueError(
+          f'{path}: takes actions as they are (action_statistics: '
+          f'{record["action_statistics"]}); leave action_statistics out.'
+        )
+      return cls(family, params, as_they_are, record)
     if action_statistics is None:
       warnings.warn(
         f'{path}: no action statistics there, so actions are taken as '
@@ -447,9 +467,7 @@ class WorldModel:
         'fitted on the dataset the weights were trained on.',
         stacklevel=2,
       )
-      action_statistics = normalization.ActionStatistics(
-        np.zeros(raw_dim, np.float32), np.ones(raw_dim, np.float32)
-      )
+      action_statistics = as_they_are
       record['action_statistics'] = 'unknown, taken as mean 0, deviation 1'
     elif action_statistics.mean.shape != (raw_dim,):
       raise ValueError(
@@ -525,16 +543,18 @@ def _read_weights(path: pathlib.Path, family: Any) -> Params:
   expected = flax.traverse_util.flatten_dict(
     families.inference_shapes(family), sep='/'
   )
-  if wrong := sorted(expected.keys() ^ tensors.keys()):
+  wanted, got = (
+    {name: list(tensor.shape) for name, tensor in held.items()}
+    for held in (expected, tensors)
+  )
+  names = sorted(wanted.keys() | got.keys())
+  differ = [name for name in names if wanted.get(name) != got.get(name)]
+  if differ:
+    first, more = differ[0], len(differ) - 1
     raise ValueError(
-      f'{path}: its tensors are not those of the family {family.name!r} as '
-      f'configured: {len(wrong)} names differ, the first is {wrong[0]!r}.'
+      f'{path}: {first!r} is {got.get(first, "missing")}, the family '
+      f'{family.name!r} as configured has {wanted.get(first, "no such tensor")}'
+      f', and {more} others differ; take weights and config of one export.'
     )
-  for name, tensor in tensors.items():
-    if tensor.shape != expected[name].shape:
-      raise ValueError(
-        f'{path}: {name!r} is {list(tensor.shape)}, the family '
-        f'{family.name!r} as configured has {list(expected[name].shape)}.'
-      )
   params = {k: jnp.asarray(v) for k, v in tensors.items()}
   return flax.traverse_util.unflatten_dict(params, sep='/')

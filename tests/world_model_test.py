@@ -209,11 +209,11 @@ def cut(path):
     (lambda f: edit_config(f, format_version=0), 'layout 0, .* reads layout 1'),
     (
       lambda f: edit_config(f, family=FIELDS | {'latent_dim': 4}),
-      r'has \[.*4\]',
+      r'is \[.*\], the family .lewm. as configured has \[.*4\], and \d+ others',
     ),
     (
       lambda f: edit_config(f, family=FIELDS | {'predictor_depth': 3}),
-      'names differ, the first is .*block_2',
+      r"block_2/.*' is missing, the family 'lewm' .* has \[.*\d+ others differ",
     ),
     (
       lambda f: edit_config(f, family=FIELDS | {'name': 'lwem'}),

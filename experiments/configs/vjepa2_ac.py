@@ -3,10 +3,12 @@
   --config=experiments/configs/vjepa2_ac.py:two_room_small  (the default), on
       the shipped LeWM's convolutions, 2 x 2 tokens
   --config=experiments/configs/vjepa2_ac.py:published       the released
-      predictor over ViT-g at 256 px, for DROID; add --config.frozen_encoder
+      predictor over V-JEPA 2's ViT-g at 256 px, for DROID; add
+      --config.frozen_encoder=vitg.pt, the released file
   --config=experiments/configs/vjepa2_ac.py:two_room_tiny   seconds, for a look
 
-`--config.frozen_encoder=runs/mine` takes the encoder of any run of ours.
+`--config.frozen_encoder=runs/mine` takes the encoder of any run of ours, and a
+file or folder of published weights that of V-JEPA, I-JEPA or DINOv2.
 
 Source: V-JEPA 2, arXiv 2506.09985, and its released configuration.
 """
@@ -14,6 +16,7 @@ Source: V-JEPA 2, arXiv 2506.09985, and its released configuration.
 import ml_collections
 
 from jepa_wm import families, world_model
+from jepa_wm.networks import masked
 
 VARIANTS = ('two_room_small', 'published', 'two_room_tiny')
 
@@ -61,8 +64,21 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   if variant == 'published':
     # 94,500 steps of batch 256; published with a constant rate in between.
     config.frozen_encoder = ''
-    config.model = ml_collections.ConfigDict({'name': 'vjepa2_ac'})
-    config.model.dtype = 'bfloat16'
+    sizes = masked.VIT_SIZES['vit_giant']
+    encoder = families.from_config(
+      {
+        'name': 'vjepa',
+        **{f'encoder_{name}': size for name, size in sizes.items()},
+        'dtype': 'bfloat16',
+      }
+    )
+    config.model = ml_collections.ConfigDict(
+      {
+        'name': 'vjepa2_ac',
+        'encoder': families.to_config(encoder),
+        'dtype': 'bfloat16',
+      }
+    )
     config.num_steps = 94_500
     config.data.path = 'data/droid'
     config.data.num_frames = 8

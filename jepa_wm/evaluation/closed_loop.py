@@ -1,6 +1,7 @@
 """Plans and plays a batch of problems, again and again, until time is up."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +14,17 @@ import tqdm
 
 from jepa_wm import planning, sharding
 from jepa_wm.envs import environment as environment_lib
+from jepa_wm.evaluation import observations, planner_settings
 from jepa_wm.evaluation import pairs as pairs_lib
-from jepa_wm.evaluation import planner_settings
 from jepa_wm.evaluation import protocol as protocol_lib
 from jepa_wm.types import CostFn, LatentState, Params, Root
 
 
 class PlanningModel(TypingProtocol):
   """What is asked of a world model; `jepa_wm.WorldModel` is one.
+
+  One that sees the body's own state says so by `proprio_dim` above 0, and its
+  `root` takes `proprio` `[B, S]` or `[B, T, S]` and `goal_proprio` `[B, S]`.
 
   Attributes:
     params: first argument of its functions.
@@ -268,14 +272,8 @@ class ClosedLoop:
       self.diagnostics.append(jax.tree.map(np.transpose, diagnostics))
     return outputs['path'], outputs['state']
 
-  @property
-  def _rendered(self) -> Any:
-    """The world as it is rendered for the model."""
-    world: Any = self.env
-    return dataclasses.replace(world, image_size=self.model.image_size)
-
-  def _observe(self, states: Any) -> jax.Array:
-    return jax.vmap(self._rendered.render)(states)
+  def _observe(self, states: Any) -> observations.Observation:
+    return observations.observe(self.model, self.env, states)
 
   def _judge(self, state: Any, goal: Any) -> tuple[jax.Array, jax.Array]:
     return self.env.distance(state, goal), self.env.success(state, goal)
@@ -291,7 +289,7 @@ class ClosedLoop:
   ) -> dict[str, Any]:
     """One plan and its play for `[B]` problems; the program that is timed."""
     model, protocol, settings = self.model, self.protocol, self.settings
-    env, states = self._rendered, state.env_state
+    env, states = self.env, state.env_state
     bounds: tuple[planning.ActionBounds, ...] = ()
     if settings.bounded:
       bounds = (model.action_bounds(env.action_low, env.action_high),)
@@ -300,10 +298,11 @@ class ClosedLoop:
       return jax.random.fold_in(jax.random.fold_in(rng_key, pair_id), number)
 
     def root_fn(params: Params, memory: planning.Memory, goals: Any) -> Root:
-      pixels, goal_pixels = memory.observations, self._observe(goals)
-      if pixels.shape[1] == 1:
-        return model.root(params, pixels[:, 0], goal_pixels)
-      return model.root(params, pixels, goal_pixels, memory.actions)
+      seen = memory.observations
+      actions: tuple[jax.Array, ...] = (memory.actions,)
+      if seen['pixels'].shape[1] == 1:
+        seen, actions = jax.tree.map(lambda x: x[:, 0], seen), ()
+      return _root(model, params, seen, self._observe(goals), *actions)
 
     plan_fn = planning.bind(
       settings.planner_fn,
@@ -382,14 +381,27 @@ def check_history(model: PlanningModel, history: int) -> None:
     ValueError: what the model says about too many frames.
   """
   if history > 1:
-    size = (model.image_size, model.image_size, 3)
     jax.eval_shape(
-      model.root,
+      functools.partial(_root, model),
       model.params,
-      jax.ShapeDtypeStruct((1, history, *size), jnp.uint8),
-      jax.ShapeDtypeStruct((1, *size), jnp.uint8),
+      observations.shapes(model, 1, history),
+      observations.shapes(model, 1),
       jax.ShapeDtypeStruct((1, history - 1, model.action_dim), jnp.float32),
     )
+
+
+def _root(
+  model: PlanningModel,
+  params: Params,
+  seen: observations.Observation,
+  goal: observations.Observation,
+  *actions: jax.Array,
+) -> Root:
+  """The model's root, with proprio where it sees such."""
+  given: Any = {}
+  if 'proprio' in seen:
+    given = {'proprio': seen['proprio'], 'goal_proprio': goal['proprio']}
+  return model.root(params, seen['pixels'], goal['pixels'], *actions, **given)
 
 
 def _cost_fn(model: PlanningModel, distance: str) -> CostFn:

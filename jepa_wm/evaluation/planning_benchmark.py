@@ -18,6 +18,7 @@ from jepa_wm.envs import environment as environment_lib
 from jepa_wm.evaluation import (
   baselines,
   closed_loop,
+  observations,
   planner_settings,
   provenance,
 )
@@ -109,9 +110,9 @@ def run(
 
   Raises:
     ValueError: no pairs, a batch size below one, a model of another world or
-      whose blocks are not the protocol's, that looks back less than `history`
-      frames, or that prices plans with NaN or infinity; settings that the
-      planner refuses.
+      whose blocks are not the protocol's, that sees proprio that the world has
+      not, that looks back less than `history` frames, or that prices plans
+      with NaN or infinity; settings that the planner refuses.
   """
   if settings is None:
     settings = planner_settings.PlannerSettings()
@@ -131,6 +132,7 @@ def run(
       f'{model.action_block * env.action_dim} numbers; the model was trained '
       'in another world.'
     )
+  observations.check_proprio(model, env)
   if len(pairs) < 1:
     raise ValueError('pairs must hold at least one problem, got none.')
   if batch_size is None:

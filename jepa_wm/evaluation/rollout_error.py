@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import planning
+from jepa_wm.evaluation import observations, probing
 from jepa_wm.evaluation import pairs as pairs_lib
-from jepa_wm.evaluation import probing
 from jepa_wm.types import LatentState, Params
 
 _STREAM = zlib.crc32(b'jepa_wm.evaluation.rollout_error')
@@ -21,6 +21,8 @@ class ImaginingModel(TypingProtocol):
   """What is asked of a world model; `jepa_wm.WorldModel` is one.
 
   Its latent states hold their newest latent at `state.latents[..., -1, :]`.
+  One that sees the body's own state says so by `proprio_dim` above 0; `encode`
+  then takes `proprio` `[..., S]` and `initial_state` `[B, T, S]`.
   """
 
   @property
@@ -101,8 +103,12 @@ def measure(
 
   Returns:
     Mean errors after each block.
+
+  Raises:
+    ValueError: the model sees proprio that the world has not.
   """
   env = world.make(image_size=model.image_size)
+  observations.check_proprio(model, env)
   expert = world.expert(env, action_noise)
   num_steps = horizon * model.action_block
 
@@ -131,7 +137,8 @@ def measure(
   @jax.jit
   def fit_probe(params: Params, rng_keys: jax.Array) -> probing.LinearProbe:
     states = jax.vmap(env.reset)(rng_keys)
-    latents = model.encode(params, jax.vmap(env.render)(states))
+    seen: Any = observations.observe(model, env, states)
+    latents = model.encode(params, **seen)
     return probing.fit(latents, jax.vmap(env.proprio)(states))
 
   @jax.jit
@@ -146,8 +153,10 @@ def measure(
       num_rollouts, horizon, model.action_block, actions.shape[-1]
     )
     first = jax.tree.map(lambda leaf: leaf[:, 0], states)
-    pixels = jax.vmap(env.render)(first)
-    root = model.initial_state(params, jnp.expand_dims(pixels, 1))
+    seen: Any = observations.observe(model, env, first)
+    root = model.initial_state(
+      params, **jax.tree.map(lambda x: jnp.expand_dims(x, 1), seen)
+    )
     path = planning.rollout_path(
       params,
       rng_keys,

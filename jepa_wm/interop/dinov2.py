@@ -24,6 +24,7 @@ LAYOUTS = ('transformers', 'transformers_4', 'facebook')
 _CONFIG, _WEIGHTS = 'config.json', 'model.safetensors'
 _SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin')
 _MASK_TOKENS = ('mask_token', 'embeddings.mask_token')
+_CLS_TOKENS = ('cls_token', 'embeddings.cls_token')
 
 
 class Dinov2Weights(NamedTuple):
@@ -39,18 +40,28 @@ class Dinov2Weights(NamedTuple):
 
 
 def is_dinov2(path: str | os.PathLike[str]) -> bool:
-  """Whether `path` may hold DINOv2's weights, and no checkpoint of ours.
+  """Whether `path` holds DINOv2's weights by its names.
 
-  A file of weights may, and a folder of the Hub whose `config.json` says so.
+  A file of weights with a class token and the scales of its layers does, and a
+  folder of the Hub whose `config.json` says so.
+
+  Raises:
+    ValueError: a file of weights that cannot be read.
   """
   path = pathlib.Path(path)
   if path.is_file():
-    return path.suffix in _SUFFIXES
+    return path.suffix in _SUFFIXES and _is_named_so(state_dicts.read(path))
   try:
     config = json.loads((path / _CONFIG).read_text())
   except (OSError, ValueError):
     return False
   return isinstance(config, dict) and config.get('model_type') == 'dinov2'
+
+
+def _is_named_so(tensors: Mapping[str, np.ndarray]) -> bool:
+  """Whether a state dict names what DINOv2 has and other ViTs have not."""
+  last = {name.rpartition('.')[2] for name in tensors}
+  return 'cls_token' in last and bool(last & {'gamma', 'lambda1'})
 
 
 def read_dinov2(path: str | os.PathLike[str]) -> Dinov2Weights:
@@ -66,10 +77,18 @@ def read_dinov2(path: str | os.PathLike[str]) -> Dinov2Weights:
   """
   path = pathlib.Path(path)
   weights = path / _WEIGHTS if path.is_dir() else path
-  variables = to_variables(state_dicts.read(weights), where=str(weights))
-  params = variables['params']
-  width = len(params['cls_token'])
-  depth = sum(name.startswith('block_') for name in params)
+  tensors, where = state_dicts.read(weights), str(weights)
+  layout = layout_of(tensors, where=where)
+  cls_token = _CLS_TOKENS[layout != 'facebook']
+  width = tensors[cls_token].shape[-1]
+  block = 'blocks.' if layout == 'facebook' else 'encoder.layer.'
+  depth = len(
+    {
+      name.removeprefix(block).split('.')[0]
+      for name in tensors
+      if name.startswith(block)
+    }
+  )
   for name, preset in dinov2.PRESETS.items():
     if (preset['width'], preset['depth']) == (width, depth):
       sizes: Any = preset
@@ -78,11 +97,10 @@ def read_dinov2(path: str | os.PathLike[str]) -> Dinov2Weights:
       expected = jax.eval_shape(
         module.init, jax.random.key(0), np.zeros((1, side, side, 3), np.float32)
       )
-      tensors = to_tensors(variables)
-      _layout('transformers').check(tensors, expected, where=str(weights))
-      return Dinov2Weights(name, variables)
+      _layout(layout).check(tensors, expected, where=where)
+      return Dinov2Weights(name, to_variables(tensors, where=where))
   raise ValueError(
-    f'{weights}: a DINOv2 of width {width} and {depth} blocks; known are '
+    f'{where}: a DINOv2 of width {width} and {depth} blocks; known are '
     f'{", ".join(dinov2.PRESETS)}.'
   )
 
@@ -112,6 +130,25 @@ def write_dinov2(
   (path / _CONFIG).write_text(json.dumps(_config(variables), indent=2) + '\n')
 
 
+def layout_of(
+  tensors: Mapping[str, np.ndarray], *, where: str = 'tensors'
+) -> str:
+  """The name of the layout, one of `LAYOUTS`, that a state dict is in.
+
+  Raises:
+    ValueError: it is in none of them.
+  """
+  for name in LAYOUTS:
+    known = all(_layout(name).knows(x) for x in tensors)
+    if known and _CLS_TOKENS[name != 'facebook'] in tensors:
+      return name
+  raise ValueError(
+    f'{where}: not the tensors of a DINOv2 without registers (first: '
+    f'{sorted(tensors)[0] if tensors else "none"!r}); pass those of its '
+    'backbone in a layout of transformers or of facebookresearch/dinov2.'
+  )
+
+
 def to_variables(
   tensors: Mapping[str, np.ndarray], *, where: str = 'tensors'
 ) -> Params:
@@ -124,22 +161,9 @@ def to_variables(
   Raises:
     ValueError: they are in none of the layouts.
   """
-  for name in LAYOUTS:
-    layout = _layout(name)
-    try:
-      variables = layout.to_variables(tensors)
-    except ValueError:
-      continue
-    if 'cls_token' in variables.get('params', {}):
-      as_floats = jax.tree.map(
-        lambda x: np.asarray(x, np.float32), variables['params']
-      )
-      return {'params': as_floats}
-  raise ValueError(
-    f'{where}: not the tensors of a DINOv2 without registers (first: '
-    f'{sorted(tensors)[0] if tensors else "none"!r}); pass those of its '
-    'backbone in a layout of transformers or of facebookresearch/dinov2.'
-  )
+  layout = _layout(layout_of(tensors, where=where))
+  params = layout.to_variables(tensors)['params']
+  return {'params': jax.tree.map(lambda x: np.asarray(x, np.float32), params)}
 
 
 def to_tensors(

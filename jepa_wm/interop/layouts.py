@@ -173,6 +173,10 @@ class Layout:
     paths = [path.format(index) for path in entry.ours]
     return dict(zip(paths, entry.to_ours(tensor)))
 
+  def knows(self, name: str) -> bool:
+    """Whether a published tensor of that name is in this layout."""
+    return self._is_ignored(name) or _find(self._theirs, name)[0] is not None
+
   def to_variables(self, tensors: Mapping[str, np.ndarray]) -> Any:
     """Published tensors as our variables, nested.
 

@@ -94,6 +94,50 @@ def load(
   return {'params': params, 'batch_stats': {}}, parts
 
 
+def load_encoder(
+  family: masked.MaskedFamily,
+  tensors: Mapping[str, np.ndarray],
+  *,
+  part: str,
+  where: str = 'tensors',
+) -> Params:
+  """One encoder out of a state dict in layout 'facebook', float32.
+
+  Args:
+    family: of the sizes that the tensors have.
+    tensors: may be of more networks.
+    part: one of `masked.ENCODERS`.
+    where: they are from, for messages.
+
+  Returns:
+    The encoder's variables, `{'params': ...}`.
+
+  Raises:
+    ValueError: tensors that do not fit the family (the message names the first
+      that differs), or another table of positions.
+  """
+  held = {k: x for k, x in tensors.items() if k.startswith(f'{part}.')}
+  held = _set_tables_aside(family, held, 'facebook', where)
+  layout = _layout('facebook', (part,), family.tubelet_size, family.name)
+  expected = families.inference_shapes(family)['params'][part]
+  layout.check(held, {'params': {part: expected}}, where=where)
+  params = layout.to_variables(held)['params'][part]
+  # A copy: the tensors may be views of a file.
+  return {'params': jax.tree.map(lambda x: jnp.array(x, jnp.float32), params)}
+
+
+def encoder_to_source(
+  family: masked.MaskedFamily, variables: Params, *, part: str
+) -> dict[str, np.ndarray]:
+  """Inverts `load_encoder`; tables of positions are not among the tensors.
+
+  Raises:
+    ValueError: variables of another network.
+  """
+  layout = _layout('facebook', (part,), family.tubelet_size, family.name)
+  return layout.to_tensors({'params': {part: variables['params']}})
+
+
 def to_source(
   family: masked.MaskedFamily, variables: Params, *, layout: str = 'facebook'
 ) -> dict[str, np.ndarray]:

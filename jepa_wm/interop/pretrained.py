@@ -1,12 +1,20 @@
 """Folders of published weights: found, recognised, read and written."""
 
+import dataclasses
 import json
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jepa_wm.interop import ijepa, lewm, masked_layouts, state_dicts, vjepa
+from jepa_wm.interop import (
+  ijepa,
+  lewm,
+  masked_layouts,
+  state_dicts,
+  vjepa,
+  vjepa2_ac,
+)
 from jepa_wm.types import Params
 
 SOURCES = (lewm, vjepa, ijepa)
@@ -32,7 +40,10 @@ class Pretrained(NamedTuple):
 
 
 def read(
-  path: str | os.PathLike[str], *, action_block: int | None = None
+  path: str | os.PathLike[str],
+  *,
+  action_block: int | None = None,
+  encoder: str | None = None,
 ) -> Pretrained:
   """Reads published weights; nothing in them is executed.
 
@@ -41,16 +52,21 @@ def read(
       one other file of weights; or such a file, its config beside it.
     action_block: environment steps of one action block, where the source does
       not say; if left out, what its recipe has.
+    encoder: which of the two of a V-JEPA or an I-JEPA encodes, one of
+      `families.masked.ENCODERS`; if left out, 'target_encoder'.
 
   Raises:
     FileNotFoundError: no weights or no config there.
     ValueError: a source that is not known, weights that do not fit their
-      config, a file with more than tensors in it.
+      config, a file with more than tensors in it, an encoder that is not
+      there.
   """
   weights = _find_weights(pathlib.Path(path))
   config_path = weights.with_name(_CONFIG)
-  if not config_path.is_file() and (found := _read_bare(weights)) is not None:
-    return found
+  if not config_path.is_file():
+    found = _read_bare(weights, encoder)
+    if found is not None:
+      return found
   config = _read_config(config_path)
   for source in SOURCES:
     if source.matches(config):
@@ -60,8 +76,9 @@ def read(
         action_block=action_block,
         where=str(weights),
       )
-      return Pretrained(family, variables, {**record, 'weights': str(weights)})
-  known = ', '.join(source.NAME for source in SOURCES)
+      found = Pretrained(family, variables, {**record, 'weights': str(weights)})
+      return _encoding_with(encoder, found)
+  known = ', '.join(source.NAME for source in (*SOURCES, vjepa2_ac))
   raise ValueError(
     f'{config_path}: not the config of a source that is known here '
     f'(_target_={config.get("_target_")!r}); known are: {known}.'
@@ -137,14 +154,33 @@ def write_masked(
     (path / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
 
 
-def _read_bare(weights: pathlib.Path) -> Pretrained | None:
+def _read_bare(weights: pathlib.Path, encoder: str | None) -> Pretrained | None:
   """Weights that tell by themselves what they are of, None if these do not."""
-  tensors = state_dicts.read(weights)
+  tensors, where = state_dicts.read(weights), str(weights)
+  if vjepa2_ac.matches_tensors(tensors):
+    family, variables, record = vjepa2_ac.load(
+      tensors, encoder=encoder, where=where
+    )
+    return Pretrained(family, variables, {**record, 'weights': where})
   for source in (vjepa, ijepa):
     if source.matches_tensors(tensors):
-      family, variables, record = source.load(None, tensors, where=str(weights))
-      return Pretrained(family, variables, {**record, 'weights': str(weights)})
+      family, variables, record = source.load(None, tensors, where=where)
+      found = Pretrained(family, variables, {**record, 'weights': where})
+      return _encoding_with(encoder, found)
   return None
+
+
+def _encoding_with(encoder: str | None, found: Pretrained) -> Pretrained:
+  """What was found, with the encoder that was asked for in use."""
+  if encoder is None:
+    return found
+  if not hasattr(found.family, 'inference_encoder'):
+    raise ValueError(
+      f'encoder={encoder!r} was asked for, but a {found.family.name!r} has one '
+      'encoder alone; leave it out.'
+    )
+  family = dataclasses.replace(found.family, inference_encoder=encoder)
+  return found._replace(family=family)
 
 
 def _find_weights(path: pathlib.Path) -> pathlib.Path:

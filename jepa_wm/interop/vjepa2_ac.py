@@ -1,18 +1,163 @@
-"""V-JEPA 2-AC's published tensors of its predictor as ours, and back."""
+"""V-JEPA 2-AC: the released `vjepa2-ac-vitg.pt`, or its predictor alone.
+
+The file comes without a config: sizes are read off the tensors. What no tensor
+shows is taken from the release: 64 channels a head, 256 pixels, windows of 8
+frames. It holds the frozen encoder twice, as every V-JEPA does; actions and
+states are in metres, radians and the gripper's 0..1.
+
+Source: V-JEPA 2, arXiv 2506.09985, and its released code (vjepa2 at c2963a4).
+"""
 
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
-from jepa_wm.interop import layouts, state_dicts, torch_files
+from jepa_wm.families import masked, vjepa2_ac
+from jepa_wm.interop import (
+  layouts,
+  masked_layouts,
+  state_dicts,
+  torch_files,
+  vjepa,
+)
 from jepa_wm.types import Params
+
+NAME = 'V-JEPA 2-AC'
+"""What messages call this source."""
+
+_CHANNELS_PER_HEAD = 64
 
 # Always in the state dict, never used: an embedding of camera poses.
 _IGNORED = ('extrinsics_encoder.weight', 'extrinsics_encoder.bias')
 _PREFIXES = ('module.', 'backbone.')
+
+
+def matches_tensors(tensors: Mapping[str, np.ndarray]) -> bool:
+  """Whether a state dict without a config is of this source."""
+  return 'predictor.action_encoder.weight' in tensors
+
+
+def load(
+  tensors: Mapping[str, np.ndarray],
+  *,
+  encoder: str | None = None,
+  where: str = 'tensors',
+) -> tuple[vjepa2_ac.VJEPA2AC, Params, dict[str, Any]]:
+  """The released V-JEPA 2-AC as our family and its variables.
+
+  Args:
+    tensors: its state dict, names beginning with 'predictor.' and that of an
+      encoder.
+    encoder: one of `masked.ENCODERS`; if left out, the first that is there.
+      Its training took 'target_encoder', torch.hub takes 'encoder'.
+    where: the tensors are from, for messages.
+
+  Returns:
+    The family, its variables (float32), and what a record should say.
+
+  Raises:
+    ValueError: no such encoder there, or weights that fit no such family; the
+      message names the first tensor that differs, both shapes and how many
+      others differ.
+  """
+  part = _choose(encoder, tensors, where)
+  sizes = {
+    name: x
+    for name, x in tensors.items()
+    # A table may linger; rotary positions have no use for it.
+    if name.startswith(f'{part}.') and not name.endswith('.pos_embed')
+  }
+  try:
+    width, features = tensors['predictor.predictor_embed.weight'].shape
+    family = vjepa2_ac.VJEPA2AC(
+      encoder=vjepa.family_of(sizes, where=where),
+      action_dim=tensors['predictor.action_encoder.weight'].shape[1],
+      state_dim=tensors['predictor.state_encoder.weight'].shape[1],
+      predictor_dim=width,
+      predictor_heads=max(1, width // _CHANNELS_PER_HEAD),
+      predictor_depth=vjepa.depth_of(tensors, 'predictor.predictor_blocks.'),
+      predictor_mlp_dim=len(
+        tensors['predictor.predictor_blocks.0.mlp.fc1.weight']
+      ),
+    )
+  except KeyError as error:
+    raise ValueError(
+      f'{where}: no tensor {error}, which a V-JEPA 2-AC has; take the released '
+      'file as it is.'
+    ) from error
+  if features != family.encoder.encoder_dim:
+    raise ValueError(
+      f"{where}: the tensor 'predictor.predictor_embed.weight' is "
+      f'{[width, features]}, expected {[width, family.encoder.encoder_dim]} '
+      f'by the width of {part!r}; take encoder and predictor of one model.'
+    )
+  frozen = masked_layouts.load_encoder(
+    family.encoder, tensors, part=part, where=where
+  )
+  held = {k: x for k, x in tensors.items() if k.startswith('predictor.')}
+  shapes = jax.eval_shape(family.init, jax.random.key(0))['params']
+  layout = _layout('predictor.')
+  layout.check(held, {'params': shapes['predictor']}, where=where)
+  predictor = layout.to_variables(held)['params']
+  variables = {
+    'params': {'predictor': _as_floats(predictor)},
+    'batch_stats': {},
+    'frozen': frozen,
+  }
+  record = {
+    'source': NAME,
+    'key_layout': 'facebook',
+    'parts': [part, 'predictor'],
+    'action_statistics': 'none: metres, radians and gripper, as released',
+  }
+  return family, variables, record
+
+
+def to_source(
+  family: vjepa2_ac.VJEPA2AC, variables: Params, *, part: str = 'encoder'
+) -> dict[str, np.ndarray]:
+  """A V-JEPA 2-AC as a state dict, its encoder under the name `part`.
+
+  Raises:
+    ValueError: the frozen encoder is no V-JEPA, or the family has no states.
+  """
+  if not hasattr(family.encoder, 'tubelet_size') or not family.state_dim:
+    raise ValueError(
+      'The published model has a V-JEPA for a frozen encoder and states of '
+      f'size 7, got {family.encoder!r:.60} and state_dim={family.state_dim}.'
+    )
+  predictor = to_tensors({'params': variables['params']['predictor']})
+  return {
+    **masked_layouts.encoder_to_source(
+      family.encoder, variables['frozen'], part=part
+    ),
+    **{f'predictor.{name}': x for name, x in predictor.items()},
+  }
+
+
+def _choose(
+  encoder: str | None, tensors: Mapping[str, np.ndarray], where: str
+) -> str:
+  """The encoder that is asked for, or the first that is there."""
+  there = [
+    part
+    for part in masked.ENCODERS
+    if f'{part}.patch_embed.proj.weight' in tensors
+  ]
+  if encoder is None and there:
+    return there[0]
+  if encoder not in there:
+    asked = f'no {encoder!r}' if encoder else 'no encoder'
+    raise ValueError(
+      f'{where}: holds {asked}, expected one of {", ".join(masked.ENCODERS)} '
+      f'beside the predictor, there is {", ".join(there) or "none"}; '
+      'interop.read_vjepa2_ac reads a predictor alone.'
+    )
+  return encoder
 
 
 def read_vjepa2_ac(path: str | os.PathLike[str], variables: Params) -> Params:
@@ -55,8 +200,7 @@ def to_variables(tensors: Mapping[str, np.ndarray]) -> Params:
   Raises:
     ValueError: a tensor that the predictor does not have.
   """
-  params = _LAYOUT.to_variables(tensors)['params']
-  return {'params': jax.tree.map(lambda x: np.asarray(x, np.float32), params)}
+  return {'params': _as_floats(_LAYOUT.to_variables(tensors)['params'])}
 
 
 def to_tensors(variables: Params) -> dict[str, np.ndarray]:
@@ -83,7 +227,8 @@ def write_vjepa2_ac(path: str | os.PathLike[str], variables: Params) -> None:
 
   Args:
     path: of the file.
-    variables: see `to_tensors`.
+    variables: see `to_tensors`. Those of a whole family are written so:
+      `state_dicts.write_safetensors(path, to_source(family, variables))`.
 
   Raises:
     ValueError: variables of another network.
@@ -91,24 +236,30 @@ def write_vjepa2_ac(path: str | os.PathLike[str], variables: Params) -> None:
   state_dicts.write_safetensors(path, to_tensors(variables))
 
 
-def _layout() -> layouts.Layout:
-  theirs, ours = 'predictor_blocks.{}', 'block_{}'
+def _as_floats(params: Params) -> Params:
+  # A copy: the tensors may be views of a file.
+  return jax.tree.map(lambda x: np.array(x, np.float32), params)
+
+
+def _layout(prefix: str = '') -> layouts.Layout:
+  """The table of the predictor's names, which begin with `prefix`."""
+  theirs, ours = f'{prefix}predictor_blocks.{{}}', 'block_{}'
   attention = [f'{ours}/attention/{x}' for x in ('query', 'key', 'value')]
   return layouts.Layout(
     [
-      *layouts.linear('predictor_embed', 'input'),
-      *layouts.linear('action_encoder', 'condition_0'),
-      *layouts.linear('state_encoder', 'condition_1'),
+      *layouts.linear(f'{prefix}predictor_embed', 'input'),
+      *layouts.linear(f'{prefix}action_encoder', 'condition_0'),
+      *layouts.linear(f'{prefix}state_encoder', 'condition_1'),
       *layouts.norm(f'{theirs}.norm1', f'{ours}/attention_norm'),
       *layouts.stacked_linear(f'{theirs}.attn.qkv', attention, bias=True),
       *layouts.linear(f'{theirs}.attn.proj', f'{ours}/attention/out'),
       *layouts.norm(f'{theirs}.norm2', f'{ours}/mlp_norm'),
       *layouts.linear(f'{theirs}.mlp.fc1', f'{ours}/mlp/hidden'),
       *layouts.linear(f'{theirs}.mlp.fc2', f'{ours}/mlp/out'),
-      *layouts.norm('predictor_norm', 'norm'),
-      *layouts.linear('predictor_proj', 'output'),
+      *layouts.norm(f'{prefix}predictor_norm', 'norm'),
+      *layouts.linear(f'{prefix}predictor_proj', 'output'),
     ],
-    ignored=_IGNORED,
+    ignored=[f'{prefix}{name}' for name in _IGNORED],
   )
 
 

@@ -1,6 +1,8 @@
 """Weights of a frozen encoder, from a checkpoint of ours or a foreign file."""
 
+import dataclasses
 import hashlib
+import json
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -26,34 +28,66 @@ class FrozenEncoder(NamedTuple):
   variables: Params
 
 
-def read(path: str | os.PathLike[str]) -> FrozenEncoder:
-  """Reads the encoder out of a checkpoint of ours, or DINOv2's weights.
+def read(
+  path: str | os.PathLike[str], *, dtype: str = 'float32'
+) -> FrozenEncoder:
+  """Reads the encoder out of a checkpoint of ours, or published weights.
 
   Args:
-    path: what `WorldModel.from_checkpoint` takes, or a folder or file of
-      DINOv2's published weights.
+    path: what `WorldModel.from_checkpoint` takes, a folder or file of DINOv2's
+      published weights, or what `WorldModel.from_pretrained` takes: V-JEPA,
+      I-JEPA, V-JEPA 2-AC (its frozen encoder) or LeWM.
+    dtype: in which a published encoder computes, which no file says.
 
   Raises:
     FileNotFoundError: nothing there.
     ValueError: weights of another kind; the message says of which.
   """
-  if not interop.is_dinov2(path):
-    model = world_model.WorldModel.from_checkpoint(path)
-    # Of the two encoders of a V-JEPA, the one that it encodes with.
-    name = getattr(model.family, 'inference_encoder', 'encoder')
-    if name not in model.params['params']:
-      raise ValueError(
-        f'{path}: a checkpoint of the family {model.family.name!r}, which has '
-        'no encoder of its own to be frozen; pass that of a family that '
-        'trains one, such as lewm.'
-      )
-    variables = {
-      collection: modules[name]
-      for collection, modules in model.params.items()
-      if name in modules
-    }
-    return FrozenEncoder(model.family, variables)
-  return FrozenEncoder(*interop.read_dinov2(path))
+  if interop.is_dinov2(path):
+    return FrozenEncoder(*interop.read_dinov2(path))
+  if _is_published(pathlib.Path(path)):
+    family, variables, _ = interop.read(path)
+    if 'frozen' in variables:
+      family, variables = family.encoder, variables['frozen']
+    else:
+      variables = _encoder_of(family, variables, path)
+    return FrozenEncoder(dataclasses.replace(family, dtype=dtype), variables)
+  model = world_model.WorldModel.from_checkpoint(path)
+  variables = _encoder_of(model.family, model.params, path)
+  return FrozenEncoder(model.family, variables)
+
+
+def _is_published(path: pathlib.Path) -> bool:
+  """Whether others wrote what is there: a file, or a folder with their config.
+
+  A checkpoint of ours is a folder whose config says its format.
+  """
+  if path.is_file():
+    return True
+  try:
+    config = json.loads((path / 'config.json').read_text())
+  except (OSError, ValueError):
+    return False
+  return isinstance(config, dict) and 'format_version' not in config
+
+
+def _encoder_of(
+  family: Any, params: Params, path: str | os.PathLike[str]
+) -> Params:
+  """Variables of a family's own encoder."""
+  # Of the two encoders of a V-JEPA, the one that it encodes with.
+  name = getattr(family, 'inference_encoder', 'encoder')
+  if name not in params['params']:
+    raise ValueError(
+      f'{path}: a checkpoint of the family {family.name!r}, which has '
+      'no encoder of its own to be frozen; pass that of a family that '
+      'trains one, such as lewm.'
+    )
+  return {
+    collection: modules[name]
+    for collection, modules in params.items()
+    if name in modules
+  }
 
 
 def check(family: Any, variables: Params, *, where: str | pathlib.Path) -> None:

@@ -25,10 +25,26 @@ def test_every_variant_is_whole(module):
 def test_the_full_sizes_are_the_published_models():
   for module, variant, family in (
     (dino_wm, 'two_room', families.DinoWM(dtype='bfloat16')),
-    (vjepa2_ac, 'published', families.VJEPA2AC(dtype='bfloat16')),
+    (
+      vjepa2_ac,
+      'published',
+      families.VJEPA2AC(
+        dtype='bfloat16',
+        encoder=families.VJEPA(
+          encoder_dim=1408,
+          encoder_depth=40,
+          encoder_heads=22,
+          encoder_mlp_dim=6144,
+          dtype='bfloat16',
+        ),
+      ),
+    ),
   ):
     config = module.get_config(variant).to_dict()
     assert families.from_config(config['model']) == family
+  # V-JEPA 2-AC: 256 tokens a frame, of the width of ViT-g.
+  assert family.grid == (16, 16)
+  assert family.encoder_grid == (16, 16, 1408)
 
 
 def test_the_shipped_encoder_is_read():

@@ -11,6 +11,7 @@ from jepa_wm import families, planning, world_model
 from jepa_wm.data import normalization
 from jepa_wm.families import vjepa2_ac
 from jepa_wm.interop import vjepa2_ac as layout
+from jepa_wm.training import frozen_encoders
 from jepa_wm.types import Root
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'vjepa2_ac_tiny.npz'
@@ -211,6 +212,58 @@ def test_a_planner_works_with_it(rng_key):
   )
   assert plan.actions.shape == (2, 2, 10)
   assert np.isfinite(plan.cost).all()
+
+
+def test_a_v_jepa_of_ours_is_frozen(rng_key, tmp_path):
+  trained = families.VJEPA(
+    image_size=32,
+    patch_size=4,
+    num_frames=4,
+    encoder_dim=24,
+    encoder_depth=1,
+    encoder_heads=2,
+    encoder_mlp_dim=16,
+    predictor_dim=12,
+    predictor_depth=1,
+    predictor_heads=1,
+    predictor_mlp_dim=8,
+  )
+  draw = np.random.default_rng(0)
+  variables = jax.tree.map(
+    lambda x: draw.normal(0, 0.3, x.shape).astype(np.float32),
+    families.inference_shapes(trained),
+  )
+  world_model.WorldModel(trained, variables, None).save(tmp_path / 'vjepa')
+  encoder, frozen = frozen_encoders.read(tmp_path / 'vjepa')
+  assert encoder == trained
+  family = tiny(encoder=encoder, predictor_depth=1)
+  assert family.encoder_grid == (8, 8, 24)
+  frozen_encoders.check(family, frozen, where='here')
+  # The moving average, which is what it encodes with.
+  started = jax.tree.map(
+    lambda x: draw.normal(0, 0.3, x.shape).astype(np.float32),
+    jax.eval_shape(family.init, rng_key),
+  )
+  started['frozen'] = frozen
+  pixels = draw.integers(0, 256, (1, 3, 32, 32, 3), np.uint8)
+  states = draw.uniform(size=(1, 3, 7)).astype(np.float32)
+  latents = jax.jit(family.encode)(started, pixels, states)
+  # Each frame alone, twice in a clip.
+  clips = np.repeat(pixels[0, :, None], 2, axis=1)
+  tokens = np.array(jax.jit(trained.tokens)(variables, clips))
+  tokens = tokens - tokens.mean(-1, keepdims=True)
+  tokens /= np.sqrt(np.square(tokens).mean(-1, keepdims=True) + 1e-5)
+  np.testing.assert_allclose(
+    latents[0, :, :-7], tokens.reshape(3, -1), rtol=0, atol=2e-5
+  )
+  np.testing.assert_array_equal(latents[..., -7:], states)
+  batch = {
+    'pixels': pixels,
+    'actions': 0.1 * states[:, 1:],
+    'proprio': states,
+  }
+  loss, (metrics, _, _) = jax.jit(family.loss)(started, None, batch, rng_key)
+  assert np.isfinite(loss) and metrics['rollout'] > 0
 
 
 def test_bad_fields_are_named():

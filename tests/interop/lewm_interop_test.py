@@ -51,6 +51,11 @@ def load(path, **options):
   return world_model.WorldModel.from_pretrained(path, **options)
 
 
+def test_there_is_one_encoder_to_choose():
+  with pytest.raises(ValueError, match="a 'lewm' has one encoder alone"):
+    load(FIXTURE, encoder='encoder')
+
+
 def test_a_published_folder_answers_as_its_authors_model():
   model = load(FIXTURE)
   with np.load(FIXTURE / 'expected.npz', allow_pickle=False) as file:

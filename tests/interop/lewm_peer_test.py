@@ -74,26 +74,36 @@ def model(folder):
   )
 
 
-def test_its_folder_gives_its_answers(torch, module, model):
+def test_its_folder_gives_its_answers(torch, module, model, record_property):
   assert model.family == family_lewm.LeWM()
   rng = np.random.default_rng(0)
   pixels = rng.integers(0, 256, (1, 3, 224, 224, 3), np.uint8)
   actions = rng.normal(size=(1, 3, 10)).astype(np.float32)
   normalised = np.asarray(normalization.normalize_pixels(jnp.asarray(pixels)))
+  theirs = np.moveaxis(normalised, -1, -3).copy()
+  theirs = {
+    k: torch.from_numpy(x) for k, x in (('pixels', theirs), ('action', actions))
+  }
   with torch.no_grad():
-    encoded = module.encode(
-      {
-        'pixels': torch.from_numpy(np.moveaxis(normalised, -1, -3).copy()),
-        'action': torch.from_numpy(actions),
-      }
-    )
-    theirs = encoded['emb'], module.predict(encoded['emb'], encoded['act_emb'])
+    # transformers' ViTModel, and then the whole.
+    features = module.encoder(theirs['pixels'][0]).last_hidden_state[None, :, 0]
+    encoded = module.encode(theirs)
+    predicted = module.predict(encoded['emb'], encoded['act_emb'])
+  expected = features, encoded['emb'], predicted
   with jax.default_matmul_precision('highest'):
     latents = model.encode(model.params, jnp.asarray(pixels))
     predicted = model.family.predict(model.params, latents, actions)
-  for ours, expected in zip((latents, predicted), map(np.asarray, theirs)):
-    scale = np.abs(expected).max()
-    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * scale)
+    encoder = model.family.model().encoder
+    seen, _ = encoder.apply(
+      {'params': model.params['params']['encoder']}, normalised
+    )
+  names = ('ViTModel', 'encode', 'predict')
+  for name, ours, x in zip(names, (seen, latents, predicted), expected):
+    x = np.asarray(x)
+    scale = np.abs(x).max()
+    difference = np.abs(np.asarray(ours) - x).max()
+    record_property(name, f'{difference:.2g} at a scale of {scale:.2g}')
+    np.testing.assert_allclose(ours, x, rtol=0, atol=1e-5 * scale)
 
 
 def test_our_folder_is_taken_by_its_module(torch, module, model, tmp_path):

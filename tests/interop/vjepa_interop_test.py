@@ -65,6 +65,11 @@ def test_a_released_file_tells_what_it_is(name, tmp_path):
   assert equal(model.params['params'], variables['params'])
   parts = {'target_encoder', 'encoder', 'predictor'}
   assert set(model.record['parts']) == parts
+  # Of two encoders, the one that is asked for encodes.
+  model = world_model.WorldModel.from_pretrained(tmp_path, encoder='encoder')
+  assert model.family.inference_encoder == 'encoder'
+  with pytest.raises(ValueError, match=r"inference_encoder must .* got 'ema'"):
+    interop.read(tmp_path, encoder='ema')
 
 
 def test_a_released_v_jepa_2_has_the_heads_of_the_release():

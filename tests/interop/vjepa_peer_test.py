@@ -17,7 +17,7 @@ pytestmark = [
   pytest.mark.filterwarnings('ignore'),
 ]
 
-SIZES = {
+TINY = {
   'encoder_dim': 96,
   'encoder_depth': 3,
   'encoder_heads': 3,
@@ -28,6 +28,26 @@ SIZES = {
   'predictor_mlp_dim': 192,
   'image_size': 64,
   'patch_size': 8,
+}
+# Few tokens, for the time that it takes: positions go on counting.
+VIDEO = {
+  'tiny': families.VJEPA(**TINY, num_frames=4),
+  # All of the published ViT-L, predictor and all.
+  'vit_large': families.VJEPA(image_size=128, num_frames=4),
+}
+# The published ViT-H/14 is all of its width and two blocks deep: 2.5 GB are
+# too much for this test.
+HUGE = {
+  'encoder_dim': 1280,
+  'encoder_depth': 2,
+  'encoder_heads': 16,
+  'encoder_mlp_dim': 5120,
+  'image_size': 224,
+  'patch_size': 14,
+}
+IMAGES = {
+  'tiny': families.IJEPA(**TINY),
+  'vit_huge_cut': families.IJEPA(**HUGE, predictor_depth=1),
 }
 
 
@@ -49,25 +69,43 @@ def torch():
 
 def draw(family):
   rng = np.random.default_rng(0)
-  return jax.tree.map(
-    lambda x: jnp.asarray(rng.normal(0, 0.1, x.shape), jnp.float32),
-    families.inference_shapes(family),
+  shapes = families.inference_shapes(family)['params']
+  params = jax.tree.map(
+    lambda x: jnp.asarray(
+      # As large as the layers before leave the numbers.
+      rng.normal(0, 0.1 if x.ndim < 2 else x.shape[0] ** -0.5, x.shape),
+      jnp.float32,
+    ),
+    {part: shapes[part] for part in ('target_encoder', 'predictor')},
   )
+  # Half the memory.
+  params['encoder'] = params['target_encoder']
+  return {'params': params, 'batch_stats': {}}
 
 
-def test_vjepa2_gives_the_same_tokens(torch, tmp_path):
+def compare(record_property, name, ours, theirs):
+  theirs = theirs.numpy()
+  scale = max(1, np.abs(theirs).max())
+  difference = np.abs(np.asarray(ours) - theirs).max()
+  record_property(name, f'{difference:.2g} at a scale of {scale:.2g}')
+  np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize('name', VIDEO)
+def test_vjepa2_gives_the_same_tokens(name, torch, tmp_path, record_property):
   import transformers
 
-  family = families.VJEPA(**SIZES, num_frames=4)
+  family = VIDEO[name]
   variables = draw(family)
   interop.write_masked(tmp_path, family, variables)
   model = transformers.VJEPA2Model.from_pretrained(
     tmp_path, attn_implementation='eager'
   ).eval()
   rng = np.random.default_rng(1)
-  pixels = rng.integers(0, 256, (2, 4, 64, 64, 3), np.uint8)
+  size, num_tokens = family.image_size, np.prod(family.grid)
+  pixels = rng.integers(0, 256, (2, 4, size, size, 3), np.uint8)
   video = np.array(normalization.normalize_pixels(jnp.asarray(pixels)))
-  order = np.stack([rng.permutation(128) for _ in range(2)])
+  order = np.stack([rng.permutation(num_tokens) for _ in range(2)])
   context, target = np.sort(order[:, :40]), np.sort(order[:, 40:90])
   with torch.no_grad():
     out = model(
@@ -76,38 +114,32 @@ def test_vjepa2_gives_the_same_tokens(torch, tmp_path):
       target_mask=[torch.from_numpy(target)],
     )
   with jax.default_matmul_precision('highest'):
-    tokens = family.tokens(variables, jnp.asarray(pixels))
+    tokens = jax.jit(family.tokens)(variables, pixels)
     # It encodes everything and then takes the context.
     seen = jnp.take_along_axis(tokens, jnp.asarray(context)[..., None], axis=1)
-    predicted = family.predict(variables, seen, context, target)
-  for ours, theirs in (
-    (tokens, out.last_hidden_state),
-    (predicted, out.predictor_output.last_hidden_state),
-  ):
-    theirs = theirs.numpy()
-    np.testing.assert_allclose(
-      ours, theirs, rtol=0, atol=1e-5 * max(1, np.abs(theirs).max())
-    )
+    predicted = jax.jit(family.predict)(variables, seen, context, target)
+  theirs = out.predictor_output.last_hidden_state
+  compare(record_property, 'encoder', tokens, out.last_hidden_state)
+  compare(record_property, 'predictor', predicted, theirs)
 
 
-def test_ijepa_gives_the_same_tokens(torch, tmp_path):
+@pytest.mark.parametrize('name', IMAGES)
+def test_ijepa_gives_the_same_tokens(name, torch, tmp_path, record_property):
   import transformers
 
-  family = families.IJEPA(**SIZES)
+  family = IMAGES[name]
   variables = draw(family)
   interop.write_masked(tmp_path, family, variables)
   model = transformers.IJepaModel.from_pretrained(
     tmp_path, attn_implementation='eager', add_pooling_layer=False
   ).eval()
-  pixels = np.random.default_rng(1).integers(0, 256, (2, 64, 64, 3), np.uint8)
+  shape = 2, family.image_size, family.image_size, 3
+  pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
   images = np.array(normalization.normalize_pixels(jnp.asarray(pixels)))
   with torch.no_grad():
     out = model(
       torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1)))
     )
   with jax.default_matmul_precision('highest'):
-    tokens = family.tokens(variables, jnp.asarray(pixels))
-  theirs = out.last_hidden_state.numpy()
-  np.testing.assert_allclose(
-    tokens, theirs, rtol=0, atol=1e-5 * max(1, np.abs(theirs).max())
-  )
+    tokens = jax.jit(family.tokens)(variables, pixels)
+  compare(record_property, 'encoder', tokens, out.last_hidden_state)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import train
+from experiments import train, training_data
 from experiments.configs import ijepa, vjepa
 from jepa_wm import families, world_model
 from jepa_wm.networks import masked
@@ -24,7 +24,7 @@ def test_every_variant_is_whole(module, variant):
   config = module.get_config(variant).to_dict()
   family = families.from_config(config['model'])
   optimizers.AdamW(num_steps=config['num_steps'], **config['optimizer'])
-  train.Data(**config['data'])
+  training_data.Data(**config['data'])
   assert config['data']['num_frames'] == family.num_frames
 
 

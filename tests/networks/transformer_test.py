@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.networks import transformer
+from jepa_wm.networks import attention, layers, transformer
 
 
 @pytest.mark.parametrize('causal', [False, True])
 def test_attention_is_the_textbook_formula(draw, fill, causal):
   num_heads, head_dim = 2, 3
   tokens = draw(5, 4, 8)
-  module = transformer.Attention(num_heads, head_dim, causal=causal)
+  module = attention.Attention(num_heads, head_dim, causal=causal)
   variables = fill(module, tokens)
   params = jax.tree.map(np.asarray, variables['params'])
   x = np.asarray(tokens, np.float64)
@@ -38,7 +38,7 @@ def test_attention_is_the_textbook_formula(draw, fill, causal):
 def test_one_token_takes_the_short_way_exactly(draw, fill):
   # In a causal module the first of two tokens also sees itself alone.
   tokens = draw(3, 2, 8)
-  module = transformer.Attention(2, 4, causal=True)
+  module = attention.Attention(2, 4, causal=True)
   variables = fill(module, tokens[:, :1])
   alone, _ = module.apply(variables, tokens[:, :1])
   together, _ = module.apply(variables, tokens)
@@ -54,7 +54,7 @@ def test_one_token_takes_the_short_way_exactly(draw, fill):
 
 def test_dropout_is_on_in_training_only(rng_key, fill, draw):
   tokens = draw(2, 3, 8)
-  module = transformer.Attention(2, 4, dropout=0.5)
+  module = attention.Attention(2, 4, dropout=0.5)
   variables = fill(module, tokens)
 
   @jax.jit
@@ -76,7 +76,7 @@ def test_dropout_is_on_in_training_only(rng_key, fill, draw):
 
 def test_uniform_dense_starts_as_torch_does(rng_key):
   inputs = jnp.zeros((1, 400))
-  params = transformer.uniform_dense(300, 400).init(rng_key, inputs)['params']
+  params = layers.uniform_dense(300, 400).init(rng_key, inputs)['params']
   bound = 1 / 20
   for leaf in params.values():
     assert 0.95 * bound < np.abs(leaf).max() <= bound
@@ -85,7 +85,7 @@ def test_uniform_dense_starts_as_torch_does(rng_key):
 
 def test_layer_norm_of_tiny_features(rng_key, draw):
   features = 1e-5 * draw(4, 32) + 3e-3
-  module = transformer.layer_norm(1e-12)
+  module = layers.layer_norm(1e-12)
   x = np.asarray(features, np.float64)
   x = x - x.mean(axis=-1, keepdims=True)
   expected = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-12)

@@ -9,16 +9,16 @@ Any field of the config is a flag: `--config.model.latent_dim=16`. The folder
 command, a run goes on where it was and ends with the same parameters.
 
 A config has the fields `model` (those of a family, with its `name`), `data`
-(those of `Data`), `optimizer` (those of `optimizers.AdamW` but `num_steps`), if
-need be `augmentation` (those of `augmentation.Augmentation`), `num_steps`,
-`seed` and the intervals that `loop.train` takes. That of a family with a frozen
-encoder also has `frozen_encoder`: a checkpoint of ours, whose family then is
-`model.encoder`, a file or folder of DINOv2's weights, or 'random'.
+(those of `training_data.Data`), `optimizer` (those of `optimizers.AdamW` but
+`num_steps`), if need be `augmentation` (those of `augmentation.Augmentation`),
+`num_steps`, `seed` and the intervals that `loop.train` takes. That of a family
+with a frozen encoder also has `frozen_encoder`: a checkpoint of ours, whose
+family then is `model.encoder`, a file or folder of DINOv2's weights, or
+'random'.
 """
 
 import dataclasses
 import difflib
-import itertools
 import os
 import pathlib
 import re
@@ -31,12 +31,9 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import sources
-from jepa_wm import envs, families, sharding, world_model
+from experiments import training_data
+from jepa_wm import families, sharding, world_model
 from jepa_wm.data import augmentation as augmentation_lib
-from jepa_wm.data import cache as cache_lib
-from jepa_wm.data import digits as digits_lib
-from jepa_wm.data import episodes, normalization, simulation, windows
 from jepa_wm.evaluation import collapse, probing
 from jepa_wm.training import frozen_encoders, loop, masks, optimizers
 from jepa_wm.training import step as step_lib
@@ -59,163 +56,6 @@ _LOOP_FIELDS = (
   'checkpoint_seconds',
   'keep_checkpoints',
 )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
-  """Where windows come from.
-
-  Attributes:
-    source: 'cache' reads episodes that `experiments.collect` wrote;
-      'simulation' plays and renders them on the device, nothing on disk;
-      'digits' moves handwritten digits about, and 'tfds:NAME' reads what TFDS
-      has on disk, both for families without actions.
-    path: of the episodes, for 'cache'.
-    num_frames: frames `T` of a window.
-    batch_size: windows `B` of a batch.
-    num_eval_windows: windows that an evaluation looks at, rounded up to whole
-      batches.
-    action_noise: of the expert who plays, for 'simulation'.
-    episode_length: steps of an episode at most, for 'simulation'.
-    num_digits: digits in a clip, for 'digits'.
-    background: what is behind them, one of `digits.BACKGROUNDS`.
-  """
-
-  source: str = 'cache'
-  path: str = 'data/two_room'
-  num_frames: int = 4
-  batch_size: int = 128
-  num_eval_windows: int = 512
-  action_noise: float = 2.0
-  episode_length: int = 100
-  num_digits: int = 1
-  background: str = 'none'
-
-  def __post_init__(self):
-    """Checks what nobody below would."""
-    if self.source not in (
-      'cache',
-      'simulation',
-      'digits',
-    ) and not self.source.startswith(sources.TFDS):
-      raise ValueError(
-        "config.data.source must be 'cache', 'simulation', 'digits' or "
-        f"'tfds:NAME', got {self.source!r}."
-      )
-    if self.num_eval_windows < 1:
-      raise ValueError(
-        'config.data.num_eval_windows must be at least 1, got '
-        f'{self.num_eval_windows}.'
-      )
-
-
-class _Source:
-  """Batches of one family from one place."""
-
-  def __init__(self, data: Data, family: Any):
-    self._data, self._family = data, family
-    self._window = {
-      'num_frames': data.num_frames,
-      # Without actions it is the frames that are so far apart.
-      'action_block': (
-        family.action_block
-        if families.has_dynamics(family)
-        else family.frame_stride
-      ),
-      'batch_size': data.batch_size,
-    }
-    if data.source == 'cache':
-      self._splits = _open_cache(pathlib.Path(data.path))
-      train = self._splits['train']
-      self._check('image_size', train.pixels.shape[1])
-      self._check('action_dim', train.actions.shape[1])
-      self.action_statistics = train.action_statistics
-      self.identity = {'fingerprint': episodes.fingerprint(data.path)}
-    else:
-      self._world = envs.TwoRoom(image_size=family.image_size)
-      self._policy = envs.TwoRoomExpert(self._world, data.action_noise)
-      self._check('action_dim', self._world.action_dim)
-      self.action_statistics = _simulated_statistics(
-        self._world, self._policy, data.episode_length
-      )
-      self.identity = {}
-
-  def batches(self, split: str, seed: int) -> Any:
-    """Endless batches of `split` in the order of `seed`."""
-    if self._data.source == 'cache':
-      return windows.cached_windows(
-        self._splits[split], seed=seed, **self._window
-      )
-    return simulation.simulated_windows(
-      self._world,
-      self._policy,
-      seed=seed,
-      num_steps=self._data.episode_length,
-      **self._window,
-    )
-
-  def some_batches(self, split: str, seed: int) -> list[Mapping[str, Any]]:
-    """The windows that evaluations look at."""
-    count = -(-self._data.num_eval_windows // self._data.batch_size)
-    return list(itertools.islice(self.batches(split, seed), count))
-
-  def _check(self, field: str, found: int) -> None:
-    wanted = getattr(self._family, field, found)
-    if wanted != found:
-      raise ValueError(
-        f'config.model.{field} is {wanted} and the data has {found}; change '
-        'it, or collect other episodes.'
-      )
-
-
-def _open_source(data: Data, family: Any) -> Any:
-  """Where `data` says that the batches of `family` come from."""
-  if data.source in ('cache', 'simulation'):
-    return _Source(data, family)
-  sources.check_no_actions(data.source, family)
-  sizes: Any = {
-    'num_frames': data.num_frames,
-    'batch_size': data.batch_size,
-    'num_eval_windows': data.num_eval_windows,
-  }
-  if data.source.startswith(sources.TFDS):
-    return sources.tfds(
-      data.source,
-      image_size=family.image_size,
-      frame_stride=getattr(family, 'frame_stride', 1),
-      **sizes,
-    )
-  look = digits_lib.MovingDigits(
-    image_size=family.image_size,
-    num_digits=data.num_digits,
-    background=data.background,
-  )
-  return sources.moving_digits(look, **sizes)
-
-
-def _open_cache(path: pathlib.Path) -> dict[str, cache_lib.Cache]:
-  """Both splits, decoded first where nobody has done so yet."""
-  if not path.exists():
-    raise FileNotFoundError(
-      f'There is no dataset at {path}; make one with `python -m '
-      f'experiments.collect --out={path}`, or set --config.data.path.'
-    )
-  if not (path / 'cache').exists():
-    cache_lib.build_cache(path, progress=True)
-  return {
-    split: cache_lib.open_cache(path, split=split)
-    for split in ('train', 'held_out')
-  }
-
-
-def _simulated_statistics(
-  world: Any, policy: Any, num_steps: int
-) -> normalization.ActionStatistics:
-  """Action statistics of 256 episodes, which no training window is from."""
-  keys = jax.random.split(jax.random.key(_HELD_OUT_SEED), 256)
-  play = lambda key: simulation.play(world, policy, key, num_steps=num_steps)
-  _, actions, _ = jax.jit(jax.vmap(play))(keys)
-  return normalization.fit(np.asarray(actions))
 
 
 def make_evaluator(
@@ -300,7 +140,7 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
   family, frozen = _family(
     config.pop('model'), config.pop('frozen_encoder', '')
   )
-  data = _build(Data, 'config.data', config.pop('data'))
+  data = _build(training_data.Data, 'config.data', config.pop('data'))
   num_steps, seed = config.pop('num_steps'), config.pop('seed')
   optimizer = _build(
     optimizers.AdamW,
@@ -318,7 +158,7 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       f'config.data.batch_size is {data.batch_size}, which {mesh.size} devices '
       'cannot share evenly; choose a multiple of the number of devices.'
     )
-  source = _open_source(data, family)
+  source = training_data.open_source(data, family)
   statistics = source.action_statistics
   if not families.has_dynamics(family):
     statistics = None

@@ -14,6 +14,7 @@ Source: DINO-WM, arXiv 2411.04983, and its released configuration.
 import ml_collections
 
 from jepa_wm import families, world_model
+from jepa_wm.training import optimizers
 
 VARIANTS = ('two_room_small', 'two_room', 'two_room_tiny')
 
@@ -97,6 +98,9 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     config.model.predictor_depth = 1
     config.model.rollout_steps = 1
   # Only what a config holds can be a flag.
+  config.optimizer = ml_collections.ConfigDict(
+    optimizers.to_config(**config.optimizer)
+  )
   family = families.from_config(config.model.to_dict())
   config.model = ml_collections.ConfigDict(families.to_config(family))
   return config

@@ -16,6 +16,7 @@ from typing import Any
 import ml_collections
 
 from jepa_wm import families
+from jepa_wm.training import optimizers
 
 VARIANTS = ('digits_small', 'digits_tiny', 'vit_h14')
 
@@ -46,7 +47,16 @@ def get_config(variant: str = 'digits_small') -> ml_collections.ConfigDict:
     config.num_steps, config.eval_every = 187_500, 5000
     source = {'source': 'cache', 'path': 'data/images'}
     batch_size, num_eval_windows = 2048, 4096
-    rate, warmup = 1e-3, 40 / 300
+    schedule: dict[str, Any] = {
+      'start_learning_rate': 2e-4,
+      'final_learning_rate': 1e-6,
+      'warmup_fraction': 40 / 300,
+      'weight_decay_schedule': 'cosine',
+      'final_weight_decay': 0.4,
+      'clip_norm': 0.0,
+      'first_step': 1,
+      'decayed': 'matrices',
+    }
     model: dict[str, Any] = {'dtype': 'bfloat16'}
   else:
     tiny = variant == 'digits_tiny'
@@ -54,7 +64,7 @@ def get_config(variant: str = 'digits_small') -> ml_collections.ConfigDict:
     config.eval_every = 60 if tiny else 1000
     source = {'source': 'digits', 'background': 'noise'}
     batch_size, num_eval_windows = (16, 64) if tiny else (64, 1024)
-    rate, warmup = 1e-3, 0.1
+    schedule = {'warmup_fraction': 0.1, 'clip_norm': 10.0}
     model = {
       'image_size': 64,
       'patch_size': 8,
@@ -80,15 +90,10 @@ def get_config(variant: str = 'digits_small') -> ml_collections.ConfigDict:
       'num_eval_windows': num_eval_windows,
     }
   )
-  config.optimizer = ml_collections.ConfigDict(
-    {
-      'learning_rate': rate,
-      'weight_decay': 0.04,
-      'warmup_fraction': warmup,
-      'clip_norm': 10.0,
-    }
-  )
   # Every field is a flag, those left at their defaults too.
+  config.optimizer = ml_collections.ConfigDict(
+    optimizers.to_config(learning_rate=1e-3, weight_decay=0.04, **schedule)
+  )
   config.model = ml_collections.ConfigDict(
     families.to_config(families.from_config({'name': 'ijepa', **model}))
   )

@@ -17,6 +17,7 @@ import ml_collections
 
 from jepa_wm import families
 from jepa_wm.data import augmentation
+from jepa_wm.training import optimizers
 
 VARIANTS = ('two_room_small', 'two_room_plain', 'two_room', 'two_room_tiny')
 
@@ -126,6 +127,9 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
       }
     )
   # Only what a config holds can be a flag.
+  config.optimizer = ml_collections.ConfigDict(
+    optimizers.to_config(**config.optimizer)
+  )
   family = families.from_config(config.model.to_dict())
   config.model = ml_collections.ConfigDict(families.to_config(family))
   return config

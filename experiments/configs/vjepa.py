@@ -16,6 +16,7 @@ configurations.
 import ml_collections
 
 from jepa_wm import families
+from jepa_wm.training import optimizers
 
 VARIANTS = ('digits_small', 'digits_tiny', 'vjepa2', 'vjepa1')
 
@@ -44,6 +45,9 @@ def get_config(variant: str = 'digits_small') -> ml_collections.ConfigDict:
   else:
     _digits(config, variant)
   # Every field is a flag, those left at their defaults too.
+  config.optimizer = ml_collections.ConfigDict(
+    optimizers.to_config(**config.optimizer)
+  )
   config.model = ml_collections.ConfigDict(
     families.to_config(families.from_config(config.model.to_dict()))
   )
@@ -110,7 +114,7 @@ def _digits(config: ml_collections.ConfigDict, variant: str) -> None:
 
 
 def _published(config: ml_collections.ConfigDict, variant: str) -> None:
-  """Fills in the published model and, as far as we have it, its schedule."""
+  """Fills in the published model and its schedules."""
   second = variant == 'vjepa2'
   config.num_steps = 252_000 if second else 90_000
   config.log_every = 100
@@ -125,16 +129,35 @@ def _published(config: ml_collections.ConfigDict, variant: str) -> None:
       'num_eval_windows': 3072,
     }
   )
-  config.optimizer = ml_collections.ConfigDict(
-    {
-      # Published is warm-up and a constant rate (2), or a cosine over 1.25
-      # times the steps (1); here the cosine ends with the run.
-      'learning_rate': 5.25e-4 if second else 6.25e-4,
-      'weight_decay': 0.04,
-      'warmup_fraction': 12_000 / config.num_steps,
+  schedule = {
+    'weight_decay': 0.04,
+    'warmup_fraction': 12_000 / config.num_steps,
+    'first_step': 1,
+    'decayed': 'matrices',
+  }
+  if second:
+    schedule |= {
+      'start_learning_rate': 1e-4,
+      'learning_rate': 5.25e-4,
+      # The paper's end; the released cool-down, written for 15,000 steps and
+      # stopped after 12,000, goes down to 1.06e-4 only.
+      'final_learning_rate': 1e-6,
+      'decay': 'linear',
+      'decay_fraction': 12_000 / config.num_steps,
+      'clip_norm': 0.0,
+    }
+  else:
+    schedule |= {
+      'start_learning_rate': 2e-4,
+      'learning_rate': 6.25e-4,
+      'final_learning_rate': 1e-6,
+      'stretch': 1.25,
+      'weight_decay_schedule': 'cosine',
+      'final_weight_decay': 0.4,
+      # Published for encoder and predictor each on its own, after the warm-up.
       'clip_norm': 10.0,
     }
-  )
+  config.optimizer = ml_collections.ConfigDict(schedule)
   model = {'name': 'vjepa', 'dtype': 'bfloat16', 'min_context': 48}
   if not second:
     model |= {

@@ -17,6 +17,7 @@ import ml_collections
 
 from jepa_wm import families, world_model
 from jepa_wm.networks import masked
+from jepa_wm.training import optimizers
 
 VARIANTS = ('two_room_small', 'published', 'two_room_tiny')
 
@@ -62,7 +63,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     }
   )
   if variant == 'published':
-    # 94,500 steps of batch 256; published with a constant rate in between.
+    # Up for 4,500 steps of batch 256, level for 85,500, down to 0 for 4,500.
     config.frozen_encoder = ''
     sizes = masked.VIT_SIZES['vit_giant']
     encoder = families.from_config(
@@ -83,9 +84,19 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     config.data.path = 'data/droid'
     config.data.num_frames = 8
     config.data.batch_size = 256
-    config.optimizer.learning_rate = 4.25e-4
-    config.optimizer.weight_decay = 0.04
-    config.optimizer.warmup_fraction = 0.05
+    config.optimizer = ml_collections.ConfigDict(
+      {
+        'start_learning_rate': 7.5e-5,
+        'learning_rate': 4.25e-4,
+        'weight_decay': 0.04,
+        'warmup_fraction': 4500 / config.num_steps,
+        'decay': 'linear',
+        'decay_fraction': 4500 / config.num_steps,
+        'clip_norm': 0.0,
+        'first_step': 1,
+        'decayed': 'matrices',
+      }
+    )
   else:
     config.frozen_encoder = 'two_room_small'
     config.model = ml_collections.ConfigDict(
@@ -115,6 +126,9 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     config.model.predictor_dim = 32
     config.model.predictor_depth = 1
   # Only what a config holds can be a flag.
+  config.optimizer = ml_collections.ConfigDict(
+    optimizers.to_config(**config.optimizer)
+  )
   family = families.from_config(config.model.to_dict())
   config.model = ml_collections.ConfigDict(families.to_config(family))
   return config

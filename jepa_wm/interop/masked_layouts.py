@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import families
-from jepa_wm.families import masked
+from jepa_wm.families import masked, masked_networks
 from jepa_wm.interop import layouts
 from jepa_wm.networks import sincos
 from jepa_wm.types import Params
@@ -85,7 +85,7 @@ def load(
   params = jax.tree.map(
     lambda x: jnp.array(x, jnp.float32), layout.to_variables(tensors)['params']
   )
-  for part, other in (masked.ENCODERS, masked.ENCODERS[::-1]):
+  for part, other in (masked_networks.ENCODERS, masked_networks.ENCODERS[::-1]):
     if part not in params:
       params[part] = jax.tree.map(jnp.copy, params[other])
   if 'predictor' not in params:
@@ -184,7 +184,9 @@ def _parts(tensors: Mapping[str, np.ndarray], layout: str) -> tuple[str, ...]:
     with_predictor = any(name.startswith('predictor.') for name in tensors)
     return ('encoder', 'predictor') if with_predictor else ('encoder',)
   first = {name.split('.')[0] for name in tensors}
-  return tuple(x for x in (*masked.ENCODERS, 'predictor') if x in first)
+  return tuple(
+    x for x in (*masked_networks.ENCODERS, 'predictor') if x in first
+  )
 
 
 def _block(theirs: str, ours: str, layout: str) -> list[layouts.Entry]:

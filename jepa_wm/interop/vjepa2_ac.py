@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_wm.families import masked, vjepa2_ac
+from jepa_wm.families import masked_networks, vjepa2_ac
 from jepa_wm.interop import (
   layouts,
   masked_layouts,
@@ -52,7 +52,7 @@ def load(
   Args:
     tensors: its state dict, names beginning with 'predictor.' and that of an
       encoder.
-    encoder: one of `masked.ENCODERS`; if left out, the first that is there.
+    encoder: one of `masked_networks.ENCODERS`; if left out, the first that is there.
       Its training took 'target_encoder', torch.hub takes 'encoder'.
     where: the tensors are from, for messages.
 
@@ -145,7 +145,7 @@ def _choose(
   """The encoder that is asked for, or the first that is there."""
   there = [
     part
-    for part in masked.ENCODERS
+    for part in masked_networks.ENCODERS
     if f'{part}.patch_embed.proj.weight' in tensors
   ]
   if encoder is None and there:
@@ -153,7 +153,7 @@ def _choose(
   if encoder not in there:
     asked = f'no {encoder!r}' if encoder else 'no encoder'
     raise ValueError(
-      f'{where}: holds {asked}, expected one of {", ".join(masked.ENCODERS)} '
+      f'{where}: holds {asked}, expected one of {", ".join(masked_networks.ENCODERS)} '
       f'beside the predictor, there is {", ".join(there) or "none"}; '
       'interop.read_vjepa2_ac reads a predictor alone.'
     )

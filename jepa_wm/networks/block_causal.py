@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.networks import rotary, transformer
+from jepa_wm.networks import attention, layers, rotary, transformer
 
-Past = tuple[transformer.KeysValues, ...]
+Past = tuple[attention.KeysValues, ...]
 """Keys and values of all tokens of the first frames, one entry per block."""
 
 
@@ -31,7 +31,7 @@ def slide(memory: Memory) -> Memory:
   """What is left of a full window's memory when its first frame drops out."""
   conditions = tuple(x[..., 1:, :] for x in memory.conditions)
   past = tuple(
-    transformer.KeysValues(*(x[..., :0, :] for x in block))
+    attention.KeysValues(*(x[..., :0, :] for x in block))
     for block in memory.past
   )
   return Memory(conditions, past)
@@ -58,7 +58,7 @@ class FrameBlock(nn.Module):
   epsilon: float
   qkv_bias: bool
   dropout: float = 0.0
-  dense_fn: transformer.DenseFn = transformer.uniform_dense
+  dense_fn: layers.DenseFn = layers.uniform_dense
   dtype: Any = jnp.float32
   param_dtype: Any = jnp.float32
 
@@ -67,19 +67,19 @@ class FrameBlock(nn.Module):
     self,
     tokens: jax.Array,
     *,
-    past: transformer.KeysValues | None = None,
+    past: attention.KeysValues | None = None,
     num_queries: int | None = None,
     rotation: rotary.Rotation | None = None,
     mask: jax.Array | None = None,
     train: bool = False,
-  ) -> tuple[jax.Array, transformer.KeysValues]:
-    """Maps tokens; arguments as for `transformer.Attention`."""
+  ) -> tuple[jax.Array, attention.KeysValues]:
+    """Maps tokens; arguments as for `attention.Attention`."""
     dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     attention_norm, mlp_norm = (
-      transformer.layer_norm(self.epsilon, name=name, **dtypes)
+      layers.layer_norm(self.epsilon, name=name, **dtypes)
       for name in ('attention_norm', 'mlp_norm')
     )
-    mixed, past = transformer.Attention(
+    mixed, past = attention.Attention(
       num_heads=self.num_heads,
       head_dim=self.head_dim,
       qkv_bias=self.qkv_bias,
@@ -173,7 +173,7 @@ class ConcatenationPredictor(nn.Module):
     num_past = count_past(past, size)
     parts = [frames[..., num_past:, :, :].astype(self.dtype)]
     for index, condition in enumerate(conditions):
-      embedded = transformer.uniform_dense(
+      embedded = layers.uniform_dense(
         self.condition_features,
         condition.shape[-1],
         name=f'condition_{index}',
@@ -184,9 +184,9 @@ class ConcatenationPredictor(nn.Module):
     tokens = jnp.concatenate(parts, axis=-1)
     inner = tokens.shape[-1]
     if self.width:
-      tokens = transformer.uniform_dense(
-        self.width, inner, name='input', **dtypes
-      )(tokens)
+      tokens = layers.uniform_dense(self.width, inner, name='input', **dtypes)(
+        tokens
+      )
       inner = self.width
     positions = self.param(
       'positions',
@@ -207,9 +207,9 @@ class ConcatenationPredictor(nn.Module):
       dropout=self.dropout,
       train=train,
     )
-    tokens = transformer.layer_norm(1e-5, name='norm', **dtypes)(tokens)
+    tokens = layers.layer_norm(1e-5, name='norm', **dtypes)(tokens)
     if self.width:
-      tokens = transformer.uniform_dense(
+      tokens = layers.uniform_dense(
         features, self.width, name='output', **dtypes
       )(tokens)
     return tokens[..., :features], past
@@ -288,7 +288,7 @@ class TokenPredictor(nn.Module):
     dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     num_conditions = len(conditions)
     num_past = count_past(past, num_conditions + size)
-    dense = transformer.normal_dense
+    dense = layers.normal_dense
     parts = [
       dense(self.width, x.shape[-1], name=f'condition_{index}', **dtypes)(
         jnp.expand_dims(x[..., num_past:, :], -2).astype(self.dtype)
@@ -317,7 +317,7 @@ class TokenPredictor(nn.Module):
       train=train,
     )
     tokens = tokens[..., tokens.shape[-2] - size :, :]
-    tokens = transformer.layer_norm(1e-6, name='norm', **dtypes)(tokens)
+    tokens = layers.layer_norm(1e-6, name='norm', **dtypes)(tokens)
     return dense(features, self.width, name='output', **dtypes)(tokens), past
 
 

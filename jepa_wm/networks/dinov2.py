@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import patches, transformer
+from jepa_wm.networks import attention, layers, patches, transformer
 
 PRESETS = {
   'dinov2_small': {'width': 384, 'depth': 12, 'num_heads': 6},
@@ -46,7 +46,7 @@ class ScaledBlock(nn.Module):
     dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
 
     def norm(name):
-      return transformer.layer_norm(self.epsilon, name=name, **dtypes)
+      return layers.layer_norm(self.epsilon, name=name, **dtypes)
 
     def scaled(name, x):
       scale = self.param(
@@ -54,17 +54,17 @@ class ScaledBlock(nn.Module):
       ).astype(self.dtype)
       return x * scale.reshape((1,) * (x.ndim - 1) + (width,))
 
-    mixed, _ = transformer.Attention(
+    mixed, _ = attention.Attention(
       num_heads=self.num_heads,
       head_dim=width // self.num_heads,
-      dense_fn=transformer.normal_dense,
+      dense_fn=layers.normal_dense,
       name='attention',
       **dtypes,
     )(norm('attention_norm')(tokens))
     tokens = tokens + scaled('attention_scale', mixed)
     mapped = transformer.Mlp(
       hidden_dim=self.mlp_dim,
-      dense_fn=transformer.normal_dense,
+      dense_fn=layers.normal_dense,
       name='mlp',
       **dtypes,
     )(norm('mlp_norm')(tokens))
@@ -148,6 +148,6 @@ class Dinov2(nn.Module):
         name=f'block_{index}',
         **dtypes,
       )(tokens)
-    tokens = transformer.layer_norm(self.epsilon, name='norm', **dtypes)(tokens)
+    tokens = layers.layer_norm(self.epsilon, name='norm', **dtypes)(tokens)
     feature_map = tokens[..., 1:, :].reshape(*lead, rows, columns, self.width)
     return tokens[..., 0, :], {'feature_map': feature_map, 'tokens': tokens}

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import patches, transformer
+from jepa_wm.networks import layers, patches, transformer
 
 VIT_PRESETS = {
   'vit_tiny': {'width': 192, 'depth': 12, 'num_heads': 3, 'mlp_dim': 768},
@@ -97,7 +97,7 @@ class ViT(nn.Module):
         name=f'block_{index}',
         **dtypes,
       )(tokens, train=train)
-    tokens = transformer.layer_norm(self.epsilon, name='norm', **dtypes)(tokens)
+    tokens = layers.layer_norm(self.epsilon, name='norm', **dtypes)(tokens)
     return tokens[..., 0, :], {'tokens': tokens}
 
 

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import patches, rotary, sincos, transformer
+from jepa_wm.networks import layers, patches, rotary, sincos, transformer
 
 POSITIONS = ('rotary', 'sincos')
 """How tokens know where they are: turned in attention, or a table added."""
@@ -198,7 +198,7 @@ class MaskedPredictor(nn.Module):
       (self.num_mask_tokens, self.width),
       self.param_dtype,
     )
-    inputs = transformer.normal_dense(
+    inputs = layers.normal_dense(
       self.width, context.shape[-1], name='input', **dtypes
     )(context)
     num_context = context.shape[-2]
@@ -219,7 +219,7 @@ class MaskedPredictor(nn.Module):
     tokens, outputs = _transform(
       self, tokens, ids, valid, self.grid, train=train
     )
-    predicted = transformer.normal_dense(
+    predicted = layers.normal_dense(
       self.features, self.width, name='output', **dtypes
     )(tokens)
     outputs['context'] = predicted[..., :num_context, :]
@@ -249,9 +249,9 @@ def _transform(
     mask = valid[..., None, None, :]
   outputs = {}
   for index in range(module.depth):
-    dense_fn = transformer.normal_dense
+    dense_fn = layers.normal_dense
     if module.init_style == 'depth_scaled':
-      dense_fn = transformer.depth_scaled_dense(index)
+      dense_fn = layers.depth_scaled_dense(index)
     tokens = transformer.Block(
       num_heads=module.num_heads,
       mlp_dim=module.mlp_dim,
@@ -261,5 +261,5 @@ def _transform(
       **dtypes,
     )(tokens, rotation=rotation, mask=mask, train=train)
     outputs[f'block_{index}'] = tokens
-  norm = transformer.layer_norm(module.epsilon, name='norm', **dtypes)
+  norm = layers.layer_norm(module.epsilon, name='norm', **dtypes)
   return norm(tokens), outputs

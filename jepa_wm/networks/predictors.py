@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import transformer
+from jepa_wm.networks import attention, layers, transformer
 
 Cache = tuple[transformer.BlockCache, ...]
 """What a `CausalPredictor` remembers of a window, one per block."""
@@ -36,7 +36,7 @@ class ActionEncoder(nn.Module):
   def __call__(self, actions: jax.Array) -> jax.Array:
     """Encodes `actions` `[..., A]` as `[..., features]`."""
     dense = functools.partial(
-      transformer.uniform_dense, dtype=self.dtype, param_dtype=self.param_dtype
+      layers.uniform_dense, dtype=self.dtype, param_dtype=self.param_dtype
     )
     smoothed = dense(self.smoothed_dim, actions.shape[-1], name='smoothing')(
       actions
@@ -61,7 +61,7 @@ class LinearEncoder(nn.Module):
   @nn.compact
   def __call__(self, inputs: jax.Array) -> jax.Array:
     """Encodes `[..., S]` as `[..., features]`."""
-    return transformer.uniform_dense(
+    return layers.uniform_dense(
       self.features,
       inputs.shape[-1],
       name='out',
@@ -78,7 +78,7 @@ def slide(cache: Cache) -> Cache:
   return tuple(
     transformer.BlockCache(
       block.modulations[..., 1:, :],
-      transformer.KeysValues(*(x[..., :0, :] for x in block.past)),
+      attention.KeysValues(*(x[..., :0, :] for x in block.past)),
     )
     for block in cache
   )
@@ -173,11 +173,11 @@ class CausalPredictor(nn.Module):
     tokens = (latents[..., num_past:, :] + positions).astype(self.dtype)
     conditions = conditions.astype(self.dtype)
     if latent_dim != self.width:
-      tokens = transformer.uniform_dense(
+      tokens = layers.uniform_dense(
         self.width, latent_dim, name='input', **dtypes
       )(tokens)
     if conditions.shape[-1] != self.width:
-      conditions = transformer.uniform_dense(
+      conditions = layers.uniform_dense(
         self.width, conditions.shape[-1], name='condition', **dtypes
       )(conditions)
     caches = []
@@ -198,5 +198,5 @@ class CausalPredictor(nn.Module):
         train=train,
       )
       caches.append(block_cache)
-    norm = transformer.layer_norm(1e-5, name='norm', **dtypes)
+    norm = layers.layer_norm(1e-5, name='norm', **dtypes)
     return norm(tokens), tuple(caches)

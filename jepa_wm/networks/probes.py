@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import transformer
+from jepa_wm.networks import layers, transformer
 
 PROBES = ('linear', 'mlp', 'attentive')
 """What there is.
@@ -40,12 +40,12 @@ class PooledProbe(nn.Module):
     dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     pooled = jnp.mean(tokens.astype(jnp.float32), axis=-2)
     if self.hidden_dim is not None:
-      pooled = transformer.gelu(
-        transformer.normal_dense(
+      pooled = layers.gelu(
+        layers.normal_dense(
           self.hidden_dim, pooled.shape[-1], name='hidden', **dtypes
         )(pooled)
       )
-    outputs = transformer.normal_dense(
+    outputs = layers.normal_dense(
       self.features, pooled.shape[-1], name='head', **dtypes
     )(pooled)
     return outputs.astype(jnp.float32)
@@ -92,7 +92,7 @@ class AttentiveProbe(nn.Module):
     """
     dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     if self.width is not None:
-      tokens = transformer.normal_dense(
+      tokens = layers.normal_dense(
         self.width, tokens.shape[-1], name='embed', **dtypes
       )(tokens)
     width = tokens.shape[-1]
@@ -119,20 +119,18 @@ class AttentiveProbe(nn.Module):
     )
     lead = tokens.shape[:-2]
     query = jnp.broadcast_to(query.astype(self.dtype), (*lead, 1, width))
-    normed = transformer.layer_norm(_EPSILON, name='cross_norm', **dtypes)(
-      tokens
-    )
+    normed = layers.layer_norm(_EPSILON, name='cross_norm', **dtypes)(tokens)
     query = query + self._attend(query, normed)
-    normed = transformer.layer_norm(_EPSILON, name='mlp_norm', **dtypes)(query)
+    normed = layers.layer_norm(_EPSILON, name='mlp_norm', **dtypes)(query)
     query = query + transformer.Mlp(
       hidden_dim=mlp_dim,
-      dense_fn=transformer.normal_dense,
+      dense_fn=layers.normal_dense,
       name='mlp',
       **dtypes,
     )(normed)
-    outputs = transformer.normal_dense(
-      self.features, width, name='head', **dtypes
-    )(query[..., 0, :])
+    outputs = layers.normal_dense(self.features, width, name='head', **dtypes)(
+      query[..., 0, :]
+    )
     return outputs.astype(jnp.float32)
 
   def _attend(self, query: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -141,7 +139,7 @@ class AttentiveProbe(nn.Module):
     head_dim = width // self.num_heads
 
     def heads(name, x):
-      mapped = transformer.normal_dense(
+      mapped = layers.normal_dense(
         width, width, name=name, dtype=self.dtype, param_dtype=self.param_dtype
       )(x)
       return mapped.reshape(*mapped.shape[:-1], self.num_heads, head_dim)

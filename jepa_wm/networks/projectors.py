@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import transformer
+from jepa_wm.networks import layers
 
 NORMS = ('batch', 'none')
 
@@ -104,16 +104,16 @@ class Projector(nn.Module):
   def __call__(self, inputs: jax.Array, *, train: bool = False) -> jax.Array:
     """Maps `inputs` `[..., C]` to `[..., features]`."""
     dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    hidden = transformer.uniform_dense(
+    hidden = layers.uniform_dense(
       self.hidden_dim, inputs.shape[-1], name='hidden', **dtypes
     )(inputs)
     if self.norm == 'batch':
       hidden = BatchNorm(name='norm', **dtypes)(hidden, train=train)
     elif self.norm != 'none':
       raise ValueError(f'norm must be one of {NORMS}, got {self.norm!r}.')
-    return transformer.uniform_dense(
+    return layers.uniform_dense(
       self.features, self.hidden_dim, name='out', **dtypes
-    )(transformer.gelu(hidden))
+    )(layers.gelu(hidden))
 
 
 class InverseDynamics(nn.Module):

@@ -342,6 +342,6 @@ def _mean(window: list[dict[str, float]]) -> dict[str, float]:
 
 def _losses(values: Mapping[str, float]) -> dict[str, float]:
   """What the progress line shows: the loss first, no bookkeeping."""
-  hidden = ('loss', 'grad_norm', 'learning_rate')
+  hidden = ('loss', 'grad_norm', 'learning_rate', 'weight_decay')
   rest = {k: v for k, v in values.items() if k not in hidden}
   return {'loss': values['loss'], **rest}

@@ -171,6 +171,7 @@ _PANELS = (
       'train/straightening',
       'train/grad_norm',
       'train/learning_rate',
+      'train/weight_decay',
     ),
     log=True,
   ),
@@ -182,6 +183,7 @@ _PANELS = (
   _Panel('Straightening', ('train/straightening',), reference=0.0),
   _Panel('Gradient norm', ('train/grad_norm',), log=True),
   _Panel('Learning rate', ('train/learning_rate',)),
+  _Panel('Weight decay', ('train/weight_decay',)),
 )
 
 

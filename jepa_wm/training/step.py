@@ -49,8 +49,9 @@ def make_train_step(
     and raw actions `[B, T-1, action_block * raw_dim]`, or what else the family
     takes. The metrics are scalars
     on the device: `loss` and what the family reports, `grad_norm` before
-    clipping, `learning_rate`, and the bool `finite`, false where the loss, the
-    gradient or the new batch statistics hold a NaN or an infinity.
+    clipping, what `optimizer.metrics` says, and the bool `finite`, false where
+    the loss, the gradient or the new batch statistics hold a NaN or an
+    infinity.
   """
   transformation = optimizer.transformation()
 
@@ -100,7 +101,7 @@ def make_train_step(
       **metrics,
       'loss': loss,
       'grad_norm': grad_norm,
-      'learning_rate': optimizer.schedule(state.step),
+      **optimizer.metrics(state.step),
       'finite': _all_finite((loss, grad_norm, batch_stats)),
     }
 

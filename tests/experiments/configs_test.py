@@ -52,7 +52,9 @@ def test_what_ships_is_what_its_config_trains():
   assert trained['num_steps'] == config['num_steps']
   assert trained['seed'] == config['seed']
   assert trained['data']['batch_size'] == config['data']['batch_size']
-  assert config['optimizer'].items() <= trained['optimizer'].items()
+  assert optimizers.AdamW(**trained['optimizer']) == optimizers.AdamW(
+    num_steps=config['num_steps'], **config['optimizer']
+  )
 
 
 def test_what_ships_is_small():

@@ -47,6 +47,23 @@ def test_the_full_sizes_are_the_published_models():
   assert family.encoder_grid == (16, 16, 1408)
 
 
+def test_the_published_schedule_rises_stays_and_falls():
+  config = vjepa2_ac.get_config('published').to_dict()
+  optimizer = optimizers.AdamW(
+    num_steps=config['num_steps'], **config['optimizer']
+  )
+  # Updates are numbered from 1.
+  for number, rate in (
+    (2250, 2.5e-4),
+    (4500, 4.25e-4),
+    (90_000, 4.25e-4),
+    (92_250, 2.125e-4),
+    (94_500, 0.0),
+  ):
+    found = optimizer.schedule(number - 1)
+    assert found == pytest.approx(rate, rel=1e-6, abs=1e-12)
+
+
 def test_the_shipped_encoder_is_read():
   config = dino_wm.get_config('two_room_tiny').to_dict()
   family, frozen = train._family(config['model'], 'two_room_small')

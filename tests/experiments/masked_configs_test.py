@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import train
+from experiments import train, training_data
 from experiments.configs import ijepa, vjepa
 from jepa_wm import families, world_model
 from jepa_wm.networks import masked
@@ -24,7 +24,7 @@ def test_every_variant_is_whole(module, variant):
   config = module.get_config(variant).to_dict()
   family = families.from_config(config['model'])
   optimizers.AdamW(num_steps=config['num_steps'], **config['optimizer'])
-  train.Data(**config['data'])
+  training_data.Data(**config['data'])
   assert config['data']['num_frames'] == family.num_frames
 
 
@@ -50,6 +50,41 @@ def test_the_full_sizes_are_the_published_models():
     params = families.inference_shapes(model)['params'][part]
     count = sum(x.size for x in jax.tree.leaves(params)) / 1e6
     assert count == pytest.approx(millions, abs=0.15)
+
+
+@pytest.mark.parametrize(
+  ('module', 'variant', 'warmup', 'schedule', 'rates', 'decays'),
+  [
+    (vjepa, 'vjepa1', 12_000, 112_500, (2e-4, 6.25e-4, None), (0.04, None)),
+    (vjepa, 'vjepa2', 12_000, 252_000, (1e-4, 5.25e-4, 1e-6), (0.04, 0.04)),
+    (ijepa, 'vit_h14', 25_000, 187_500, (2e-4, 1e-3, 1e-6), (0.04, 0.4)),
+  ],
+)
+def test_published_schedules_meet_their_corners(
+  module, variant, warmup, schedule, rates, decays
+):
+  config = module.get_config(variant).to_dict()
+  optimizer = optimizers.AdamW(
+    num_steps=config['num_steps'], **config['optimizer']
+  )
+  assert optimizer.warmup_steps == warmup
+  assert optimizer.schedule_steps == schedule
+  # Numbers from 1: the last update of the run is the one of `num_steps`.
+  corners = 0, warmup - 1, config['num_steps'] - 1
+  for rate, step in zip(rates, corners):
+    if rate is not None:
+      assert optimizer.schedule(step) == pytest.approx(rate, rel=4e-4)
+  for decay, step in zip(decays, corners[::2]):
+    if decay is not None:
+      found = optimizer.scheduled_weight_decay(step)
+      assert found == pytest.approx(decay, rel=1e-6)
+  if variant == 'vjepa1':
+    # Stopped on the way: a fifth of both schedules is left.
+    assert 2e-5 < optimizer.schedule(corners[2]) < 8e-5
+    assert 0.3 < optimizer.scheduled_weight_decay(corners[2]) < 0.38
+  if variant == 'vjepa2':
+    assert optimizer.schedule(239_999) == np.float32(5.25e-4)
+    assert optimizer.schedule(245_999) == pytest.approx(2.63e-4, rel=1e-5)
 
 
 def test_published_sizes_have_names():

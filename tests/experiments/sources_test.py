@@ -3,13 +3,15 @@ import types
 import numpy as np
 import pytest
 
-from experiments import sources, train
+from experiments import sources, training_data
 
 
 def _source(**fields):
   family = types.SimpleNamespace(name='clips', image_size=16)
-  data = train.Data(num_frames=2, batch_size=4, num_eval_windows=6, **fields)
-  return train._open_source(data, family)
+  data = training_data.Data(
+    num_frames=2, batch_size=4, num_eval_windows=6, **fields
+  )
+  return training_data.open_source(data, family)
 
 
 def test_digits_are_a_source():
@@ -32,4 +34,4 @@ def test_doors(monkeypatch, tmp_path):
   with pytest.raises(ValueError, match='has no actions, and acts learns from'):
     sources.check_no_actions('digits', family)
   with pytest.raises(ValueError, match="or 'tfds:NAME', got 'tfds'"):
-    train.Data(source='tfds')
+    training_data.Data(source='tfds')

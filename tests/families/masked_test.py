@@ -244,7 +244,9 @@ def test_learns_and_is_compiled_once_per_bucket(family, rng_key):
   stream, losses, shapes = batches(family), [], set()
   for _ in range(60):
     batch = next(stream)
-    shapes.add(tuple(x.target_ids.shape for x in batch['masks']))
+    shapes.add(
+      tuple((x.context_ids.shape, x.target_ids.shape) for x in batch['masks'])
+    )
     state, metrics = train_step(state, sharding.shard_batch(batch, mesh))
     losses.append(float(metrics['loss']))
   assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:3])

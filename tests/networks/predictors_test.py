@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.networks import predictors, transformer
+from jepa_wm.networks import attention, predictors, transformer
 
 
 @pytest.fixture(scope='module')
@@ -155,7 +155,7 @@ def test_a_cached_step_does_less(windows, fill):
     cut = [
       transformer.BlockCache(
         block.modulations,
-        transformer.KeysValues(*(x[:, :num_past] for x in block.past)),
+        attention.KeysValues(*(x[:, :num_past] for x in block.past)),
       )
       for block in cache
     ]

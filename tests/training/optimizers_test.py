@@ -1,9 +1,205 @@
+import json
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from jepa_wm import families
 from jepa_wm.training import optimizers
+
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'masks.npz'
+
+
+@pytest.fixture(scope='module')
+def golden():
+  """Schedules of the released V-JEPA 2: arrays, and their parameters."""
+  with np.load(GOLDEN, allow_pickle=False) as file:
+    arrays = {k: file[k] for k in file.files if k.startswith('schedule/')}
+    return arrays, json.loads(str(file['meta']))['config']['schedules']
+
+
+def published(name, meta):
+  """The optimiser of one of the golden learning rate schedules."""
+  fields = meta[name]
+  # V-JEPA 1 stops at 90,000 of 112,500.
+  stretch = 1.25 if name == 'warmup_cosine' else 1.0
+  num_steps = round(fields['T_max'] / stretch)
+  decays = {'warmup_stable_decay': fields.get('anneal_steps', 0)}
+  return optimizers.AdamW(
+    num_steps=num_steps,
+    learning_rate=fields['ref_lr'],
+    start_learning_rate=fields.get('start_lr', 0.0),
+    final_learning_rate=fields['final_lr'],
+    warmup_fraction=fields.get('warmup_steps', 0) / num_steps,
+    decay='cosine' if name == 'warmup_cosine' else 'linear',
+    decay_fraction=decays.get(name, num_steps) / num_steps,
+    stretch=stretch,
+    first_step=1,
+  )
+
+
+@pytest.mark.parametrize(
+  'name', ['warmup_cosine', 'warmup_stable_decay', 'linear_decay']
+)
+def test_learning_rates_are_those_of_the_released_code(golden, name):
+  arrays, meta = golden
+  optimizer = published(name, meta)
+  assert optimizer.warmup_steps == meta[name].get('warmup_steps', 0)
+  # The released counter says 1 at the first update.
+  steps = jnp.asarray(arrays[f'schedule/{name}/step'] - 1)
+  rates = jax.vmap(optimizer.schedule)(steps)
+  np.testing.assert_allclose(rates, arrays[f'schedule/{name}/value'], rtol=1e-6)
+
+
+def test_weight_decay_is_that_of_the_released_code(golden):
+  arrays, meta = golden
+  fields = meta['weight_decay_cosine']
+  optimizer = optimizers.AdamW(
+    num_steps=90_000,
+    stretch=fields['T_max'] / 90_000,
+    weight_decay=fields['ref_wd'],
+    weight_decay_schedule='cosine',
+    final_weight_decay=fields['final_wd'],
+    first_step=1,
+  )
+  steps = jnp.asarray(arrays['schedule/weight_decay_cosine/step'] - 1)
+  np.testing.assert_allclose(
+    jax.vmap(optimizer.scheduled_weight_decay)(steps),
+    arrays['schedule/weight_decay_cosine/value'],
+    rtol=1e-6,
+  )
+
+
+def test_momentum_is_that_of_the_released_code(golden):
+  arrays, meta = golden
+  fields = meta['ema_momentum']
+  epochs = fields['iterations_per_epoch'] * fields['epochs']
+  family = families.VJEPA(
+    target_momentum=fields['start'],
+    target_momentum_end=fields['end'],
+    target_momentum_steps=round(epochs * fields['ipe_scale']),
+  )
+  # From 0 towards 1 an update goes one minus the momentum of the way.
+  old, new = (
+    {'params': {'encoder': {'x': x(())}}, 'batch_stats': {}}
+    for x in (jnp.zeros, jnp.ones)
+  )
+  ways = [
+    family.update_target(old, new, step)['params']['encoder']['x']
+    for step in jnp.asarray(arrays['schedule/ema_momentum/update'])
+  ]
+  # One float32 step of a momentum near 1, as stored and as computed.
+  np.testing.assert_allclose(
+    ways, arrays['schedule/ema_momentum/one_minus_value'], atol=1.2e-7
+  )
+
+
+def test_a_constant_rate_follows_the_warm_up():
+  optimizer = optimizers.AdamW(
+    num_steps=100, learning_rate=0.5, warmup_fraction=0.1, decay='constant'
+  )
+  rates = jax.vmap(optimizer.schedule)(jnp.arange(100))
+  np.testing.assert_allclose(rates[:10], 0.05 * np.arange(10), rtol=1e-6)
+  np.testing.assert_array_equal(rates[10:], np.float32(0.5))
+
+
+def test_decay_never_begins_before_the_warm_up_is_over():
+  optimizer = optimizers.AdamW(
+    num_steps=10,
+    learning_rate=1.0,
+    warmup_fraction=0.5,
+    decay='linear',
+    decay_fraction=0.9,
+  )
+  rates = jax.vmap(optimizer.schedule)(jnp.arange(11))
+  expected = [0, 0.2, 0.4, 0.6, 0.8, 1, 0.8, 0.6, 0.4, 0.2, 0]
+  np.testing.assert_allclose(rates, expected, atol=1e-6)
+
+
+def test_the_defaults_are_optax_to_the_bit():
+  optimizer = optimizers.AdamW(num_steps=300)
+  step = jnp.arange(300, dtype=jnp.float32)
+  falling = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip((step - 3) / 297, 0, 1)))
+  rates = 5e-5 * jnp.where(step < 3, step / 3, falling)
+  ours = jax.vmap(optimizer.schedule)(jnp.arange(300))
+  np.testing.assert_array_equal(ours, rates)
+  assert set(optimizer.metrics(0)) == {'learning_rate'}
+  theirs = optax.chain(
+    optax.clip_by_global_norm(1.0),
+    optax.adamw(optimizer.schedule, weight_decay=1e-3),
+  )
+  gradient = {'bias': jnp.array([3.0]), 'kernel': jnp.array([[0.5, 4.0]])}
+  results = []
+  for transformation in (optimizer.transformation(), theirs):
+    params = {'bias': jnp.array([3.0]), 'kernel': jnp.array([[1.0, -2.0]])}
+    state = transformation.init(params)
+    for _ in range(5):
+      updates, state = transformation.update(gradient, state, params)
+      params = optax.apply_updates(params, updates)
+    results.append((params, state))
+  # The state too: what checkpoints hold keeps its structure.
+  jax.tree.map(np.testing.assert_array_equal, *results)
+
+
+@pytest.mark.parametrize('schedule', optimizers.WEIGHT_DECAY_SCHEDULES)
+def test_scheduled_decay_falls_on_matrices_only(schedule):
+  optimizer = optimizers.AdamW(
+    num_steps=4,
+    learning_rate=0.1,
+    warmup_fraction=0.0,
+    decay='constant',
+    weight_decay=0.2,
+    weight_decay_schedule=schedule,
+    final_weight_decay=0.6,
+    decayed='matrices',
+    clip_norm=0.0,
+  )
+  ones = jnp.ones((2, 2))
+  params = {
+    'norm': {'scale': ones[0]},
+    # Of every head its own: two dimensions, and a bias all the same.
+    'attention': {'bias': ones, 'kernel': ones},
+    'mask_tokens': ones,
+  }
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  transformation = optimizer.transformation()
+  state = transformation.init(params)
+  shrunk = 1.0
+  for step in range(4):
+    updates, state = jax.jit(transformation.update)(zeros, state, params)
+    params = optax.apply_updates(params, updates)
+    decay = 0.2
+    if schedule == 'cosine':
+      decay = 0.6 - 0.4 * 0.5 * (1 + np.cos(np.pi * step / 4))
+      np.testing.assert_allclose(
+        optimizer.metrics(step)['weight_decay'], decay, rtol=1e-6
+      )
+    shrunk *= 1 - 0.1 * decay
+    for kept in (params['norm']['scale'], params['attention']['bias']):
+      np.testing.assert_array_equal(kept, 1.0)
+    for shrinking in (params['attention']['kernel'], params['mask_tokens']):
+      np.testing.assert_allclose(shrinking, shrunk, rtol=1e-5)
+
+
+def test_no_clipping_leaves_a_long_gradient():
+  clipped, free = (
+    optimizers.AdamW(num_steps=10, clip_norm=x, epsilon=1.0, warmup_fraction=0)
+    for x in (1.0, 0.0)
+  )
+  params, gradient = {'x': jnp.zeros(2)}, {'x': jnp.array([30.0, 40.0])}
+  lengths = []
+  for optimizer in (clipped, free):
+    transformation = optimizer.transformation()
+    updates, _ = transformation.update(
+      gradient, transformation.init(params), params
+    )
+    lengths.append(np.abs(updates['x']) / optimizer.learning_rate)
+  # Adam's first step is g / (|g| + epsilon).
+  np.testing.assert_allclose(lengths[0], [0.6 / 1.6, 0.8 / 1.8], rtol=1e-5)
+  np.testing.assert_allclose(lengths[1], [30 / 31, 40 / 41], rtol=1e-5)
 
 
 def test_schedule_is_the_published_formula():
@@ -55,7 +251,16 @@ def test_updates_are_clipped_adamw_on_every_parameter():
     {'learning_rate': float('nan')},
     {'weight_decay': -1e-3},
     {'warmup_fraction': 1.0},
-    {'clip_norm': 0.0},
+    {'clip_norm': -1.0},
+    {'start_learning_rate': -1e-4},
+    {'final_learning_rate': float('nan')},
+    {'decay': 'exponential'},
+    {'decay_fraction': 0.0},
+    {'stretch': 0.5},
+    {'first_step': 2},
+    {'weight_decay_schedule': 'linear'},
+    {'final_weight_decay': -0.1},
+    {'decayed': 'none'},
     {'beta1': 1.0},
   ],
 )

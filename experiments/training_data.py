@@ -1,0 +1,208 @@
+"""Where the windows of `experiments.train` come from."""
+
+import dataclasses
+import itertools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import sources
+from jepa_wm import envs, families
+from jepa_wm.data import (
+  cache,
+  digits,
+  episodes,
+  normalization,
+  simulation,
+  windows,
+)
+
+# Episodes whose actions are measured; training takes small seeds.
+_STATISTICS_SEED = 1_000_000_009
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+  """Where windows come from.
+
+  Attributes:
+    source: 'cache' reads episodes that `experiments.collect` wrote;
+      'simulation' plays and renders them on the device, nothing on disk;
+      'digits' moves handwritten digits about, and 'tfds:NAME' reads what TFDS
+      has on disk, both for families without actions.
+    path: of the episodes, for 'cache'.
+    num_frames: frames `T` of a window.
+    batch_size: windows `B` of a batch.
+    num_eval_windows: windows that an evaluation looks at, rounded up to whole
+      batches.
+    action_noise: of the expert who plays, for 'simulation'.
+    episode_length: steps of an episode at most, for 'simulation'.
+    num_digits: digits in a clip, for 'digits'.
+    background: what is behind them, one of `digits.BACKGROUNDS`.
+  """
+
+  source: str = 'cache'
+  path: str = 'data/two_room'
+  num_frames: int = 4
+  batch_size: int = 128
+  num_eval_windows: int = 512
+  action_noise: float = 2.0
+  episode_length: int = 100
+  num_digits: int = 1
+  background: str = 'none'
+
+  def __post_init__(self):
+    """Checks what nobody below would."""
+    if self.source not in (
+      'cache',
+      'simulation',
+      'digits',
+    ) and not self.source.startswith(sources.TFDS):
+      raise ValueError(
+        "config.data.source must be 'cache', 'simulation', 'digits' or "
+        f"'tfds:NAME', got {self.source!r}."
+      )
+    if self.num_eval_windows < 1:
+      raise ValueError(
+        'config.data.num_eval_windows must be at least 1, got '
+        f'{self.num_eval_windows}.'
+      )
+
+
+class Episodes:
+  """Batches of one family from episodes, on disk or played as needed.
+
+  Attributes:
+    action_statistics: normalise the actions.
+    identity: what makes this data this data, beside the fields of the config.
+  """
+
+  def __init__(self, data: Data, family: Any):
+    """Opens what `data` names.
+
+    Args:
+      data: with `source` 'cache' or 'simulation'.
+      family: what is to be trained.
+
+    Raises:
+      ValueError: its frames or actions are not those of the data.
+      FileNotFoundError: there are no episodes.
+    """
+    self._data, self._family = data, family
+    self._window = {
+      'num_frames': data.num_frames,
+      # Without actions it is the frames that are so far apart.
+      'action_block': (
+        family.action_block
+        if families.has_dynamics(family)
+        else family.frame_stride
+      ),
+      'batch_size': data.batch_size,
+    }
+    if data.source == 'cache':
+      self._splits = _open_cache(pathlib.Path(data.path))
+      train = self._splits['train']
+      self._check('image_size', train.pixels.shape[1])
+      self._check('action_dim', train.actions.shape[1])
+      self.action_statistics = train.action_statistics
+      self.identity = {'fingerprint': episodes.fingerprint(data.path)}
+    else:
+      self._world = envs.TwoRoom(image_size=family.image_size)
+      self._policy = envs.TwoRoomExpert(self._world, data.action_noise)
+      self._check('action_dim', self._world.action_dim)
+      self.action_statistics = _simulated_statistics(
+        self._world, self._policy, data.episode_length
+      )
+      self.identity = {}
+
+  def batches(self, split: str, seed: int) -> Any:
+    """Endless batches of `split` in the order of `seed`."""
+    if self._data.source == 'cache':
+      return windows.cached_windows(
+        self._splits[split], seed=seed, **self._window
+      )
+    return simulation.simulated_windows(
+      self._world,
+      self._policy,
+      seed=seed,
+      num_steps=self._data.episode_length,
+      **self._window,
+    )
+
+  def some_batches(self, split: str, seed: int) -> list[Mapping[str, Any]]:
+    """The windows that evaluations look at."""
+    count = -(-self._data.num_eval_windows // self._data.batch_size)
+    return list(itertools.islice(self.batches(split, seed), count))
+
+  def _check(self, field: str, found: int) -> None:
+    wanted = getattr(self._family, field, found)
+    if wanted != found:
+      raise ValueError(
+        f'config.model.{field} is {wanted} and the data has {found}; change '
+        'it, or collect other episodes.'
+      )
+
+
+def open_source(data: Data, family: Any) -> Any:
+  """Opens what `data` says that the batches of `family` come from.
+
+  Args:
+    data: the fields of a config.
+    family: what is to be trained.
+
+  Returns:
+    An object with `batches`, `some_batches`, `action_statistics`, `identity`.
+
+  Raises:
+    ValueError: the family does not fit the data.
+    OSError: no dataset.
+  """
+  if data.source in ('cache', 'simulation'):
+    return Episodes(data, family)
+  sources.check_no_actions(data.source, family)
+  sizes: Any = {
+    'num_frames': data.num_frames,
+    'batch_size': data.batch_size,
+    'num_eval_windows': data.num_eval_windows,
+  }
+  if data.source.startswith(sources.TFDS):
+    return sources.tfds(
+      data.source,
+      image_size=family.image_size,
+      frame_stride=getattr(family, 'frame_stride', 1),
+      **sizes,
+    )
+  look = digits.MovingDigits(
+    image_size=family.image_size,
+    num_digits=data.num_digits,
+    background=data.background,
+  )
+  return sources.moving_digits(look, **sizes)
+
+
+def _open_cache(path: pathlib.Path) -> dict[str, cache.Cache]:
+  """Both splits, decoded first where nobody has done so yet."""
+  if not path.exists():
+    raise FileNotFoundError(
+      f'There is no dataset at {path}; make one with `python -m '
+      f'experiments.collect --out={path}`, or set --config.data.path.'
+    )
+  if not (path / 'cache').exists():
+    cache.build_cache(path, progress=True)
+  return {
+    split: cache.open_cache(path, split=split)
+    for split in ('train', 'held_out')
+  }
+
+
+def _simulated_statistics(
+  world: Any, policy: Any, num_steps: int
+) -> normalization.ActionStatistics:
+  """Action statistics of 256 episodes, which no training window is from."""
+  keys = jax.random.split(jax.random.key(_STATISTICS_SEED), 256)
+  play = lambda key: simulation.play(world, policy, key, num_steps=num_steps)
+  _, actions, _ = jax.jit(jax.vmap(play))(keys)
+  return normalization.fit(np.asarray(actions))

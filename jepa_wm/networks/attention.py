@@ -1,0 +1,178 @@
+"""Self-attention that remembers keys and values, fast for a few of them."""
+
+import functools
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jepa_wm.networks import layers, rotary
+
+_FEW_KEYS = 4
+"""Up to so many keys, attention is sums and not matrix products."""
+
+
+class KeysValues(NamedTuple):
+  """What attention remembers of tokens.
+
+  Attributes:
+    keys: `[..., T, num_heads * head_dim]`.
+    values: `[..., T, num_heads * head_dim]`.
+  """
+
+  keys: jax.Array
+  values: jax.Array
+
+
+class Attention(nn.Module):
+  """Multi-head self-attention over the second last axis.
+
+  Attributes:
+    num_heads: attention heads.
+    head_dim: size of a head; `num_heads * head_dim` need not be the width.
+    causal: whether a token sees only itself and those before it.
+    qkv_bias: whether queries, keys and values have a bias.
+    dropout: rate on the attention weights and on the output.
+    dense_fn: how the linear maps start.
+    dtype: of the computation; the softmax is in float32 in any case.
+    param_dtype: of the parameters.
+  """
+
+  num_heads: int
+  head_dim: int
+  causal: bool = False
+  qkv_bias: bool = True
+  dropout: float = 0.0
+  dense_fn: layers.DenseFn = layers.uniform_dense
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    tokens: jax.Array,
+    *,
+    past: KeysValues | None = None,
+    num_queries: int | None = None,
+    rotation: rotary.Rotation | None = None,
+    mask: jax.Array | None = None,
+    train: bool = False,
+  ) -> tuple[jax.Array, KeysValues]:
+    """Mixes tokens.
+
+    Args:
+      tokens: `[..., T, D]`.
+      past: keys and values of tokens before these.
+      num_queries: Q, how many of the last tokens to mix for; all by default.
+      rotation: of these tokens; past keys are turned already.
+      mask: bool, broadcasts against `[..., num_heads, Q, P + T]`: which keys a
+        query may see, at least one each.
+      train: whether dropout is on.
+
+    Returns:
+      `[..., Q, D]`, and the keys and values of all tokens, past ones first.
+    """
+    *lead, num_tokens, width = tokens.shape
+    num_queries = num_tokens if num_queries is None else num_queries
+    inner = self.num_heads * self.head_dim
+    dense = functools.partial(
+      self.dense_fn, dtype=self.dtype, param_dtype=self.param_dtype
+    )
+    drop = nn.Dropout(self.dropout, deterministic=not train)
+
+    def project(name, tokens):
+      return dense(inner, width, use_bias=self.qkv_bias, name=name)(tokens)
+
+    def heads(x):
+      return x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
+
+    def turned(x, count):
+      if rotation is None:
+        return x
+      return rotary.rotate(heads(x), rotation.last(count)).reshape(x.shape)
+
+    keys = turned(project('key', tokens), num_tokens)
+    values = project('value', tokens)
+    if past is not None:
+      keys = jnp.concatenate([past.keys, keys], axis=-2)
+      values = jnp.concatenate([past.values, values], axis=-2)
+    num_keys = keys.shape[-2]
+    # A token that sees itself alone has weight one whatever its query and key;
+    # the compiler drops the keys where nobody wants them.
+    alone = num_keys == 1 or (
+      self.causal and num_queries == num_keys and not train and mask is None
+    )
+    parts = []
+    if alone and not self.is_initializing():
+      weights = jnp.ones((*lead, 1, self.num_heads, 1), self.dtype)
+      parts.append(heads(values[..., :1, :]) * drop(weights))
+      num_queries -= 1
+    if num_queries:
+      asking = tokens[..., num_tokens - num_queries :, :]
+      query = turned(project('query', asking), num_queries)
+      query = query * self.head_dim**-0.5
+      # The backward pass of the written-out sums would be the slow one.
+      few = num_keys <= _FEW_KEYS and not train
+      # Many keys come before the queries: XLA's softmax over columns takes half
+      # the time of one over rows on a CPU.
+      keys_axis = -1 if few else -2
+      if few:
+        logits = _few_logits(heads(query), heads(keys))
+      else:
+        logits = jnp.einsum(
+          '...qhd,...khd->...hkq',
+          heads(query),
+          heads(keys),
+          preferred_element_type=jnp.float32,
+        )
+      if self.causal:
+        seen = jnp.tril(jnp.ones((num_keys, num_keys), bool))[-num_queries:]
+        seen = seen if few else seen.T
+        seen = seen.reshape((1,) * (logits.ndim - 2) + seen.shape)
+        logits = jnp.where(seen, logits, -jnp.inf)
+      if mask is not None:
+        shape = (1,) * (logits.ndim - mask.ndim) + mask.shape
+        seen = mask.reshape(shape)
+        seen = seen if few else jnp.swapaxes(seen, -2, -1)
+        logits = jnp.where(seen, logits, -jnp.inf)
+      weights = drop(jax.nn.softmax(logits, axis=keys_axis)).astype(self.dtype)
+      if few:
+        parts.append(_few_mixed(weights, heads(values)))
+      else:
+        parts.append(
+          jnp.einsum('...hkq,...khd->...qhd', weights, heads(values))
+        )
+    mixed = jnp.concatenate(parts, axis=-3)
+    mixed = mixed.reshape(*mixed.shape[:-2], inner)
+    mixed = drop(dense(width, inner, name='out')(mixed))
+    return mixed, KeysValues(keys, values)
+
+
+def _few_logits(query: jax.Array, keys: jax.Array) -> jax.Array:
+  """Products `[..., heads, Q, T]` of `[..., Q, heads, d]` and `[..., T, ...]`.
+
+  As a matrix product, a handful of keys is too large a batch of too small
+  matrices; as a sum over an axis, XLA merges it into the products before and
+  after it, which are then slow (CPU, jax 0.10). So the sum is written out,
+  halving what is left.
+  """
+  query, keys = query.astype(jnp.float32), keys.astype(jnp.float32)
+  products = jnp.expand_dims(query, -3) * jnp.expand_dims(keys, -4)
+  while (size := products.shape[-1]) > 1:
+    half = size // 2
+    rest = products[..., 2 * half :]
+    products = products[..., :half] + products[..., half : 2 * half]
+    products = jnp.concatenate([products, rest], axis=-1)
+  return jnp.moveaxis(products[..., 0], -1, -3)
+
+
+def _few_mixed(weights: jax.Array, values: jax.Array) -> jax.Array:
+  """Sums `[..., Q, heads, d]` of `values` `[..., T, heads, d]`, likewise."""
+  weights = jnp.moveaxis(weights, -3, -1)
+  parts = [
+    jnp.expand_dims(weights[..., k, :], -1)
+    * jnp.expand_dims(values[..., k, :, :], -3)
+    for k in range(values.shape[-3])
+  ]
+  return functools.reduce(jnp.add, parts)

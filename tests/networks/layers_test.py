@@ -1,0 +1,23 @@
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm.networks import layers
+
+
+def test_uniform_dense_starts_as_torch_does(rng_key):
+  inputs = jnp.zeros((1, 400))
+  params = layers.uniform_dense(300, 400).init(rng_key, inputs)['params']
+  bound = 1 / 20
+  for leaf in params.values():
+    assert 0.95 * bound < np.abs(leaf).max() <= bound
+    np.testing.assert_allclose(leaf.std(), bound / np.sqrt(3), rtol=0.1)
+
+
+def test_layer_norm_of_tiny_features(rng_key, draw):
+  features = 1e-5 * draw(4, 32) + 3e-3
+  module = layers.layer_norm(1e-12)
+  x = np.asarray(features, np.float64)
+  x = x - x.mean(axis=-1, keepdims=True)
+  expected = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-12)
+  outputs = module.apply(module.init(rng_key, features), features)
+  np.testing.assert_allclose(outputs, expected, atol=1e-3)

@@ -106,7 +106,7 @@ def load_encoder(
   Args:
     family: of the sizes that the tensors have.
     tensors: may be of more networks.
-    part: one of `masked.ENCODERS`.
+    part: one of `masked_networks.ENCODERS`.
     where: they are from, for messages.
 
   Returns:

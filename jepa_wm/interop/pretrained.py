@@ -53,7 +53,7 @@ def read(
     action_block: environment steps of one action block, where the source does
       not say; if left out, what its recipe has.
     encoder: which of the two of a V-JEPA or an I-JEPA encodes, one of
-      `families.masked.ENCODERS`; if left out, 'target_encoder'.
+      `families.masked_networks.ENCODERS`; if left out, 'target_encoder'.
 
   Raises:
     FileNotFoundError: no weights or no config there.

@@ -52,8 +52,8 @@ def load(
   Args:
     tensors: its state dict, names beginning with 'predictor.' and that of an
       encoder.
-    encoder: one of `masked_networks.ENCODERS`; if left out, the first that is there.
-      Its training took 'target_encoder', torch.hub takes 'encoder'.
+    encoder: one of `masked_networks.ENCODERS`; if left out, the first that is
+      there. Its training took 'target_encoder', torch.hub takes 'encoder'.
     where: the tensors are from, for messages.
 
   Returns:
@@ -152,9 +152,10 @@ def _choose(
     return there[0]
   if encoder not in there:
     asked = f'no {encoder!r}' if encoder else 'no encoder'
+    known = ', '.join(masked_networks.ENCODERS)
     raise ValueError(
-      f'{where}: holds {asked}, expected one of {", ".join(masked_networks.ENCODERS)} '
-      f'beside the predictor, there is {", ".join(there) or "none"}; '
+      f'{where}: holds {asked}, expected one of {known} beside '
+      f'the predictor, there is {", ".join(there) or "none"}; '
       'interop.read_vjepa2_ac reads a predictor alone.'
     )
   return encoder

@@ -112,6 +112,10 @@ class FrozenTokens:
   @functools.cached_property
   def encoder_grid(self) -> tuple[int, int, int]:
     """Rows, columns and features of what the frozen encoder gives a frame."""
+    if hasattr(self.encoder, 'tubelet_size'):
+      # Known without tracing 40 blocks.
+      _, rows, columns = self.encoder.grid
+      return rows, columns, self.encoder.latent_dim
     size = self.image_size
 
     def look(rng_key):

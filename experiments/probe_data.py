@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import sources
+from experiments import clips
 from jepa_wm import envs
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import digits, simulation, tfds_clips, windows
@@ -86,8 +86,8 @@ def load(
       streams[split] = digits.moving_digits(
         look, split=split, seed=seed, **clip
       )
-  elif name.startswith(sources.TFDS):
-    dataset = tfds_clips.find(name.removeprefix(sources.TFDS))
+  elif name.startswith(clips.TFDS):
+    dataset = tfds_clips.find(name.removeprefix(clips.TFDS))
     if dataset.label is None:
       raise ValueError(
         f'data: {name} has no ClassLabel, so there is nothing to probe for.'

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import sources
+from experiments import clips
 from jepa_wm import envs, families
 from jepa_wm.data import (
   cache,
@@ -60,7 +60,7 @@ class Data:
       'cache',
       'simulation',
       'digits',
-    ) and not self.source.startswith(sources.TFDS):
+    ) and not self.source.startswith(clips.TFDS):
       raise ValueError(
         "config.data.source must be 'cache', 'simulation', 'digits' or "
         f"'tfds:NAME', got {self.source!r}."
@@ -162,14 +162,14 @@ def open_source(data: Data, family: Any) -> Any:
   """
   if data.source in ('cache', 'simulation'):
     return Episodes(data, family)
-  sources.check_no_actions(data.source, family)
+  clips.check_no_actions(data.source, family)
   sizes: Any = {
     'num_frames': data.num_frames,
     'batch_size': data.batch_size,
     'num_eval_windows': data.num_eval_windows,
   }
-  if data.source.startswith(sources.TFDS):
-    return sources.tfds(
+  if data.source.startswith(clips.TFDS):
+    return clips.tfds(
       data.source,
       image_size=family.image_size,
       frame_stride=getattr(family, 'frame_stride', 1),
@@ -180,7 +180,7 @@ def open_source(data: Data, family: Any) -> Any:
     num_digits=data.num_digits,
     background=data.background,
   )
-  return sources.moving_digits(look, **sizes)
+  return clips.moving_digits(look, **sizes)
 
 
 def _open_cache(path: pathlib.Path) -> dict[str, cache.Cache]:

@@ -3,7 +3,7 @@ import types
 import numpy as np
 import pytest
 
-from experiments import sources, training_data
+from experiments import clips, training_data
 
 
 def _source(**fields):
@@ -32,6 +32,6 @@ def test_doors(monkeypatch, tmp_path):
     _source(source='tfds:absent')
   family = types.SimpleNamespace(name='acts', action_dim=2)
   with pytest.raises(ValueError, match='has no actions, and acts learns from'):
-    sources.check_no_actions('digits', family)
+    clips.check_no_actions('digits', family)
   with pytest.raises(ValueError, match="or 'tfds:NAME', got 'tfds'"):
     training_data.Data(source='tfds')

@@ -153,4 +153,5 @@ def test_goes_on_to_the_bit_and_exports_both_encoders(tmp_path, monkeypatch):
     'probe/label_accuracy',
   } <= set(records[-1])
   pixels = np.zeros((3, 2, 32, 32, 3), np.uint8)
-  assert whole.encode(whole.params, pixels).shape == (3, 64)
+  size = whole.family.encoder_dim
+  assert whole.encode(whole.params, pixels).shape == (3, size)

@@ -13,8 +13,8 @@ Source: DINO-WM, arXiv 2411.04983, and its released configuration.
 
 import ml_collections
 
-from jepa_wm import families, world_model
-from jepa_wm.training import optimizers
+from experiments.configs import variants
+from jepa_wm import world_model
 
 VARIANTS = ('two_room_small', 'two_room', 'two_room_tiny')
 
@@ -31,11 +31,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   Raises:
     ValueError: there is no such variant.
   """
-  if variant not in VARIANTS:
-    raise ValueError(
-      f'There is no variant {variant!r} in this config; choose one of '
-      f'{", ".join(VARIANTS)}.'
-    )
+  variants.check(variant, VARIANTS)
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.num_steps = 2500
@@ -97,10 +93,5 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     config.model.predictor_width = 32
     config.model.predictor_depth = 1
     config.model.rollout_steps = 1
-  # Only what a config holds can be a flag.
-  config.optimizer = ml_collections.ConfigDict(
-    optimizers.to_config(**config.optimizer)
-  )
-  family = families.from_config(config.model.to_dict())
-  config.model = ml_collections.ConfigDict(families.to_config(family))
+  variants.fill_in(config)
   return config

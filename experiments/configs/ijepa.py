@@ -15,8 +15,7 @@ from typing import Any
 
 import ml_collections
 
-from jepa_wm import families
-from jepa_wm.training import optimizers
+from experiments.configs import variants
 
 VARIANTS = ('digits_small', 'digits_tiny', 'vit_h14')
 
@@ -33,11 +32,7 @@ def get_config(variant: str = 'digits_small') -> ml_collections.ConfigDict:
   Raises:
     ValueError: there is no such variant.
   """
-  if variant not in VARIANTS:
-    raise ValueError(
-      f'There is no variant {variant!r} in this config; choose one of '
-      f'{", ".join(VARIANTS)}.'
-    )
+  variants.check(variant, VARIANTS)
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.log_every = 100
@@ -90,11 +85,9 @@ def get_config(variant: str = 'digits_small') -> ml_collections.ConfigDict:
       'num_eval_windows': num_eval_windows,
     }
   )
-  # Every field is a flag, those left at their defaults too.
   config.optimizer = ml_collections.ConfigDict(
-    optimizers.to_config(learning_rate=1e-3, weight_decay=0.04, **schedule)
+    {'learning_rate': 1e-3, 'weight_decay': 0.04, **schedule}
   )
-  config.model = ml_collections.ConfigDict(
-    families.to_config(families.from_config({'name': 'ijepa', **model}))
-  )
+  config.model = ml_collections.ConfigDict({'name': 'ijepa', **model})
+  variants.fill_in(config)
   return config

@@ -15,9 +15,8 @@ import dataclasses
 
 import ml_collections
 
-from jepa_wm import families
+from experiments.configs import variants
 from jepa_wm.data import augmentation
-from jepa_wm.training import optimizers
 
 VARIANTS = ('two_room_small', 'two_room_plain', 'two_room', 'two_room_tiny')
 
@@ -34,11 +33,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   Raises:
     ValueError: there is no such variant.
   """
-  if variant not in VARIANTS:
-    raise ValueError(
-      f'There is no variant {variant!r} in this config; choose one of '
-      f'{", ".join(VARIANTS)}.'
-    )
+  variants.check(variant, VARIANTS)
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.num_steps = 3000
@@ -126,10 +121,5 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
         'history': 1,
       }
     )
-  # Only what a config holds can be a flag.
-  config.optimizer = ml_collections.ConfigDict(
-    optimizers.to_config(**config.optimizer)
-  )
-  family = families.from_config(config.model.to_dict())
-  config.model = ml_collections.ConfigDict(families.to_config(family))
+  variants.fill_in(config)
   return config

@@ -14,8 +14,7 @@ inverse dynamics; stable-worldmodel 0.1.1 for the full size and VCReg's weights.
 
 import ml_collections
 
-from experiments.configs import lewm
-from jepa_wm import families
+from experiments.configs import lewm, variants
 
 VARIANTS = ('two_room_small', 'two_room_gru', 'two_room', 'two_room_tiny')
 
@@ -41,11 +40,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   Raises:
     ValueError: there is no such variant.
   """
-  if variant not in VARIANTS:
-    raise ValueError(
-      f'There is no variant {variant!r} in this config; choose one of '
-      f'{", ".join(VARIANTS)}.'
-    )
+  variants.check(variant, VARIANTS)
   # Data, optimiser and sizes are LeWM's, as in stable-worldmodel.
   of_lewm = 'two_room_small' if variant == 'two_room_gru' else variant
   config = lewm.get_config(of_lewm)
@@ -59,7 +54,6 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     config.checkpoint_every = min(config.checkpoint_every, 500)
   if variant == 'two_room_gru':
     fields['predictor'] = 'recurrent'
-  # Only what a config holds can be a flag.
-  family = families.from_config(fields)
-  config.model = ml_collections.ConfigDict(families.to_config(family))
+  config.model = ml_collections.ConfigDict(fields)
+  variants.fill_in(config)
   return config

@@ -15,8 +15,7 @@ configurations.
 
 import ml_collections
 
-from jepa_wm import families
-from jepa_wm.training import optimizers
+from experiments.configs import variants
 
 VARIANTS = ('digits_small', 'digits_tiny', 'vjepa2', 'vjepa1')
 
@@ -33,24 +32,14 @@ def get_config(variant: str = 'digits_small') -> ml_collections.ConfigDict:
   Raises:
     ValueError: there is no such variant.
   """
-  if variant not in VARIANTS:
-    raise ValueError(
-      f'There is no variant {variant!r} in this config; choose one of '
-      f'{", ".join(VARIANTS)}.'
-    )
+  variants.check(variant, VARIANTS)
   config = ml_collections.ConfigDict()
   config.seed = 0
   if variant in ('vjepa2', 'vjepa1'):
     _published(config, variant)
   else:
     _digits(config, variant)
-  # Every field is a flag, those left at their defaults too.
-  config.optimizer = ml_collections.ConfigDict(
-    optimizers.to_config(**config.optimizer)
-  )
-  config.model = ml_collections.ConfigDict(
-    families.to_config(families.from_config(config.model.to_dict()))
-  )
+  variants.fill_in(config)
   return config
 
 

@@ -1,11 +1,11 @@
-"""Plays a policy in the Two Room world and writes what happened.
+"""Plays a policy in a world and writes what happened.
 
-  python -m experiments.collect --out=data/two_room
+  python -m experiments.collect --environment=two_room --out=data/two_room
 
 writes an archive of episodes (`jepa_wm/data/episodes.py`) and, from the frames
 still in memory, the cache that training reads (`jepa_wm/data/cache.py`). The
-default is the peers' recipe: the expert with action noise 2.0, at most 100
-steps, over when the target is reached.
+default is the peers' recipe for Two Room: the expert with action noise 2.0, at
+most 100 steps, over when the target is reached.
 """
 
 import dataclasses
@@ -26,15 +26,19 @@ from jepa_wm import envs
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import simulation
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation import provenance
 
 # Frames in memory at once, twice: a batch is played while another is written.
 _BATCH_BYTES = 2**27
 
-POLICIES = ('expert', 'random', 'smooth')
-
+_ENVIRONMENT = flags.DEFINE_enum(
+  'environment', 'two_room', sorted(worlds.WORLDS), 'World to play in.'
+)
 _OUT = flags.DEFINE_string(
-  'out', 'data/two_room', 'Directory to create for the episodes.'
+  'out',
+  None,
+  'Directory to create for the episodes; data/ENVIRONMENT by default.',
 )
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Replaces episodes that are there already.'
@@ -58,8 +62,11 @@ _STOP_AT_SUCCESS = flags.DEFINE_bool(
 _IMAGE_SIZE = flags.DEFINE_integer(
   'image_size', 64, 'Height and width of the frames.', lower_bound=1
 )
-_POLICY = flags.DEFINE_enum(
-  'policy', 'expert', [*POLICIES, 'mixture'], 'Who plays.'
+_POLICY = flags.DEFINE_string(
+  'policy',
+  'expert',
+  "Who plays: a policy of the world ('expert', 'random', 'smooth', ...) or "
+  "'mixture'.",
 )
 _MIXTURE = flags.DEFINE_list(
   'mixture',
@@ -68,9 +75,9 @@ _MIXTURE = flags.DEFINE_list(
 )
 _ACTION_NOISE = flags.DEFINE_float(
   'action_noise',
-  2.0,
+  None,
   "Standard deviation of the noise on the expert's actions, which are clipped "
-  'to [-1, 1] afterwards.',
+  "to their bounds afterwards; the world's own by default (2.0 in Two Room).",
   lower_bound=0.0,
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of everything random.', lower_bound=0)
@@ -88,16 +95,19 @@ class Recipe:
   """What is played, and so what the episodes are a function of.
 
   Attributes:
+    environment: name of the world.
     num_episodes: episodes to keep.
     episode_length: steps of an episode at most.
     min_episode_length: steps below which an episode is replaced by another.
     stop_at_success: whether an episode ends where the target is reached.
     image_size: height and width of the frames.
     policy_odds: name of a policy to its relative odds, drawn per episode.
-    action_noise: standard deviation of the noise on the expert's actions.
+    action_noise: standard deviation of the noise on the expert's actions; the
+      world's own where it is None.
     seed: of everything random.
   """
 
+  environment: str = 'two_room'
   num_episodes: int = 2000
   episode_length: int = 100
   min_episode_length: int = 25
@@ -106,22 +116,26 @@ class Recipe:
   policy_odds: Mapping[str, float] = dataclasses.field(
     default_factory=lambda: {'expert': 1.0}
   )
-  action_noise: float = 2.0
+  action_noise: float | None = None
   seed: int = 0
 
   def __post_init__(self) -> None:
     """Checks what the flags' own bounds do not.
 
     Raises:
-      ValueError: an unknown policy, odds that are not positive, or a shortest
-        episode longer than the longest.
+      ValueError: an unknown world or policy, odds that are not positive, or a
+        shortest episode longer than the longest.
     """
+    known = worlds.get(self.environment).policies
     for name, odds in self.policy_odds.items():
-      if name not in POLICIES or not odds > 0:
+      if name not in known or not odds > 0:
         raise ValueError(
-          f'A mixture is made of {", ".join(POLICIES)} with positive odds, got '
-          f'{name}={odds:g}.'
+          f'policy must be one of {", ".join(sorted(known))}, or a mixture of '
+          f'them with positive odds, got {name}={odds:g}.'
         )
+    if self.action_noise is None:
+      noise = worlds.get(self.environment).action_noise
+      object.__setattr__(self, 'action_noise', noise)
     if not self.policy_odds:
       raise ValueError('A mixture needs at least one policy.')
     if self.min_episode_length > self.episode_length:
@@ -130,28 +144,26 @@ class Recipe:
         f'episode_length, {self.episode_length}.'
       )
 
-  def world(self) -> envs.TwoRoom:
+  def world(self) -> envs.Environment:
     """The world to play in."""
-    return envs.TwoRoom(image_size=self.image_size)
+    return worlds.get(self.environment).make(image_size=self.image_size)
 
   def policy(self) -> envs.MixturePolicy:
     """Draws one of the recipe's policies for each episode."""
-    world = self.world()
-    made: dict[str, envs.Policy] = {
-      'expert': envs.TwoRoomExpert(world, self.action_noise),
-      'random': envs.UniformPolicy(world.action_low, world.action_high),
-      'smooth': envs.SmoothRandomPolicy(world.action_low, world.action_high),
-    }
+    world, env = worlds.get(self.environment), self.world()
+    noise: Any = self.action_noise
     return envs.MixturePolicy(
-      policies=tuple(made[name] for name in self.policy_odds),
+      policies=tuple(
+        world.policy(name, env, noise) for name in self.policy_odds
+      ),
       weights=jnp.asarray(list(self.policy_odds.values())),
     )
 
   def provenance(self) -> dict[str, Any]:
     """Where the episodes come from, JSON-able."""
-    world = self.world()
+    world: Any = self.world()
     return {
-      'environment': 'two_room',
+      'environment': self.environment,
       'environment_parameters': {
         field.name: np.asarray(getattr(world, field.name)).tolist()
         for field in dataclasses.fields(world)
@@ -193,6 +205,7 @@ def played_episodes(recipe: Recipe) -> Iterator[episodes_lib.Episode]:
         pixels=batch['pixels'][row, :length],
         actions=batch['actions'][row, : length - 1],
         proprio=batch['proprio'][row, :length],
+        state=batch['state'][row, :length],
         provenance={
           'index': num_played + row,
           'policy': names[batch['choice'][row]],
@@ -213,7 +226,7 @@ def played_episodes(recipe: Recipe) -> Iterator[episodes_lib.Episode]:
 
 @jax.jit(static_argnames=('batch_size', 'num_steps', 'stop_at_success'))
 def _play_batch(
-  world: envs.TwoRoom,
+  world: envs.Environment,
   policy: envs.MixturePolicy,
   rng_key: jax.Array,
   *,
@@ -224,9 +237,8 @@ def _play_batch(
 ) -> dict[str, jax.Array]:
   """Plays and renders the episodes `first`, `first + 1`, ..."""
 
-  def is_done(state: envs.TwoRoomState) -> jax.Array:
-    goal = dataclasses.replace(state, position=state.target)
-    return world.success(state, goal)
+  def is_done(state: Any) -> jax.Array:
+    return world.success(state, world.from_vector(state.target))
 
   def play(index: jax.Array) -> dict[str, jax.Array]:
     states, actions, (choice, _) = simulation.play(
@@ -242,6 +254,7 @@ def _play_batch(
       'pixels': jax.vmap(world.render)(states),
       'actions': actions,
       'proprio': jax.vmap(world.proprio)(states),
+      'state': jax.vmap(world.vector)(states),
       'length': length,
       'is_terminal': is_terminal,
       'choice': choice,
@@ -337,11 +350,12 @@ def main(argv: list[str]) -> None:
   logging.set_verbosity(logging.WARNING)
   # SIGTERM then cleans up as Ctrl-C does.
   signal.signal(signal.SIGTERM, signal.default_int_handler)
-  out = pathlib.Path(_OUT.value)
+  out = pathlib.Path(_OUT.value or f'data/{_ENVIRONMENT.value}')
   try:
     mixture = _parse_odds(_MIXTURE.value)
     counts = collect(
       Recipe(
+        environment=_ENVIRONMENT.value,
         num_episodes=_NUM_EPISODES.value,
         episode_length=_EPISODE_LENGTH.value,
         min_episode_length=_MIN_EPISODE_LENGTH.value,

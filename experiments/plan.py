@@ -22,6 +22,7 @@ from absl import app, flags, logging
 
 from experiments import command_line
 from jepa_wm import planning, sharding, world_model
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation import (
   closed_loop,
   pairs,
@@ -187,7 +188,7 @@ def run(*, show_progress: bool = True) -> planning_benchmark.Result:
   )
   print(f'\n{report.table([result.record])}\n', flush=True)
   errors = rollout_error.measure(
-    model, pairs.world(chosen.environment), horizon=chosen.horizon
+    model, worlds.get(chosen.environment), horizon=chosen.horizon
   )
   paths = report.write(
     result,

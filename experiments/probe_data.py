@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from experiments import clips
-from jepa_wm import envs
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import digits, simulation, tfds_clips, windows
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation import probe_training
 
 _BATCH_SIZE = 32
-_STATE_NAMES = {'two_room': ('x', 'y')}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +60,7 @@ def load(
   """Clips of a dataset.
 
   Args:
-    name: 'digits', 'two_room' (simulated), 'tfds:NAME' (see
+    name: 'digits', a world such as 'two_room' (simulated), 'tfds:NAME' (see
       `tfds_clips.find`), or the folder of episodes that `experiments.collect`
       wrote.
     counts: clips of each split.
@@ -81,7 +80,7 @@ def load(
   streams: dict[str, Any] = {}
   if name == 'digits':
     look = digits.MovingDigits(image_size=image_size, background=background)
-    state_names, num_classes = look.proprio_names, 10
+    state_names, num_classes = look.state_names, 10
     for split in probe_training.SPLITS:
       streams[split] = digits.moving_digits(
         look, split=split, seed=seed, **clip
@@ -102,21 +101,24 @@ def load(
         seed=seed,
         **clip,
       )
-  elif name == 'two_room':
-    world = envs.TwoRoom(image_size=image_size)
+  elif name in worlds.WORLDS:
+    world = worlds.get(name)
+    env = world.make(image_size=image_size)
+    state_names = world.state_names
     for number, split in enumerate(probe_training.SPLITS):
       streams[split] = simulation.simulated_windows(
-        world,
-        envs.TwoRoomExpert(world, 2.0),
+        env,
+        world.policy('expert', env, world.action_noise),
         action_block=frame_stride,
         seed=3 * seed + number,
         **clip,
       )
   else:
     caches = _open_cache(pathlib.Path(name), image_size)
-    size = caches['train'].proprio.shape[1]
-    world_name = caches['train'].provenance.get('environment')
-    state_names = _STATE_NAMES.get(str(world_name), ())
+    size = caches['train'].state.shape[1]
+    made_in = str(caches['train'].provenance.get('environment'))
+    if made_in in worlds.WORLDS:
+      state_names = worlds.get(made_in).state_names
     if len(state_names) != size:
       state_names = tuple(f's{i}' for i in range(size))
     for split, cache in caches.items():
@@ -145,8 +147,8 @@ def _take(batches: Iterable[Mapping[str, Any]], count: int) -> Clips:
   targets = {}
   if 'label' in taken[0]:
     targets['label'] = column('label')
-  if 'proprio' in taken[0]:
-    targets['state'] = column('proprio').mean(axis=1)
+  if 'state' in taken[0]:
+    targets['state'] = column('state').mean(axis=1)
   return Clips(column('pixels'), targets)
 
 
@@ -156,8 +158,9 @@ def _open_cache(
   """The three splits of a dataset on disk; held-out episodes make two."""
   if not path.is_dir():
     raise FileNotFoundError(
-      f"data: {str(path)!r} is neither 'digits' nor 'two_room' nor 'tfds:NAME' "
-      'nor a folder of episodes; make one with `python -m '
+      f"data: {str(path)!r} is neither 'digits' nor a world "
+      f'({", ".join(worlds.WORLDS)}) nor tfds:NAME nor a folder of episodes; '
+      'make one with `python -m '
       f'experiments.collect --out={path}`.'
     )
   if not (path / 'cache').exists():

@@ -90,12 +90,12 @@ def make_evaluator(
       [np.asarray(a).reshape(-1, np.shape(a)[-1]) for a in arrays]
     )
     answers = {}
-    if 'proprio' in batches[0]:
-      states = [np.asarray(batch['proprio']) for batch in batches]
+    if np.shape(batches[0].get('state', ()))[-1:] > (0,):
+      states = [np.asarray(batch['state']) for batch in batches]
       if np.ndim(latents[0]) == 2:
         # A clip has one latent: where things were on the whole.
         states = [x.mean(1) for x in states]
-      answers['proprio'] = rows(states)
+      answers['state'] = rows(states)
     if 'label' in batches[0] and len(rows(latents)) == sum(
       len(batch['label']) for batch in batches
     ):
@@ -109,9 +109,9 @@ def make_evaluator(
     if answers:
       _, seen, known = look_at(variables, probe_batches)
       groups['probe'] = {}
-    if 'proprio' in answers:
-      probe = probing.fit(seen, known['proprio'])
-      groups['probe'] |= probing.score(probe, latents, answers['proprio'])
+    if 'state' in answers:
+      probe = probing.fit(seen, known['state'])
+      groups['probe'] |= probing.score(probe, latents, answers['state'])
     if 'label' in answers:
       one_hot = np.eye(known['label'].max() + 1)[known['label']]
       guess = probing.fit(seen, one_hot)(latents).argmax(-1)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments import clips
-from jepa_wm import envs, families
+from jepa_wm import families
 from jepa_wm.data import (
   cache,
   digits,
@@ -19,6 +19,7 @@ from jepa_wm.data import (
   simulation,
   windows,
 )
+from jepa_wm.envs import worlds
 
 # Episodes whose actions are measured; training takes small seeds.
 _STATISTICS_SEED = 1_000_000_009
@@ -34,6 +35,7 @@ class Data:
       'digits' moves handwritten digits about, and 'tfds:NAME' reads what TFDS
       has on disk, both for families without actions.
     path: of the episodes, for 'cache'.
+    environment: name of the world that is played, for 'simulation'.
     num_frames: frames `T` of a window.
     batch_size: windows `B` of a batch.
     num_eval_windows: windows that an evaluation looks at, rounded up to whole
@@ -46,6 +48,7 @@ class Data:
 
   source: str = 'cache'
   path: str = 'data/two_room'
+  environment: str = 'two_room'
   num_frames: int = 4
   batch_size: int = 128
   num_eval_windows: int = 512
@@ -110,8 +113,9 @@ class Episodes:
       self.action_statistics = train.action_statistics
       self.identity = {'fingerprint': episodes.fingerprint(data.path)}
     else:
-      self._world = envs.TwoRoom(image_size=family.image_size)
-      self._policy = envs.TwoRoomExpert(self._world, data.action_noise)
+      world = worlds.get(data.environment)
+      self._world = world.make(image_size=family.image_size)
+      self._policy = world.policy('expert', self._world, data.action_noise)
       self._check('action_dim', self._world.action_dim)
       self.action_statistics = _simulated_statistics(
         self._world, self._policy, data.episode_length

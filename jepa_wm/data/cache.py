@@ -7,6 +7,7 @@ A cache lies in the archive's own directory, `<archive>/cache`:
   <split>/pixels.npy   uint8 `[N, height, width, 3]`, all frames of all episodes
           actions.npy  float32 `[N, raw_dim]`; NaN after an episode's last frame
           proprio.npy  float32 `[N, S]`
+          state.npy    float32 `[N, V]`
           offsets.npy  int64 `[E]`, first frame of each episode
           lengths.npy  int64 `[E]`, frames of each episode
 
@@ -16,6 +17,7 @@ Record formats read 10 to 800 times slower than such arrays.
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -29,8 +31,8 @@ import tqdm
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import normalization
 
-_FORMAT = 1
-_ARRAYS = ('pixels', 'actions', 'proprio', 'offsets', 'lengths')
+_FORMAT = 2
+_ARRAYS = ('pixels', 'actions', 'proprio', 'state', 'offsets', 'lengths')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,8 @@ class Cache:
     pixels: uint8 `[N, height, width, 3]`, memory-mapped.
     actions: float32 `[N, raw_dim]`, raw units, what was done after each frame;
       NaN after the last frame of an episode.
-    proprio: float32 `[N, S]`.
+    proprio: float32 `[N, S]`, what the body feels of itself.
+    state: float32 `[N, V]`, the true low-dimensional state.
     offsets: int64 `[E]`, index of each episode's first frame.
     lengths: int64 `[E]`, number of frames of each episode.
     action_statistics: of the split 'train', whichever split this is.
@@ -55,6 +58,7 @@ class Cache:
   pixels: np.ndarray
   actions: np.ndarray
   proprio: np.ndarray
+  state: np.ndarray
   offsets: np.ndarray
   lengths: np.ndarray
   action_statistics: normalization.ActionStatistics
@@ -101,8 +105,11 @@ def open_cache(path: str | os.PathLike[str], *, split: str = 'train') -> Cache:
   for name in _ARRAYS:
     file = directory / split / f'{name}.npy'
     try:
+      # Nothing at all cannot be mapped: a source without proprio, say.
       # A plain view: indexing a memmap would hand out its subclass.
-      arrays[name] = np.asarray(np.load(file, mmap_mode='r'))
+      arrays[name] = np.asarray(
+        np.load(file, mmap_mode='r' if math.prod(splits[split][name]) else None)
+      )
     except (OSError, ValueError, EOFError) as error:
       raise _damaged(directory, f'{split}/{name}.npy: {error}') from error
     expected = splits[split][name]
@@ -268,6 +275,7 @@ class _SplitWriter:
     self.frame = episode.pixels.shape[1:]
     self.actions: list[np.ndarray] = []
     self.proprio: list[np.ndarray] = []
+    self.state: list[np.ndarray] = []
     self.lengths: list[int] = []
     self.file = (directory / 'pixels.npy').open('wb', buffering=0)
     self.data_start = self._write_header(num_frames=0)
@@ -279,6 +287,7 @@ class _SplitWriter:
       np.pad(episode.actions, ((0, 1), (0, 0)), constant_values=np.nan)
     )
     self.proprio.append(episode.proprio)
+    self.state.append(episode.state)
     self.lengths.append(len(episode.pixels))
 
   def finish(self) -> dict[str, list[int]]:
@@ -292,6 +301,7 @@ class _SplitWriter:
     arrays = {
       'actions': np.concatenate(self.actions),
       'proprio': np.concatenate(self.proprio),
+      'state': np.concatenate(self.state),
       'offsets': np.cumsum(lengths) - lengths,
       'lengths': lengths,
     }

@@ -122,8 +122,8 @@ class MovingDigits:
     return self.digit_scale * self.image_size
 
   @property
-  def proprio_names(self) -> tuple[str, ...]:
-    """What the columns of `proprio` are."""
+  def state_names(self) -> tuple[str, ...]:
+    """What the columns of `state` are."""
     if self.num_digits == 1:
       return ('x', 'y')
     return tuple(f'{a}{i}' for i in range(self.num_digits) for a in 'xy')
@@ -153,7 +153,7 @@ def moving_digits(
 
   Returns:
     Iterator over dicts of device arrays: `pixels` uint8
-    `[B, T, height, width, 3]`, `proprio` float32 `[B, T, 2 * num_digits]`, the
+    `[B, T, height, width, 3]`, `state` float32 `[B, T, 2 * num_digits]`, the
     centres x, y of the digits in pixels, and `label` int32 `[B]`, the first
     digit, 0..9.
 
@@ -210,7 +210,7 @@ def _draw(
     pixels = jnp.round(255 * (behind * (1 - ink) + ink))
     return {
       'pixels': pixels.astype(jnp.uint8),
-      'proprio': centres.reshape(num_frames, -1),
+      'state': centres.reshape(num_frames, -1),
       'label': labels[which[0]],
     }
 

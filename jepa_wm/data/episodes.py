@@ -7,7 +7,8 @@ any of our code (and without TensorFlow):
   steps              one entry per frame
     observation
       pixels         PNG
-      proprio        float32 `[S]`
+      proprio        float32 `[S]`, what the body feels of itself
+      state          float32 `[V]`, the true low-dimensional state
     action           float32 `[raw_dim]`, what was done after this frame; the
                      last frame has none and holds zeros
     is_first, is_last, is_terminal
@@ -56,7 +57,9 @@ class Episode:
     pixels: uint8 `[T, height, width, 3]`.
     actions: float32 `[T-1, raw_dim]`, raw units; row t leads from frame t to
       frame t+1.
-    proprio: float32 `[T, S]`, the true low-dimensional state.
+    proprio: float32 `[T, S]`, what the body feels of itself; `S` is 0 where
+      nothing is known of it.
+    state: float32 `[T, V]`, the true low-dimensional state; `V` may be 0 too.
     provenance: what is particular to this episode; JSON-able.
     is_terminal: the last frame ended the task, not the clock.
   """
@@ -64,16 +67,17 @@ class Episode:
   pixels: np.ndarray
   actions: np.ndarray
   proprio: np.ndarray
+  state: np.ndarray
   provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
   is_terminal: bool = False
 
   def __post_init__(self) -> None:
-    """Checks that the three arrays tell one story.
+    """Checks that the arrays tell one story.
 
     Raises:
       ValueError: a wrong shape or dtype, or a number that is not finite.
     """
-    pixels, actions, proprio = self.pixels, self.actions, self.proprio
+    pixels, actions = self.pixels, self.actions
     if (
       pixels.ndim != 4
       or pixels.dtype != np.uint8
@@ -86,13 +90,14 @@ class Episode:
       )
     for name, array, rows in (
       ('actions', actions, len(pixels) - 1),
-      ('proprio', proprio, len(pixels)),
+      ('proprio', self.proprio, len(pixels)),
+      ('state', self.state, len(pixels)),
     ):
       if (
         array.ndim != 2
         or array.dtype != np.float32
         or len(array) != rows
-        or not array.shape[1]
+        or (name == 'actions' and not array.shape[1])
       ):
         raise ValueError(
           f'{name} must be float32 [{rows}, size] for {len(pixels)} frames, '
@@ -253,7 +258,8 @@ def _sizes(episode: Episode) -> dict[str, Any]:
   return {
     'frame': episode.pixels.shape[1:],
     'raw_dim': episode.actions.shape[1],
-    'state_size': episode.proprio.shape[1],
+    'proprio_size': episode.proprio.shape[1],
+    'state_size': episode.state.shape[1],
   }
 
 

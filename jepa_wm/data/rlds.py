@@ -20,6 +20,7 @@ import tensorflow_datasets as tfds
 _COLUMNS = (
   'observation/pixels',
   'observation/proprio',
+  'observation/state',
   'action',
   'is_first',
   'is_last',
@@ -32,6 +33,7 @@ def dataset_info(
   *,
   frame: tuple[int, ...],
   raw_dim: int,
+  proprio_size: int,
   state_size: int,
   metadata: Mapping[str, Any],
 ) -> Any:
@@ -41,7 +43,8 @@ def dataset_info(
     directory: where it will be written.
     frame: `(height, width, 3)`.
     raw_dim: size of a raw action.
-    state_size: size `S` of the low-dimensional state.
+    proprio_size: numbers `S` that the body feels of itself.
+    state_size: size `V` of the low-dimensional state.
     metadata: a `tfds.core.MetadataDict`, saved with the description.
   """
   features = tfds.features
@@ -49,7 +52,8 @@ def dataset_info(
     'observation': features.FeaturesDict(
       {
         'pixels': features.Image(shape=frame, encoding_format='png'),
-        'proprio': features.Tensor(shape=(state_size,), dtype=np.float32),
+        'proprio': features.Tensor(shape=(proprio_size,), dtype=np.float32),
+        'state': features.Tensor(shape=(state_size,), dtype=np.float32),
       }
     ),
     'action': features.Tensor(shape=(raw_dim,), dtype=np.float32),
@@ -101,6 +105,7 @@ def to_example(
   pixels: np.ndarray,
   actions: np.ndarray,
   proprio: np.ndarray,
+  state: np.ndarray,
   provenance: Mapping[str, Any],
   is_terminal: bool,
 ) -> dict[str, Any]:
@@ -111,14 +116,18 @@ def to_example(
   return {
     'steps': [
       {
-        'observation': {'pixels': to_png(frame), 'proprio': state},
+        'observation': {
+          'pixels': to_png(frame),
+          'proprio': body,
+          'state': true,
+        },
         'action': action,
         'is_first': t == 0,
         'is_last': t == last,
         'is_terminal': t == last and is_terminal,
       }
-      for t, (frame, state, action) in enumerate(
-        zip(pixels, proprio, actions, strict=True)
+      for t, (frame, body, true, action) in enumerate(
+        zip(pixels, proprio, state, actions, strict=True)
       )
     ],
     'episode_metadata': {'provenance': json.dumps(provenance)},
@@ -133,6 +142,7 @@ def from_record(record: Mapping[str, Any]) -> dict[str, Any]:
     'pixels': _from_images(steps['observation']['pixels']),
     'actions': np.asarray(steps['action'], np.float32)[:-1],
     'proprio': np.asarray(steps['observation']['proprio'], np.float32),
+    'state': np.asarray(steps['observation']['state'], np.float32),
     'provenance': json.loads(metadata.get('provenance', b'{}')),
     'is_terminal': bool(steps['is_terminal'][-1]),
   }

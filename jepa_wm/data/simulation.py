@@ -91,7 +91,8 @@ def simulated_windows(
   episode; one that is done sooner than a window is long plays on.
 
   Args:
-    env: a world, as in `play`; also its `render` and `proprio` are used.
+    env: a world, as in `play`; also its `render`, `proprio` and `vector` are
+      used.
     policy: as in `play`.
     num_frames: frames `T` of a window.
     action_block: environment steps from one frame of a window to the next.
@@ -103,7 +104,8 @@ def simulated_windows(
   Returns:
     Iterator over dicts of device arrays: `pixels` uint8
     `[B, T, height, width, 3]`, `actions` float32
-    `[B, T-1, action_block * A]` in raw units, `proprio` float32 `[B, T, S]`.
+    `[B, T-1, action_block * A]` in raw units, `proprio` float32 `[B, T, S]`
+    and `state` float32 `[B, T, V]`.
 
   Raises:
     ValueError: a count below one, or episodes shorter than a window.
@@ -177,6 +179,7 @@ def _draw(
       'pixels': jax.vmap(env.render)(states),
       'actions': actions.reshape(num_frames - 1, action_block * env.action_dim),
       'proprio': jax.vmap(env.proprio)(states),
+      'state': jax.vmap(env.vector)(states),
     }
 
   return jax.vmap(window)(jax.random.split(rng_key, batch_size))

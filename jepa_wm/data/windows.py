@@ -83,7 +83,8 @@ def cached_windows(
   Returns:
     Iterator over dicts of `pixels` uint8 `[B, T, height, width, 3]`, `actions`
     float32 `[B, T-1, action_block * raw_dim]` in raw units, those between two
-    frames in time order, and `proprio` float32 `[B, T, S]`.
+    frames in time order, `proprio` float32 `[B, T, S]` and `state` float32
+    `[B, T, V]`.
 
   Raises:
     ValueError: no window at all, a too short episode not to be skipped, or a
@@ -113,6 +114,7 @@ def cached_windows(
         len(indices), num_frames - 1, action_block * cache.actions.shape[1]
       ),
       'proprio': cache.proprio[first + frame_steps],
+      'state': cache.state[first + frame_steps],
     }
 
   # Grain's epochs use seed, seed + 1, ...: hashed, so that neighbouring seeds

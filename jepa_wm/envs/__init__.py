@@ -8,8 +8,10 @@ from jepa_wm.envs.policies import (
   UniformPolicy,
 )
 from jepa_wm.envs.two_room import TwoRoom, TwoRoomExpert, TwoRoomState
+from jepa_wm.envs.worlds import WORLDS, World, register
 
 __all__ = [
+  'WORLDS',
   'Environment',
   'MixturePolicy',
   'Policy',
@@ -18,4 +20,6 @@ __all__ = [
   'TwoRoomExpert',
   'TwoRoomState',
   'UniformPolicy',
+  'World',
+  'register',
 ]

@@ -13,7 +13,8 @@ class Environment(Protocol):
 
   Methods take one state; callers `jax.vmap` and `jax.jit` them. Nothing resets
   by itself: a planner needs raw transitions, and an episode's length belongs to
-  whoever plays it. A goal is a state like any other.
+  whoever plays it. A goal is a state like any other. Every state has a field
+  `target` `[V]`, the vector of where an expert should go.
 
   A JAX world is itself a pytree whose leaves are its factors of variation
   (geometry, colours, speeds), so a batch of different worlds is one more
@@ -55,7 +56,18 @@ class Environment(Protocol):
     ...
 
   def proprio(self, state: State) -> jax.Array:
-    """The true low-dimensional state, float32 `[S]`, for probes and records."""
+    """What the body feels of itself, float32 `[S]`, for models that see it."""
+    ...
+
+  def vector(self, state: State) -> jax.Array:
+    """The true low-dimensional state, float32 `[V]`, for probes and records."""
+    ...
+
+  def from_vector(self, vector: jax.Array) -> State:
+    """The state that `vector` `[V]` describes, and its target there.
+
+    What a vector does not tell (momentum of a solver, say) is at rest.
+    """
     ...
 
   def distance(self, state: State, goal: State) -> jax.Array:

@@ -279,6 +279,14 @@ class TwoRoom:
     """The agent's `(x, y)`, float32 `[2]`, pixels of the 224 px world."""
     return state.position
 
+  def vector(self, state: TwoRoomState) -> jax.Array:
+    """All there is: the agent's `(x, y)`, float32 `[2]`."""
+    return state.position
+
+  def from_vector(self, vector: jax.Array) -> TwoRoomState:
+    """The agent at `vector` `[2]`, already where it was told to go."""
+    return TwoRoomState(position=vector, target=vector)
+
   def distance(self, state: TwoRoomState, goal: TwoRoomState) -> jax.Array:
     """Pixels (of 224) between the agent's positions in `state` and `goal`."""
     return jnp.linalg.norm(state.position - goal.position)

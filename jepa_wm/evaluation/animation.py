@@ -6,8 +6,8 @@ import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation import figures, planning_benchmark
-from jepa_wm.evaluation import pairs as pairs_lib
 
 _COLUMNS, _ROWS = 3, 3
 _PANEL = 128
@@ -45,8 +45,8 @@ def draw_episodes(result: planning_benchmark.Result) -> bytes:
     An animated GIF.
   """
   rows = choose(result)
-  face = pairs_lib.world(result.protocol.environment)
-  env = face.make(image_size=_PANEL)
+  world = worlds.get(result.protocol.environment)
+  env = world.make(image_size=_PANEL)
   budget = result.protocol.budget
   last = max(
     budget if step is None else step
@@ -56,14 +56,14 @@ def draw_episodes(result: planning_benchmark.Result) -> bytes:
   steps = sorted({*range(0, last + 1, stride), last})
 
   @jax.jit
-  def render(proprio: np.ndarray) -> jax.Array:
-    return jax.vmap(lambda p: env.render(face.state(p)))(proprio)
+  def render(vectors: np.ndarray) -> jax.Array:
+    return jax.vmap(lambda v: env.render(env.from_vector(v)))(vectors)
 
-  size = result.proprio.shape[-1]
-  agents = np.asarray(render(result.proprio[rows][:, steps].reshape(-1, size)))
+  size = result.vectors.shape[-1]
+  agents = np.asarray(render(result.vectors[rows][:, steps].reshape(-1, size)))
   agents = agents.reshape(len(rows), len(steps), *agents.shape[1:])
-  goal_proprio = np.asarray(jax.vmap(env.proprio)(result.pairs.goals))[rows]
-  goals = np.asarray(render(goal_proprio))
+  goal_vectors = np.asarray(jax.vmap(env.vector)(result.pairs.goals))[rows]
+  goals = np.asarray(render(goal_vectors))
   overlays: dict[tuple[int, int], Image.Image] = {}
   frames = []
   for number, step in enumerate(steps):
@@ -75,8 +75,8 @@ def draw_episodes(result: planning_benchmark.Result) -> bytes:
         made, path = plan
         if (row, made) not in overlays:
           overlays[row, made] = _draw_path(
-            face.place(path),
-            face.place(goal_proprio[cell]),
+            world.place(path),
+            world.place(goal_vectors[cell]),
             result.protocol.action_block,
           )
         overlay = overlays[row, made]
@@ -173,7 +173,7 @@ def _current_plan(
   for planned in result.planned:
     found = np.flatnonzero(planned.indices == row)
     if len(found) and (planned.step < step or planned.step == 0):
-      current = planned.step, planned.proprio[found[0]]
+      current = planned.step, planned.vectors[found[0]]
   return current
 
 

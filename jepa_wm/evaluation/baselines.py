@@ -1,5 +1,6 @@
 """What a success rate is measured against: no plan, and a perfect one."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm.envs import environment as environment_lib
-from jepa_wm.envs import policies
+from jepa_wm.envs import policies, worlds
 from jepa_wm.evaluation import pairs as pairs_lib
 from jepa_wm.evaluation import protocol as protocol_lib
 
@@ -37,8 +38,7 @@ def random_floor(
   Raises:
     ValueError: no repeat.
   """
-  face = pairs_lib.world(protocol.environment)
-  env = face.make() if environment is None else environment
+  env = environment or worlds.get(protocol.environment).make()
   policy = policies.UniformPolicy(env.action_low, env.action_high)
   return _success_rate(protocol, pairs, env, policy, seed, num_repeats)
 
@@ -60,9 +60,10 @@ def expert_ceiling(
   Returns:
     Share of pairs that succeeded, 0..1.
   """
-  face = pairs_lib.world(protocol.environment)
-  env = face.make() if environment is None else environment
-  return _success_rate(protocol, pairs, env, face.expert(env, 0.0), 0, 1)
+  world = worlds.get(protocol.environment)
+  env = environment or world.make()
+  policy = world.policy('expert', env)
+  return _success_rate(protocol, pairs, env, policy, 0, 1)
 
 
 def _success_rate(
@@ -101,10 +102,9 @@ def _tries(
   num_repeats: int,
 ) -> jax.Array:
   """Whether each of `[P, num_repeats]` tries succeeded within the budget."""
-  face = pairs_lib.world(protocol.environment)
 
   def try_once(rng_key: jax.Array, start: Any, goal: Any) -> jax.Array:
-    state = face.aim(start, env.proprio(goal))
+    state = dataclasses.replace(start, target=env.vector(goal))
     memory_key, action_key = jax.random.split(rng_key)
 
     def step(carry, t):

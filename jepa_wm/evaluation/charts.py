@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jepa_wm.evaluation import pairs as pairs_lib
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation import planning_benchmark
 
 _MAP = 448
@@ -105,10 +105,10 @@ def episode_map(result: planning_benchmark.Result) -> str:
 
   Pointing at an arrow shows the path that the agent took and says how it went.
   """
-  face = pairs_lib.world(result.protocol.environment)
-  goals = jax.jit(jax.vmap(face.make().proprio))(result.pairs.goals)
-  starts = _MAP * face.place(result.proprio[:, 0])
-  ends = _MAP * face.place(np.asarray(goals))
+  world = worlds.get(result.protocol.environment)
+  goals = jax.jit(jax.vmap(world.make().vector))(result.pairs.goals)
+  starts = _MAP * world.place(result.vectors[:, 0])
+  ends = _MAP * world.place(np.asarray(goals))
   # Failures last, so that they lie on top.
   order = sorted(
     range(len(result.episodes)), key=lambda i: not result.episodes[i].success
@@ -120,11 +120,11 @@ def episode_map(result: planning_benchmark.Result) -> str:
     played = episode.first_success_step
     if played is None:
       played = result.protocol.budget
-    trail = _MAP * face.place(result.proprio[i, : played + 1])
+    trail = _MAP * world.place(result.vectors[i, : played + 1])
     points = ' '.join(f'{a:.1f},{b:.1f}' for a, b in trail)
     (x1, y1), (x2, y2) = starts[i], ends[i]
     arrows += (
-      f'<g class="{kind}"><title>{html.escape(tell(episode, face.unit))}'
+      f'<g class="{kind}"><title>{html.escape(tell(episode, world.unit))}'
       f'</title><polyline class="trail" points="{points}"/>'
       f'<line class="aim" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" '
       f'y2="{y2:.1f}"/><line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" '
@@ -141,7 +141,7 @@ def episode_map(result: planning_benchmark.Result) -> str:
   return (
     f'<svg class="map{crowd}" viewBox="0 0 {_MAP} {_MAP}" role="img" '
     f'aria-label="starts and goals over the world"><defs>{heads}</defs>'
-    f'<image href="{data_uri(_empty_world(face), "image/png")}" '
+    f'<image href="{data_uri(_empty_world(world), "image/png")}" '
     f'width="{_MAP}" height="{_MAP}"/>{arrows}</svg>'
   )
 
@@ -159,9 +159,9 @@ def data_uri(content: bytes, kind: str) -> str:
   return f'data:{kind};base64,{base64.b64encode(content).decode()}'
 
 
-def _empty_world(face: pairs_lib.World) -> bytes:
+def _empty_world(world: worlds.World) -> bytes:
   """A PNG of what does not move: the median picture of many states."""
-  env = face.make(image_size=_MAP)
+  env = world.make(image_size=_MAP)
 
   @jax.jit
   def draw(rng_keys: jax.Array) -> jax.Array:

@@ -100,13 +100,13 @@ class PlannedPath:
   Attributes:
     step: environment steps already played when these plans were made.
     indices: `[n]`, rows of the problems that were still open.
-    proprio: `[n, horizon * action_block + 1, S]`, the true states from where
+    vectors: `[n, horizon * action_block + 1, V]`, the true states from where
       the plan was made, by the world itself and not by the model.
   """
 
   step: int
   indices: np.ndarray
-  proprio: np.ndarray
+  vectors: np.ndarray
 
 
 @dataclasses.dataclass
@@ -126,7 +126,7 @@ class ClosedLoop:
     seed: of the planner's draws.
     batch_size: problems planned at once, at most `P`.
     env: the world.
-    proprio: `[P, budget + 1, S]`, true states; frozen after success.
+    vectors: `[P, budget + 1, V]`, true states; frozen after success.
     first_success: int `[P]`, steps until the goal was reached, -1 before.
     start_distance: `[P]`, in the world's unit.
     final_distance: `[P]`, of the last state so far.
@@ -146,9 +146,8 @@ class ClosedLoop:
 
   def __post_init__(self) -> None:
     protocol = self.protocol
-    proprio = jax.jit(jax.vmap(self.env.proprio))
-    start = np.asarray(proprio(self.pairs.starts))
-    self.proprio = np.repeat(start[:, None], protocol.budget + 1, axis=1)
+    start = np.asarray(jax.jit(jax.vmap(self.env.vector))(self.pairs.starts))
+    self.vectors = np.repeat(start[:, None], protocol.budget + 1, axis=1)
     self.planned: list[PlannedPath] = []
     self.diagnostics: list[planning.Diagnostics] = []
     self.num_plans = 0
@@ -265,8 +264,8 @@ class ClosedLoop:
     self.final_distance[rows] = outputs['distance']
     start = number * self._steps_per_plan() + 1
     steps = min(self._steps_per_plan(), self.protocol.budget + 1 - start)
-    self.proprio[rows, start : start + steps] = outputs['proprio'][:, :steps]
-    self.proprio[rows, start + steps :] = outputs['proprio'][:, steps - 1, None]
+    self.vectors[rows, start : start + steps] = outputs['vectors'][:, :steps]
+    self.vectors[rows, start + steps :] = outputs['vectors'][:, steps - 1, None]
     if number == 0:
       diagnostics = outputs['diagnostics']
       self.diagnostics.append(jax.tree.map(np.transpose, diagnostics))
@@ -328,7 +327,7 @@ class ClosedLoop:
       )
       solved = active & jax.vmap(env.success)(states, goals)
       first_success = jnp.where(solved, t + 1, first_success)
-      return (states, first_success, t + 1), jax.vmap(env.proprio)(states)
+      return (states, first_success, t + 1), jax.vmap(env.vector)(states)
 
     def play_fn(carry, blocks):
       raw = jnp.moveaxis(model.raw_actions(blocks), 1, 0)
@@ -354,10 +353,10 @@ class ClosedLoop:
     def follow(state, actions):
       def step(state, action):
         state = env.step(state, action)
-        return state, env.proprio(state)
+        return state, env.vector(state)
 
       _, path = jax.lax.scan(step, state, actions)
-      return jnp.concatenate([env.proprio(state)[None], path])
+      return jnp.concatenate([env.vector(state)[None], path])
 
     raw = model.raw_actions(output.plan.actions)
     raw = raw.reshape(raw.shape[0], -1, raw.shape[-1])
@@ -367,7 +366,7 @@ class ClosedLoop:
       'state': state._replace(env_state=after),
       'first_success': first_success,
       'distance': jax.vmap(env.distance)(after, goals),
-      'proprio': jnp.moveaxis(played, 0, 1),
+      'vectors': jnp.moveaxis(played, 0, 1),
       'path': jax.vmap(follow)(states, raw),
       'cost': output.plan.cost,
       'diagnostics': jax.tree.map(jnp.transpose, output.plan.diagnostics),

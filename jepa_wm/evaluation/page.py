@@ -5,13 +5,13 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation import (
   charts,
   figures,
   planning_benchmark,
   rollout_error,
 )
-from jepa_wm.evaluation import pairs as pairs_lib
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --sheet: #f6f7f9;
@@ -135,7 +135,7 @@ def build(
   """
   record, protocol = result.record, result.protocol
   low, high = record['interval_95']
-  unit = pairs_lib.world(protocol.environment).unit
+  unit = worlds.get(protocol.environment).unit
   name = protocol.environment.replace('_', ' ').title()
   headline = f'{record["num_successes"]} of {record["num_pairs"]} goals reached'
   search_dark = figures.draw_search(result.diagnostics, figures.DARK)

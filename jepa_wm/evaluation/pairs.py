@@ -13,14 +13,13 @@ import json
 import os
 import pathlib
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import two_room
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation import protocol as protocol_lib
 
 MANIFESTS = pathlib.Path(__file__).parent / 'manifests'
@@ -30,45 +29,6 @@ MANIFEST_PAIRS = 200
 """Pairs in each of them."""
 
 _STREAM = zlib.crc32(b'jepa_wm.evaluation.pairs')
-
-
-@dataclasses.dataclass(frozen=True)
-class World:
-  """What a benchmark must know of a world besides its `Environment` face.
-
-  Attributes:
-    make: builds the environment with its default factors of variation;
-      `image_size` may be given.
-    expert: `(environment, action_noise) -> Policy` that walks to its target.
-    state: the state that `proprio` `[S]` describes, its target there as well.
-    target: proprio `[S]` of where the expert in this state is going.
-    aim: the state with its target moved to proprio `[S]`.
-    place: where proprio `[..., S]` is in the picture: `(x, y)` `[..., 2]` as
-      fractions of its width and height, from the upper left.
-    unit: what `distance` is measured in.
-  """
-
-  make: Callable[..., Any]
-  expert: Callable[[Any, float], Any]
-  state: Callable[[jax.Array], Any]
-  target: Callable[[Any], jax.Array]
-  aim: Callable[[Any, jax.Array], Any]
-  place: Callable[[np.ndarray], np.ndarray]
-  unit: str
-
-
-WORLDS = {
-  'two_room': World(
-    make=two_room.TwoRoom,
-    expert=two_room.TwoRoomExpert,
-    state=lambda proprio: two_room.TwoRoomState(proprio, proprio),
-    target=lambda state: state.target,
-    aim=lambda state, proprio: dataclasses.replace(state, target=proprio),
-    place=lambda proprio: (np.asarray(proprio) + 0.5) / two_room.WORLD_SIZE,
-    unit='px',
-  )
-}
-"""The worlds that have a benchmark."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,19 +50,6 @@ class Pairs:
 
   def __len__(self) -> int:
     return len(self.ids)
-
-
-def world(name: str) -> World:
-  """Looks up a world by its name.
-
-  Raises:
-    ValueError: no benchmark for a world of that name.
-  """
-  if name not in WORLDS:
-    raise ValueError(
-      f'environment must be one of {", ".join(sorted(WORLDS))}, got {name!r}.'
-    )
-  return WORLDS[name]
 
 
 def load_pairs(
@@ -159,7 +106,8 @@ def load_pairs(
       f'protocol {protocol.name!r}, got {num_pairs}.'
     )
   entries = entries[:num_pairs]
-  make_states = jax.vmap(world(protocol.environment).state)
+  env = worlds.get(protocol.environment).make()
+  make_states = jax.vmap(env.from_vector)
 
   def states(key: str) -> Any:
     numbers = np.asarray([entry[key] for entry in entries], np.float32)
@@ -191,7 +139,7 @@ def generate(
 
   Returns:
     The manifest, hash included, ready for JSON. `start_state` and `goal_state`
-    are the world's proprio.
+    are the world's vectors.
   """
   found: list[dict[str, Any]] = []
   batch, offset = 256, protocol.goal_offset
@@ -211,8 +159,8 @@ def generate(
           {
             'episode': int(episode),
             'start': start,
-            'start_state': _decimals(played['proprio'][i, start]),
-            'goal_state': _decimals(played['proprio'][i, start + offset]),
+            'start_state': _decimals(played['vectors'][i, start]),
+            'goal_state': _decimals(played['vectors'][i, start + offset]),
           }
         )
       if len(found) == num_pairs:
@@ -276,17 +224,17 @@ def _recipe(protocol: protocol_lib.Protocol) -> dict[str, Any]:
 def _play(
   protocol: protocol_lib.Protocol, episodes: jax.Array
 ) -> dict[str, jax.Array]:
-  """Plays episodes `[E]`; proprio is `[E, episode_steps + 1, S]`."""
-  face = world(protocol.environment)
-  env = face.make()
-  policy = face.expert(env, protocol.action_noise)
+  """Plays episodes `[E]`; vectors are `[E, episode_steps + 1, V]`."""
+  world = worlds.get(protocol.environment)
+  env = world.make()
+  policy = world.policy(protocol.policy, env, protocol.action_noise)
   seed_key = jax.random.fold_in(jax.random.key(protocol.pair_seed), _STREAM)
 
   def play_one(episode: jax.Array) -> dict[str, jax.Array]:
     keys = jax.random.split(jax.random.fold_in(seed_key, episode), 4)
     reset_key, memory_key, action_key, start_key = keys
     first = env.reset(reset_key)
-    destination = face.state(face.target(first))
+    destination = env.from_vector(first.target)
 
     def step(carry, t):
       state, memory = carry
@@ -294,23 +242,23 @@ def _play(
       action, memory = policy(action_t, state, memory)
       state = env.step(state, action)
       arrived = env.success(state, destination)
-      return (state, memory), (env.proprio(state), arrived)
+      return (state, memory), (env.vector(state), arrived)
 
     carry = (first, policy.init(memory_key, first))
     steps = jnp.arange(protocol.episode_steps)
-    _, (proprio, arrived) = jax.lax.scan(step, carry, steps)
-    proprio = jnp.concatenate([env.proprio(first)[None], proprio])
+    _, (vectors, arrived) = jax.lax.scan(step, carry, steps)
+    vectors = jnp.concatenate([env.vector(first)[None], vectors])
     length = jnp.asarray(protocol.episode_steps)
     if protocol.ends_at_success:
       length = jnp.where(jnp.any(arrived), jnp.argmax(arrived) + 1, length)
     num_starts = jnp.maximum(length - protocol.goal_offset + 1, 1)
     start = jax.random.randint(start_key, (), 0, num_starts)
     solved = env.success(
-      face.state(proprio[start]),
-      face.state(proprio[start + protocol.goal_offset]),
+      env.from_vector(vectors[start]),
+      env.from_vector(vectors[start + protocol.goal_offset]),
     )
     return {
-      'proprio': proprio,
+      'vectors': vectors,
       'length': length,
       'start': start,
       'solved': solved,

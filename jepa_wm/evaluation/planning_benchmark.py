@@ -15,6 +15,7 @@ import tqdm
 
 from jepa_wm import planning, sharding
 from jepa_wm.envs import environment as environment_lib
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation import (
   baselines,
   closed_loop,
@@ -55,7 +56,7 @@ class Result:
     protocol: what was measured.
     pairs: the problems.
     episodes: one row per problem.
-    proprio: `[P, budget + 1, S]`, true states; frozen after success.
+    vectors: `[P, budget + 1, V]`, true states; frozen after success.
     planned: one entry per moment of planning.
     diagnostics: of every problem's first plan, `[I, P]`.
   """
@@ -64,7 +65,7 @@ class Result:
   protocol: protocol_lib.Protocol
   pairs: pairs_lib.Pairs
   episodes: list[Episode]
-  proprio: np.ndarray
+  vectors: np.ndarray
   planned: list[closed_loop.PlannedPath]
   diagnostics: planning.Diagnostics
 
@@ -123,8 +124,7 @@ def run(
       f'{protocol.name!r} counts its horizon in blocks of '
       f'{protocol.action_block} environment steps; change the protocol.'
     )
-  face = pairs_lib.world(protocol.environment)
-  env = face.make() if environment is None else environment
+  env = environment or worlds.get(protocol.environment).make()
   if model.action_dim != model.action_block * env.action_dim:
     raise ValueError(
       f'action_dim of the model is {model.action_dim}, but a block of '
@@ -186,7 +186,7 @@ def run(
     protocol=dataclasses.replace(protocol, num_pairs=len(pairs)),
     pairs=pairs,
     episodes=episodes,
-    proprio=loop.proprio,
+    vectors=loop.vectors,
     planned=loop.planned,
     diagnostics=loop.first_diagnostics(),
   )

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import planning
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation import observations, probing
-from jepa_wm.evaluation import pairs as pairs_lib
 from jepa_wm.types import LatentState, Params
 
 _STREAM = zlib.crc32(b'jepa_wm.evaluation.rollout_error')
@@ -78,10 +78,10 @@ class RolloutError:
 
 def measure(
   model: ImaginingModel,
-  world: pairs_lib.World,
+  world: worlds.World,
   *,
   horizon: int = 5,
-  action_noise: float = 2.0,
+  action_noise: float | None = None,
   num_probe_frames: int = 512,
   num_rollouts: int = 128,
   seed: int = 0,
@@ -94,9 +94,10 @@ def measure(
 
   Args:
     model: the world model.
-    world: an entry of `pairs.WORLDS`.
+    world: an entry of `worlds.WORLDS`.
     horizon: blocks to imagine.
-    action_noise: of the expert that plays the recorded actions.
+    action_noise: of the expert that plays the recorded actions; the world's by
+      default.
     num_probe_frames: frames that the probe is fitted to.
     num_rollouts: rollouts of either kind.
     seed: of all draws, apart from those of training data and pairs.
@@ -109,7 +110,9 @@ def measure(
   """
   env = world.make(image_size=model.image_size)
   observations.check_proprio(model, env)
-  expert = world.expert(env, action_noise)
+  if action_noise is None:
+    action_noise = world.action_noise
+  expert = world.policy('expert', env, action_noise)
   num_steps = horizon * model.action_block
 
   def play(rng_key: jax.Array, pushes: jax.Array) -> tuple[Any, jax.Array]:
@@ -139,7 +142,7 @@ def measure(
     states = jax.vmap(env.reset)(rng_keys)
     seen: Any = observations.observe(model, env, states)
     latents = model.encode(params, **seen)
-    return probing.fit(latents, jax.vmap(env.proprio)(states))
+    return probing.fit(latents, jax.vmap(env.vector)(states))
 
   @jax.jit
   def errors(
@@ -169,8 +172,8 @@ def measure(
     believed = probe(latents)
     truth = jax.tree.map(lambda leaf: leaf[:, :: model.action_block], states)
 
-    def distance(proprio: jax.Array, state: Any) -> jax.Array:
-      return env.distance(world.state(proprio), state)
+    def distance(vector: jax.Array, state: Any) -> jax.Array:
+      return env.distance(env.from_vector(vector), state)
 
     return jnp.mean(jax.vmap(jax.vmap(distance))(believed, truth), axis=0)
 

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import shutil
@@ -35,6 +36,7 @@ def test_arrays_are_the_episodes(cached, episodes, split, indices):
     rows = slice(first, first + length)
     np.testing.assert_array_equal(cache.pixels[rows], episodes[index].pixels)
     np.testing.assert_array_equal(cache.proprio[rows], episodes[index].proprio)
+    np.testing.assert_array_equal(cache.state[rows], episodes[index].state)
     np.testing.assert_array_equal(
       cache.actions[rows][:-1], episodes[index].actions
     )
@@ -42,6 +44,20 @@ def test_arrays_are_the_episodes(cached, episodes, split, indices):
   assert cache.provenance['seed'] == 3
   assert type(cache.pixels) is np.ndarray
   assert not cache.pixels.flags.writeable
+
+
+def test_a_source_may_know_nothing_but_pixels_and_actions(tmp_path, episodes):
+  nothing = lambda episode: np.zeros((len(episode.pixels), 0), np.float32)
+  blind = [
+    dataclasses.replace(e, proprio=nothing(e), state=nothing(e))
+    for e in episodes
+  ]
+  episodes_lib.write_episodes(tmp_path / 'blind', blind, provenance={})
+  cache_lib.build_cache(tmp_path / 'blind')
+  cache = cache_lib.open_cache(tmp_path / 'blind')
+  assert cache.proprio.shape == cache.state.shape == (len(cache.pixels), 0)
+  read = episodes_lib.open_episodes(tmp_path / 'blind')[0]
+  assert read.state.shape == (len(read.pixels), 0)
 
 
 def test_statistics_are_those_of_the_training_actions(cached, episodes):
@@ -75,7 +91,7 @@ def test_writer_beside_the_archive_gives_the_built_cache(
     for file in (path / 'cache').rglob('*')
     if file.is_file()
   )
-  assert len(files) == 11
+  assert len(files) == 13
   for file in files:
     assert (path / file).read_bytes() == (cached / file).read_bytes()
   assert {file.name for file in tmp_path.iterdir()} == {'archive', 'played'}
@@ -115,7 +131,7 @@ def test_a_cache_of_another_version_is_refused(cached):
 
 
 @pytest.mark.parametrize(
-  'name', ['pixels', 'actions', 'proprio', 'offsets', 'lengths']
+  'name', ['pixels', 'actions', 'proprio', 'state', 'offsets', 'lengths']
 )
 @pytest.mark.parametrize('keep', [0.0, 0.9])
 def test_a_truncated_array_is_named(cached, name, keep):

@@ -22,6 +22,7 @@ def _make_episode(index, *, num_frames=12, noise=False):
     pixels=pixels,
     actions=actions,
     proprio=rng.normal(size=(num_frames, 3)).astype(np.float32),
+    state=rng.normal(size=(num_frames, 4)).astype(np.float32),
     provenance={'index': index},
     is_terminal=index % 2 == 1,
   )

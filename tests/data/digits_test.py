@@ -35,11 +35,11 @@ def test_a_clip_is_what_it_says():
   batch = next(clips(num_digits=2, batch_size=16))
   assert {k: (v.shape, str(v.dtype)) for k, v in batch.items()} == {
     'pixels': ((16, 12, 32, 32, 3), 'uint8'),
-    'proprio': ((16, 12, 4), 'float32'),
+    'state': ((16, 12, 4), 'float32'),
     'label': ((16,), 'int32'),
   }
   assert all(isinstance(array, jax.Array) for array in batch.values())
-  assert digits.MovingDigits(num_digits=2).proprio_names == (
+  assert digits.MovingDigits(num_digits=2).state_names == (
     'x0', 'y0', 'x1', 'y1',
   )  # fmt: skip
 
@@ -66,7 +66,7 @@ def test_ink_is_the_scan_enlarged_around_its_centre():
   np.testing.assert_allclose(ink.sum(), 4 * images[0].sum(), rtol=1e-5)
 
 
-def test_proprio_is_where_the_ink_is():
+def test_state_is_where_the_ink_is():
   """The ink's own centre, which the scans keep within a fifth of the middle."""
   batch = next(clips(image_size=64, batch_size=32))
   ink = np.asarray(batch['pixels'][..., 0], np.float64)
@@ -75,7 +75,7 @@ def test_proprio_is_where_the_ink_is():
   centre = np.stack(
     [(ink.sum(2) * places).sum(-1), (ink.sum(3) * places).sum(-1)], -1
   )
-  offset = centre / total[..., None] - np.asarray(batch['proprio'])
+  offset = centre / total[..., None] - np.asarray(batch['state'])
   assert np.abs(offset).max() < 28 / 5
   # The same in all frames of a clip, but for a fading rim cut off by an edge.
   assert np.ptp(offset, axis=1).max() < 0.5
@@ -83,7 +83,7 @@ def test_proprio_is_where_the_ink_is():
 
 def test_digits_move_straight_and_bounce_off_every_edge():
   batch = next(clips(num_frames=200, batch_size=8, speed=0.06))
-  centres = np.asarray(batch['proprio'])
+  centres = np.asarray(batch['state'])
   half = 0.4375 * 32 / 2
   assert centres.min() >= half - 1e-3 and centres.max() <= 32 - half + 1e-3
   moves = np.diff(centres, axis=1)
@@ -106,11 +106,11 @@ def test_resumed_is_uninterrupted_and_compiled_once():
   resumed = clips()
   resumed.set_state(state)
   jax.tree.map(np.testing.assert_array_equal, next(resumed), second)
-  assert not np.array_equal(first['proprio'], second['proprio'])
-  assert not np.array_equal(first['proprio'], next(clips(seed=1))['proprio'])
+  assert not np.array_equal(first['state'], second['state'])
+  assert not np.array_equal(first['state'], next(clips(seed=1))['state'])
   assert digits._draw._cache_size() == 1
   held_out = next(clips('held_out'))
-  assert not np.array_equal(first['proprio'], held_out['proprio'])
+  assert not np.array_equal(first['state'], held_out['state'])
 
 
 def test_backgrounds():

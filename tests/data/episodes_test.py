@@ -11,7 +11,7 @@ from jepa_wm.data import rlds
 
 
 def assert_same(got, expected):
-  for field in ('pixels', 'actions', 'proprio'):
+  for field in ('pixels', 'actions', 'proprio', 'state'):
     a, b = getattr(got, field), getattr(expected, field)
     assert a.dtype == b.dtype
     np.testing.assert_array_equal(a, b)
@@ -231,7 +231,9 @@ def test_open_names_a_missing_column(tmp_path):
   )
   writer.initialize_splits(['train'])
   writer.close_all()
-  with pytest.raises(ValueError, match='lack the column observation/proprio;'):
+  with pytest.raises(
+    ValueError, match='observation/proprio and observation/state;'
+  ):
     episodes_lib.open_episodes(tmp_path)
 
 

@@ -32,6 +32,9 @@ class Walk:
   def render(self, state):
     return jnp.full((4, 4, 3), state['time'], jnp.uint8)
 
+  def vector(self, state):
+    return 2.0 * self.proprio(state)
+
   def proprio(self, state):
     return state['place'][None]
 
@@ -70,6 +73,7 @@ def test_frames_actions_and_states_belong_together():
     'pixels': ((64, 3, 4, 4, 3), 'uint8'),
     'actions': ((64, 2, 4), 'float32'),
     'proprio': ((64, 3, 1), 'float32'),
+    'state': ((64, 3, 1), 'float32'),
   }
   assert all(isinstance(array, jax.Array) for array in batch.values())
   times = np.asarray(batch['pixels'][:, :, 0, 0, 0]).astype(int)
@@ -94,7 +98,7 @@ def test_resumed_is_uninterrupted_and_compiled_once():
   resumed.set_state(state)
   jax.tree.map(np.testing.assert_array_equal, next(resumed), second)
   other = next(windows(seed=1))
-  for name in ('actions', 'proprio'):
+  for name in ('actions', 'proprio', 'state'):
     assert not np.array_equal(first[name], second[name])
     assert not np.array_equal(first[name], other[name])
   assert simulation._draw._cache_size() == 1

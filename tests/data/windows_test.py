@@ -41,6 +41,7 @@ def test_actions_lie_between_their_frames(cache, episodes, num_threads):
   assert batch['pixels'].dtype == np.uint8
   assert batch['actions'].shape == (5, 2, 8)
   assert batch['actions'].dtype == batch['proprio'].dtype == np.float32
+  assert batch['state'].dtype == np.float32
   for row, (episode, start) in enumerate(origins(batch)):
     times = start + 4 * np.arange(3)
     np.testing.assert_array_equal(

@@ -9,7 +9,7 @@ import pytest
 
 from jepa_wm import families, world_model
 from jepa_wm.data import normalization
-from jepa_wm.envs import two_room
+from jepa_wm.envs import two_room, worlds
 from jepa_wm.evaluation import (
   observations,
   pairs,
@@ -101,7 +101,7 @@ def test_a_model_that_sees_the_state_alone_reaches_its_goals(
 def test_imagination_starts_where_the_body_is(blind_model):
   errors = rollout_error.measure(
     blind_model,
-    pairs.world('two_room'),
+    worlds.get('two_room'),
     num_probe_frames=16,
     num_rollouts=8,
     horizon=1,
@@ -126,7 +126,7 @@ def test_families_with_proprio_are_planned_with(family, run_short_again):
   assert [path.step for path in result.planned][:2] == [0, 10]
   errors = rollout_error.measure(
     model,
-    pairs.world('two_room'),
+    worlds.get('two_room'),
     num_probe_frames=16,
     num_rollouts=4,
     horizon=2,
@@ -153,7 +153,7 @@ def test_a_world_without_that_state_is_named(run_short_again):
   three = dataclasses.replace(PLDM, proprio_dim=3)
   for call in (
     lambda model: run_short_again(model=model),
-    lambda model: rollout_error.measure(model, pairs.world('two_room')),
+    lambda model: rollout_error.measure(model, worlds.get('two_room')),
   ):
     with pytest.raises(
       ValueError, match=r'sees proprio, 3 numbers .* TwoRoom has 2; plan in'

@@ -133,8 +133,3 @@ def test_a_missing_manifest_and_one_of_another_protocol(tmp_path):
 def test_pairs_that_are_not_there(number):
   with pytest.raises(ValueError, match=r'num_pairs must lie in 1\.\.200'):
     pairs.load_pairs(protocol.SHORT, number)
-
-
-def test_an_unknown_world_is_named():
-  with pytest.raises(ValueError, match="got 'three_room'"):
-    pairs.world('three_room')

@@ -85,7 +85,7 @@ def test_record_has_the_keys_of_the_house_and_is_json(short_result, tmp_path):
 def test_episodes_tell_what_the_states_show(short_result):
   goals = np.asarray(short_result.pairs.goals.position)
   for row, episode in enumerate(short_result.episodes):
-    distance = np.linalg.norm(short_result.proprio[row] - goals[row], axis=-1)
+    distance = np.linalg.norm(short_result.vectors[row] - goals[row], axis=-1)
     np.testing.assert_allclose(distance[0], episode.start_distance, rtol=1e-5)
     np.testing.assert_allclose(distance[-1], episode.final_distance, rtol=1e-5)
     inside = np.flatnonzero(distance < 16.0)
@@ -103,7 +103,7 @@ def test_the_planned_path_is_the_one_taken(short_result):
     step = short_result.episodes[row].first_success_step or 25
     end = min(step, 25) + 1
     np.testing.assert_allclose(
-      first.proprio[row, :end], short_result.proprio[row, :end], atol=1e-4
+      first.vectors[row, :end], short_result.vectors[row, :end], atol=1e-4
     )
   for planned in short_result.planned[1:]:
     late = [
@@ -129,7 +129,7 @@ def _outcomes(result):
 def test_outcomes_do_not_depend_on_the_batch(short_result, run_short_again):
   whole = run_short_again(batch_size=100)
   # Equal but for the rounding of sums over pixels in batches of other shapes.
-  np.testing.assert_allclose(whole.proprio, short_result.proprio, atol=1e-2)
+  np.testing.assert_allclose(whole.vectors, short_result.vectors, atol=1e-2)
   assert _outcomes(whole) == _outcomes(short_result)
   # Nor on who else is there.
   some = pairs.Pairs(
@@ -148,17 +148,17 @@ def test_a_budget_that_ends_within_a_plan(run_short_again):
     'short', num_pairs=6, budget=13, horizon=2, receding_horizon=2
   )
   result = run_short_again(protocol=hurried, pairs=pairs.load_pairs(hurried))
-  assert hurried.num_plans == 2 and result.proprio.shape == (6, 14, 2)
+  assert hurried.num_plans == 2 and result.vectors.shape == (6, 14, 2)
   steps = [e.first_success_step for e in result.episodes if e.success]
   assert max(steps) <= 13
   for row, episode in enumerate(result.episodes):
     if not episode.success:
-      moved = np.linalg.norm(np.diff(result.proprio[row], axis=0), axis=-1)
+      moved = np.linalg.norm(np.diff(result.vectors[row], axis=0), axis=-1)
       assert moved[12] > 0.0
   # The budget's last state, not the plan's.
   goals = np.asarray(result.pairs.goals.position)
   np.testing.assert_allclose(
-    np.linalg.norm(result.proprio[:, -1] - goals, axis=-1),
+    np.linalg.norm(result.vectors[:, -1] - goals, axis=-1),
     [e.final_distance for e in result.episodes],
     rtol=1e-5,
   )
@@ -203,7 +203,7 @@ def test_a_model_that_needs_frames_of_the_past_gets_them(
     for model, history in ((perfect_model, 1), (Late(), 3))
   ]
   # A tenth less of each action would lead several pixels astray.
-  first, late = (result.proprio for result in results)
+  first, late = (result.vectors for result in results)
   np.testing.assert_allclose(late, first, atol=0.1)
   assert np.any(first[:, 10] != first[:, -1])
   assert results[1].record['planner']['history'] == 3
@@ -252,7 +252,7 @@ def test_elites_go_from_plan_to_plan(run_short_again, monkeypatch):
       ),
     )
     # Two blocks of a plan of two, and then nothing.
-    moved = np.linalg.norm(np.diff(result.proprio, axis=1), axis=-1)
+    moved = np.linalg.norm(np.diff(result.vectors, axis=1), axis=-1)
     assert np.all(moved[:, :10].any(axis=1))
     assert np.any(moved[:, 10:]) != warm_start
 

@@ -4,9 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.evaluation import pairs, rollout_error
+from jepa_wm.envs import worlds
+from jepa_wm.evaluation import rollout_error
 
-WORLD = pairs.world('two_room')
+WORLD = worlds.get('two_room')
 SMALL = {'num_probe_frames': 64, 'num_rollouts': 32, 'horizon': 3}
 
 

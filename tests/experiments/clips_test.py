@@ -18,12 +18,12 @@ def test_digits_are_a_source():
   source = _source(source='digits', num_digits=2, background='noise')
   first, second = source.some_batches('train', 3)
   assert first['pixels'].shape == (4, 2, 16, 16, 3)
-  assert first['proprio'].shape == (4, 2, 4)
+  assert first['state'].shape == (4, 2, 4)
   stream = source.batches('train', 3)
   next(stream)
   np.testing.assert_array_equal(next(stream)['pixels'], second['pixels'])
   held_out = source.some_batches('held_out', 3)[0]
-  assert not np.array_equal(held_out['proprio'], first['proprio'])
+  assert not np.array_equal(held_out['state'], first['state'])
 
 
 def test_doors(monkeypatch, tmp_path):

@@ -46,12 +46,12 @@ def test_episodes_are_plays_of_the_world(out):
       assert np.abs(episode.actions).max() <= 1.0
       policies.add(episode.provenance['policy'])
       state = world.reset(jax.random.key(0))
-      state = dataclasses.replace(state, position=episode.proprio[0])
+      state = dataclasses.replace(state, position=episode.state[0])
       np.testing.assert_array_equal(episode.pixels[0], render(state))
       for t, action in enumerate(episode.actions):
         state = step(state, action)
         np.testing.assert_allclose(
-          episode.proprio[t + 1], state.position, atol=1e-3
+          episode.state[t + 1], state.position, atol=1e-3
         )
       difference = episode.pixels[-1].astype(int) - render(state)
       assert np.abs(difference).max() <= 1
@@ -112,7 +112,11 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
-    ({'policy_odds': {'experts': 1.0}}, 'made of expert, random, smooth'),
+    (
+      {'policy_odds': {'experts': 1.0}},
+      'must be one of expert, random, smooth',
+    ),
+    ({'environment': 'three_room'}, "one of .*two_room, got 'three_room'"),
     ({'policy_odds': {'expert': 0.0}}, 'positive odds, got expert=0'),
     ({'policy_odds': {}}, 'at least one policy'),
     ({'min_episode_length': 13}, 'min_episode_length is 13'),

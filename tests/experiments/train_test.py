@@ -76,6 +76,7 @@ def dataset(tmp_path_factory):
         pixels=np.stack([_dot(place) for place in places]),
         actions=actions,
         proprio=np.stack(places).astype(np.float32),
+        state=np.stack(places).astype(np.float32),
         provenance={'index': index},
       )
     )

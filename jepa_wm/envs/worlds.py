@@ -1,0 +1,121 @@
+"""The worlds by name: what collecting, training and benchmarks ask of each."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jepa_wm.envs import environment, two_room
+from jepa_wm.envs import policies as policies_lib
+
+MakePolicy = Callable[[Any, float], policies_lib.Policy]
+"""`(environment, action_noise) -> Policy`."""
+
+_RANDOM: dict[str, MakePolicy] = {
+  'random': lambda env, noise: policies_lib.UniformPolicy(
+    env.action_low, env.action_high
+  ),
+  'smooth': lambda env, noise: policies_lib.SmoothRandomPolicy(
+    env.action_low, env.action_high
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class World:
+  """What must be known of a world besides its `Environment` face.
+
+  Attributes:
+    make: builds the environment with its default factors of variation;
+      `image_size` may be given.
+    policies: name of a way to act to what makes it; 'expert' is among them and
+      heads for its state's target. 'random' and 'smooth' are added, which every
+      world has.
+    place: where vectors `[..., V]` are in the picture: `(x, y)` `[..., 2]` as
+      fractions of its width and height, from the upper left.
+    state_names: what the `V` numbers of a vector are.
+    unit: what `distance` is measured in.
+    action_noise: of the expert, where nobody says otherwise.
+
+  Raises:
+    ValueError: no expert.
+  """
+
+  make: Callable[..., environment.Environment]
+  policies: Mapping[str, MakePolicy]
+  place: Callable[[np.ndarray], np.ndarray]
+  state_names: tuple[str, ...]
+  unit: str
+  action_noise: float = 0.0
+
+  def __post_init__(self) -> None:
+    if 'expert' not in self.policies:
+      raise ValueError(
+        "policies must hold an 'expert', which heads for the target of its "
+        f'state, got {", ".join(self.policies) or "none"}.'
+      )
+    object.__setattr__(self, 'policies', {**self.policies, **_RANDOM})
+
+  def policy(
+    self, name: str, env: environment.Environment, action_noise: float = 0.0
+  ) -> policies_lib.Policy:
+    """Makes one of `policies`.
+
+    Args:
+      name: its key.
+      env: the world it acts in.
+      action_noise: standard deviation of noise on its actions, where it takes
+        any.
+
+    Raises:
+      ValueError: no such policy.
+    """
+    if name not in self.policies:
+      raise ValueError(
+        f'policy must be one of {", ".join(sorted(self.policies))}, got '
+        f'{name!r}.'
+      )
+    return self.policies[name](env, action_noise)
+
+
+WORLDS: dict[str, World] = {}
+"""The worlds by name; `register` adds one."""
+
+
+def register(name: str, world: World) -> None:
+  """Adds a world to `WORLDS`, for commands and benchmarks to find.
+
+  Raises:
+    ValueError: there is one of that name.
+  """
+  if name in WORLDS:
+    raise ValueError(f'There is a world named {name!r} already.')
+  WORLDS[name] = world
+
+
+def get(name: str) -> World:
+  """Looks up a world by its name.
+
+  Raises:
+    ValueError: there is none of that name.
+  """
+  if name not in WORLDS:
+    raise ValueError(
+      f'environment must be one of {", ".join(sorted(WORLDS))}, got {name!r}.'
+    )
+  return WORLDS[name]
+
+
+register(
+  'two_room',
+  World(
+    make=two_room.TwoRoom,
+    policies={'expert': two_room.TwoRoomExpert},
+    place=lambda vectors: (np.asarray(vectors) + 0.5) / two_room.WORLD_SIZE,
+    state_names=('x', 'y'),
+    unit='px',
+    # The peers' data collector: most of it clipped away.
+    action_noise=2.0,
+  ),
+)

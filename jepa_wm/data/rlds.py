@@ -19,8 +19,6 @@ import tensorflow_datasets as tfds
 
 _COLUMNS = (
   'observation/pixels',
-  'observation/proprio',
-  'observation/state',
   'action',
   'is_first',
   'is_last',
@@ -52,8 +50,12 @@ def dataset_info(
     'observation': features.FeaturesDict(
       {
         'pixels': features.Image(shape=frame, encoding_format='png'),
-        'proprio': features.Tensor(shape=(proprio_size,), dtype=np.float32),
-        'state': features.Tensor(shape=(state_size,), dtype=np.float32),
+        # A column without numbers in it is left out: TFDS cannot read it back.
+        **{
+          name: features.Tensor(shape=(size,), dtype=np.float32)
+          for name, size in (('proprio', proprio_size), ('state', state_size))
+          if size
+        },
       }
     ),
     'action': features.Tensor(shape=(raw_dim,), dtype=np.float32),
@@ -118,8 +120,8 @@ def to_example(
       {
         'observation': {
           'pixels': to_png(frame),
-          'proprio': body,
-          'state': true,
+          **({'proprio': body} if len(body) else {}),
+          **({'state': true} if len(true) else {}),
         },
         'action': action,
         'is_first': t == 0,
@@ -137,12 +139,14 @@ def to_example(
 def from_record(record: Mapping[str, Any]) -> dict[str, Any]:
   """Inverts `to_example` for a record read with its steps left encoded."""
   steps = record['steps']
+  observation = steps['observation']
+  nothing = np.zeros((len(observation['pixels']), 0), np.float32)
   metadata = record.get('episode_metadata', {})
   return {
-    'pixels': _from_images(steps['observation']['pixels']),
+    'pixels': _from_images(observation['pixels']),
     'actions': np.asarray(steps['action'], np.float32)[:-1],
-    'proprio': np.asarray(steps['observation']['proprio'], np.float32),
-    'state': np.asarray(steps['observation']['state'], np.float32),
+    'proprio': np.asarray(observation.get('proprio', nothing), np.float32),
+    'state': np.asarray(observation.get('state', nothing), np.float32),
     'provenance': json.loads(metadata.get('provenance', b'{}')),
     'is_terminal': bool(steps['is_terminal'][-1]),
   }

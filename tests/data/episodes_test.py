@@ -220,7 +220,6 @@ def test_open_names_a_missing_column(tmp_path):
             'action': features.Tensor(shape=(2,), dtype=np.float32),
             'is_first': np.bool_,
             'is_last': np.bool_,
-            'is_terminal': np.bool_,
           }
         )
       }
@@ -231,9 +230,7 @@ def test_open_names_a_missing_column(tmp_path):
   )
   writer.initialize_splits(['train'])
   writer.close_all()
-  with pytest.raises(
-    ValueError, match='observation/proprio and observation/state;'
-  ):
+  with pytest.raises(ValueError, match='lack the column is_terminal;'):
     episodes_lib.open_episodes(tmp_path)
 
 

@@ -35,7 +35,8 @@ class Data:
       'digits' moves handwritten digits about, and 'tfds:NAME' reads what TFDS
       has on disk, both for families without actions.
     path: of the episodes, for 'cache'.
-    environment: name of the world that is played, for 'simulation'.
+    environment: name of the world that is played, for 'simulation'; a cache
+      knows its own.
     num_frames: frames `T` of a window.
     batch_size: windows `B` of a batch.
     num_eval_windows: windows that an evaluation looks at, rounded up to whole
@@ -111,7 +112,11 @@ class Episodes:
       self._check('image_size', train.pixels.shape[1])
       self._check('action_dim', train.actions.shape[1])
       self.action_statistics = train.action_statistics
-      self.identity = {'fingerprint': episodes.fingerprint(data.path)}
+      self.identity = {
+        'fingerprint': episodes.fingerprint(data.path),
+        # Of the episodes, whatever the config says.
+        'environment': train.provenance.get('environment', ''),
+      }
     else:
       world = worlds.get(data.environment)
       self._world = world.make(image_size=family.image_size)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import shapes
+from jepa_wm.envs import painting, shapes
 
 WORLD_SIZE = 512
 """Width and height of the world, whatever is rendered."""
@@ -118,9 +118,7 @@ def paint(
 
   wall = _wall_coverage(image_size)[..., None]
   picture = picture * (1.0 - wall) + _WALL_COLOR * wall
-  if isinstance(light, jax.core.Tracer) or light != 1.0:
-    picture = jnp.clip(picture * light, 0.0, 255.0)
-  return (picture + 0.5).astype(jnp.uint8)
+  return painting.illuminate((picture + 0.5).astype(jnp.uint8), light)
 
 
 def _union(covered: list[jax.Array]) -> jax.Array:

@@ -37,7 +37,7 @@ def coverage(distance: jax.Array, pixel: jax.Array | float) -> jax.Array:
 
 
 def disc_distance(
-  columns: jax.Array, rows: jax.Array, centre: jax.Array
+  columns: np.ndarray, rows: np.ndarray, centre: jax.Array
 ) -> jax.Array:
   """Distance of every pixel to a point, `[height, width]`; less its radius.
 
@@ -51,7 +51,10 @@ def disc_distance(
 
 
 def rectangle_distances(
-  columns: jax.Array, rows: jax.Array, pose: jax.Array, rectangles: jax.Array
+  columns: np.ndarray,
+  rows: np.ndarray,
+  pose: jax.Array,
+  rectangles: jax.Array,
 ) -> list[jax.Array]:
   """Signed distances of every pixel to the rectangles of one body.
 

@@ -1,4 +1,4 @@
-"""Push-T's picture against the peer's frames, area averages and closed forms."""
+"""Push-T's picture against the peer, area averages and closed forms."""
 
 import pathlib
 

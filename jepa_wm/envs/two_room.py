@@ -66,6 +66,7 @@ class TwoRoom:
     target_radius: of the target's dot.
     agent_color, target_color, wall_color, door_color, background_color: `[3]`.
     render_target: whether the target is drawn, under the agent.
+    light: multiplies the picture.
     image_size: height and width of the picture, static.
 
   Raises:
@@ -86,6 +87,7 @@ class TwoRoom:
   door_color: jax.Array = _leaf(255, 255, 255)
   background_color: jax.Array = _leaf(255, 255, 255)
   render_target: jax.Array | bool = False
+  light: jax.Array | float = 1.0
   image_size: int = flax.struct.field(pytree_node=False, default=WORLD_SIZE)
 
   def __post_init__(self) -> None:
@@ -118,7 +120,8 @@ class TwoRoom:
     """Draws a world with every factor random, in the peer's ranges.
 
     Uniform everywhere; the door sizes are drawn again until the agent fits
-    through one of the open doors.
+    through one of the open doors. The light, which the peer does not vary, is
+    0.4 to 1.
 
     Args:
       rng_key: consumed.
@@ -160,8 +163,43 @@ class TwoRoom:
       door_color=colors[3],
       background_color=colors[4],
       render_target=render_target.astype(bool),
+      light=jax.random.uniform(jax.random.fold_in(rng_key, 5), minval=0.4),
       image_size=image_size,
     )
+
+  @staticmethod
+  def variation_groups() -> dict[str, tuple[str, ...]]:
+    """Fields that are varied together, by what they are called."""
+    return {
+      'agent_color': ('agent_color',),
+      'agent_size': ('agent_radius',),
+      'agent_speed': ('agent_speed',),
+      'wall_color': ('wall_color',),
+      'wall': ('wall_axis', 'wall_thickness'),
+      'door': ('num_doors', 'door_positions', 'door_sizes'),
+      'door_color': ('door_color',),
+      'background_color': ('background_color',),
+      'target': ('render_target', 'target_color', 'target_radius'),
+      'lighting': ('light',),
+    }
+
+  def is_passable(self) -> jax.Array:
+    """Whether the agent fits through one of the open doors."""
+    is_open = jnp.arange(MAX_DOORS) < self.num_doors
+    return jnp.any(is_open & _fits(self.door_sizes, self.agent_radius))
+
+  def allows(self, state: TwoRoomState) -> jax.Array:
+    """Whether the agent can be where `state` has it: not in border or wall."""
+    position = _pair('state.position', state.position)
+    # As `reset` has it, which leaves the agent's radius to the first step.
+    inside = (position >= _BORDER) & (position <= WORLD_SIZE - _BORDER)
+    reach = self._half_thickness() + self.agent_radius
+    in_wall = (
+      self._is_across()
+      & (jnp.abs(position - _WALL_CENTRE) < reach)
+      & ~self._in_door(position[::-1])
+    )
+    return jnp.all(inside) & ~jnp.any(in_wall)
 
   def reset(self, rng_key: jax.Array) -> TwoRoomState:
     """Draws the agent outside the wall's band and the target anywhere.
@@ -273,6 +311,7 @@ class TwoRoom:
       color=self.agent_color,
       world_size=WORLD_SIZE,
     )
+    picture = painting.illuminate(picture, self.light)
     return picture.reshape(self.image_size, self.image_size, 3)
 
   def proprio(self, state: TwoRoomState) -> jax.Array:

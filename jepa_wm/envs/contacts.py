@@ -24,6 +24,10 @@ DT = 0.01
 FORGOTTEN = 3
 """Substeps without a touch after which a contact's impulse is forgotten."""
 
+# More contacts than these are swept in a loop: XLA's CPU compiler would compute
+# the whole chain of sweeps again for each of its results.
+_UNROLLED = 3
+
 _SLOP = 0.10000000149011612
 _BIAS = 1.0 - 0.0017970074436457143**DT
 
@@ -280,7 +284,8 @@ def solve(
     for a in found
   ]
   share = [
-    jnp.where(a.touching, 1.0 / pull[i][i], 0.0) for i, a in enumerate(found)
+    jnp.where(a.touching, 1.0 / jnp.where(a.touching, pull[i][i], 1.0), 0.0)
+    for i, a in enumerate(found)
   ]
   unmoved = [jnp.where(w, 0.0, k) for w, k in zip(warm, kept)]
   rest = [
@@ -289,13 +294,25 @@ def solve(
   undo = [
     jnp.minimum(a.distance + _SLOP, 0.0) * (-_BIAS / DT) for a in found
   ]
-  impulses, corrections = list(kept), [jnp.zeros_like(k) for k in kept]
-  for _ in range(SWEEPS):
+
+  def sweep(
+    carry: tuple[list[jax.Array], list[jax.Array]],
+  ) -> tuple[list[jax.Array], list[jax.Array]]:
+    impulses, corrections = list(carry[0]), list(carry[1])
     for i in range(count):
       speed = rest[i] + _dot(pull[i], impulses)
       impulses[i] = jnp.maximum(impulses[i] - speed * share[i], 0.0)
       lack = undo[i] - _dot(pull[i], corrections)
       corrections[i] = jnp.maximum(corrections[i] + lack * share[i], 0.0)
+    return impulses, corrections
+
+  sums = list(kept), [jnp.zeros_like(k) for k in kept]
+  if count <= _UNROLLED:
+    for _ in range(SWEEPS):
+      sums = sweep(sums)
+  else:
+    sums = jax.lax.fori_loop(0, SWEEPS, lambda _, c: sweep(c), sums)
+  impulses, corrections = sums
 
   def motion(sums: list[jax.Array]) -> Motion:
     return Motion(

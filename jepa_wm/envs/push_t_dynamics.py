@@ -25,6 +25,9 @@ ACTION_SCALE = 100.0
 _STIFFNESS, _FRICTION = 100.0, 20.0
 _WALLS = 2
 
+MAX_WALL_CONTACTS = 4
+"""Points of contact with walls that are solved at a time: two a wall."""
+
 
 @flax.struct.dataclass
 class Memory:
@@ -250,39 +253,30 @@ def _substep(
     return after
 
   def with_walls(carry: tuple[jax.Array, _Scalars]) -> tuple:
-    _, after = carry
-    touches = _wall_touches(body, origin, cos, sin)
-    found, kept, warm = list(discs), list(disc_kept), list(disc_warm)
-    for i, touch in enumerate(touches):
-      missed = now.wall_missed[i]
-      for end, contact, key in (
-        (0, touch.low, touch.low_key),
-        (1, touch.high, touch.high_key),
-      ):
-        same = (missed < contacts.FORGOTTEN) & (key == now.wall_keys[2 * i + end])
-        found.append(contact)
-        kept.append(
-          jnp.where(
-            contact.touching & same, now.wall_impulses[2 * i + end], 0.0
-          )
-        )
-        warm.append(missed == 0)
-    velocity, correction, impulses = solve(found, kept, warm)
+    after = carry[1]
+    touches, slots = _wall_contacts(body, origin, cos, sin, now)
+    velocity, correction, impulses = solve(
+      [*discs, *(slot.contact for slot in slots)],
+      [*disc_kept, *(slot.kept for slot in slots)],
+      [*disc_warm, *(slot.warm for slot in slots)],
+    )
+    solved = impulses[len(discs) :]
+
+    def impulse_of(rank: jax.Array) -> jax.Array:
+      return sum(jnp.where(rank == k, j, 0.0) for k, j in enumerate(solved))
+
     wall_impulses, wall_keys, wall_missed = [], [], []
-    for i, touch in enumerate(touches):
-      touching = touch.low.touching | touch.high.touching
+    for i in range(len(now.wall_missed)):
+      ranks = touches.ranks[2 * i : 2 * i + 2]
+      touching = (ranks[0] >= 0) | (ranks[1] >= 0)
       wall_missed.append(_missed(touching, now.wall_missed[i]))
-      for end, contact, key in (
-        (0, touch.low, touch.low_key),
-        (1, touch.high, touch.high_key),
-      ):
+      for end, rank in enumerate(ranks):
         slot = 2 * i + end
-        impulse = impulses[len(discs) + slot]
         wall_impulses.append(
-          jnp.where(touching, impulse, now.wall_impulses[slot])
+          jnp.where(touching, impulse_of(rank), now.wall_impulses[slot])
         )
         # A touch of one corner forgets the other.
-        fresh = jnp.where(contact.touching, key, -1)
+        fresh = jnp.where(rank >= 0, touches.keys[slot], -1)
         wall_keys.append(jnp.where(touching, fresh, now.wall_keys[slot]))
     after = after._replace(
       velocity=velocity,
@@ -328,14 +322,114 @@ def _near_walls(
   return near
 
 
-def _wall_touches(
-  body: Body, origin: tuple[jax.Array, jax.Array], cos: jax.Array, sin: jax.Array
-) -> list[contacts.WallTouch]:
-  """Of each wall and each rectangle, normals in the world's frame."""
+class _Slot(NamedTuple):
+  """A contact to be solved, and how it begins."""
+
+  contact: contacts.Contact
+  kept: jax.Array
+  warm: jax.Array
+
+
+class _Touches(NamedTuple):
+  """Of all pairs of wall and rectangle, for both ends of each.
+
+  Attributes:
+    ranks: the slot in which an end is solved, -1 for none, `[pairs]` times 2.
+    keys: which corners meet there, the same.
+  """
+
+  ranks: list[jax.Array]
+  keys: list[jax.Array]
+
+
+class _Pair(NamedTuple):
+  """A rectangle before a wall, in the wall's frame."""
+
+  rectangle: contacts.Rectangle
+  turn: tuple[jax.Array, jax.Array]
+  place: tuple[jax.Array, jax.Array]
+  ends: tuple[jax.Array, jax.Array]
+  sign: jax.Array
+  is_x: jax.Array
+  missed: jax.Array
+  kept: tuple[jax.Array, jax.Array]
+  keys: tuple[jax.Array, jax.Array]
+
+
+def _wall_contacts(
+  body: Body,
+  origin: tuple[jax.Array, jax.Array],
+  cos: jax.Array,
+  sin: jax.Array,
+  now: _Scalars,
+) -> tuple[_Touches, list[_Slot]]:
+  """Finds the first few contacts with walls, in the order of walls."""
+  pairs = _pairs(body, origin, cos, sin, now)
+
+  # A loop keeps the compiler from finding each contact anew for each use of it.
+  def one(_: None, pair: _Pair) -> tuple[None, tuple]:
+    touch = contacts.wall_touch(
+      pair.rectangle,
+      *pair.turn,
+      pair.place,
+      body.centre,
+      pair.ends,
+      WALL_RADIUS,
+    )
+    wall = jnp.where(pair.sign > 0.0, 0, 8)
+    ends = []
+    for end, (contact, key) in enumerate(
+      ((touch.low, touch.low_key), (touch.high, touch.high_key))
+    ):
+      key = key + wall
+      same = (pair.missed < contacts.FORGOTTEN) & (key == pair.keys[end])
+      slot = _Slot(
+        _to_world(contact, pair.sign, pair.is_x),
+        jnp.where(same, pair.kept[end], 0.0),
+        pair.missed == 0,
+      )
+      ends.append((slot, key))
+    return None, tuple(ends)
+
+  _, found = jax.lax.scan(one, None, pairs)
+  ends = [
+    jax.tree.map(lambda row, i=i: row[i], end)
+    for i in range(_WALLS * len(body.rectangles))
+    for end in found
+  ]
+  count = jnp.zeros((), jnp.int32)
+  ranks = []
+  for slot, _ in ends:
+    fits = slot.contact.touching & (count < MAX_WALL_CONTACTS)
+    ranks.append(jnp.where(fits, count, -1))
+    count = count + fits
+
+  def pick(k: int) -> _Slot:
+    taken = jax.tree.map(jnp.zeros_like, ends[0][0])
+    for rank, (slot, _) in zip(ranks, ends):
+      taken = jax.tree.map(
+        lambda new, old, here=(rank == k): jnp.where(here, new, old),
+        slot,
+        taken,
+      )
+    return taken
+
+  slots = [pick(k) for k in range(MAX_WALL_CONTACTS)]
+  return _Touches(ranks, [key for _, key in ends]), slots
+
+
+def _pairs(
+  body: Body,
+  origin: tuple[jax.Array, jax.Array],
+  cos: jax.Array,
+  sin: jax.Array,
+  now: _Scalars,
+) -> _Pair:
+  """All pairs of wall and rectangle, leaves `[2 * rectangles]`."""
   middle = (WALL_LOW + WALL_HIGH) / 2.0
   centre_x = origin[0] + cos * body.centre[0] - sin * body.centre[1]
   centre_y = origin[1] + sin * body.centre[0] + cos * body.centre[1]
-  touches = []
+  pairs = []
   for is_x, centre in ((True, centre_x), (False, centre_y)):
     # The walls' frames have their first axis into the room.
     sign = jnp.where(centre < middle, 1.0, -1.0)
@@ -343,31 +437,40 @@ def _wall_touches(
     if is_x:
       turn = cos * sign, sin * sign
       place = (origin[0] - face) * sign, origin[1] * sign
-      ends = sign * WALL_LOW, sign * WALL_HIGH
+      along = sign
     else:
       turn = sin * sign, -cos * sign
       place = (origin[1] - face) * sign, -origin[0] * sign
-      ends = -sign * WALL_LOW, -sign * WALL_HIGH
-    ends = jnp.minimum(*ends), jnp.maximum(*ends)
+      along = -sign
+    ends = (
+      jnp.where(along > 0.0, WALL_LOW, -WALL_HIGH),
+      jnp.where(along > 0.0, WALL_HIGH, -WALL_LOW),
+    )
     for rectangle in body.rectangles:
-      touch = contacts.wall_touch(
-        rectangle, *turn, place, body.centre, ends, WALL_RADIUS
-      )
-      wall = jnp.where(sign > 0.0, 0, 8)
-      touches.append(
-        touch._replace(
-          low=_to_world(touch.low, sign, is_x),
-          high=_to_world(touch.high, sign, is_x),
-          low_key=touch.low_key + wall,
-          high_key=touch.high_key + wall,
+      i = len(pairs)
+      pairs.append(
+        _Pair(
+          contacts.Rectangle(
+            *(jnp.asarray(side, cos.dtype) for side in rectangle)
+          ),
+          turn,
+          place,
+          ends,
+          sign,
+          jnp.asarray(is_x),
+          now.wall_missed[i],
+          now.wall_impulses[2 * i : 2 * i + 2],
+          now.wall_keys[2 * i : 2 * i + 2],
         )
       )
-  return touches
+  return jax.tree.map(lambda *rows: jnp.stack(rows), *pairs)
 
 
 def _to_world(
-  contact: contacts.Contact, sign: jax.Array, is_x: bool
+  contact: contacts.Contact, sign: jax.Array, is_x: jax.Array
 ) -> contacts.Contact:
+  """Turns the normal from a wall's frame into the world's."""
   h, s = contact.normal_x * sign, contact.normal_y * sign
-  normal_x, normal_y = (h, s) if is_x else (-s, h)
-  return contact._replace(normal_x=normal_x, normal_y=normal_y)
+  return contact._replace(
+    normal_x=jnp.where(is_x, h, -s), normal_y=jnp.where(is_x, s, h)
+  )

@@ -9,11 +9,10 @@ most 100 steps, over when the target is reached.
 """
 
 import dataclasses
-import functools
 import pathlib
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -182,20 +181,12 @@ def played_episodes(recipe: Recipe) -> Iterator[episodes_lib.Episode]:
   episode_bytes = (recipe.episode_length + 1) * recipe.image_size**2 * 3
   batch_size = max(1, min(64, _BATCH_BYTES // episode_bytes))
   names = list(recipe.policy_odds)
-  play_batch = functools.partial(
-    _play_batch,
-    recipe.world(),
-    recipe.policy(),
-    jax.random.key(recipe.seed),
-    batch_size=batch_size,
-    num_steps=recipe.episode_length,
-    stop_at_success=recipe.stop_at_success,
-  )
+  play_batch = _player(recipe, batch_size)
   num_kept, num_played = 0, 0
-  upcoming = play_batch(first=0)
+  upcoming = play_batch(0)
   while True:
     # The next batch is played while this one is written.
-    following = play_batch(first=num_played + batch_size)
+    following = play_batch(num_played + batch_size)
     batch, upcoming = jax.device_get(upcoming), following
     for row in range(batch_size):
       length = int(batch['length'][row])
@@ -224,18 +215,13 @@ def played_episodes(recipe: Recipe) -> Iterator[episodes_lib.Episode]:
       )
 
 
-@jax.jit(static_argnames=('batch_size', 'num_steps', 'stop_at_success'))
-def _play_batch(
-  world: envs.Environment,
-  policy: envs.MixturePolicy,
-  rng_key: jax.Array,
-  *,
-  first: jax.typing.ArrayLike,
-  batch_size: int,
-  num_steps: int,
-  stop_at_success: bool,
-) -> dict[str, jax.Array]:
-  """Plays and renders the episodes `first`, `first + 1`, ..."""
+def _player(
+  recipe: Recipe, batch_size: int
+) -> Callable[[jax.typing.ArrayLike], dict[str, jax.Array]]:
+  """Makes what plays and renders the episodes `first`, `first + 1`, ..."""
+  # Closed over and not passed: a world known while compiling is faster.
+  world, policy = recipe.world(), recipe.policy()
+  rng_key = jax.random.key(recipe.seed)
 
   def is_done(state: Any) -> jax.Array:
     return world.success(state, world.from_vector(state.target))
@@ -245,10 +231,10 @@ def _play_batch(
       world,
       policy,
       jax.random.fold_in(rng_key, index),
-      num_steps=num_steps,
+      num_steps=recipe.episode_length,
     )
     length, is_terminal = simulation.episode_length(
-      states, is_done if stop_at_success else None
+      states, is_done if recipe.stop_at_success else None
     )
     return {
       'pixels': jax.vmap(world.render)(states),
@@ -260,7 +246,7 @@ def _play_batch(
       'choice': choice,
     }
 
-  return jax.vmap(play)(jnp.asarray(first) + jnp.arange(batch_size))
+  return jax.jit(lambda first: jax.vmap(play)(first + jnp.arange(batch_size)))
 
 
 def collect(

@@ -124,48 +124,6 @@ def simulated_windows(
 
   base_key = jax.random.key(seed)
 
-  def draw(index: int) -> dict[str, jax.Array]:
-    return _draw(
-      env,
-      policy,
-      jax.random.fold_in(base_key, index),
-      num_frames=num_frames,
-      action_block=action_block,
-      batch_size=batch_size,
-      num_steps=num_steps,
-      done_fn=done_fn,
-    )
-
-  return iter(
-    grain.MapDataset.range(_NUM_BATCHES)
-    .map(draw)
-    .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-  )
-
-
-@jax.jit(
-  static_argnames=(
-    'num_frames',
-    'action_block',
-    'batch_size',
-    'num_steps',
-    'done_fn',
-  )
-)
-def _draw(
-  env: Any,
-  policy: Any,
-  rng_key: jax.Array,
-  *,
-  num_frames: int,
-  action_block: int,
-  batch_size: int,
-  num_steps: int,
-  done_fn: Callable[[Any], jax.Array] | None,
-) -> dict[str, jax.Array]:
-  """One batch of `simulated_windows`."""
-  num_actions = (num_frames - 1) * action_block
-
   def window(rng_key: jax.Array) -> dict[str, jax.Array]:
     play_key, start_key = jax.random.split(rng_key)
     states, actions, _ = play(env, policy, play_key, num_steps=num_steps)
@@ -182,4 +140,14 @@ def _draw(
       'state': jax.vmap(env.vector)(states),
     }
 
-  return jax.vmap(window)(jax.random.split(rng_key, batch_size))
+  # The world is closed over: known while compiling, it is faster.
+  @jax.jit
+  def draw(index: jax.typing.ArrayLike) -> dict[str, jax.Array]:
+    rng_key = jax.random.fold_in(base_key, index)
+    return jax.vmap(window)(jax.random.split(rng_key, batch_size))
+
+  return iter(
+    grain.MapDataset.range(_NUM_BATCHES)
+    .map(draw)
+    .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+  )

@@ -288,12 +288,8 @@ def solve(
     for i, a in enumerate(found)
   ]
   unmoved = [jnp.where(w, 0.0, k) for w, k in zip(warm, kept)]
-  rest = [
-    -a.approach - _dot(pull[i], unmoved) for i, a in enumerate(found)
-  ]
-  undo = [
-    jnp.minimum(a.distance + _SLOP, 0.0) * (-_BIAS / DT) for a in found
-  ]
+  rest = [-a.approach - _dot(pull[i], unmoved) for i, a in enumerate(found)]
+  undo = [jnp.minimum(a.distance + _SLOP, 0.0) * (-_BIAS / DT) for a in found]
 
   def sweep(
     carry: tuple[list[jax.Array], list[jax.Array]],

@@ -12,7 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import contacts, push_t_dynamics, push_t_shapes
+from jepa_wm.envs import (
+  contacts,
+  push_t_dynamics,
+  push_t_picture,
+  push_t_shapes,
+)
 
 WORLD_SIZE = 512
 """Width and height of the world in its own pixels, whatever is rendered."""
@@ -200,8 +205,12 @@ class PushT:
       turn = 2.0 * np.pi
       return jnp.concatenate(
         [
-          jax.random.uniform(agent, (2,), minval=_AGENT_LOW, maxval=_AGENT_HIGH),
-          jax.random.uniform(block, (2,), minval=_BLOCK_LOW, maxval=_BLOCK_HIGH),
+          jax.random.uniform(
+            agent, (2,), minval=_AGENT_LOW, maxval=_AGENT_HIGH
+          ),
+          jax.random.uniform(
+            block, (2,), minval=_BLOCK_LOW, maxval=_BLOCK_HIGH
+          ),
           jax.random.uniform(angle, (1,), minval=0.0, maxval=turn),
           jnp.zeros([2]),
         ]
@@ -257,11 +266,15 @@ class PushT:
       memory=memory,
     )
 
+  def render(self, state: PushTState) -> jax.Array:
+    """Draws uint8 pixels `[image_size, image_size, 3]`, row = y."""
+    return push_t_picture.render(self, state)
+
   def proprio(self, state: PushTState) -> jax.Array:
     """The agent's `(x, y)` and velocity, float32 `[4]`."""
-    return jnp.concatenate(
-      [state.agent_position, state.agent_velocity]
-    ).astype(jnp.float32)
+    return jnp.concatenate([state.agent_position, state.agent_velocity]).astype(
+      jnp.float32
+    )
 
   def vector(self, state: PushTState) -> jax.Array:
     """What `STATE_NAMES` says, float32 `[7]`, the angle in 0..2 pi."""

@@ -7,6 +7,8 @@ from jepa_wm.envs.policies import (
   SmoothRandomPolicy,
   UniformPolicy,
 )
+from jepa_wm.envs.push_t import PushT, PushTState
+from jepa_wm.envs.push_t_expert import PushTExpert, PushTWeak
 from jepa_wm.envs.two_room import TwoRoom, TwoRoomExpert, TwoRoomState
 from jepa_wm.envs.worlds import WORLDS, World, register
 
@@ -15,6 +17,10 @@ __all__ = [
   'Environment',
   'MixturePolicy',
   'Policy',
+  'PushT',
+  'PushTExpert',
+  'PushTState',
+  'PushTWeak',
   'SmoothRandomPolicy',
   'TwoRoom',
   'TwoRoomExpert',

@@ -12,7 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import contacts, push_t_dynamics, push_t_shapes
+from jepa_wm.envs import (
+  contacts,
+  push_t_dynamics,
+  push_t_picture,
+  push_t_shapes,
+)
 
 WORLD_SIZE = 512
 """Width and height of the world in its own pixels, whatever is rendered."""
@@ -260,6 +265,10 @@ class PushT:
       block_correction=correction,
       memory=memory,
     )
+
+  def render(self, state: PushTState) -> jax.Array:
+    """Draws uint8 pixels `[image_size, image_size, 3]`, row = y."""
+    return push_t_picture.render(self, state)
 
   def proprio(self, state: PushTState) -> jax.Array:
     """The agent's `(x, y)` and velocity, float32 `[4]`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm.envs import environment, two_room
+from jepa_wm.envs import environment, push_t, push_t_expert, two_room
 from jepa_wm.envs import policies as policies_lib
 
 MakePolicy = Callable[[Any, float], policies_lib.Policy]
@@ -117,5 +117,18 @@ register(
     unit='px',
     # The peers' data collector: most of it clipped away.
     action_noise=2.0,
+  ),
+)
+register(
+  'push_t',
+  World(
+    make=push_t.PushT,
+    policies={
+      'expert': push_t_expert.PushTExpert,
+      'weak': push_t_expert.PushTWeak,
+    },
+    place=lambda vectors: np.asarray(vectors)[..., :2] / push_t.WORLD_SIZE,
+    state_names=push_t.STATE_NAMES,
+    unit='px',
   ),
 )

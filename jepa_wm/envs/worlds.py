@@ -1,12 +1,15 @@
 """The worlds by name: what collecting, training and benchmarks ask of each."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from jepa_wm.envs import environment, push_t, push_t_expert, two_room
+
+from jepa_wm.envs import environment, maze, maze_expert, two_room
 from jepa_wm.envs import policies as policies_lib
 
 MakePolicy = Callable[[Any, float], policies_lib.Policy]
@@ -132,3 +135,31 @@ register(
     unit='px',
   ),
 )
+
+
+_MAZES: dict[str, Callable[..., maze.Maze]] = {
+  'point_maze': maze.Maze,
+  # PLDM's 40 layouts, and all of those that are held out.
+  'diverse_maze': maze.Maze.diverse,
+  'diverse_maze_held_out': functools.partial(
+    maze.Maze.diverse, layouts='held_out', num_layouts=None
+  ),
+}
+
+for _name, _make in _MAZES.items():
+  register(
+    _name,
+    World(
+      make=_make,
+      policies={
+        'expert': maze_expert.MazeExpert,
+        'wanderer': lambda env, noise: maze_expert.MazeWanderer(
+          maze_expert.MazeExpert(env, noise)
+        ),
+      },
+      place=functools.partial(maze.place, size=_make().size),
+      state_names=_make().state_names,
+      unit='cells',
+      action_noise=0.5,
+    ),
+  )

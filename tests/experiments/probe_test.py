@@ -194,7 +194,7 @@ def test_simulated_splits_are_of_different_episodes():
   ('arguments', 'sentence'),
   [
     (('--background=noise',), "background='noise' is for --data=digits, and"),
-    (('--data=nowhere',), "'nowhere' is neither 'digits' nor 'two_room'"),
+    (('--data=nowhere',), "'nowhere' is neither 'digits' nor a world"),
     (('--learning_rates=nan',), 'learning_rates must be one or more numbers'),
     (('--width=10',), 'width must be a multiple of num_heads=4, or 0, got 10'),
     (('--num_steps=0',), 'num_steps must be at least 1'),

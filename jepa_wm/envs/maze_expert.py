@@ -1,0 +1,125 @@
+"""Policies that walk through mazes by shortest paths."""
+
+import dataclasses
+import functools
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from jepa_wm.envs import maze
+
+_FAR = 1e6
+
+
+@flax.struct.dataclass
+class MazeExpert:
+  """Heads for the next cell on a shortest path, as fast as it can stop.
+
+  See `policies.Policy` for the protocol.
+
+  Attributes:
+    world: the `Maze` it knows.
+    action_noise: standard deviation of the noise added to each component of
+      the action before clipping to [-1, 1].
+    cruising_speed: in cells a second, along the path.
+    gain: wanted speed per cell of distance to the target, per second.
+  """
+
+  world: maze.Maze
+  action_noise: jax.Array | float = 0.0
+  cruising_speed: jax.Array | float = 2.0
+  gain: jax.Array | float = 6.0
+
+  def init(self, rng_key: jax.Array, state: maze.MazeState) -> tuple[()]:
+    """The expert remembers nothing."""
+    del rng_key, state
+    return ()
+
+  def __call__(
+    self, rng_key: jax.Array, state: maze.MazeState, memory: tuple[()]
+  ) -> tuple[jax.Array, tuple[()]]:
+    """Action `[2]` for `state`, in [-1, 1], and the memory as it was."""
+    world = self.world
+    waypoint, is_last = self._waypoint(state)
+    heading = waypoint - state.position
+    length = jnp.maximum(jnp.linalg.norm(heading), 1e-6)
+    speed = jnp.minimum(self.cruising_speed, world.max_speed)
+    speed = jnp.where(is_last, jnp.minimum(self.gain * length, speed), speed)
+    wanted = speed * heading / length
+    # What an action of 1 changes the speed by in one step.
+    reach = maze.STEP_SECONDS * world.force / world.agent_mass
+    noise = self.action_noise * jax.random.normal(rng_key, (2,))
+    action = (wanted - state.velocity) / reach + noise
+    return jnp.clip(action, -1.0, 1.0), memory
+
+  def _waypoint(self, state: maze.MazeState) -> tuple[jax.Array, jax.Array]:
+    """Where to go in a straight line, `[2]`, and whether it is the target."""
+    closed = maze.with_border(state.walls)
+    target = state.target[:2]
+    row, column = maze.cell_of(state.position, self.world.size)
+    lengths = path_lengths(closed, *maze.cell_of(target, self.world.size))
+    rows = row + jnp.array([0, 0, -1, 1])
+    columns = column + jnp.array([-1, 1, 0, 0])
+    best = jnp.argmin(lengths[rows, columns])
+    next_cell = jnp.stack([columns[best], rows[best]]) - 0.5
+    is_last = lengths[row, column] <= 1.0
+    return jnp.where(is_last, target, next_cell), is_last
+
+
+@flax.struct.dataclass
+class MazeWanderer:
+  """Walks like the expert, and on to another place whenever it has arrived.
+
+  Its first target is the state's. Episodes of any length are full of motion, as
+  those of D4RL.
+
+  Attributes:
+    expert: how it walks.
+
+  Source: D4RL's maze2d data (arXiv 2004.07219).
+  """
+
+  expert: MazeExpert
+
+  def init(self, rng_key: jax.Array, state: maze.MazeState) -> jax.Array:
+    """Where it is going, a vector `[V]`."""
+    del rng_key
+    return state.target
+
+  def __call__(
+    self, rng_key: jax.Array, state: maze.MazeState, memory: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Action `[2]` for `state`, in [-1, 1], and where it is going."""
+    target_key, expert_key = jax.random.split(rng_key)
+    place = maze.sample_place(target_key, state.walls)
+    away = jnp.linalg.norm(memory[:2] - state.position)
+    arrived = away < maze.SUCCESS_DISTANCE
+    memory = jnp.where(arrived, memory.at[:2].set(place), memory)
+    heading = dataclasses.replace(state, target=memory)
+    action, _ = self.expert(expert_key, heading, ())
+    return action, memory
+
+
+def path_lengths(
+  closed: jax.Array, row: jax.Array, column: jax.Array
+) -> jax.Array:
+  """Cells to walk from every cell to one, `[size, size]`; walls are far away.
+
+  Args:
+    closed: which cells are walls, bool `[size, size]`; the border is.
+    row: of the cell to walk to.
+    column: of it.
+  """
+  start = jnp.full(closed.shape, _FAR).at[row, column].set(0.0)
+
+  def relax(_: int, lengths: jax.Array) -> jax.Array:
+    # Rolled over an edge there is only border.
+    steps = [
+      jnp.roll(lengths, shift, axis) for shift in (-1, 1) for axis in (0, 1)
+    ]
+    nearest = functools.reduce(jnp.minimum, steps) + 1.0
+    return jnp.where(closed, _FAR, jnp.minimum(lengths, nearest))
+
+  inside = (closed.shape[0] - 2) * (closed.shape[1] - 2)
+  return jax.lax.fori_loop(0, inside - 1, relax, start)

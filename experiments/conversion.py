@@ -14,7 +14,7 @@ import tqdm
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import parts as parts_lib
-from jepa_wm.data import readers, resizing
+from jepa_wm.data import readers
 from jepa_wm.evaluation import provenance
 
 STORES = ('auto', *cache_lib.STORES)
@@ -108,7 +108,11 @@ def convert(
       f'{out} is there already; add --overwrite to replace it.'
     )
   reader = readers.open_reader(
-    recipe.source, format=recipe.format, **recipe.options
+    recipe.source,
+    format=recipe.format,
+    image_size=recipe.image_size or None,
+    fit=recipe.fit,
+    **recipe.options,
   )
   for warning in reader.warnings:
     # On the bars' own stream, and at once: the conversion may take hours.
@@ -205,7 +209,7 @@ def _identity(path: pathlib.Path) -> str:
 def _items(
   reader: readers.Reader, begin: int, recipe: Recipe, bar: Any
 ) -> Iterator[tuple[int, episodes_lib.Episode | str]]:
-  """Episodes at their new size, read ahead in threads."""
+  """Episodes, read ahead in threads."""
 
   def read(index: int) -> tuple[int, episodes_lib.Episode | str]:
     try:
@@ -214,11 +218,6 @@ def _items(
       if not recipe.skip_damaged:
         raise
       return index, str(error)
-    if recipe.image_size:
-      pixels = resizing.resize_frames(
-        episode.pixels, size=recipe.image_size, fit=recipe.fit
-      )
-      episode = dataclasses.replace(episode, pixels=pixels)
     return index, episode
 
   for item in episodes_lib.in_threads(read, range(begin, reader.num_episodes)):

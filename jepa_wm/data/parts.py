@@ -54,6 +54,34 @@ class Part:
     return sum(map(len, self.digests.values()))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Encoded:
+  """An item ready to be written."""
+
+  number: int
+  failure: str | None = None
+  example: dict[str, Any] = dataclasses.field(default_factory=dict)
+  sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
+  digest: str = ''
+  num_frames: int = 0
+  num_bytes: int = 0
+
+
+def _encoded(item: tuple[int, episodes_lib.Episode | str]) -> _Encoded:
+  number, episode = item
+  if isinstance(episode, str):
+    return _Encoded(number=number, failure=episode)
+  return _Encoded(
+    number=number,
+    example=rlds.to_example(**vars(episode)),
+    # As they will be when they come back out of JSON.
+    sizes=json.loads(json.dumps(episodes_lib.sizes(episode))),
+    digest=digest(episode),
+    num_frames=len(episode.pixels),
+    num_bytes=episode.pixels.nbytes,
+  )
+
+
 def digest(episode: episodes_lib.Episode) -> str:
   """Hash of all that an archive keeps of an episode."""
   found = hashlib.sha256()
@@ -102,7 +130,7 @@ def write(
   sizes = next((part.sizes for part in done if part.sizes), None)
   num_episodes = sum(part.num_episodes for part in done)
   number = len(done)
-  iterator = iter(items)
+  iterator = episodes_lib.in_threads(_encoded, items)
   partial = directory / 'partial'
   while True:
     shutil.rmtree(partial, ignore_errors=True)
@@ -125,7 +153,7 @@ def write(
 
 def _write_part(
   path: pathlib.Path,
-  items: Iterator[tuple[int, episodes_lib.Episode | str]],
+  items: Iterator[_Encoded],
   sizes: dict[str, Any] | None,
   num_before: int,
   held_out_fraction: float,
@@ -143,18 +171,19 @@ def _write_part(
     writer.add_examples(waiting)
     waiting.clear()
 
-  for item, episode in items:
-    next_item = item + 1
-    if isinstance(episode, str):
-      skipped.append((item, episode))
+  for item in items:
+    next_item = item.number + 1
+    if item.failure is not None:
+      skipped.append((item.number, item.failure))
       continue
-    own = json.loads(json.dumps(episodes_lib.sizes(episode)))
+    own = item.sizes
     if sizes is None:
       sizes = own
     if own != sizes:
       raise ValueError(
         'All episodes of one archive have the same image, action and state '
-        f'sizes: the first has {sizes}, number {item} {own}.'
+        f'sizes: the first has {sizes}, number {item.number} '
+        f'{own}.'
       )
     if writer is None:
       info = rlds.dataset_info(
@@ -166,10 +195,10 @@ def _write_part(
     split = episodes_lib.split_name(
       num_before + count, held_out_fraction=held_out_fraction
     )
-    waiting.setdefault(split, []).append(rlds.to_example(**vars(episode)))
-    digests.setdefault(split, []).append(digest(episode))
-    num_frames[split] = num_frames.get(split, 0) + len(episode.pixels)
-    num_bytes += episode.pixels.nbytes
+    waiting.setdefault(split, []).append(item.example)
+    digests.setdefault(split, []).append(item.digest)
+    num_frames[split] = num_frames.get(split, 0) + item.num_frames
+    num_bytes += item.num_bytes
     count += 1
     is_full = count == _EPISODES_PER_PART or num_bytes >= _BYTES_PER_PART
     if is_full or count % _EPISODES_PER_ADDITION == 0:

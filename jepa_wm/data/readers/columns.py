@@ -1,12 +1,14 @@
 """Columns of others to the arrays of an episode."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jepa_wm.data import episodes as episodes_lib
+from jepa_wm.data import resizing
 from jepa_wm.data.readers import reader
 
 # In order of preference; '.' and '/' separate alike.
@@ -26,10 +28,15 @@ class Choice:
   proprio: tuple[str, ...]
   state: tuple[str, ...]
 
-  def __iter__(self):
-    """Every column once."""
-    names = (self.pixels, *self.action, *self.proprio, *self.state)
-    return iter(dict.fromkeys(names))
+  @property
+  def vectors(self) -> tuple[str, ...]:
+    """Every column but the frames, once."""
+    names = (*self.action, *self.proprio, *self.state)
+    return tuple(dict.fromkeys(names))
+
+  def to_dict(self) -> dict[str, Any]:
+    """For the provenance, JSON-able."""
+    return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
 def choose(
@@ -102,7 +109,7 @@ def choose(
 
 def episode(
   where: str,
-  columns: Mapping[str, np.ndarray],
+  columns: Mapping[str, Any],
   choice: Choice,
   options: reader.Options,
   *,
@@ -114,8 +121,8 @@ def episode(
 
   Args:
     where: source and episode, for messages.
-    columns: at least those of `choice`; `T` rows each, those of the action
-      `T` or `T - 1`.
+    columns: at least those of `choice`: frames as `frames` takes them, the
+      rest `T` rows each, actions `T` or `T - 1`.
     choice: their roles.
     options: what was asked for.
     alignment: what a row's action did, for `T` rows; see `reader.Options`.
@@ -126,14 +133,15 @@ def episode(
     ValueError: columns of different lengths or unreadable types, or a number
       that is not finite.
   """
-  pixels = frames(where, columns[choice.pixels], choice.pixels)
-  lengths = {name: len(columns[name]) for name in choice}
+  pixels = frames(where, columns[choice.pixels], choice.pixels, options)
   rows = len(pixels)
+  lengths = {choice.pixels: rows}
+  lengths |= {name: len(columns[name]) for name in choice.vectors}
   allowed = {name: {rows} for name in lengths}
   for name in choice.action:
     allowed[name] |= {rows - 1}
   ragged = [name for name in lengths if lengths[name] not in allowed[name]]
-  joined = {len(columns[name]) for name in choice.action}
+  joined = {lengths[name] for name in choice.action}
   if ragged or len(joined) > 1:
     raise ValueError(
       f'{where} has columns of different lengths, '
@@ -178,20 +186,37 @@ def aligned(actions: np.ndarray, alignment: str) -> np.ndarray:
   return actions[:-1]
 
 
-def frames(where: str, array: np.ndarray, name: str) -> np.ndarray:
+def frames(
+  where: str,
+  source: np.ndarray | Iterable[np.ndarray],
+  name: str,
+  options: reader.Options,
+) -> np.ndarray:
   """Frames of any usual layout as uint8 `[T, height, width, 3]`.
+
+  Those of an iterator are brought to size one after another, so that never more
+  than one is in memory at its own size.
 
   Args:
     where: source and episode, for messages.
-    array: `[T, height, width]`, `[T, height, width, C]` or
+    source: `[T, height, width]`, `[T, height, width, C]` or
       `[T, C, height, width]` with 1, 3 or 4 channels; uint8, or floats in
-      0..1 or 0..255.
+      0..1 or 0..255; or an iterator over uint8 `[height, width, 3]`.
     name: of the column, for messages.
+    options: the size to bring them to.
 
   Raises:
     ValueError: another layout or type.
   """
-  array = np.asarray(array)
+  if not isinstance(source, np.ndarray):
+    each = [_fitted(frame[None], options)[0] for frame in source]
+    if len({frame.shape for frame in each}) != 1:
+      raise ValueError(
+        f'{where} has frames of different sizes in {name!r}, or none; set '
+        '--image_size, or choose another column with --pixels.'
+      )
+    return np.stack(each)
+  array = source
   if array.ndim == 3:
     array = array[..., None]
   if array.ndim == 4 and array.shape[-1] not in (1, 3, 4):
@@ -214,7 +239,16 @@ def frames(where: str, array: np.ndarray, name: str) -> np.ndarray:
       'floats in 0..1 or 0..255; convert them or choose another column with '
       '--pixels.'
     )
-  return np.ascontiguousarray(array)
+  return _fitted(array, options)
+
+
+def _fitted(array: np.ndarray, options: reader.Options) -> np.ndarray:
+  """Frames of the size that was asked for."""
+  if options.image_size is None:
+    return np.ascontiguousarray(array)
+  return resizing.resize_frames(
+    array, size=options.image_size, fit=options.fit
+  )
 
 
 def vectors(where: str, array: np.ndarray, name: str) -> np.ndarray:

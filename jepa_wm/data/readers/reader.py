@@ -25,6 +25,8 @@ class Options:
       first row moved to the end, 'auto' is what the format says, measured
       where its writers disagree.
     split: of a format that has several; None reads all of them in order.
+    image_size: height and width that frames are brought to; None keeps them.
+    fit: how, where they are not square; see `resizing.resize_frames`.
   """
 
   pixels: str | None = None
@@ -34,6 +36,8 @@ class Options:
   num_discrete: int | None = None
   alignment: str = 'auto'
   split: str | None = None
+  image_size: int | None = None
+  fit: str = 'stretch'
 
   def __post_init__(self) -> None:
     """Checks what has bounds.

@@ -88,8 +88,9 @@ class SwmHdf5:
       images=[name for name, item in flat.items() if item.ndim >= 3],
       vectors=[name for name, item in flat.items() if item.ndim < 3],
     )
+    self._used = (self._choice.pixels, *self._choice.vectors)
     ragged = {
-      name: len(flat[name]) for name in self._choice if len(flat[name]) < rows
+      name: len(flat[name]) for name in self._used if len(flat[name]) < rows
     }
     if ragged:
       raise ValueError(
@@ -105,12 +106,7 @@ class SwmHdf5:
     self.provenance: dict[str, Any] = {
       'format': 'stable-worldmodel HDF5',
       'file': self.path.name,
-      'columns': {
-        'pixels': self._choice.pixels,
-        'action': list(self._choice.action),
-        'proprio': list(self._choice.proprio),
-        'state': list(self._choice.state),
-      },
+      'columns': self._choice.to_dict(),
       'alignment': self._alignment,
       'attributes': {
         name: np.asarray(value).tolist()
@@ -124,7 +120,7 @@ class SwmHdf5:
     begin, length = int(self._offsets[index]), int(self._lengths[index])
     where = f'{self.path}, episode {index},'
     rows = slice(begin, begin + length)
-    found = {name: self._read(name, rows, where) for name in self._choice}
+    found = {name: self._read(name, rows, where) for name in self._used}
     is_terminal = self._has_terminated and bool(
       self._read('terminated', slice(begin + length - 1, begin + length), where)
     )
@@ -174,7 +170,7 @@ class SwmHdf5:
 
   def _check_readable(self) -> None:
     """Reads one row, which tells whether a filter is missing."""
-    for name in self._choice:
+    for name in self._used:
       try:
         self._file[name][:1]
       except (OSError, RuntimeError) as error:

@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_wm.families import masked_networks, vjepa2_ac
 from jepa_wm.data import torch_files
+from jepa_wm.families import masked_networks, vjepa2_ac
 from jepa_wm.interop import (
   layouts,
   masked_layouts,

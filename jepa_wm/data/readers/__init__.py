@@ -10,16 +10,22 @@ so where it is missing. Nothing is ever unpickled.
 
 import pathlib
 
-from jepa_wm.data.readers import (
-  swm_hdf5,
-)
+from jepa_wm.data.readers import dino_wm, lerobot, minari, open_x, swm_hdf5
 from jepa_wm.data.readers.reader import ALIGNMENTS, Options, Reader
 
 _OPENERS = {
+  'lerobot': lerobot.LeRobot,
+  'rlds': open_x.OpenX,
+  'minari': minari.Minari,
+  'dino_wm': dino_wm.DinoWm,
   'swm': swm_hdf5.SwmHdf5,
 }
-# What a source looks like from outside, in the order that is tried.
+# What a source looks like from outside; any other HDF5 is taken for swm's.
 _SIGNS = {
+  'lerobot': lerobot.looks_like,
+  'rlds': open_x.looks_like,
+  'minari': minari.looks_like,
+  'dino_wm': dino_wm.looks_like,
   'swm': swm_hdf5.looks_like,
 }
 FORMATS = tuple(_OPENERS)

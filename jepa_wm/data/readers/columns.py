@@ -246,9 +246,7 @@ def _fitted(array: np.ndarray, options: reader.Options) -> np.ndarray:
   """Frames of the size that was asked for."""
   if options.image_size is None:
     return np.ascontiguousarray(array)
-  return resizing.resize_frames(
-    array, size=options.image_size, fit=options.fit
-  )
+  return resizing.resize_frames(array, size=options.image_size, fit=options.fit)
 
 
 def vectors(where: str, array: np.ndarray, name: str) -> np.ndarray:

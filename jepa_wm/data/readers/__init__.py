@@ -9,11 +9,12 @@ so where it is missing. Nothing is ever unpickled.
 """
 
 import pathlib
+from collections.abc import Callable
 
 from jepa_wm.data.readers import dino_wm, lerobot, minari, open_x, swm_hdf5
 from jepa_wm.data.readers.reader import ALIGNMENTS, Options, Reader
 
-_OPENERS = {
+_OPENERS: dict[str, Callable[[pathlib.Path, Options], Reader]] = {
   'lerobot': lerobot.LeRobot,
   'rlds': open_x.OpenX,
   'minari': minari.Minari,

@@ -61,22 +61,27 @@ def detect(
   moving = before_action > 1e-12 * (1 + np.var(states, axis=0))
   if not moving.any():
     return 'after', 'the state does not change'
-  # By the dimension that says most: others may be moved by contacts alone.
-  unexplained = {
-    lag: float(
-      np.min(_residual(states, changes, a)[moving] / before_action[moving])
+  ratios = {
+    lag: np.where(
+      moving,
+      _residual(states, changes, a) / np.maximum(before_action, 1e-300),
+      1.0,
     )
     for lag, a in actions.items()
   }
-  own = unexplained[0]
-  if unexplained[1] < min(_EXPLAINED, _CLEARLY * own):
+  # By the dimension that says most: others may be moved by contacts alone.
+  own, following, previous = (float(np.min(ratios[lag])) for lag in (0, 1, -1))
+  if following < min(_EXPLAINED, _CLEARLY * own):
     return 'before', None
-  if unexplained[-1] < min(_EXPLAINED, _CLEARLY * own) and _last_is_first(
-    episodes
+  dimension = int(np.argmin(ratios[-1]))
+  if previous < min(_EXPLAINED, _CLEARLY * own) and _last_is_first(
+    episodes, dimension
   ):
     return 'rotated', None
-  if min(unexplained.values()) > _EXPLAINED:
+  if min(own, following, previous) > _EXPLAINED:
     return 'after', 'actions explain too little of how the state changes'
+  if following < _EXPLAINED and own > _CLEARLY * following:
+    return 'after', "the next row's actions explain as much as the row's own"
   return 'after', None
 
 
@@ -107,25 +112,23 @@ def _residual(
   return np.mean((changes - design @ weights) ** 2, axis=0)
 
 
-def _last_is_first(episodes: Sequence[tuple[np.ndarray, np.ndarray]]) -> bool:
-  """Whether the last row's action explains the first change."""
+def _last_is_first(
+  episodes: Sequence[tuple[np.ndarray, np.ndarray]], dimension: int
+) -> bool:
+  """Whether the last row's action explains the first change of a dimension."""
   states, changes, actions = _lagged(episodes)
-  weights = np.linalg.lstsq(_design(states, actions[-1]), changes, rcond=None)[
-    0
-  ]
+  design = _design(states, actions[-1])
+  weights = np.linalg.lstsq(design, changes[:, dimension], rcond=None)[0]
   begin = np.stack([s[0] for s, _ in episodes])
-  change = np.stack([s[1] - s[0] for s, _ in episodes])
-  error = {
-    row: np.mean(
+  change = np.stack([s[1, dimension] - s[0, dimension] for s, _ in episodes])
+  last, first = (
+    np.mean(
       (
         change
         - _design(begin, np.stack([a[row] for _, a in episodes])) @ weights
       )
-      ** 2,
-      axis=0,
+      ** 2
     )
-    for row in (0, -1)
-  }
-  scale = np.mean(change**2, axis=0) + 1e-12
-  best = np.argmin(error[-1] / scale)
-  return bool(error[-1][best] < _CLEARLY * min(error[0][best], scale[best]))
+    for row in (-1, 0)
+  )
+  return bool(last < _CLEARLY * min(first, np.mean(change**2)))

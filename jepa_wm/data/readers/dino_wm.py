@@ -135,10 +135,10 @@ class _Folder:
         f'{path} has no actions, neither of {", ".join(_ACTIONS)} is among '
         f'{", ".join(sorted(self._tensors))}.'
       )
+    proprio: tuple[str, ...] = ('states',)
+    state: tuple[str, ...] = ('states',)
     if is_push_t:
       proprio, state = ('position', 'velocities'), ('states', 'velocities')
-    else:
-      proprio, state = ('states',), ('states',)
     self.choice = columns.choose(
       path,
       reader.Options(

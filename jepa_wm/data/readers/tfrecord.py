@@ -27,7 +27,7 @@ def record_offsets(path: pathlib.Path) -> np.ndarray:
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such file; copy the source again.')
   size = path.stat().st_size
-  found = []
+  found: list[tuple[int, int]] = []
   position = 0
   with path.open('rb') as file:
     while position < size:
@@ -105,9 +105,9 @@ def crc32c(data: bytes) -> int:
 @functools.cache
 def _byte_table() -> np.ndarray:
   """Register after one byte, for every byte."""
-  table = np.arange(256, dtype=np.uint32)
+  table = np.arange(256)
   for _ in range(8):
-    table = table >> 1 ^ np.where(table & 1, np.uint32(_POLYNOMIAL), 0)
+    table = table >> 1 ^ np.where(table & 1, _POLYNOMIAL, 0)
   return table.astype(np.uint32)
 
 

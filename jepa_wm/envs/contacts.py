@@ -283,12 +283,8 @@ def solve(
     jnp.where(a.touching, 1.0 / pull[i][i], 0.0) for i, a in enumerate(found)
   ]
   unmoved = [jnp.where(w, 0.0, k) for w, k in zip(warm, kept)]
-  rest = [
-    -a.approach - _dot(pull[i], unmoved) for i, a in enumerate(found)
-  ]
-  undo = [
-    jnp.minimum(a.distance + _SLOP, 0.0) * (-_BIAS / DT) for a in found
-  ]
+  rest = [-a.approach - _dot(pull[i], unmoved) for i, a in enumerate(found)]
+  undo = [jnp.minimum(a.distance + _SLOP, 0.0) * (-_BIAS / DT) for a in found]
   impulses, corrections = list(kept), [jnp.zeros_like(k) for k in kept]
   for _ in range(SWEEPS):
     for i in range(count):

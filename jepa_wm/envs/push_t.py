@@ -200,8 +200,12 @@ class PushT:
       turn = 2.0 * np.pi
       return jnp.concatenate(
         [
-          jax.random.uniform(agent, (2,), minval=_AGENT_LOW, maxval=_AGENT_HIGH),
-          jax.random.uniform(block, (2,), minval=_BLOCK_LOW, maxval=_BLOCK_HIGH),
+          jax.random.uniform(
+            agent, (2,), minval=_AGENT_LOW, maxval=_AGENT_HIGH
+          ),
+          jax.random.uniform(
+            block, (2,), minval=_BLOCK_LOW, maxval=_BLOCK_HIGH
+          ),
           jax.random.uniform(angle, (1,), minval=0.0, maxval=turn),
           jnp.zeros([2]),
         ]
@@ -259,9 +263,9 @@ class PushT:
 
   def proprio(self, state: PushTState) -> jax.Array:
     """The agent's `(x, y)` and velocity, float32 `[4]`."""
-    return jnp.concatenate(
-      [state.agent_position, state.agent_velocity]
-    ).astype(jnp.float32)
+    return jnp.concatenate([state.agent_position, state.agent_velocity]).astype(
+      jnp.float32
+    )
 
   def vector(self, state: PushTState) -> jax.Array:
     """What `STATE_NAMES` says, float32 `[7]`, the angle in 0..2 pi."""

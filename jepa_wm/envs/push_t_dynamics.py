@@ -190,9 +190,7 @@ def _substep(
   )
   agent = tuple(p + v * dt for p, v in zip(now.agent, speed))
 
-  move = contacts.Motion(
-    *(v + c for v, c in zip(now.velocity, now.correction))
-  )
+  move = contacts.Motion(*(v + c for v, c in zip(now.velocity, now.correction)))
   angle = now.angle + move.turn * dt
   cos_before, sin_before = jnp.cos(now.angle), jnp.sin(now.angle)
   cos, sin = jnp.cos(angle), jnp.sin(angle)
@@ -209,7 +207,9 @@ def _substep(
   local = cos * off_x + sin * off_y, cos * off_y - sin * off_x
   discs = []
   for rectangle in body.rectangles:
-    contact = contacts.disc_contact(*local, agent_radius, rectangle, body.centre)
+    contact = contacts.disc_contact(
+      *local, agent_radius, rectangle, body.centre
+    )
     normal_x = cos * contact.normal_x - sin * contact.normal_y
     normal_y = sin * contact.normal_x + cos * contact.normal_y
     discs.append(
@@ -239,9 +239,7 @@ def _substep(
       jnp.where(c.touching, j, old)
       for c, j, old in zip(discs, impulses, now.disc_impulses)
     ),
-    tuple(
-      _missed(c.touching, m) for c, m in zip(discs, now.disc_missed)
-    ),
+    tuple(_missed(c.touching, m) for c, m in zip(discs, now.disc_missed)),
     now.wall_impulses,
     now.wall_keys,
     tuple(_missed(jnp.zeros_like(m, bool), m) for m in now.wall_missed),
@@ -259,7 +257,9 @@ def _substep(
         (0, touch.low, touch.low_key),
         (1, touch.high, touch.high_key),
       ):
-        same = (missed < contacts.FORGOTTEN) & (key == now.wall_keys[2 * i + end])
+        same = (missed < contacts.FORGOTTEN) & (
+          key == now.wall_keys[2 * i + end]
+        )
         found.append(contact)
         kept.append(
           jnp.where(
@@ -309,7 +309,10 @@ def _missed(touching: jax.Array, before: jax.Array) -> jax.Array:
 
 
 def _near_walls(
-  body: Body, origin: tuple[jax.Array, jax.Array], cos: jax.Array, sin: jax.Array
+  body: Body,
+  origin: tuple[jax.Array, jax.Array],
+  cos: jax.Array,
+  sin: jax.Array,
 ) -> jax.Array:
   near = jnp.zeros((), bool)
   low, high = WALL_LOW + WALL_RADIUS, WALL_HIGH - WALL_RADIUS
@@ -329,7 +332,10 @@ def _near_walls(
 
 
 def _wall_touches(
-  body: Body, origin: tuple[jax.Array, jax.Array], cos: jax.Array, sin: jax.Array
+  body: Body,
+  origin: tuple[jax.Array, jax.Array],
+  cos: jax.Array,
+  sin: jax.Array,
 ) -> list[contacts.WallTouch]:
   """Of each wall and each rectangle, normals in the world's frame."""
   middle = (WALL_LOW + WALL_HIGH) / 2.0

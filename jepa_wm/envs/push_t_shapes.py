@@ -45,7 +45,9 @@ def _shape(
   ]
   counted = range(len(corners)) if inertia_of is None else inertia_of
   x, y = np.mean(rectangles, axis=0)[:2]
-  return Shape(rectangles, (float(x), float(y)), sum(moments[i] for i in counted))
+  return Shape(
+    rectangles, (float(x), float(y)), sum(moments[i] for i in counted)
+  )
 
 
 SHAPES = {

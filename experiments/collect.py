@@ -280,7 +280,7 @@ def collect(
     )
   frame = (recipe.image_size, recipe.image_size, 3)
   num_frames = recipe.num_episodes * (recipe.episode_length + 1)
-  cache_lib.check_space(out, num_frames=num_frames, frame=frame)
+  cache_lib.check_space(out, num_frames, frame)
   with (
     cache_lib.CacheWriter(out) as cache_writer,
     tqdm.tqdm(

@@ -11,7 +11,9 @@ A cache lies in the archive's own directory, `<archive>/cache`:
           offsets.npy  int64 `[E]`, first frame of each episode
           lengths.npy  int64 `[E]`, frames of each episode
 
-Record formats read 10 to 800 times slower than such arrays.
+Record formats read 10 to 800 times slower than such arrays. Where the frames
+are more than the disk holds, `pixels.array_record` holds them compressed
+(`data/chunks.py`) in place of `pixels.npy`, and all else is the same.
 """
 
 import contextlib
@@ -28,11 +30,12 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from jepa_wm.data import chunks, normalization
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.data import normalization
 
-_FORMAT = 2
-_ARRAYS = ('pixels', 'actions', 'proprio', 'state', 'offsets', 'lengths')
+STORES = ('flat', 'chunks')
+_FORMAT = 3
+_ARRAYS = ('actions', 'proprio', 'state', 'offsets', 'lengths')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,8 @@ class Cache:
   Attributes:
     path: the archive it belongs to.
     split: 'train' or 'held_out'.
-    pixels: uint8 `[N, height, width, 3]`, memory-mapped.
+    pixels: uint8 `[N, height, width, 3]`, memory-mapped, or
+      `chunks.ChunkedFrames`, which are indexed alike.
     actions: float32 `[N, raw_dim]`, raw units, what was done after each frame;
       NaN after the last frame of an episode.
     proprio: float32 `[N, S]`, what the body feels of itself.
@@ -55,7 +59,7 @@ class Cache:
 
   path: pathlib.Path
   split: str
-  pixels: np.ndarray
+  pixels: Any
   actions: np.ndarray
   proprio: np.ndarray
   state: np.ndarray
@@ -86,8 +90,8 @@ def open_cache(path: str | os.PathLike[str], *, split: str = 'train') -> Cache:
     )
   try:
     meta = json.loads((directory / 'meta.json').read_text())
-    version, source, splits = (
-      meta[name] for name in ('format', 'fingerprint', 'splits')
+    version, source, splits, store = (
+      meta[name] for name in ('format', 'fingerprint', 'splits', 'store')
     )
   except (ValueError, KeyError, TypeError) as error:
     raise _damaged(directory, f'meta.json: {error}') from error
@@ -101,26 +105,27 @@ def open_cache(path: str | os.PathLike[str], *, split: str = 'train') -> Cache:
     raise ValueError(
       f'The cache at {directory} has no split {split!r}, only {sorted(splits)}.'
     )
-  arrays = {}
-  for name in _ARRAYS:
-    file = directory / split / f'{name}.npy'
+  shapes = splits[split]
+  arrays = {
+    name: _mapped(directory, f'{split}/{name}.npy', shapes[name])
+    for name in _ARRAYS
+  }
+  if store == 'chunks':
     try:
-      # Nothing at all cannot be mapped: a source without proprio, say.
-      # A plain view: indexing a memmap would hand out its subclass.
-      arrays[name] = np.asarray(
-        np.load(file, mmap_mode='r' if math.prod(splits[split][name]) else None)
+      pixels: Any = chunks.ChunkedFrames(
+        directory / split / 'pixels.array_record',
+        frame=tuple(shapes['pixels'][1:]),
+        offsets=arrays['offsets'],
+        lengths=arrays['lengths'],
       )
-    except (OSError, ValueError, EOFError) as error:
-      raise _damaged(directory, f'{split}/{name}.npy: {error}') from error
-    expected = splits[split][name]
-    if list(arrays[name].shape) != expected:
-      raise _damaged(
-        directory,
-        f'{split}/{name}.npy has shape {arrays[name].shape}, not {expected}',
-      )
+    except ValueError as error:
+      raise _damaged(directory, f'{split}/{error}') from error
+  else:
+    pixels = _mapped(directory, f'{split}/pixels.npy', shapes['pixels'])
   return Cache(
     path=path,
     split=split,
+    pixels=pixels,
     **arrays,
     action_statistics=normalization.ActionStatistics.from_dict(
       meta['action_statistics']
@@ -129,13 +134,34 @@ def open_cache(path: str | os.PathLike[str], *, split: str = 'train') -> Cache:
   )
 
 
+def _mapped(directory: pathlib.Path, name: str, shape: list[int]) -> np.ndarray:
+  """A memory-mapped array of a shape that is known."""
+  try:
+    # Nothing at all cannot be mapped: a source without proprio, say.
+    # A plain view: indexing a memmap would hand out its subclass.
+    array = np.asarray(
+      np.load(directory / name, mmap_mode='r' if math.prod(shape) else None)
+    )
+  except (OSError, ValueError, EOFError) as error:
+    raise _damaged(directory, f'{name}: {error}') from error
+  if list(array.shape) != shape:
+    raise _damaged(directory, f'{name} has shape {array.shape}, not {shape}')
+  return array
+
+
 def build_cache(
-  path: str | os.PathLike[str], *, progress: bool = False
+  path: str | os.PathLike[str],
+  *,
+  store: str = 'auto',
+  max_gb: float | None = None,
+  progress: bool = False,
 ) -> None:
   """Decodes the archive at `path` into its cache, all of it or nothing.
 
   Args:
     path: the archive, a directory that `episodes.write_episodes` made.
+    store: 'flat' or 'chunks'; 'auto' is 'chunks' where 'flat' does not fit.
+    max_gb: what does not fit, in gigabytes; what the disk holds by default.
     progress: draws a progress bar.
 
   Raises:
@@ -149,11 +175,11 @@ def build_cache(
     raise ValueError(
       f"The episodes at {path} have no split 'train', only {sorted(sources)}."
     )
-  counts = [source.num_frames for source in sources.values()]
-  known = [count for count in counts if count is not None]
-  frame = sources['train'][0].pixels.shape[1:]
-  check_space(path, num_frames=sum(known), frame=frame)
-  with CacheWriter(path) as writer:
+  if store == 'auto':
+    store = fitting_store(path, max_gb=max_gb)
+  if store == 'flat':
+    check_space(path, *_needs(sources))
+  with CacheWriter(path, store=store) as writer:
     for split, source in sources.items():
       decoded = episodes_lib.in_threads(source.__getitem__, range(len(source)))
       for episode in tqdm.tqdm(
@@ -167,8 +193,36 @@ def build_cache(
     writer.commit()
 
 
+def fitting_store(
+  path: str | os.PathLike[str], *, max_gb: float | None = None
+) -> str:
+  """How the frames of an archive are best kept: 'flat' where they fit.
+
+  Args:
+    path: the archive.
+    max_gb: what does not fit, in gigabytes; what the disk holds by default.
+
+  Raises:
+    FileNotFoundError: there is no archive at `path`.
+    ValueError: it is damaged.
+  """
+  num_frames, frame = _needs(episodes_lib.open_splits(path))
+  limit = shutil.disk_usage(path).free if max_gb is None else max_gb * 1e9
+  return 'flat' if num_frames * math.prod(frame) <= limit else 'chunks'
+
+
+def _needs(
+  sources: dict[str, episodes_lib.EpisodeSource],
+) -> tuple[int, tuple[int, ...]]:
+  """Number of frames, as far as it is known, and their shape."""
+  counts = [source.num_frames for source in sources.values()]
+  known = [count for count in counts if count is not None]
+  first = next(source for source in sources.values() if len(source))
+  return sum(known), first[0].pixels.shape[1:]
+
+
 def check_space(
-  path: str | os.PathLike[str], *, num_frames: int, frame: tuple[int, ...]
+  path: str | os.PathLike[str], num_frames: int, frame: tuple[int, ...]
 ) -> None:
   """Refuses to start what the disk cannot hold.
 
@@ -202,8 +256,23 @@ class CacheWriter:
   returned, and spares `build_cache` the decoding.
   """
 
-  def __init__(self, path: str | os.PathLike[str]) -> None:
-    """Prepares a cache for the archive at `path`, which may not exist yet."""
+  def __init__(
+    self, path: str | os.PathLike[str], *, store: str = 'flat'
+  ) -> None:
+    """Prepares a cache for the archive at `path`, which may not exist yet.
+
+    Args:
+      path: the archive.
+      store: 'flat' or 'chunks'.
+
+    Raises:
+      ValueError: another `store`.
+    """
+    if store not in STORES:
+      raise ValueError(
+        f'store must be one of {", ".join(STORES)}, got {store!r}.'
+      )
+    self._store = store
     self._path = pathlib.Path(path).absolute()
     self._partial = self._path.with_name(f'.{self._path.name}.cache.partial')
     self._splits: dict[str, _SplitWriter] = {}
@@ -220,7 +289,7 @@ class CacheWriter:
     traceback: TracebackType | None,
   ) -> None:
     for writer in self._splits.values():
-      writer.file.close()
+      writer.pixels.close()
     shutil.rmtree(self._partial, ignore_errors=True)
 
   def add(self, episode: episodes_lib.Episode, *, split: str) -> None:
@@ -231,7 +300,9 @@ class CacheWriter:
     """
     with _naming(self._path):
       if split not in self._splits:
-        self._splits[split] = _SplitWriter(self._partial / split, episode)
+        self._splits[split] = _SplitWriter(
+          self._partial / split, episode, self._store
+        )
       self._splits[split].add(episode)
 
   def commit(self) -> None:
@@ -253,6 +324,7 @@ class CacheWriter:
     with _naming(self._path):
       meta = {
         'format': _FORMAT,
+        'store': self._store,
         'fingerprint': episodes_lib.fingerprint(self._path),
         'action_statistics': statistics.to_dict(),
         'provenance': episodes_lib.open_episodes(self._path).provenance,
@@ -268,7 +340,7 @@ class _SplitWriter:
   """The arrays of one split; pixels go to the disk as they come."""
 
   def __init__(
-    self, directory: pathlib.Path, episode: episodes_lib.Episode
+    self, directory: pathlib.Path, episode: episodes_lib.Episode, store: str
   ) -> None:
     directory.mkdir()
     self.directory = directory
@@ -277,11 +349,14 @@ class _SplitWriter:
     self.proprio: list[np.ndarray] = []
     self.state: list[np.ndarray] = []
     self.lengths: list[int] = []
-    self.file = (directory / 'pixels.npy').open('wb', buffering=0)
-    self.data_start = self._write_header(num_frames=0)
+    self.pixels: Any = (
+      chunks.ChunkWriter(directory / 'pixels.array_record')
+      if store == 'chunks'
+      else _FlatWriter(directory / 'pixels.npy', self.frame)
+    )
 
   def add(self, episode: episodes_lib.Episode) -> None:
-    self._write(np.ascontiguousarray(episode.pixels).data)
+    self.pixels.add(episode.pixels)
     # No action follows the last frame: NaN there makes a misuse loud.
     self.actions.append(
       np.pad(episode.actions, ((0, 1), (0, 0)), constant_values=np.nan)
@@ -292,12 +367,8 @@ class _SplitWriter:
 
   def finish(self) -> dict[str, list[int]]:
     """Completes the files; shapes of the arrays."""
+    self.pixels.close()
     lengths = np.asarray(self.lengths, np.int64)
-    self.file.seek(0)
-    # NumPy pads its header so that the number of rows can be filled in later.
-    if self._write_header(num_frames=int(lengths.sum())) != self.data_start:
-      raise RuntimeError('The header of pixels.npy outgrew its place.')
-    self.file.close()
     arrays = {
       'actions': np.concatenate(self.actions),
       'proprio': np.concatenate(self.proprio),
@@ -312,20 +383,45 @@ class _SplitWriter:
       **{name: list(array.shape) for name, array in arrays.items()},
     }
 
-  def _write_header(self, *, num_frames: int) -> int:
+
+class _FlatWriter:
+  """One array of frames whose number is known at the end."""
+
+  def __init__(self, path: pathlib.Path, frame: tuple[int, ...]) -> None:
+    self._frame = frame
+    self._num_frames = 0
+    self._file = path.open('wb', buffering=0)
+    self._data_start = self._write_header()
+
+  def add(self, pixels: np.ndarray) -> None:
+    self._num_frames += len(pixels)
+    self._write(np.ascontiguousarray(pixels).data)
+
+  def close(self) -> None:
+    """Finishes the file; again does nothing."""
+    if self._file.closed:
+      return
+    self._file.seek(0)
+    # NumPy pads its header so that the number of rows can be filled in later.
+    start = self._write_header()
+    self._file.close()
+    if start != self._data_start:
+      raise RuntimeError('The header of pixels.npy outgrew its place.')
+
+  def _write_header(self) -> int:
     header = {
       'descr': '|u1',
       'fortran_order': False,
-      'shape': (num_frames, *self.frame),
+      'shape': (self._num_frames, *self._frame),
     }
-    np.lib.format.write_array_header_1_0(self.file, header)
-    return self.file.tell()
+    np.lib.format.write_array_header_1_0(self._file, header)
+    return self._file.tell()
 
   def _write(self, data: memoryview) -> None:
     """Writes all of `data`; one unbuffered write may stop short."""
     data = data.cast('B')
     while data:
-      data = data[self.file.write(data) :]
+      data = data[self._file.write(data) :]
 
 
 @contextlib.contextmanager

@@ -208,22 +208,22 @@ def _write(
     first = next(iterator)
   except StopIteration:
     raise ValueError('episodes is empty: nothing to write.') from None
-  sizes = _sizes(first)
+  expected = sizes(first)
   counts = {name: 0 for name in SPLITS}
   metadata = tfds.core.MetadataDict(
-    provenance={**provenance, 'versions': _versions()}, num_frames={}
+    provenance=with_versions(provenance), num_frames={}
   )
   writer = tfds.core.SequentialWriter(
-    rlds.dataset_info(directory, **sizes, metadata=metadata),
+    rlds.dataset_info(directory, **expected, metadata=metadata),
     max_examples_per_shard=_EPISODES_PER_SHARD,
     file_format='array_record',
   )
 
   def encode(episode: Episode) -> tuple[Episode, dict[str, Any]]:
-    if _sizes(episode) != sizes:
+    if sizes(episode) != expected:
       raise ValueError(
         'All episodes of one archive have the same image, action and state '
-        f'sizes: the first has {sizes}, another {_sizes(episode)}.'
+        f'sizes: the first has {expected}, another {sizes(episode)}.'
       )
     return episode, rlds.to_example(**vars(episode))
 
@@ -247,13 +247,14 @@ def _write(
   return counts
 
 
-def _versions() -> dict[str, str]:
-  """Versions of what the content of an archive depends on."""
+def with_versions(provenance: Mapping[str, Any]) -> dict[str, Any]:
+  """Adds the versions of what the content of an archive depends on."""
   names = ('jepa-wm', 'jax', 'numpy', 'tensorflow-datasets')
-  return {name: importlib.metadata.version(name) for name in names}
+  versions = {name: importlib.metadata.version(name) for name in names}
+  return {**provenance, 'versions': versions}
 
 
-def _sizes(episode: Episode) -> dict[str, Any]:
+def sizes(episode: Episode) -> dict[str, Any]:
   """Everything about an episode's shape but its length."""
   return {
     'frame': episode.pixels.shape[1:],

@@ -1,7 +1,7 @@
 """Published weights of others, read and written; nothing in them is executed.
 
 `pretrained` finds and recognises folders, `state_dicts` reads and writes their
-tensors (`torch_files` those of PyTorch, without running what is beside them),
+tensors (those of PyTorch with `data.torch_files`, which runs nothing),
 `layouts` is what tables of names are made of, and each published system has a
 module with its own table.
 """

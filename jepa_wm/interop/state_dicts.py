@@ -10,7 +10,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jepa_wm.interop import torch_files
+from jepa_wm.data import torch_files
 
 _WRAPPERS = ('state_dict', 'model')
 _PARTS = ('encoder', 'target_encoder', 'predictor')

@@ -16,12 +16,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from jepa_wm.data import torch_files
 from jepa_wm.families import masked_networks, vjepa2_ac
 from jepa_wm.interop import (
   layouts,
   masked_layouts,
   state_dicts,
-  torch_files,
   vjepa,
 )
 from jepa_wm.types import Params

@@ -164,7 +164,7 @@ def test_too_small_a_disk_is_refused_with_numbers(archive, monkeypatch):
   usage = shutil.disk_usage(archive)._replace(free=100)
   monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
   with pytest.raises(OSError, match=r'140 frames of 6x5x3 bytes .*0\.00 GB'):
-    cache_lib.build_cache(archive)
+    cache_lib.build_cache(archive, store='flat')
   assert not (archive / 'cache').exists()
 
 
@@ -178,7 +178,7 @@ def test_a_disk_that_fills_up_is_named(tmp_path, episodes):
     cache_lib.CacheWriter(tmp_path / 'data') as writer,
   ):
     writer.add(episodes[0], split='train')
-    writer._splits['train']._write = full
+    writer._splits['train'].pixels._write = full
     writer.add(episodes[1], split='train')
   assert caught.value.errno == errno.ENOSPC
   assert list(tmp_path.iterdir()) == []

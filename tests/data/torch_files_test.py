@@ -1,6 +1,6 @@
 """Tensors out of files of `torch.save`, and nothing else out of them.
 
-`fixtures/` was written by PyTorch itself: `make_torch_fixtures.py`.
+`interop/fixtures/` was written by PyTorch itself: `make_torch_fixtures.py`.
 """
 
 import pathlib
@@ -10,9 +10,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jepa_wm.interop import torch_files
+from jepa_wm.data import torch_files
 
-FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
+FIXTURES = pathlib.Path(__file__).parents[1] / 'interop' / 'fixtures'
 # One float32 tensor [2] over one storage, as PyTorch writes it.
 TENSOR = (
   b'ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage'

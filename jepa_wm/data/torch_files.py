@@ -1,4 +1,4 @@
-"""Tensors out of `.pt` files; nothing in them is executed.
+"""Tensors out of `.pt` files, plain values out of pickles; nothing is executed.
 
 A `.pt` file of `torch.save` is a zip archive: one pickle that says what there
 is, and one record of raw bytes for every storage. A pickle is a program. Here
@@ -11,7 +11,6 @@ import os
 import pathlib
 import pickletools
 import zipfile
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -102,13 +101,24 @@ def read(path: str | os.PathLike[str]) -> Any:
   """
   archive = _Archive(pathlib.Path(path))
   pickle_bytes = archive.record('data.pkl').tobytes()
-  try:
-    operations = list(pickletools.genops(pickle_bytes))
-  except ValueError as error:
-    raise ValueError(
-      f'{path}: its pickle is damaged ({error}); copy the file again.'
-    ) from error
-  return _Unpacker(archive).build(operations)
+  return _Unpacker(archive.path, archive).build(pickle_bytes)
+
+
+def read_plain(path: str | os.PathLike[str]) -> Any:
+  """What `pickle.dump` wrote of containers, strings and numbers alone.
+
+  Args:
+    path: a bare pickle.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: a pickle that asks for anything else, which is named (nothing
+      was executed), or a file that is cut off or damaged.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: no such file.')
+  return _Unpacker(path, None).build(path.read_bytes())
 
 
 class _Archive:
@@ -179,15 +189,21 @@ class _Archive:
 class _Unpacker:
   """Follows the operations of a pickle that only describe data."""
 
-  def __init__(self, archive: _Archive):
+  def __init__(self, path: pathlib.Path, archive: _Archive | None):
+    self._path = path
     self._archive = archive
-    self._path = archive.path
     self._stack: list[Any] = []
     self._marks: list[int] = []
     self._memo: dict[int, Any] = {}
 
-  def build(self, operations: Iterable[tuple[Any, Any, int | None]]) -> Any:
+  def build(self, pickle_bytes: bytes) -> Any:
     """The value that is on top of the stack at the end."""
+    try:
+      operations = list(pickletools.genops(pickle_bytes))
+    except ValueError as error:
+      raise ValueError(
+        f'{self._path}: its pickle is damaged ({error}); copy the file again.'
+      ) from error
     try:
       for opcode, argument, _ in operations:
         self._follow(opcode.name, argument)
@@ -292,7 +308,7 @@ class _Unpacker:
 
   def _storage(self, identity: Any) -> _Storage:
     kind, storage_type, key, _, _ = identity
-    if kind != 'storage':
+    if kind != 'storage' or self._archive is None:
       raise TypeError(f'a persistent id of kind {kind!r}')
     data = self._archive.record(f'data/{key}')
     return _Storage(data, _STORAGES[storage_type.name])

@@ -1,0 +1,271 @@
+"""Data of others, brought to our size, written as our archive, and verified."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import tqdm
+
+from jepa_wm.data import cache as cache_lib
+from jepa_wm.data import episodes as episodes_lib
+from jepa_wm.data import parts as parts_lib
+from jepa_wm.data import readers
+from jepa_wm.evaluation import provenance
+
+STORES = ('auto', *cache_lib.STORES)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+  """What is converted into what.
+
+  Attributes:
+    source: file or folder.
+    format: one of `readers.FORMATS`, or 'auto'.
+    options: fields of `readers.Options`.
+    image_size: height and width of the frames; 0 keeps the source's.
+    fit: see `resizing.resize_frames`.
+    held_out_fraction: share of the episodes in the split `held_out`.
+    environment: the world that they are from, if it is one of ours.
+    skip_damaged: leaves out episodes that cannot be read.
+  """
+
+  source: str
+  format: str = 'auto'
+  options: dict[str, Any] = dataclasses.field(default_factory=dict)
+  image_size: int = 64
+  fit: str = 'stretch'
+  held_out_fraction: float = 0.1
+  environment: str | None = None
+  skip_damaged: bool = False
+
+  def __post_init__(self) -> None:
+    """Checks what the flags' own bounds do not.
+
+    Raises:
+      ValueError: `held_out_fraction` leaves nothing to train on.
+    """
+    if not 0 <= self.held_out_fraction < 1:
+      raise ValueError(
+        'held_out_fraction must be at least 0 and below 1, got '
+        f'{self.held_out_fraction}.'
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+  """What came of a conversion.
+
+  Attributes:
+    counts: episodes per split.
+    skipped: numbers of the episodes that were left out, and why.
+    store: 'flat' or 'chunks'.
+  """
+
+  counts: dict[str, int]
+  skipped: list[tuple[int, str]]
+  store: str
+
+
+def convert(
+  recipe: Recipe,
+  out: pathlib.Path,
+  *,
+  store: str = 'auto',
+  max_cache_gb: float | None = None,
+  overwrite: bool = False,
+  restart: bool = False,
+  progress: bool = True,
+) -> Report:
+  """Converts, from where an interrupted conversion has stopped.
+
+  Args:
+    recipe: what is converted into what.
+    out: directory to create.
+    store: what training will read, one of `STORES`.
+    max_cache_gb: size above which 'auto' takes chunks.
+    overwrite: replaces the directory where there is one.
+    restart: forgets an unfinished conversion to `out`.
+    progress: draws progress bars.
+
+  Raises:
+    FileExistsError: there is something at `out`, or an unfinished conversion
+      of something else.
+    FileNotFoundError: no source.
+    ImportError: a package is missing, which is named.
+    OSError: the disk is full or cannot be written to.
+    ValueError: the source is damaged or lacks a column, or what was written is
+      not what was read.
+  """
+  out = out.absolute()
+  if out.exists() and not overwrite:
+    raise FileExistsError(
+      f'{out} is there already; add --overwrite to replace it.'
+    )
+  reader = readers.open_reader(
+    recipe.source,
+    format=recipe.format,
+    image_size=recipe.image_size or None,
+    fit=recipe.fit,
+    **recipe.options,
+  )
+  for warning in reader.warnings:
+    # On the bars' own stream, and at once: the conversion may take hours.
+    tqdm.tqdm.write(f'Warning: {warning}', file=sys.stderr)
+  work = out.with_name(f'.{out.name}.convert')
+  _take_up(recipe, work, restart)
+  parts = parts_lib.finished(work / 'parts')
+  begin = parts[-1].next_item if parts else 0
+  try:
+    with tqdm.tqdm(
+      desc=f'converting {pathlib.Path(recipe.source).name}',
+      total=reader.num_episodes,
+      initial=begin,
+      unit=' episodes',
+      disable=not progress,
+    ) as bar:
+      for _ in parts_lib.write(
+        work / 'parts',
+        _items(reader, begin, recipe, bar),
+        held_out_fraction=recipe.held_out_fraction,
+      ):
+        pass
+  except RuntimeError as error:
+    if 'failed:' not in str(error):
+      raise
+    # How ArrayRecord reports what the operating system refused.
+    raise OSError(f'Cannot write to {work}: {error}') from error
+  parts = parts_lib.finished(work / 'parts')
+  archive = work / 'archive'
+  parts_lib.join(
+    parts,
+    archive,
+    provenance={
+      **({'environment': recipe.environment} if recipe.environment else {}),
+      'source': reader.provenance,
+      'warnings': list(reader.warnings),
+      'recipe': dataclasses.asdict(recipe),
+      'num_skipped': sum(len(part.skipped) for part in parts),
+      'commit': provenance.commit(),
+    },
+  )
+  if store == 'auto':
+    store = cache_lib.fitting_store(archive, max_gb=max_cache_gb)
+  _verify_and_store(archive, parts, store, progress)
+  episodes_lib.replace_directory(archive, out)
+  shutil.rmtree(work)
+  counts = {name: 0 for name in episodes_lib.SPLITS}
+  for part in parts:
+    for split, digests in part.digests.items():
+      counts[split] += len(digests)
+  return Report(
+    counts=counts,
+    skipped=[pair for part in parts for pair in part.skipped],
+    store=store,
+  )
+
+
+def _take_up(recipe: Recipe, work: pathlib.Path, restart: bool) -> None:
+  """Makes sure that what is in `work` is of the same conversion."""
+  if restart:
+    shutil.rmtree(work, ignore_errors=True)
+  plan = json.dumps(
+    {
+      'recipe': dataclasses.asdict(recipe),
+      'source': _identity(pathlib.Path(recipe.source)),
+    },
+    indent=2,
+  )
+  file = work / 'plan.json'
+  if not file.is_file():
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    file.with_suffix('.partial').write_text(plan)
+    file.with_suffix('.partial').rename(file)
+  elif file.read_text() != plan:
+    raise FileExistsError(
+      f'{work} holds an unfinished conversion of another source or with other '
+      'options; add --restart to forget it, or finish it first.'
+    )
+
+
+def _identity(path: pathlib.Path) -> str:
+  """Hash of the names, sizes and times of the files at `path`."""
+  found = hashlib.sha256()
+  files = sorted(path.rglob('*')) if path.is_dir() else [path]
+  for file in files:
+    if file.is_file():
+      status = file.stat()
+      name = file.relative_to(path) if path.is_dir() else file.name
+      found.update(f'{name} {status.st_size} {status.st_mtime_ns}\n'.encode())
+  return found.hexdigest()
+
+
+def _items(
+  reader: readers.Reader, begin: int, recipe: Recipe, bar: Any
+) -> Iterator[tuple[int, episodes_lib.Episode | str]]:
+  """Episodes, read ahead in threads."""
+
+  def read(index: int) -> tuple[int, episodes_lib.Episode | str]:
+    try:
+      episode = reader[index]
+    except ValueError as error:
+      if not recipe.skip_damaged:
+        raise
+      return index, str(error)
+    return index, episode
+
+  for item in episodes_lib.in_threads(read, range(begin, reader.num_episodes)):
+    yield item
+    bar.update()
+
+
+def _verify_and_store(
+  archive: pathlib.Path,
+  parts: list[parts_lib.Part],
+  store: str,
+  progress: bool,
+) -> None:
+  """Reads everything back once: to compare it, and for training to read.
+
+  Raises:
+    ValueError: an episode is not what was converted.
+  """
+  sources = episodes_lib.open_splits(archive)
+  if store == 'flat':
+    frame = tuple(next(part.sizes for part in parts if part.sizes)['frame'])
+    num_frames = sum(source.num_frames or 0 for source in sources.values())
+    cache_lib.check_space(archive, num_frames, frame)
+  with cache_lib.CacheWriter(archive, store=store) as writer:
+    for split, source in sources.items():
+      expected = [
+        digest for part in parts for digest in part.digests.get(split, [])
+      ]
+      if len(source) != len(expected):
+        raise ValueError(
+          f'{archive} holds {len(source)} episodes in {split} and '
+          f'{len(expected)} were converted; add --restart to begin again.'
+        )
+      decoded = episodes_lib.in_threads(source.__getitem__, range(len(source)))
+      for index, episode in enumerate(
+        tqdm.tqdm(
+          decoded,
+          desc=f'verifying {split}, caching it',
+          total=len(source),
+          unit=' episodes',
+          disable=not progress,
+        )
+      ):
+        if parts_lib.digest(episode) != expected[index]:
+          raise ValueError(
+            f'Episode {index} of {split} in {archive} is not what was '
+            'converted: the disk or memory is faulty; add --restart to begin '
+            'again.'
+          )
+        writer.add(episode, split=split)
+    writer.commit()

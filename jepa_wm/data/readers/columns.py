@@ -1,0 +1,324 @@
+"""Columns of others to the arrays of an episode."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jepa_wm.data import episodes as episodes_lib
+from jepa_wm.data import resizing
+from jepa_wm.data.readers import reader
+
+# In order of preference; '.' and '/' separate alike.
+_NAMES = ('pixels', 'image', 'rgb')
+_PIXELS = (*_NAMES, *(f'observation/{name}' for name in _NAMES))
+_ACTION = ('action', 'actions')
+_PROPRIO = ('proprio', 'observation/proprio', 'observation/state')
+_STATE = ('state', 'observation/environment_state', 'observation/state')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+  """Which columns make an episode."""
+
+  pixels: str
+  action: tuple[str, ...]
+  proprio: tuple[str, ...]
+  state: tuple[str, ...]
+
+  @property
+  def vectors(self) -> tuple[str, ...]:
+    """Every column but the frames, once."""
+    names = (*self.action, *self.proprio, *self.state)
+    return tuple(dict.fromkeys(names))
+
+  def to_dict(self) -> dict[str, Any]:
+    """For the provenance, JSON-able."""
+    return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def choose(
+  where: Any,
+  options: reader.Options,
+  *,
+  images: Sequence[str],
+  vectors: Sequence[str],
+) -> Choice:
+  """Chooses columns by name, by what was asked for or by what is usual.
+
+  Args:
+    where: the source, for messages.
+    options: what was asked for.
+    images: names of the columns that hold frames.
+    vectors: names of the columns that hold numbers.
+
+  Raises:
+    ValueError: a column is missing, or there are several cameras and none of
+      a usual name; the message names what is there.
+  """
+  pixels = options.pixels
+  if pixels is None:
+    if not images:
+      raise ValueError(
+        f'{where} has no images, only {_listed(vectors)}; a world model from '
+        'pixels cannot be trained on it.'
+      )
+    pixels = images[0] if len(images) == 1 else _usual(_PIXELS, images)
+    if pixels is None:
+      raise ValueError(
+        f'{where} has several cameras, {_listed(images)}; choose one with '
+        '--pixels.'
+      )
+  elif pixels not in images:
+    raise ValueError(
+      f'{where} has no images {pixels!r}, only {_listed(images)}; choose one '
+      'of them with --pixels.'
+    )
+  action = options.action
+  if action is None:
+    name = _usual(_ACTION, vectors)
+    if name is None:
+      raise ValueError(
+        f'{where} has no column "action", only {_listed(vectors)}; name one, '
+        'or several to be joined, with --action.'
+      )
+    action = (name,)
+  if not action:
+    raise ValueError(
+      f'--action names no column; {where} has {_listed(vectors)}.'
+    )
+  chosen = {'action': action}
+  for role, usual in (('proprio', _PROPRIO), ('state', _STATE)):
+    names = getattr(options, role)
+    if names is None:
+      taken = {name for other in chosen.values() for name in other}
+      name = _usual(usual, [name for name in vectors if name not in taken])
+      names = () if name is None else (name,)
+    chosen[role] = names
+  for role, names in chosen.items():
+    for name in names:
+      if name not in vectors:
+        raise ValueError(
+          f'{where} has no column {name!r}, only {_listed(vectors)}; choose '
+          f'among them with --{role}.'
+        )
+  return Choice(pixels=pixels, **chosen)
+
+
+def episode(
+  where: str,
+  columns: Mapping[str, Any],
+  choice: Choice,
+  options: reader.Options,
+  *,
+  alignment: str = 'after',
+  provenance: Mapping[str, Any],
+  is_terminal: bool = False,
+) -> episodes_lib.Episode:
+  """Makes an episode of columns with one row per frame.
+
+  Args:
+    where: source and episode, for messages.
+    columns: at least those of `choice`: frames as `frames` takes them, the
+      rest `T` rows each, actions `T` or `T - 1`.
+    choice: their roles.
+    options: what was asked for.
+    alignment: what a row's action did, for `T` rows; see `reader.Options`.
+    provenance: what is particular to this episode.
+    is_terminal: the last frame ended the task.
+
+  Raises:
+    ValueError: columns of different lengths or unreadable types, or a number
+      that is not finite.
+  """
+  pixels = frames(where, columns[choice.pixels], choice.pixels, options)
+  rows = len(pixels)
+  lengths = {choice.pixels: rows}
+  lengths |= {name: len(columns[name]) for name in choice.vectors}
+  allowed = {name: {rows} for name in lengths}
+  for name in choice.action:
+    allowed[name] |= {rows - 1}
+  ragged = [name for name in lengths if lengths[name] not in allowed[name]]
+  joined = {lengths[name] for name in choice.action}
+  if ragged or len(joined) > 1:
+    raise ValueError(
+      f'{where} has columns of different lengths, '
+      + ', '.join(f'{name} {length}' for name, length in lengths.items())
+      + '; one row per frame is expected, write the episode again.'
+    )
+  actions = _actions(where, columns, choice.action, options.num_discrete)
+  if len(actions) == rows:
+    actions = aligned(actions, alignment)
+  numbers = {'action': actions}
+  for role in ('proprio', 'state'):
+    numbers[role] = _joined(where, columns, getattr(choice, role), rows)
+  for role, array in numbers.items():
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if len(bad):
+      raise ValueError(
+        f'{where} has NaN or infinity in {role}, {len(bad)} of {len(array)} '
+        f'rows and first in row {bad[0]}; mend or leave out the episode '
+        '(--skip_damaged).'
+      )
+  return episodes_lib.Episode(
+    pixels=pixels,
+    actions=actions,
+    proprio=numbers['proprio'],
+    state=numbers['state'],
+    provenance=dict(provenance),
+    is_terminal=is_terminal,
+  )
+
+
+def aligned(actions: np.ndarray, alignment: str) -> np.ndarray:
+  """`[T - 1, ...]` actions that lead from each frame to the next.
+
+  Args:
+    actions: `[T, ...]`, one a row.
+    alignment: 'after', 'before' or 'rotated'; see `reader.Options`.
+  """
+  if alignment == 'before':
+    return actions[1:]
+  if alignment == 'rotated':
+    actions = np.roll(actions, 1, axis=0)
+  return actions[:-1]
+
+
+def frames(
+  where: str,
+  source: np.ndarray | Iterable[np.ndarray],
+  name: str,
+  options: reader.Options,
+) -> np.ndarray:
+  """Frames of any usual layout as uint8 `[T, height, width, 3]`.
+
+  Those of an iterator are brought to size one after another, so that never more
+  than one is in memory at its own size.
+
+  Args:
+    where: source and episode, for messages.
+    source: `[T, height, width]`, `[T, height, width, C]` or
+      `[T, C, height, width]` with 1, 3 or 4 channels; uint8, or floats in
+      0..1 or 0..255; or an iterator over uint8 `[height, width, 3]`.
+    name: of the column, for messages.
+    options: the size to bring them to.
+
+  Raises:
+    ValueError: another layout or type.
+  """
+  if not isinstance(source, np.ndarray):
+    each = [_fitted(frame[None], options)[0] for frame in source]
+    if len({frame.shape for frame in each}) != 1:
+      raise ValueError(
+        f'{where} has frames of different sizes in {name!r}, or none; set '
+        '--image_size, or choose another column with --pixels.'
+      )
+    return np.stack(each)
+  array = source
+  if array.ndim == 3:
+    array = array[..., None]
+  if array.ndim == 4 and array.shape[-1] not in (1, 3, 4):
+    array = np.moveaxis(array, 1, -1)
+  if array.ndim != 4 or array.shape[-1] not in (1, 3, 4) or not array.size:
+    raise ValueError(
+      f'{where} has no frames in {name!r}: expected [T, height, width, 3], got '
+      f'shape {array.shape}; choose another column with --pixels.'
+    )
+  # One channel is grey, a fourth is transparency.
+  array = np.broadcast_to(array[..., :3], (*array.shape[:-1], 3))
+  if array.dtype.kind == 'f':
+    low, high = float(array.min()), float(array.max())
+    if low >= 0 and high <= 255:
+      scale = 255 if high <= 1 else 1
+      array = np.rint(array * scale).astype(np.uint8)
+  if array.dtype != np.uint8:
+    raise ValueError(
+      f'{where} has frames of {array.dtype} in {name!r}: expected uint8, or '
+      'floats in 0..1 or 0..255; convert them or choose another column with '
+      '--pixels.'
+    )
+  return _fitted(array, options)
+
+
+def _fitted(array: np.ndarray, options: reader.Options) -> np.ndarray:
+  """Frames of the size that was asked for."""
+  if options.image_size is None:
+    return np.ascontiguousarray(array)
+  return resizing.resize_frames(array, size=options.image_size, fit=options.fit)
+
+
+def vectors(where: str, array: np.ndarray, name: str) -> np.ndarray:
+  """Numbers, one row a frame, as float32 `[T, size]`.
+
+  Raises:
+    ValueError: what the column holds are no numbers.
+  """
+  array = np.asarray(array)
+  if array.dtype.kind not in 'fiub' or not array.ndim:
+    raise ValueError(
+      f'{where} has {array.dtype} in the column {name!r}, where numbers are '
+      'expected; choose other columns.'
+    )
+  with np.errstate(over='ignore'):
+    # What float32 cannot hold becomes infinite, which is refused.
+    flat = array.reshape(len(array), int(np.prod(array.shape[1:])))
+    return flat.astype(np.float32)
+
+
+def _joined(
+  where: str, columns: Mapping[str, np.ndarray], names: Sequence[str], rows: int
+) -> np.ndarray:
+  """Columns side by side, `[rows, 0]` where there are none."""
+  parts = [vectors(where, columns[name], name) for name in names]
+  return np.concatenate(parts or [np.zeros((rows, 0), np.float32)], axis=1)
+
+
+def _actions(
+  where: str,
+  columns: Mapping[str, np.ndarray],
+  names: Sequence[str],
+  num_discrete: int | None,
+) -> np.ndarray:
+  """Actions side by side, numbered ones as one-hot rows."""
+  if num_discrete is not None:
+    if len(names) > 1:
+      raise ValueError(
+        f'--num_discrete is about one column of actions, got {_listed(names)}.'
+      )
+    return _one_hot(where, columns[names[0]], names[0], num_discrete)
+  for name in names:
+    array = columns[name]
+    if array.dtype.kind in 'iub':
+      raise ValueError(
+        f'{where} has discrete actions, {array.dtype} {list(array.shape)} in '
+        f'{name!r}, where floats are expected; set --num_discrete to how many '
+        'actions there are, if one number a row tells which was taken.'
+      )
+  return _joined(where, columns, names, len(columns[names[0]]))
+
+
+def _one_hot(
+  where: str, array: np.ndarray, name: str, num_discrete: int
+) -> np.ndarray:
+  """Numbered actions as one-hot rows, which discrete planners choose from."""
+  numbers = array.reshape(len(array), -1)
+  valid = (numbers >= 0) & (numbers < num_discrete) & (numbers % 1 == 0)
+  if numbers.shape[1] != 1 or not valid.all():
+    raise ValueError(
+      f'{where} has actions {numbers.dtype} {list(array.shape)} in {name!r}, '
+      f'where one number of 0..{num_discrete - 1} a row is expected; set '
+      '--num_discrete to how many actions there are.'
+    )
+  return np.eye(num_discrete, dtype=np.float32)[numbers[:, 0].astype(int)]
+
+
+def _usual(usual: Sequence[str], names: Sequence[str]) -> str | None:
+  """The first usual name that is there."""
+  plain = {name.replace('.', '/'): name for name in names}
+  return next((plain[name] for name in usual if name in plain), None)
+
+
+def _listed(names: Sequence[str]) -> str:
+  return ', '.join(sorted(names)) or 'nothing'

@@ -1,0 +1,189 @@
+"""Minari's HDF5 layout, read without the minari package.
+
+  metadata.json                     spaces, environment, whether images are JPEG
+  main_data.hdf5  episode_0/observations    `[T + 1, ...]`, or a group of such
+                  episode_0/actions         `[T, ...]`
+                  episode_0/terminations    `[T]`
+                  episode_0/infos/...       `[T + 1, ...]`
+
+Observations are named `observation/...` here, the same as elsewhere.
+"""
+
+import dataclasses
+import json
+import pathlib
+import threading
+from typing import Any
+
+import numpy as np
+
+from jepa_wm.data import episodes as episodes_lib
+from jepa_wm.data.readers import columns, images, reader
+
+try:
+  import h5py
+except ImportError:
+  h5py = None
+
+_FILE = 'main_data.hdf5'
+_GROUPS = {
+  'observations': 'observation',
+  'actions': 'action',
+  'infos': 'infos',
+}
+
+
+def looks_like(path: pathlib.Path) -> bool:
+  """Whether `path` is such a file or folder."""
+  return path.name == _FILE or _folder(path) is not None
+
+
+class Minari:
+  """The episodes of one dataset; see `reader.Reader`."""
+
+  def __init__(self, path: pathlib.Path, options: reader.Options) -> None:
+    """Opens a dataset.
+
+    Args:
+      path: its folder, the folder `data` in it, or the HDF5 file.
+      options: what to read.
+
+    Raises:
+      FileNotFoundError: there is no such dataset.
+      ImportError: h5py is not installed.
+      ValueError: it is cut off, of another layout, or lacks a column.
+    """
+    if h5py is None:
+      raise reader.missing('h5py', f'{path} is HDF5 and')
+    folder = path.parent if path.name == _FILE else _folder(path)
+    if folder is None:
+      raise FileNotFoundError(f'{path} is no Minari dataset with a {_FILE}.')
+    self.path = folder / _FILE
+    self.warnings: list[str] = []
+    metadata = _metadata(folder / 'metadata.json')
+    self._options = _with_actions(options, metadata)
+    self._lock = threading.Lock()
+    try:
+      self._file = h5py.File(self.path, 'r')
+      names = [name for name in self._file if name.startswith('episode_')]
+      self._names = sorted(names, key=lambda name: int(name.split('_')[1]))
+    except (OSError, ValueError) as error:
+      raise ValueError(
+        f'{self.path} is cut off or no file of Minari ({error}); copy it again.'
+      ) from error
+    self.num_episodes = len(self._names)
+    total = metadata.get('total_episodes', self.num_episodes)
+    if not self.num_episodes or total != self.num_episodes:
+      raise ValueError(
+        f'{self.path} holds {self.num_episodes} episodes and its metadata '
+        f'names {total}; it was not finished, copy it again.'
+      )
+    found = _columns(self._file[self._names[0]])
+    self._choice = columns.choose(
+      self.path,
+      self._options,
+      images=[name for name, item in found.items() if _is_image(name, item)],
+      vectors=[
+        name
+        for name, item in found.items()
+        if item.ndim <= 2 and item.dtype.kind in 'fiub'
+      ],
+    )
+    self.provenance: dict[str, Any] = {
+      'format': 'Minari HDF5',
+      'dataset_id': metadata.get('dataset_id'),
+      'env_spec': metadata.get('env_spec'),
+      'minari_version': metadata.get('minari_version'),
+      'columns': self._choice.to_dict(),
+    }
+
+  def __getitem__(self, index: int) -> episodes_lib.Episode:
+    reader.check_index(self, index)
+    name = self._names[index]
+    where = f'{self.path}, {name},'
+    try:
+      with self._lock:
+        items = _columns(self._file[name])
+        wanted = (self._choice.pixels, *self._choice.vectors)
+        missing = set(wanted) - set(items)
+        if missing:
+          raise ValueError(
+            f'{where} lacks {", ".join(sorted(missing))}, it has '
+            f'{", ".join(sorted(items))}.'
+          )
+        found: dict[str, Any] = {column: items[column][()] for column in wanted}
+        ends = self._file[name].get('terminations')
+        is_terminal = ends is not None and bool(len(ends) and ends[-1])
+    except (OSError, RuntimeError) as error:
+      raise ValueError(
+        f'{where} cannot be read ({error}); the file is cut off or damaged, '
+        'copy it again.'
+      ) from error
+    pixels = found[self._choice.pixels]
+    if pixels.dtype == object or pixels.ndim == 2:
+      rows = (np.asarray(row, np.uint8).tobytes() for row in pixels)
+      found[self._choice.pixels] = images.decode(where, rows)
+    return columns.episode(
+      where,
+      found,
+      self._choice,
+      self._options,
+      provenance={'index': index},
+      is_terminal=is_terminal,
+    )
+
+
+def _folder(path: pathlib.Path) -> pathlib.Path | None:
+  """The folder that the file is in, if `path` is a dataset."""
+  for folder in (path, path / 'data'):
+    if (folder / _FILE).is_file():
+      return folder
+  return None
+
+
+def _metadata(file: pathlib.Path) -> dict[str, Any]:
+  """What the dataset says of itself, nothing where the file is missing."""
+  try:
+    return json.loads(file.read_text()) if file.is_file() else {}
+  except ValueError as error:
+    raise ValueError(
+      f'{file} is cut off or damaged ({error}); copy it again.'
+    ) from error
+
+
+def _with_actions(
+  options: reader.Options, metadata: dict[str, Any]
+) -> reader.Options:
+  """Adds how many actions there are, where the dataset's space says so."""
+  try:
+    space = json.loads(metadata.get('action_space', '{}'))
+  except (ValueError, TypeError):
+    return options
+  if options.num_discrete is None and space.get('type') == 'Discrete':
+    return dataclasses.replace(options, num_discrete=int(space['n']))
+  return options
+
+
+def _columns(group: Any) -> dict[str, Any]:
+  """Every dataset of an episode by its name here."""
+  found: dict[str, Any] = {}
+
+  def visit(name: str, item: Any) -> None:
+    head, _, rest = name.partition('/')
+    if isinstance(item, h5py.Dataset) and head in _GROUPS and item.ndim:
+      found[_GROUPS[head] + ('/' + rest if rest else '')] = item
+
+  group.visititems(visit)
+  return found
+
+
+def _is_image(name: str, item: Any) -> bool:
+  """Raw frames, or rows of the bytes of JPEG files."""
+  if not name.startswith('observation'):
+    return False
+  if item.ndim >= 3:
+    return True
+  if item.dtype == object:
+    return h5py.check_vlen_dtype(item.dtype) == np.uint8
+  is_bytes = item.dtype == np.uint8 and item.ndim == 2 and item.shape[1] > 2
+  return is_bytes and item[0, :2].tobytes() == b'\xff\xd8'

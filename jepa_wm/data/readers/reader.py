@@ -1,0 +1,94 @@
+"""What every reader of a foreign format takes, and what it is."""
+
+import dataclasses
+from typing import Any, Protocol
+
+from jepa_wm.data import episodes as episodes_lib
+
+ALIGNMENTS = ('auto', 'after', 'before', 'rotated')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+  """What to read, where a format leaves a choice.
+
+  Attributes:
+    pixels: column of the frames (the camera); None takes the usual name.
+    action: columns joined to an action; None takes the usual name.
+    proprio: columns joined to what the body feels; None takes the usual name
+      if there is one, `()` none.
+    state: columns joined to the true state, likewise.
+    num_discrete: how many actions there are where a column numbers them; they
+      become one-hot rows.
+    alignment: what a row's action did: 'after' led from the row's frame to the
+      next, 'before' led to the row's frame, 'rotated' is 'before' with the
+      first row moved to the end, 'auto' is what the format says, measured
+      where its writers disagree.
+    split: of a format that has several; None reads all of them in order.
+    image_size: height and width that frames are brought to; None keeps them.
+    fit: how, where they are not square; see `resizing.resize_frames`.
+  """
+
+  pixels: str | None = None
+  action: tuple[str, ...] | None = None
+  proprio: tuple[str, ...] | None = None
+  state: tuple[str, ...] | None = None
+  num_discrete: int | None = None
+  alignment: str = 'auto'
+  split: str | None = None
+  image_size: int | None = None
+  fit: str = 'stretch'
+
+  def __post_init__(self) -> None:
+    """Checks what has bounds.
+
+    Raises:
+      ValueError: it is out of them.
+    """
+    if self.alignment not in ALIGNMENTS:
+      raise ValueError(
+        f'alignment must be one of {", ".join(ALIGNMENTS)}, got '
+        f'{self.alignment!r}.'
+      )
+    if self.num_discrete is not None and self.num_discrete < 2:
+      raise ValueError(
+        f'num_discrete must be at least 2, got {self.num_discrete}.'
+      )
+
+
+class Reader(Protocol):
+  """Random access to the episodes of a foreign source, read when asked for.
+
+  Attributes:
+    num_episodes: how many there are.
+    provenance: where they come from and how they were read; JSON-able.
+    warnings: sentences about what looks wrong, or was repaired.
+  """
+
+  num_episodes: int
+  provenance: dict[str, Any]
+  warnings: list[str]
+
+  def __getitem__(self, index: int) -> episodes_lib.Episode:
+    """Episode number `index`; may be called from several threads.
+
+    Raises:
+      ValueError: it is cut off, damaged, ragged or not finite.
+    """
+
+
+def missing(package: str, what: str) -> ImportError:
+  """What to say where an optional package is not installed."""
+  return ImportError(
+    f"{what} needs {package}; install it with `pip install 'jepa-wm[readers]'`."
+  )
+
+
+def check_index(reader: Reader, index: int) -> None:
+  """Ends a `for` over a reader, and refuses other indices.
+
+  Raises:
+    IndexError: there is no such episode.
+  """
+  if not 0 <= index < reader.num_episodes:
+    raise IndexError(f'There are {reader.num_episodes} episodes, not {index}.')

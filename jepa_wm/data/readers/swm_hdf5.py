@@ -1,0 +1,257 @@
+"""stable-worldmodel's HDF5: a dataset per column, and where episodes begin.
+
+  ep_len, ep_offset      `[E]`
+  pixels                 uint8 `[N, height, width, 3]`, often behind Blosc
+  action                 `[N, A]`; NaN in an episode's last row where known
+  proprio, state, ...    `[N, ...]`
+  step_idx               `[N]`, from 0
+
+Its `World.collect` of release 0.1.1 never writes the frame after the reset
+(`step_idx` begins at 1) and ends every episode with its first action, which
+led from the frame that is missing. The other rows' actions do lead from their
+frames, and a last row's action is never used, so nothing but the first step is
+lost. Files whose actions are shifted by a row are found by `alignment.detect`.
+"""
+
+import pathlib
+import threading
+from typing import Any
+
+import numpy as np
+
+from jepa_wm.data import episodes as episodes_lib
+from jepa_wm.data.readers import alignment, columns, reader
+
+try:
+  import h5py
+except ImportError:
+  h5py = None
+try:
+  # Importing it teaches HDF5 to decompress Blosc.
+  import hdf5plugin
+except ImportError:
+  hdf5plugin = None
+
+SUFFIXES = ('.h5', '.hdf5')
+_EPISODE = ('ep_idx', 'episode_idx', 'episode_index', 'episode_id', 'id')
+_STEP = ('step_idx', 'frame_index', 'step_id')
+# Episodes looked at to find out how actions are aligned.
+_NUM_PROBED = 64
+
+
+class SwmHdf5:
+  """The episodes of one file; see `reader.Reader`."""
+
+  def __init__(self, path: pathlib.Path, options: reader.Options) -> None:
+    """Opens a file, or the only one in a folder.
+
+    Args:
+      path: the file or folder.
+      options: what to read.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ImportError: h5py is not installed.
+      ValueError: it is cut off, ragged, or lacks a column.
+    """
+    if h5py is None:
+      raise reader.missing('h5py', f'{path} is HDF5 and')
+    self.path = _file(path)
+    self.warnings: list[str] = []
+    self._options = options
+    # HDF5 allows one caller at a time; waiting here instead keeps order.
+    self._lock = threading.Lock()
+    try:
+      self._file = h5py.File(self.path, 'r', rdcc_nbytes=2**26)
+    except OSError as error:
+      raise ValueError(
+        f'{self.path} is cut off or no HDF5 file ({error}); copy it again.'
+      ) from error
+    names = {
+      name: item
+      for name, item in self._file.items()
+      if isinstance(item, h5py.Dataset) and item.ndim
+    }
+    self._offsets, self._lengths = self._boundaries(names)
+    self.num_episodes = len(self._lengths)
+    if not self.num_episodes:
+      raise ValueError(f'{self.path} holds no episodes.')
+    rows = int((self._offsets + self._lengths).max())
+    flat = {
+      name: item
+      for name, item in names.items()
+      if name not in ('ep_len', 'ep_offset')
+    }
+    self._choice = columns.choose(
+      self.path,
+      options,
+      images=[name for name, item in flat.items() if item.ndim >= 3],
+      vectors=[name for name, item in flat.items() if item.ndim < 3],
+    )
+    self._used = (self._choice.pixels, *self._choice.vectors)
+    ragged = {
+      name: len(flat[name]) for name in self._used if len(flat[name]) < rows
+    }
+    if ragged:
+      raise ValueError(
+        f'{self.path} has columns that are too short for its {rows} rows in '
+        f'{self.num_episodes} episodes: '
+        + ', '.join(f'{name} {length}' for name, length in ragged.items())
+        + '; it was not finished, write or copy it again.'
+      )
+    self._check_readable()
+    self._has_terminated = 'terminated' in flat
+    self._note_missing_reset(flat)
+    self._alignment = self._aligned()
+    self.provenance: dict[str, Any] = {
+      'format': 'stable-worldmodel HDF5',
+      'file': self.path.name,
+      'columns': self._choice.to_dict(),
+      'alignment': self._alignment,
+      'attributes': {
+        name: np.asarray(value).tolist()
+        for name, value in self._file.attrs.items()
+        if np.asarray(value).dtype.kind in 'fiubU'
+      },
+    }
+
+  def __getitem__(self, index: int) -> episodes_lib.Episode:
+    reader.check_index(self, index)
+    begin, length = int(self._offsets[index]), int(self._lengths[index])
+    where = f'{self.path}, episode {index},'
+    rows = slice(begin, begin + length)
+    found = {name: self._read(name, rows, where) for name in self._used}
+    is_terminal = self._has_terminated and bool(
+      self._read('terminated', slice(begin + length - 1, begin + length), where)
+    )
+    return columns.episode(
+      where,
+      found,
+      self._choice,
+      self._options,
+      alignment=self._alignment,
+      provenance={'index': index},
+      is_terminal=is_terminal,
+    )
+
+  def _read(self, name: str, rows: slice, where: str) -> np.ndarray:
+    try:
+      with self._lock:
+        return self._file[name][rows]
+    except (OSError, RuntimeError) as error:
+      raise ValueError(
+        f'{where} cannot be read from column {name!r} ({error}); the file is '
+        'cut off or damaged, copy it again.'
+      ) from error
+
+  def _boundaries(self, names: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """First row and number of rows of each episode."""
+    if 'ep_len' in names:
+      lengths = names['ep_len'][:].astype(np.int64)
+      offsets = np.cumsum(lengths) - lengths
+      if 'ep_offset' in names:
+        offsets = names['ep_offset'][:].astype(np.int64)
+      if len(offsets) != len(lengths):
+        raise ValueError(
+          f'{self.path} has {len(lengths)} ep_len and {len(offsets)} '
+          'ep_offset; it was not finished, write or copy it again.'
+        )
+      # An episode that was begun and not written has no rows.
+      return offsets[lengths > 0], lengths[lengths > 0]
+    name = next((name for name in _EPISODE if name in names), None)
+    if name is None:
+      raise ValueError(
+        f'{self.path} does not say where episodes begin: neither ep_len nor '
+        f'{", ".join(_EPISODE)} is among {", ".join(sorted(names))}.'
+      )
+    numbers = names[name][:].reshape(len(names[name]), -1)[:, 0]
+    begins = np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 1))
+    return begins, np.diff(begins, append=len(numbers))
+
+  def _check_readable(self) -> None:
+    """Reads one row, which tells whether a filter is missing."""
+    for name in self._used:
+      try:
+        self._file[name][:1]
+      except (OSError, RuntimeError) as error:
+        if hdf5plugin is None:
+          raise reader.missing(
+            'hdf5plugin', f'{self.path} is compressed by a plugin and'
+          ) from error
+        raise ValueError(
+          f'{self.path} cannot be read from column {name!r} ({error}); the '
+          'file is cut off or damaged, copy it again.'
+        ) from error
+
+  def _note_missing_reset(self, flat: dict[str, Any]) -> None:
+    name = next((name for name in _STEP if name in flat), None)
+    if name is not None and int(flat[name][int(self._offsets[0])]) == 1:
+      self.warnings.append(
+        f'{self.path}: {name} begins at 1, as stable-worldmodel 0.1.1 writes '
+        "it: every episode lacks its first frame, and the last row's action, "
+        'which belongs there, is not used.'
+      )
+
+  def _aligned(self) -> str:
+    """How the actions are aligned, with a warning where that is a repair."""
+    if self._options.alignment != 'auto':
+      return self._options.alignment
+    names = (*self._choice.state, *self._choice.proprio)
+    picked = np.unique(
+      np.linspace(0, self.num_episodes - 1, _NUM_PROBED).astype(int)
+    )
+    probed = []
+    for index in picked:
+      begin, length = int(self._offsets[index]), int(self._lengths[index])
+      rows = slice(begin, begin + length)
+      actions = self._side_by_side(self._choice.action, rows)
+      probed.append((self._side_by_side(names, rows), actions))
+    found, doubt = alignment.detect(probed)
+    if doubt is not None and not self.warnings:
+      # A missing reset frame tells the writer, and that it is right.
+      self.warnings.append(
+        f'{self.path}: whether its actions are shifted cannot be told '
+        f'({doubt}); each is taken to lead from its row to the next.'
+      )
+    elif found != 'after':
+      meaning = {
+        'before': "led to its row's frame",
+        'rotated': 'led from the next row, the last from the first',
+      }[found]
+      self.warnings.append(
+        f'{self.path}: its actions are shifted by one row (each {meaning}), '
+        'which is repaired; --alignment=after takes them as they are.'
+      )
+    return found
+
+  def _side_by_side(self, names: tuple[str, ...], rows: slice) -> np.ndarray:
+    """Columns of numbers, `[T, 0]` where there are none."""
+    where = f'{self.path}, rows {rows.start}..{rows.stop},'
+    parts = [np.zeros((rows.stop - rows.start, 0), np.float32)]
+    for name in names:
+      found = self._read(name, rows, where)
+      parts.append(columns.vectors(where, found, name))
+    return np.concatenate(parts, axis=1)
+
+
+def looks_like(path: pathlib.Path) -> bool:
+  """Whether there is an HDF5 file at `path`, or are some in it."""
+  files = path.iterdir() if path.is_dir() else [path]
+  return any(file.suffix.lower() in SUFFIXES for file in files)
+
+
+def _file(path: pathlib.Path) -> pathlib.Path:
+  """The file itself."""
+  if not path.is_dir():
+    if not path.is_file():
+      raise FileNotFoundError(f'{path}: no such file or folder.')
+    return path
+  files = sorted(
+    file for file in path.iterdir() if file.suffix.lower() in SUFFIXES
+  )
+  if len(files) != 1:
+    names = ', '.join(file.name for file in files) or 'none'
+    raise FileNotFoundError(
+      f'{path} must hold one HDF5 file, it holds {names}; name the file.'
+    )
+  return files[0]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import os
 import pathlib
 import time
@@ -19,6 +18,7 @@ from jepa_wm.envs import worlds
 from jepa_wm.evaluation import (
   baselines,
   closed_loop,
+  intervals,
   observations,
   planner_settings,
   provenance,
@@ -168,7 +168,7 @@ def run(
     'num_pairs': len(pairs),
     'num_successes': num_successes,
     'success_rate': num_successes / len(pairs),
-    'interval_95': list(wilson_interval(num_successes, len(pairs))),
+    'interval_95': list(intervals.wilson_interval(num_successes, len(pairs))),
     'random_floor': floor,
     'expert_ceiling': ceiling,
     'ms_per_plan': 1e3 * loop.planning_seconds / loop.num_plans,
@@ -190,38 +190,6 @@ def run(
     planned=loop.planned,
     diagnostics=loop.first_diagnostics(),
   )
-
-
-def wilson_interval(num_successes: int, num_trials: int) -> tuple[float, float]:
-  """Wilson's 95 % score interval of a success rate.
-
-  Args:
-    num_successes: of `num_trials`.
-    num_trials: at least one.
-
-  Returns:
-    Lower and upper end, 0..1.
-
-  Raises:
-    ValueError: no trials, or successes outside 0..num_trials.
-
-  Source: Wilson, Probable inference (1927).
-  """
-  if num_trials < 1 or not 0 <= num_successes <= num_trials:
-    raise ValueError(
-      'num_successes must lie in 0..num_trials and num_trials be at least 1, '
-      f'got {num_successes} of {num_trials}.'
-    )
-  z = 1.959963984540054  # 97.5 % quantile of the standard normal.
-  rate = num_successes / num_trials
-  shrunk = 1.0 + z**2 / num_trials
-  centre = (rate + z**2 / (2 * num_trials)) / shrunk
-  half = (
-    z
-    / shrunk
-    * math.sqrt(rate * (1 - rate) / num_trials + z**2 / (4 * num_trials**2))
-  )
-  return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def write_results(

@@ -1,0 +1,68 @@
+"""Problems moved into worlds that the model has never seen, one factor a time."""
+
+import zlib
+
+import jax
+import numpy as np
+
+from jepa_wm.envs import environment as environment_lib
+from jepa_wm.envs import variation
+from jepa_wm.evaluation import pairs as pairs_lib
+
+_STREAM = zlib.crc32(b'jepa_wm.evaluation.shifts')
+
+
+def apply(
+  pairs: pairs_lib.Pairs,
+  environment: environment_lib.Environment,
+  group: str,
+  *,
+  seed: int = 0,
+) -> pairs_lib.Pairs:
+  """Gives every problem a world of its own, in which one group is drawn anew.
+
+  A pair's world comes from its id, so it is the same in any selection. Pairs
+  whose start or goal cannot be in their world (it lies in a wall now) are left
+  out; `num_invalid` counts them.
+
+  Args:
+    pairs: the problems.
+    environment: what is varied.
+    group: one of `variation.groups(environment)`.
+    seed: of the draws.
+
+  Raises:
+    ValueError: no such group, or no pair that is left.
+  """
+  group_key = jax.random.fold_in(
+    jax.random.fold_in(jax.random.key(seed), _STREAM), zlib.crc32(group.encode())
+  )
+
+  @jax.jit
+  @jax.vmap
+  def draw(pair_id, start, goal):
+    own = variation.vary(
+      environment, group, jax.random.fold_in(group_key, pair_id)
+    )
+    return own, own.allows(start) & own.allows(goal)
+
+  ids = pairs.ids.astype(np.uint32)
+  drawn, valid = jax.tree.map(
+    np.asarray, draw(ids, pairs.starts, pairs.goals)
+  )
+  rows = np.flatnonzero(valid)
+  if not len(rows):
+    raise ValueError(
+      f'The shift {group!r} leaves none of {len(pairs)} pairs whose start and '
+      'goal can be in the shifted world; give it more pairs.'
+    )
+  moved = pairs_lib.Pairs(
+    ids=pairs.ids,
+    starts=pairs.starts,
+    goals=pairs.goals,
+    manifest_sha256=pairs.manifest_sha256,
+    initially_solved=pairs.initially_solved,
+    worlds=drawn,
+    num_invalid=len(pairs) - len(rows),
+  )
+  return moved.take(rows)

@@ -169,9 +169,7 @@ class ClosedLoop:
     first = planning.first_state(
       self.pairs.starts,
       self.pairs.goals,
-      observe_fn=functools.partial(
-        self._observe, own_worlds=self.pairs.worlds
-      ),
+      observe_fn=functools.partial(self._observe, own_worlds=self.pairs.worlds),
       horizon=protocol.horizon,
       action_dim=self.model.action_dim,
       num_elites=self.settings.dry_run(protocol.horizon).elites.shape[1],
@@ -200,9 +198,12 @@ class ClosedLoop:
       for first in range(0, len(still_open), self.batch_size):
         rows = still_open[first : first + self.batch_size]
         args = self._arguments(rows, number)
-        shapes = self.batch_size, *(
-          np.shape(leaf)[1:]
-          for leaf in jax.tree.leaves((self.state, self.pairs.worlds))
+        shapes = (
+          self.batch_size,
+          *(
+            np.shape(leaf)[1:]
+            for leaf in jax.tree.leaves((self.state, self.pairs.worlds))
+          ),
         )
         if shapes not in programs:
           bar.set_postfix_str('compiling')

@@ -97,14 +97,11 @@ def paired_difference(
   low_1, high_1 = wilson_interval(both + only_1, n)
   low_2, high_2 = wilson_interval(both + only_2, n)
   spread = (
-    (both + only_1)
-    * (only_2 + neither)
-    * (both + only_2)
-    * (only_1 + neither)
+    (both + only_1) * (only_2 + neither) * (both + only_2) * (only_1 + neither)
   )
   correlation = 0.0
   if spread:
-    excess = both * neither - only_1 * only_2
+    excess: float = both * neither - only_1 * only_2
     # Towards independence by half a pair where they agree.
     excess = max(excess - n / 2, 0) if excess > 0 else excess
     correlation = excess / math.sqrt(spread)

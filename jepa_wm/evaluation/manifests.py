@@ -11,7 +11,7 @@ from jepa_wm.evaluation import protocol as protocol_lib
 SHIPPED = pathlib.Path(__file__).parent / 'manifests'
 """Folder of the manifests that come with the package."""
 
-_DECISIVE = (
+_DECISIVE: tuple[str, ...] = (
   'environment',
   'goal_offset',
   'policy',
@@ -73,9 +73,7 @@ def cached_path(protocol: protocol_lib.Protocol) -> pathlib.Path:
   return pathlib.Path(root) / 'jepa_wm' / 'manifests' / f'{name}_{key}.json'
 
 
-def read(
-  path: pathlib.Path, protocol: protocol_lib.Protocol
-) -> dict[str, Any]:
+def read(path: pathlib.Path, protocol: protocol_lib.Protocol) -> dict[str, Any]:
   """Reads a manifest and makes sure that it is what it says it is.
 
   Args:

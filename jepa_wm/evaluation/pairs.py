@@ -386,7 +386,8 @@ def _cut_one_each(
   if not candidates:
     return [], 0, num_short
   solved = _solved_of(protocol, states, candidates)
-  chosen, num_solved = [], 0
+  chosen: list[tuple[int, int, int]] = []
+  num_solved = 0
   for candidate, is_solved in zip(candidates, solved):
     if len(chosen) == num_pairs:
       break

@@ -29,7 +29,6 @@ from jepa_wm.evaluation import pairs as pairs_lib
 from jepa_wm.evaluation import protocol as protocol_lib
 from jepa_wm.types import Params
 
-
 _MOMENTS = (10, 25, 50, 75, 100, 150, 200)
 """Environment steps at which success so far is recorded."""
 
@@ -246,9 +245,7 @@ def measure_baseline(
       seed=seed,
       num_repeats=num_floor_repeats,
     ),
-    ceiling=baselines.expert_ceiling(
-      protocol, pairs, environment=environment
-    ),
+    ceiling=baselines.expert_ceiling(protocol, pairs, environment=environment),
   )
 
 
@@ -326,7 +323,9 @@ def _training(model: closed_loop.PlanningModel) -> dict[str, Any]:
   text = json.dumps({**config, 'seed': None}, sort_keys=True, default=str)
   return {
     'seed': config.get('seed'),
-    'config': hashlib.sha256(text.encode()).hexdigest()[:16] if config else None,
+    'config': hashlib.sha256(text.encode()).hexdigest()[:16]
+    if config
+    else None,
   }
 
 

@@ -197,7 +197,7 @@ def get(name: str, **changes: Any) -> Protocol:
   """Looks up a named protocol and changes some of its fields.
 
   Args:
-    name: a key of `PROTOCOLS`.
+    name: a key of `PROTOCOLS`, or 'h' and any number of steps.
     **changes: fields to replace; None leaves a field as it is. With another
       `environment` comes the noise of that world's expert.
 
@@ -205,7 +205,10 @@ def get(name: str, **changes: Any) -> Protocol:
     ValueError: no such protocol or world, or changes that contradict each
       other.
   """
-  if name not in PROTOCOLS:
+  found = PROTOCOLS.get(name)
+  if found is None and name[:1] == 'h' and name[1:].isdecimal():
+    found = _horizon(int(name[1:]))
+  if found is None:
     raise ValueError(
       f'protocol must be one of {", ".join(sorted(PROTOCOLS))}, got {name!r}.'
     )
@@ -213,4 +216,4 @@ def get(name: str, **changes: Any) -> Protocol:
   if 'environment' in changes:
     noise = worlds.get(changes['environment']).action_noise
     changes = {'action_noise': noise, **changes}
-  return dataclasses.replace(PROTOCOLS[name], **changes)
+  return dataclasses.replace(found, **changes)

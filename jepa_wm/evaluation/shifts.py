@@ -1,11 +1,10 @@
-"""Problems moved into worlds that the model has never seen, one factor a time."""
+"""Problems moved into worlds never seen, one factor of variation at a time."""
 
 import zlib
 
 import jax
 import numpy as np
 
-from jepa_wm.envs import environment as environment_lib
 from jepa_wm.envs import variation
 from jepa_wm.evaluation import pairs as pairs_lib
 
@@ -14,7 +13,7 @@ _STREAM = zlib.crc32(b'jepa_wm.evaluation.shifts')
 
 def apply(
   pairs: pairs_lib.Pairs,
-  environment: environment_lib.Environment,
+  environment: variation.VariedWorld,
   group: str,
   *,
   seed: int = 0,
@@ -35,7 +34,8 @@ def apply(
     ValueError: no such group, or no pair that is left.
   """
   group_key = jax.random.fold_in(
-    jax.random.fold_in(jax.random.key(seed), _STREAM), zlib.crc32(group.encode())
+    jax.random.fold_in(jax.random.key(seed), _STREAM),
+    zlib.crc32(group.encode()),
   )
 
   @jax.jit
@@ -47,9 +47,7 @@ def apply(
     return own, own.allows(start) & own.allows(goal)
 
   ids = pairs.ids.astype(np.uint32)
-  drawn, valid = jax.tree.map(
-    np.asarray, draw(ids, pairs.starts, pairs.goals)
-  )
+  drawn, valid = jax.tree.map(np.asarray, draw(ids, pairs.starts, pairs.goals))
   rows = np.flatnonzero(valid)
   if not len(rows):
     raise ValueError(

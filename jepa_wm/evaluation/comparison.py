@@ -184,8 +184,8 @@ def compare(
 ) -> Comparison | None:
   """Compares two groups of runs on the pairs and seeds that they share.
 
-  With one seed McNemar's exact test and Newcombe's interval; with several the
-  pairs are what is resampled, see `intervals.clustered_difference`.
+  With one seed McNemar's exact test and Newcombe's interval; with several it
+  is pairs that count, see `intervals.clustered_difference`.
 
   Returns:
     None where they share no pair or no seed.

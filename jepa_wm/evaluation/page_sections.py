@@ -125,7 +125,7 @@ def differences(comparisons: Sequence[comparison.Comparison]) -> str:
   for c in comparisons:
     low, high = c.interval
     verdict = 'undecided'
-    if low > 0 or high < 0:
+    if c.p_value < 0.05:
       verdict = 'better' if c.difference > 0 else 'worse'
     rows.append(
       [
@@ -155,7 +155,7 @@ def differences(comparisons: Sequence[comparison.Comparison]) -> str:
     '<section><h2>On the same pairs</h2><p class="note">Plays that one of two '
     'runs alone won, and what that says: McNemar\u2019s exact test and '
     'Newcombe\u2019s interval (1998, method 10); where there are several seeds '
-    'a bootstrap and a randomisation test over pairs. '
+    'a randomisation test over pairs and Agresti and Min\u2019s interval. '
     f'{len(rows)} comparison{"s" * (len(rows) > 1)}, p not corrected for '
     f'their number.</p>{table(heading, rows)}</section>'
   )

@@ -229,7 +229,10 @@ class ClosedLoop:
         self.state = self._spread(still_open, states)
 
   def first_diagnostics(self) -> planning.Diagnostics:
-    """How the search for every problem's first plan went, `[I, P]`."""
+    """How the search for every first plan went, `[I, n]`."""
+    if not self.diagnostics:
+      dry = self.settings.dry_run(self.protocol.horizon).diagnostics
+      return jax.tree.map(lambda leaf: np.zeros((leaf.shape[0], 0)), dry)
     return jax.tree.map(
       lambda *parts: np.concatenate(parts, axis=1), *self.diagnostics
     )

@@ -84,7 +84,7 @@ class Result:
     vectors: `[P, budget + 1, V]`, true states; the last one to the end where
       an episode ended early.
     planned: one entry per moment of planning.
-    diagnostics: of every problem's first plan, `[I, P]`.
+    diagnostics: of the first plan of every problem that needed one, `[I, n]`.
   """
 
   record: dict[str, Any]

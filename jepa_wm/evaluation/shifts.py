@@ -1,6 +1,8 @@
 """Problems moved into worlds never seen, one factor of variation at a time."""
 
+import functools
 import zlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,21 +35,13 @@ def apply(
   Raises:
     ValueError: no such group, or no pair that is left.
   """
-  group_key = jax.random.fold_in(
-    jax.random.fold_in(jax.random.key(seed), _STREAM),
-    zlib.crc32(group.encode()),
-  )
-
-  @jax.jit
-  @jax.vmap
-  def draw(pair_id, start, goal):
-    own = variation.vary(
-      environment, group, jax.random.fold_in(group_key, pair_id)
-    )
-    return own, own.allows(start) & own.allows(goal)
-
+  group_key = jax.random.fold_in(jax.random.key(seed), _STREAM)
+  group_key = jax.random.fold_in(group_key, zlib.crc32(group.encode()))
   ids = pairs.ids.astype(np.uint32)
-  drawn, valid = jax.tree.map(np.asarray, draw(ids, pairs.starts, pairs.goals))
+  drawn, valid = jax.tree.map(
+    np.asarray,
+    _draw(group, environment, group_key, ids, pairs.starts, pairs.goals),
+  )
   rows = np.flatnonzero(valid)
   if not len(rows):
     raise ValueError(
@@ -64,3 +58,23 @@ def apply(
     num_invalid=len(pairs) - len(rows),
   )
   return moved.take(rows)
+
+
+@functools.partial(jax.jit, static_argnames=('group',))
+def _draw(
+  group: str,
+  environment: variation.VariedWorld,
+  rng_key: jax.Array,
+  ids: jax.Array,
+  starts: Any,
+  goals: Any,
+) -> tuple[Any, jax.Array]:
+  """A world for each problem, and whether the problem can be there."""
+
+  def draw(pair_id, start, goal):
+    own = variation.vary(
+      environment, group, jax.random.fold_in(rng_key, pair_id)
+    )
+    return own, own.allows(start) & own.allows(goal)
+
+  return jax.vmap(draw)(ids, starts, goals)

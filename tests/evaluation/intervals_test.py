@@ -34,9 +34,7 @@ def test_mcnemar_counts_coins_that_fall_as_unevenly():
     n = first + second
     falls = [sum(coins) for coins in itertools.product((0, 1), repeat=n)]
     uneven = [abs(2 * fall - n) >= abs(first - second) for fall in falls]
-    assert intervals.mcnemar_p(first, second) == pytest.approx(
-      np.mean(uneven)
-    )
+    assert intervals.mcnemar_p(first, second) == pytest.approx(np.mean(uneven))
 
 
 def _pairs(both, first_only, second_only, neither):
@@ -88,7 +86,7 @@ def test_equal_runs_are_not_told_apart_with_certainty():
     assert -0.1 < low < -0.01 and 0.01 < high < 0.1
 
 
-@pytest.mark.parametrize(('num_seeds', 'num_trials'), [(1, 400), (4, 120)])
+@pytest.mark.parametrize(('num_seeds', 'num_trials'), [(1, 400), (4, 200)])
 def test_intervals_hold_the_truth_as_often_as_they_say(num_seeds, num_trials):
   """Pairs differ in how hard they are, and so their plays are alike."""
   rng = np.random.default_rng(0)
@@ -105,7 +103,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(num_seeds, num_trials):
       _, low, high, p_value = intervals.clustered_difference(*plays.mean(-1))
     held += low <= 0 <= high
     significant += p_value < 0.05
-  assert 0.91 < held / num_trials <= 0.99
+  assert 0.91 < held / num_trials <= 0.995
   assert significant / num_trials < 0.08
 
 

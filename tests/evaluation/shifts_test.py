@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jepa_wm.envs import two_room, variation
+from jepa_wm.envs import two_room
 from jepa_wm.evaluation import baselines, pairs, protocol, shifts
 
 WORLD = two_room.TwoRoom()
@@ -21,12 +21,14 @@ def _fields(worlds):
     for field in dataclasses.fields(WORLD)
     if field.metadata.get('pytree_node', True)
     and not np.array_equal(
-      *np.broadcast_arrays(getattr(worlds, field.name), getattr(WORLD, field.name))
+      *np.broadcast_arrays(
+        getattr(worlds, field.name), getattr(WORLD, field.name)
+      )
     )
   }
 
 
-@pytest.mark.parametrize('group', variation.groups(WORLD))
+@pytest.mark.parametrize('group', ['wall', 'door', 'agent_color'])
 def test_one_group_changes_and_every_problem_has_its_own(many, group):
   moved = shifts.apply(many, WORLD, group)
   own = jax.tree.leaves(moved.worlds)
@@ -39,9 +41,9 @@ def test_one_group_changes_and_every_problem_has_its_own(many, group):
 
 def test_the_draw_of_a_problem_is_its_own(many):
   whole = shifts.apply(many, WORLD, 'agent_color')
-  some = shifts.apply(many.take(np.arange(7, 9)), WORLD, 'agent_color')
+  turned = shifts.apply(many.take(np.arange(200)[::-1]), WORLD, 'agent_color')
   np.testing.assert_array_equal(
-    some.worlds.agent_color, whole.worlds.agent_color[7:9]
+    turned.worlds.agent_color, whole.worlds.agent_color[::-1]
   )
   other = shifts.apply(many, WORLD, 'agent_color', seed=1)
   assert np.any(other.worlds.agent_color != whole.worlds.agent_color)
@@ -65,7 +67,6 @@ def test_nothing_starts_or_ends_in_a_wall(many):
 
 
 def test_floor_and_ceiling_are_those_of_the_shifted_worlds(many):
-  """Twice as fast on average, so random actions come further."""
   slow = dataclasses.replace(WORLD, agent_speed=0.01)
   own = jax.tree.map(
     lambda leaf: np.repeat(np.asarray(leaf)[None], len(many), axis=0), slow
@@ -75,7 +76,7 @@ def test_floor_and_ceiling_are_those_of_the_shifted_worlds(many):
   assert baselines.random_floor(protocol.SHORT, stuck, num_repeats=1) == 0.0
   moved = shifts.apply(many, WORLD, 'agent_color')
   floors = [
-    baselines.random_floor(protocol.SHORT, found, num_repeats=2)
+    baselines.random_floor(protocol.SHORT, found, num_repeats=1)
     for found in (moved, many)
   ]
   assert floors[0] == floors[1]  # Colours move nobody.
@@ -84,8 +85,8 @@ def test_floor_and_ceiling_are_those_of_the_shifted_worlds(many):
 def test_unknown_shifts_and_impossible_ones(many):
   with pytest.raises(ValueError, match="got 'gravity'"):
     shifts.apply(many, WORLD, 'gravity')
-  inside = np.asarray([[112.0, 150.0]], np.float32)
+  inside = np.repeat(np.asarray([[112.0, 150.0]], np.float32), 200, axis=0)
   walled = two_room.TwoRoomState(inside, inside)
-  lost = pairs.Pairs(np.asarray([3]), walled, walled)
-  with pytest.raises(ValueError, match='leaves none of 1 pairs'):
+  lost = pairs.Pairs(many.ids, walled, walled)
+  with pytest.raises(ValueError, match='leaves none of 200 pairs'):
     shifts.apply(lost, WORLD, 'agent_color')

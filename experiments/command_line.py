@@ -54,7 +54,11 @@ def again(module: str, own_flags: flags.FlagValues) -> str:
 
   def values(name: str) -> Iterable[Any]:
     value = own_flags[name].value
-    return value if isinstance(value, list) else [value]
+    if not isinstance(value, list):
+      return [value]
+    if own_flags[name].flag_type().startswith('multi'):
+      return value
+    return [','.join(map(str, value))]
 
   given = [
     f'--{name}={value}'

@@ -1,37 +1,40 @@
-"""Runs a planning benchmark with a world model, and reports.
+"""Runs planning benchmarks with world models, and reports.
 
   python -m experiments.plan
 
 plans with the checkpoint that ships with the package, on the CPU if need be,
-prints a table and writes `results.json`, `search.png`, `episodes.gif` and
-`report.html` (all of it on one page). With a model of your own:
+prints a table and writes `results.json`, `episodes.csv`, `search.png`,
+`episodes.gif` and `report.html` (all of it on one page). With a model of your
+own:
 
   python -m experiments.plan --checkpoint=runs/small --protocol=long
 
 and with another planner, set as you like (any option that it has):
 
   python -m experiments.plan --planner=cem --num_samples=100 --set=min_std=0.05
+
+Lists make one table and one page of all combinations, compared on the same
+pairs; killed and started again it goes on where it was:
+
+  python -m experiments.plan --checkpoint=runs/a,runs/b --protocol=short,long
+    --planner=cem,icem --set=icem.num_kept=2 --num_seeds=3 --out=outputs/all
+
+and `--shift=all` asks what a change of colour, size, door or light does.
 """
 
 import ast
+import inspect
+import itertools
 import pathlib
 import sys
 from typing import Any
 
 from absl import app, flags, logging
 
-from experiments import command_line
-from jepa_wm import planning, sharding, world_model
-from jepa_wm.envs import worlds
-from jepa_wm.evaluation import (
-  closed_loop,
-  pairs,
-  planner_settings,
-  planning_benchmark,
-  protocol,
-  report,
-  rollout_error,
-)
+from experiments import command_line, planning_runs
+from jepa_wm import planning, sharding
+from jepa_wm.envs import variation, worlds
+from jepa_wm.evaluation import planner_settings, protocol, report
 
 # Flags of its own: another command line of this package, imported beside this
 # one by a test, may have a flag of the same name.
@@ -39,17 +42,45 @@ FLAGS = flags.FlagValues()
 
 _DEFAULTS = planner_settings.PlannerSettings()
 
-_CHECKPOINT = flags.DEFINE_string(
+_CHECKPOINT = flags.DEFINE_list(
   'checkpoint',
-  'two_room_small',
-  'Folder of a training run or an export, or the name of a shipped checkpoint.',
+  ['two_room_small'],
+  'Folder of a training run or an export, or the name of a shipped checkpoint; '
+  'or a list of such.',
   flag_values=FLAGS,
 )
-_PROTOCOL = flags.DEFINE_enum(
+_PROTOCOL = flags.DEFINE_list(
   'protocol',
-  'short',
-  sorted(protocol.PROTOCOLS),
-  'What is measured.',
+  ['short'],
+  f'What is measured: {", ".join(protocol.PROTOCOLS)}; or a list of such.',
+  flag_values=FLAGS,
+)
+_ENVIRONMENT = flags.DEFINE_string(
+  'environment',
+  None,
+  'World to plan in; by default the one that a checkpoint was trained in.',
+  flag_values=FLAGS,
+)
+_EPISODES = flags.DEFINE_string(
+  'episodes',
+  None,
+  'Archive of recorded episodes to take starts and goals from, in place of the '
+  "manifests: its held-out split or, for 'swm-v1', its training split.",
+  flag_values=FLAGS,
+)
+_SUCCESS = flags.DEFINE_enum(
+  'success',
+  None,
+  protocol.SUCCESS_RULES,
+  "What counts; the protocol's rule by default. Both 'any time' and 'at the "
+  "end' are always recorded, the latter of where the episode ended.",
+  flag_values=FLAGS,
+)
+_SHIFT = flags.DEFINE_list(
+  'shift',
+  [],
+  'Factors of variation to draw anew for every pair, one at a time beside the '
+  "world as it is, or 'all' of them.",
   flag_values=FLAGS,
 )
 _NUM_PAIRS = flags.DEFINE_integer(
@@ -67,11 +98,11 @@ _RECEDING_HORIZON = flags.DEFINE_integer(
   "Blocks played before the next plan; the protocol's by default.",
   flag_values=FLAGS,
 )
-_PLANNER = flags.DEFINE_enum(
+_PLANNER = flags.DEFINE_list(
   'planner',
-  _DEFAULTS.planner,
-  list(planning.PLANNERS),
-  'Who searches for actions.',
+  [_DEFAULTS.planner],
+  f'Who searches for actions: {", ".join(planning.PLANNERS)}; or a list of '
+  'such.',
   flag_values=FLAGS,
 )
 _NUM_SAMPLES = flags.DEFINE_integer(
@@ -98,7 +129,8 @@ _SET = flags.DEFINE_multi_string(
   [],
   'Any other option of the planner, as name=value, such as --set=min_std=0.05; '
   'may be given more than once. One that it does not have is answered by those '
-  'that it has.',
+  'that it has. Of several planners those take it that have it, or the one '
+  'that is named, as in --set=icem.num_kept=2.',
   flag_values=FLAGS,
 )
 _COST = flags.DEFINE_enum(
@@ -129,6 +161,13 @@ _SEED = flags.DEFINE_integer(
   "Of the planner's and the random policy's draws.",
   flag_values=FLAGS,
 )
+_NUM_SEEDS = flags.DEFINE_integer(
+  'num_seeds',
+  1,
+  'Seeds to plan with, counted from --seed.',
+  lower_bound=1,
+  flag_values=FLAGS,
+)
 _BATCH_SIZE = flags.DEFINE_integer(
   'batch_size',
   None,
@@ -137,81 +176,136 @@ _BATCH_SIZE = flags.DEFINE_integer(
   flag_values=FLAGS,
 )
 _OUT = flags.DEFINE_string(
-  'out', 'outputs/plan', 'Folder for the four files.', flag_values=FLAGS
+  'out', 'outputs/plan', 'Folder for the files.', flag_values=FLAGS
 )
 
 
-def run(*, show_progress: bool = True) -> planning_benchmark.Result:
+def run(*, show_progress: bool = True) -> planning_runs.Outcome:
   """Does what the flags say.
 
   Args:
     show_progress: whether to draw a progress bar.
 
   Returns:
-    The result that was written.
+    The runs that were written, and what went wrong.
 
   Raises:
     OSError: no checkpoint, or a folder that cannot be written.
     ValueError: a broken checkpoint, or flags that contradict each other.
   """
   # All that can be wrong with the flags is found before anything is computed.
-  settings = planner_settings.PlannerSettings(
-    planner=_PLANNER.value,
-    options=_options(),
-    cost=_COST.value,
-    distance=_DISTANCE.value,
-    history=_HISTORY.value,
-  )
-  chosen = protocol.get(
-    _PROTOCOL.value,
-    num_pairs=_NUM_PAIRS.value,
-    horizon=_HORIZON.value,
-    receding_horizon=_RECEDING_HORIZON.value,
-  )
-  settings.dry_run(chosen.horizon)
   batch_size = _BATCH_SIZE.value
   if batch_size is not None and batch_size < 1:
     raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
-  problems = pairs.load_pairs(chosen)
-  model = world_model.WorldModel.from_checkpoint(_CHECKPOINT.value)
-  closed_loop.check_history(model, settings.history)
-  out = command_line.writable(pathlib.Path(_OUT.value))
-  result = planning_benchmark.run(
-    model,
-    chosen,
-    problems,
-    settings=settings,
-    seed=_SEED.value,
+  plans = planning_runs.Plans(
+    combinations=_combinations(),
+    out=pathlib.Path(_OUT.value),
+    command=command_line.again('experiments.plan', FLAGS),
+    episodes=_EPISODES.value,
     batch_size=batch_size,
-    checkpoint=_CHECKPOINT.value,
     show_progress=show_progress,
   )
-  print(f'\n{report.table([result.record])}\n', flush=True)
-  errors = rollout_error.measure(
-    model, worlds.get(chosen.environment), horizon=chosen.horizon
-  )
-  paths = report.write(
-    result,
-    out,
-    command=command_line.again('experiments.plan', FLAGS),
-    errors=errors,
-  )
-  print(f'{out}: {", ".join(path.name for path in paths)}')
-  return result
+  command_line.writable(plans.out)
+  outcome = plans.run()
+  if outcome.finished:
+    print(f'\n{report.table(outcome.finished)}\n', flush=True)
+    if outcome.num_kept:
+      print(
+        f'{outcome.num_kept} of {len(plans.combinations)} had been measured '
+        f'before; remove {plans.out / "runs"} to measure again.'
+      )
+    paths = plans.write(outcome.finished, outcome.failures)
+    print(f'{plans.out}: {", ".join(path.name for path in paths)}')
+  return outcome
 
 
-def _options() -> dict[str, Any]:
-  """Options of the planner from the flags for them and from `--set`.
+def _combinations() -> list[planning_runs.Combination]:
+  """All that the flags ask for.
+
+  Raises:
+    OSError: no checkpoint.
+    ValueError: a broken one, or flags that contradict each other.
+  """
+  planners = [
+    planner_settings.PlannerSettings(
+      planner=name,
+      options=options,
+      cost=_COST.value,
+      distance=_DISTANCE.value,
+      history=_HISTORY.value,
+    )
+    for name, options in _options(_PLANNER.value).items()
+  ]
+  if not _CHECKPOINT.value or not _PROTOCOL.value:
+    raise ValueError('checkpoint and protocol must name one at least.')
+  found = []
+  for checkpoint in _CHECKPOINT.value:
+    environment = _ENVIRONMENT.value
+    if environment is None:
+      environment = planning_runs.environment_of(checkpoint)
+    for name, settings in itertools.product(_PROTOCOL.value, planners):
+      chosen = protocol.get(
+        name,
+        environment=environment,
+        num_pairs=_NUM_PAIRS.value,
+        horizon=_HORIZON.value,
+        receding_horizon=_RECEDING_HORIZON.value,
+        success=_SUCCESS.value,
+      )
+      settings.dry_run(chosen.horizon)
+      seeds = range(_SEED.value, _SEED.value + _NUM_SEEDS.value)
+      found += [
+        planning_runs.Combination(checkpoint, chosen, settings, shift, seed)
+        for shift, seed in itertools.product(_shifts(environment), seeds)
+      ]
+  return found
+
+
+def _shifts(environment: str) -> list[str | None]:
+  """The world as it is, then those that were asked for."""
+  known = variation.groups(worlds.get(environment).make())
+  asked = known if 'all' in _SHIFT.value else _SHIFT.value
+  if 'all' in _SHIFT.value and not known:
+    raise ValueError(f'{environment!r} has no factors of variation to shift.')
+  for name in asked:
+    if name not in known:
+      raise ValueError(
+        f'shift must be all or some of {", ".join(known) or "none"}, the '
+        f'factors of variation of {environment!r}, got {name!r}.'
+      )
+  return [None, *asked]
+
+
+def _options(planners: list[str]) -> dict[str, dict[str, Any]]:
+  """Options of each planner, from the flags for them and from `--set`.
 
   Raises:
     ValueError: one that is not `name=value`, whose value is no Python literal,
-      or that is given twice.
+      that is given twice, or that no planner has.
   """
-  options = {
-    flag.name: flag.value
-    for flag in (_NUM_SAMPLES, _NUM_ELITES, _NUM_ITERATIONS)
-    if flag.value is not None
-  }
+  for name in planners:
+    planner_settings.PlannerSettings(planner=name)
+  options: dict[str, dict[str, Any]] = {name: {} for name in planners}
+
+  def give(name: str, value: Any, told: str) -> None:
+    planner, _, option = name.rpartition('.')
+    if planner and planner not in options:
+      raise ValueError(
+        f'set must name one of the planners {", ".join(options)}, got {told!r}.'
+      )
+    takers = [planner] if planner else list(options)
+    if len(takers) > 1:
+      takers = [taker for taker in takers if _takes(taker, option)] or takers
+    for taker in takers:
+      if option in options[taker]:
+        raise ValueError(
+          f'{option} is given twice, the second time as {told!r}.'
+        )
+      options[taker][option] = value
+
+  for flag in (_NUM_SAMPLES, _NUM_ELITES, _NUM_ITERATIONS):
+    if flag.value is not None:
+      give(flag.name, flag.value, f'{flag.name}={flag.value}')
   for given in _SET.value:
     name, _, text = given.partition('=')
     try:
@@ -221,10 +315,12 @@ def _options() -> dict[str, Any]:
         f'set must be name=value with a number, True, False, None or a quoted '
         f'string for a value, got {given!r}.'
       ) from error
-    if name in options:
-      raise ValueError(f'{name} is given twice, the second time as {given!r}.')
-    options[name] = value
+    give(name, value, given)
   return options
+
+
+def _takes(planner: str, option: str) -> bool:
+  return option in inspect.signature(planning.PLANNERS[planner]).parameters
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -245,12 +341,16 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
   sharding.use_every_core()
   try:
-    run()
+    outcome = run()
+  except planning_runs.Interrupted as stop:
+    sys.exit(str(stop))
   except KeyboardInterrupt:
     sys.exit('Interrupted; no result was written.')
   except (ValueError, OSError) as error:
     logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
     sys.exit(str(error))
+  if outcome.failures:
+    sys.exit('\n'.join(outcome.failures))
 
 
 if __name__ == '__main__':

@@ -310,6 +310,11 @@ class EpisodeSource:
   def __iter__(self) -> Iterator[Episode]:
     return (self[index] for index in range(self._length))
 
+  def states(self, index: int) -> np.ndarray:
+    """The true states `[T, V]` of an episode, whose frames stay encoded."""
+    with _blamed(self.path):
+      return rlds.states(self._records[index])
+
 
 def open_episodes(
   path: str | os.PathLike[str], *, split: str = 'train'

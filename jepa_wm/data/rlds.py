@@ -146,10 +146,17 @@ def from_record(record: Mapping[str, Any]) -> dict[str, Any]:
     'pixels': _from_images(observation['pixels']),
     'actions': np.asarray(steps['action'], np.float32)[:-1],
     'proprio': np.asarray(observation.get('proprio', nothing), np.float32),
-    'state': np.asarray(observation.get('state', nothing), np.float32),
+    'state': states(record),
     'provenance': json.loads(metadata.get('provenance', b'{}')),
     'is_terminal': bool(steps['is_terminal'][-1]),
   }
+
+
+def states(record: Mapping[str, Any]) -> np.ndarray:
+  """The true states, float32 `[T, V]`, of such a record."""
+  observation = record['steps']['observation']
+  nothing = np.zeros((len(observation['pixels']), 0), np.float32)
+  return np.asarray(observation.get('state', nothing), np.float32)
 
 
 def to_png(frame: np.ndarray) -> bytes:

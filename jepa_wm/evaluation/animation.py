@@ -1,13 +1,15 @@
 """The animation of a planning result: agents, plans and goals side by side."""
 
+import dataclasses
 import io
+from typing import Any
 
 import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jepa_wm.envs import worlds
-from jepa_wm.evaluation import figures, planning_benchmark
+from jepa_wm.evaluation import figures, observations, planning_benchmark
 
 _COLUMNS, _ROWS = 3, 3
 _PANEL = 128
@@ -24,15 +26,28 @@ def choose(result: planning_benchmark.Result) -> list[int]:
   Returns:
     Rows of `result.episodes`, at most nine.
   """
-  reached = [i for i, e in enumerate(result.episodes) if e.success]
-  missed = [i for i, e in enumerate(result.episodes) if not e.success]
+  reached, missed = _split(result)
   num_shown = _COLUMNS * _ROWS
   num_missed = max(min(len(missed), _COLUMNS), num_shown - len(reached))
   missed = missed[:num_missed]
   return reached[: num_shown - len(missed)] + missed
 
 
-def draw_episodes(result: planning_benchmark.Result) -> bytes:
+def apart(result: planning_benchmark.Result) -> tuple[list[int], list[int]]:
+  """Picks the first successes and the first failures, at most six of either."""
+  reached, missed = _split(result)
+  return reached[: 2 * _COLUMNS], missed[: 2 * _COLUMNS]
+
+
+def _split(result: planning_benchmark.Result) -> tuple[list[int], list[int]]:
+  rows = range(len(result.episodes))
+  reached = [i for i in rows if result.episodes[i].success]
+  return reached, [i for i in rows if not result.episodes[i].success]
+
+
+def draw_episodes(
+  result: planning_benchmark.Result, rows: list[int] | None = None
+) -> bytes:
   """Draws some episodes as they went, the plan over the agent's picture.
 
   Each cell shows the agent and, beside it, its goal. The line is the path that
@@ -40,30 +55,35 @@ def draw_episodes(result: planning_benchmark.Result) -> bytes:
 
   Args:
     result: of a benchmark run.
+    rows: which of its episodes; those of `choose` if left out.
 
   Returns:
     An animated GIF.
   """
-  rows = choose(result)
+  rows = choose(result) if rows is None else rows
   world = worlds.get(result.protocol.environment)
   env = world.make(image_size=_PANEL)
   budget = result.protocol.budget
   last = max(
-    budget if step is None else step
-    for step in (result.episodes[row].first_success_step for row in rows)
+    episode.first_success_step or 0 if episode.success else budget
+    for episode in (result.episodes[row] for row in rows)
   )
   stride = -(-(last + 1) // _MAX_FRAMES)
   steps = sorted({*range(0, last + 1, stride), last})
 
-  @jax.jit
-  def render(vectors: np.ndarray) -> jax.Array:
-    return jax.vmap(lambda v: env.render(env.from_vector(v)))(vectors)
+  own = jax.tree.map(lambda leaf: leaf[np.asarray(rows)], result.pairs.worlds)
 
-  size = result.vectors.shape[-1]
-  agents = np.asarray(render(result.vectors[rows][:, steps].reshape(-1, size)))
-  agents = agents.reshape(len(rows), len(steps), *agents.shape[1:])
+  def render(world: Any, vectors: np.ndarray) -> jax.Array:
+    world = dataclasses.replace(world, image_size=_PANEL)
+    return jax.vmap(lambda v: world.render(world.from_vector(v)))(vectors)
+
   goal_vectors = np.asarray(jax.vmap(env.vector)(result.pairs.goals))[rows]
-  goals = np.asarray(render(goal_vectors))
+  shown = np.concatenate(
+    [result.vectors[rows][:, steps], goal_vectors[:, None]], axis=1
+  )
+  each = jax.jit(observations.in_worlds(render, env, own))
+  pictures = np.asarray(each(shown))
+  agents, goals = pictures[:, :-1], pictures[:, -1]
   overlays: dict[tuple[int, int], Image.Image] = {}
   frames = []
   for number, step in enumerate(steps):
@@ -158,7 +178,7 @@ def _caption(
 ) -> tuple[str, str]:
   """What is written over a cell at `step`, and the colour of its frame."""
   done = episode.first_success_step
-  if done is not None and step >= done:
+  if done is not None and step >= done and episode.success:
     return f'reached at step {done}', figures.SUCCESS
   if step >= budget:
     return f'missed in {budget} steps', figures.FAILURE

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm.envs import environment as environment_lib
-from jepa_wm.envs import policies, worlds
+from jepa_wm.envs import worlds
+from jepa_wm.evaluation import observations
 from jepa_wm.evaluation import pairs as pairs_lib
 from jepa_wm.evaluation import protocol as protocol_lib
 
@@ -38,9 +39,9 @@ def random_floor(
   Raises:
     ValueError: no repeat.
   """
-  env = environment or worlds.get(protocol.environment).make()
-  policy = policies.UniformPolicy(env.action_low, env.action_high)
-  return _success_rate(protocol, pairs, env, policy, seed, num_repeats)
+  return _success_rate(
+    protocol, pairs, environment, 'random', seed, num_repeats
+  )
 
 
 def expert_ceiling(
@@ -60,17 +61,14 @@ def expert_ceiling(
   Returns:
     Share of pairs that succeeded, 0..1.
   """
-  world = worlds.get(protocol.environment)
-  env = environment or world.make()
-  policy = world.policy('expert', env)
-  return _success_rate(protocol, pairs, env, policy, 0, 1)
+  return _success_rate(protocol, pairs, environment, 'expert', 0, 1)
 
 
 def _success_rate(
   protocol: protocol_lib.Protocol,
   pairs: pairs_lib.Pairs,
-  env: environment_lib.Environment,
-  policy: Any,
+  environment: environment_lib.Environment | None,
+  policy: str,
   seed: int,
   num_repeats: int,
 ) -> float:
@@ -78,51 +76,64 @@ def _success_rate(
     raise ValueError(f'num_repeats must be at least 1, got {num_repeats}.')
   succeeded = _tries(
     protocol,
-    env,
+    environment or worlds.get(protocol.environment).make(),
     policy,
     jax.random.key(seed),
     jnp.asarray(pairs.ids),
     pairs.starts,
     pairs.goals,
+    pairs.worlds,
     num_repeats=num_repeats,
   )
   return float(np.mean(np.asarray(succeeded)))
 
 
-@functools.partial(jax.jit, static_argnames=('protocol', 'num_repeats'))
+@functools.partial(
+  jax.jit, static_argnames=('protocol', 'policy', 'num_repeats')
+)
 def _tries(
   protocol: protocol_lib.Protocol,
   env: environment_lib.Environment,
-  policy: Any,
+  policy: str,
   rng_key: jax.Array,
   ids: jax.Array,
   starts: Any,
   goals: Any,
+  own_worlds: Any,
   *,
   num_repeats: int,
 ) -> jax.Array:
   """Whether each of `[P, num_repeats]` tries succeeded within the budget."""
+  make_policy = worlds.get(protocol.environment).policy
 
-  def try_once(rng_key: jax.Array, start: Any, goal: Any) -> jax.Array:
-    state = dataclasses.replace(start, target=env.vector(goal))
+  def try_once(
+    rng_key: jax.Array, world: Any, start: Any, goal: Any
+  ) -> jax.Array:
+    act = make_policy(policy, world)
+    state = dataclasses.replace(start, target=world.vector(goal))
     memory_key, action_key = jax.random.split(rng_key)
 
     def step(carry, t):
-      state, memory, succeeded = carry
+      state, memory, succeeded, _ = carry
       action_t = jax.random.fold_in(action_key, t)
-      action, memory = policy(action_t, state, memory)
-      state = env.step(state, action)
-      succeeded |= env.success(state, goal)
-      return (state, memory, succeeded), None
+      action, memory = act(action_t, state, memory)
+      state = world.step(state, action)
+      at_goal = world.success(state, goal)
+      return (state, memory, succeeded | at_goal, at_goal), None
 
-    carry = (state, policy.init(memory_key, state), env.success(state, goal))
-    (_, _, succeeded), _ = jax.lax.scan(
+    solved = world.success(state, goal)
+    counts = solved & (protocol.success == 'any time')
+    carry = (state, act.init(memory_key, state), counts, solved)
+    (_, _, succeeded, at_end), _ = jax.lax.scan(
       step, carry, jnp.arange(protocol.budget)
     )
-    return succeeded
+    return at_end if protocol.success == 'at the end' else succeeded
 
-  def try_often(pair_id: jax.Array, start: Any, goal: Any) -> jax.Array:
+  def try_often(
+    world: Any, pair_id: jax.Array, start: Any, goal: Any
+  ) -> jax.Array:
     keys = jax.random.split(jax.random.fold_in(rng_key, pair_id), num_repeats)
-    return jax.vmap(try_once, (0, None, None))(keys, start, goal)
+    return jax.vmap(lambda key: try_once(key, world, start, goal))(keys)
 
-  return jax.vmap(try_often)(ids, starts, goals)
+  each = observations.in_worlds(try_often, env, own_worlds)
+  return each(ids, starts, goals)

@@ -7,6 +7,8 @@ or a dark reader.
 import base64
 import html
 import io
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from jepa_wm.envs import worlds
-from jepa_wm.evaluation import planning_benchmark
+from jepa_wm.evaluation import comparison, planning_benchmark
 
 _MAP = 448
 
@@ -51,6 +53,53 @@ def score_strip(record: dict[str, Any]) -> str:
     f'y2="{axis}"/><circle class="dot" cx="{x(rate)}" cy="{axis}" r="9"/>'
     f'<text class="value" x="{x(rate)}" y="{axis - 24}" text-anchor="'
     f'{"end" if rate > 0.9 else "middle"}">{rate:.0%}</text>{ticks}</svg>'
+  )
+
+
+def forest(summaries: Sequence[comparison.Summary]) -> str:
+  """Draws many runs under one another: success, its interval, every seed."""
+  width, left, right, top, row = 960, 300, 24, 30, 34
+  height = top + row * len(summaries) + 10
+
+  def x(rate: float) -> float:
+    return round(left + rate * (width - left - right), 1)
+
+  lines = ''
+  for rate in (0.0, 0.25, 0.5, 0.75, 1.0):
+    lines += (
+      f'<line class="grid" x1="{x(rate)}" x2="{x(rate)}" y1="{top - 6}" '
+      f'y2="{height - 8}"/><text class="faint" x="{x(rate)}" y="16" '
+      f'text-anchor="middle">{rate:.0%}</text>'
+    )
+  for number, summary in enumerate(summaries):
+    y = top + row * number + row // 2
+    label = html.escape(comparison.name(summary, summaries))
+    low, high = summary.interval
+    floor, ceiling = (
+      f'<line class="mark" x1="{x(rate)}" x2="{x(rate)}" y1="{y - 8}" '
+      f'y2="{y + 8}"><title>{what} {rate:.1%}</title></line>'
+      for what, rate in (
+        ('random actions', summary.floor),
+        ('expert', summary.ceiling),
+      )
+    )
+    seeds = ''.join(
+      f'<circle class="seed" cx="{x(rate)}" cy="{y}" r="3"/>'
+      for rate in summary.rates
+      if len(summary.rates) > 1
+    )
+    lines += (
+      f'<text x="{left - 16}" y="{y + 4}" text-anchor="end">{label}</text>'
+      f'{floor}{ceiling}<line class="interval" x1="{x(low)}" x2="{x(high)}" '
+      f'y1="{y}" y2="{y}"/><circle class="dot" cx="{x(summary.rate)}" '
+      f'cy="{y}" r="7"><title>{summary.rate:.1%} ({low:.1%} to {high:.1%})'
+      f'</title></circle>{seeds}'
+    )
+  return (
+    f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="success of '
+    f'every run with its 95% interval">{lines}</svg><p class="note">Dot and '
+    'bar: success and its 95% interval; small dots: seeds; ticks: random '
+    'actions and the expert on the same pairs.</p>'
   )
 
 
@@ -106,7 +155,10 @@ def episode_map(result: planning_benchmark.Result) -> str:
   Pointing at an arrow shows the path that the agent took and says how it went.
   """
   world = worlds.get(result.protocol.environment)
-  goals = jax.jit(jax.vmap(world.make().vector))(result.pairs.goals)
+  env = world.make()
+  goals = result.pairs.goals
+  if drawable := hasattr(env, 'from_vector'):
+    goals = jax.jit(jax.vmap(env.vector))(goals)
   starts = _MAP * world.place(result.vectors[:, 0])
   ends = _MAP * world.place(np.asarray(goals))
   # Failures last, so that they lie on top.
@@ -131,18 +183,25 @@ def episode_map(result: planning_benchmark.Result) -> str:
       f'y2="{y2:.1f}" marker-end="url(#{kind}-head)"/>'
       f'<circle cx="{x1:.1f}" cy="{y1:.1f}" r="3"/></g>'
     )
+  # Several maps may share a page, and the first may be folded away.
+  number = zlib.crc32(arrows.encode())
+  arrows = arrows.replace('-head)', f'-{number})')
   heads = ''.join(
-    f'<marker id="{kind}-head" class="{kind}" viewBox="0 0 8 8" refX="7" '
+    f'<marker id="{kind}-{number}" class="{kind}" viewBox="0 0 8 8" refX="7" '
     'refY="4" markerWidth="8" markerHeight="8" orient="auto" '
     'markerUnits="userSpaceOnUse"><path d="M0 0L8 4L0 8Z"/></marker>'
     for kind in ('reached', 'missed')
   )
   crowd = ' crowded' if len(result.episodes) > 60 else ''
+  ground = f'<rect class="ground" width="{_MAP}" height="{_MAP}"/>'
+  # Where every problem has its own world there is no one picture of it.
+  if drawable and result.pairs.worlds is None:
+    empty = data_uri(_empty_world(world), 'image/png')
+    ground = f'<image href="{empty}" width="{_MAP}" height="{_MAP}"/>'
   return (
     f'<svg class="map{crowd}" viewBox="0 0 {_MAP} {_MAP}" role="img" '
     f'aria-label="starts and goals over the world"><defs>{heads}</defs>'
-    f'<image href="{data_uri(_empty_world(world), "image/png")}" '
-    f'width="{_MAP}" height="{_MAP}"/>{arrows}</svg>'
+    f'{ground}{arrows}</svg>'
   )
 
 

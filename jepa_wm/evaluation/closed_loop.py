@@ -116,7 +116,8 @@ class ClosedLoop:
   A batch of problems is drawn, encoded, planned, and played up to the next plan
   in one jitted program on all devices, compiled once (and again where what is
   remembered of the past grows). Between two plans the host takes out the
-  problems that are solved and packs the others into full batches again.
+  problems that are solved and packs the others into full batches again; all
+  stay where success counts at the end.
 
   Attributes:
     model: the world model.
@@ -126,10 +127,16 @@ class ClosedLoop:
     seed: of the planner's draws.
     batch_size: problems planned at once, at most `P`.
     env: the world.
-    vectors: `[P, budget + 1, V]`, true states; frozen after success.
+    programs: what was compiled; may be handed from loop to loop where model,
+      protocol, settings and world are the same.
+    vectors: `[P, budget + 1, V]`, true states; the last one to the end where
+      an episode ended early.
     first_success: int `[P]`, steps until the goal was reached, -1 before.
+    at_end: bool `[P]`, whether the last state so far lies in the goal.
+    initially_solved: bool `[P]`.
     start_distance: `[P]`, in the world's unit.
     final_distance: `[P]`, of the last state so far.
+    failures: nothing in these worlds goes wrong; row to reason.
     planned: one entry per moment of planning.
     num_plans: plans made for problems that were open.
     planning_seconds: time spent in the compiled program.
@@ -143,10 +150,17 @@ class ClosedLoop:
   seed: int
   batch_size: int
   env: environment_lib.Environment
+  programs: dict[Any, Callable[..., Any]] = dataclasses.field(
+    default_factory=dict
+  )
 
   def __post_init__(self) -> None:
     protocol = self.protocol
-    start = np.asarray(jax.jit(jax.vmap(self.env.vector))(self.pairs.starts))
+    self.failures: dict[int, str] = {}
+    start, distance, solved = jax.jit(self._each(_survey, self.pairs.worlds))(
+      self.pairs.starts, self.pairs.goals
+    )
+    start = np.asarray(start)
     self.vectors = np.repeat(start[:, None], protocol.budget + 1, axis=1)
     self.planned: list[PlannedPath] = []
     self.diagnostics: list[planning.Diagnostics] = []
@@ -155,7 +169,7 @@ class ClosedLoop:
     first = planning.first_state(
       self.pairs.starts,
       self.pairs.goals,
-      observe_fn=self._observe,
+      observe_fn=functools.partial(self._observe, own_worlds=self.pairs.worlds),
       horizon=protocol.horizon,
       action_dim=self.model.action_dim,
       num_elites=self.settings.dry_run(protocol.horizon).elites.shape[1],
@@ -163,12 +177,12 @@ class ClosedLoop:
     self.state = jax.tree.map(np.asarray, first)
     self.mesh = sharding.planning_mesh(self.batch_size)
     self.params = sharding.replicate(self.model.params, self.mesh)
-    distance, solved = jax.jit(jax.vmap(self._judge))(
-      self.pairs.starts, self.pairs.goals
-    )
     self.start_distance = np.asarray(distance)
     self.final_distance = self.start_distance.copy()
-    self.first_success = np.where(np.asarray(solved), 0, -1).astype(np.int32)
+    self.initially_solved = np.asarray(solved)
+    self.at_end = self.initially_solved.copy()
+    counts = self.initially_solved & (protocol.success != 'after any step')
+    self.first_success = np.where(counts, 0, -1).astype(np.int32)
 
   def run(self, bar: tqdm.tqdm) -> None:
     """Spends the budget; `bar` counts plans, those no longer needed too.
@@ -176,14 +190,21 @@ class ClosedLoop:
     Raises:
       ValueError: the model prices a plan with NaN or infinity.
     """
-    programs: dict[Any, Callable[..., Any]] = {}
+    programs = self.programs
+    to_the_end = self.protocol.success == 'at the end'
     for number in range(self.protocol.num_plans):
-      still_open = np.flatnonzero(self.first_success < 0)
+      still_open = np.flatnonzero((self.first_success < 0) | to_the_end)
       paths, states = [], []
       for first in range(0, len(still_open), self.batch_size):
         rows = still_open[first : first + self.batch_size]
         args = self._arguments(rows, number)
-        shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(self.state))
+        shapes = (
+          self.batch_size,
+          *(
+            np.shape(leaf)[1:]
+            for leaf in jax.tree.leaves((self.state, self.pairs.worlds))
+          ),
+        )
         if shapes not in programs:
           bar.set_postfix_str('compiling')
           with jax.set_mesh(self.mesh):
@@ -197,7 +218,7 @@ class ClosedLoop:
         paths.append(path)
         states.append(state)
         remaining = self.protocol.num_plans - number
-        solved = np.sum(self.first_success[rows] >= 0)
+        solved = 0 if to_the_end else np.sum(self.first_success[rows] >= 0)
         bar.update(int(len(rows) + solved * (remaining - 1)))
         bar.set_postfix(solved=int(np.sum(self.first_success >= 0)))
       if paths:
@@ -208,7 +229,10 @@ class ClosedLoop:
         self.state = self._spread(still_open, states)
 
   def first_diagnostics(self) -> planning.Diagnostics:
-    """How the search for every problem's first plan went, `[I, P]`."""
+    """How the search for every first plan went, `[I, n]`."""
+    if not self.diagnostics:
+      dry = self.settings.dry_run(self.protocol.horizon).diagnostics
+      return jax.tree.map(lambda leaf: np.zeros((leaf.shape[0], 0)), dry)
     return jax.tree.map(
       lambda *parts: np.concatenate(parts, axis=1), *self.diagnostics
     )
@@ -227,6 +251,8 @@ class ClosedLoop:
       self.pairs.ids[padded].astype(np.uint32),
       take(self.state),
       take(self.pairs.goals),
+      self.first_success[padded],
+      take(self.pairs.worlds),
     )
     shared = jax.random.key(self.seed), jnp.int32(number)
     return (
@@ -262,6 +288,7 @@ class ClosedLoop:
       )
     self.first_success[rows] = outputs['first_success']
     self.final_distance[rows] = outputs['distance']
+    self.at_end[rows] = outputs['at_end']
     start = number * self._steps_per_plan() + 1
     steps = min(self._steps_per_plan(), self.protocol.budget + 1 - start)
     self.vectors[rows, start : start + steps] = outputs['vectors'][:, :steps]
@@ -271,11 +298,18 @@ class ClosedLoop:
       self.diagnostics.append(jax.tree.map(np.transpose, diagnostics))
     return outputs['path'], outputs['state']
 
-  def _observe(self, states: Any) -> observations.Observation:
-    return observations.observe(self.model, self.env, states)
+  def _observe(
+    self, states: Any, *, own_worlds: Any
+  ) -> observations.Observation:
+    return observations.observe(
+      self.model, self.env, states, own_worlds=own_worlds
+    )
 
-  def _judge(self, state: Any, goal: Any) -> tuple[jax.Array, jax.Array]:
-    return self.env.distance(state, goal), self.env.success(state, goal)
+  def _each(
+    self, function: Callable[..., Any], own_worlds: Any
+  ) -> Callable[..., Any]:
+    """`function(world, *args)` over problems, in the world of each."""
+    return observations.in_worlds(function, self.env, own_worlds)
 
   def _plan_and_play(
     self,
@@ -285,10 +319,14 @@ class ClosedLoop:
     ids: jax.Array,
     state: planning.MpcState,
     goals: Any,
+    first_success: jax.Array,
+    own_worlds: Any,
   ) -> dict[str, Any]:
     """One plan and its play for `[B]` problems; the program that is timed."""
     model, protocol, settings = self.model, self.protocol, self.settings
     env, states = self.env, state.env_state
+    each = functools.partial(self._each, own_worlds=own_worlds)
+    observe = functools.partial(self._observe, own_worlds=own_worlds)
     bounds: tuple[planning.ActionBounds, ...] = ()
     if settings.bounded:
       bounds = (model.action_bounds(env.action_low, env.action_high),)
@@ -301,7 +339,7 @@ class ClosedLoop:
       actions: tuple[jax.Array, ...] = (memory.actions,)
       if seen['pixels'].shape[1] == 1:
         seen, actions = jax.tree.map(lambda x: x[:, 0], seen), ()
-      return _root(model, params, seen, self._observe(goals), *actions)
+      return _root(model, params, seen, observe(goals), *actions)
 
     plan_fn = planning.bind(
       settings.planner_fn,
@@ -314,33 +352,33 @@ class ClosedLoop:
       **settings.options,
     )
 
+    def step(world, state, action, goal):
+      state = world.step(state, action)
+      return state, world.vector(state), world.success(state, goal)
+
     def step_all(carry, actions):
       states, first_success, t = carry
-      moved = jax.vmap(env.step)(states, actions)
-      active = (first_success < 0) & (t < protocol.budget)
+      moved, vectors, solved = each(step)(states, actions, goals)
+      # The budget may end within a plan.
+      active = t < protocol.budget
       states = jax.tree.map(
-        lambda new, old: jnp.where(
-          active.reshape(-1, *(1,) * (new.ndim - 1)), new, old
-        ),
-        moved,
-        states,
+        lambda new, old: jnp.where(active, new, old), moved, states
       )
-      solved = active & jax.vmap(env.success)(states, goals)
+      solved &= active & (first_success < 0)
       first_success = jnp.where(solved, t + 1, first_success)
-      return (states, first_success, t + 1), jax.vmap(env.vector)(states)
+      return (states, first_success, t + 1), vectors
 
     def play_fn(carry, blocks):
       raw = jnp.moveaxis(model.raw_actions(blocks), 1, 0)
       return jax.lax.scan(step_all, carry, raw)
 
-    first_success = jnp.full(ids.shape, -1, jnp.int32)
     t = number * self._steps_per_plan()
     state, output = planning.mpc_step(
       params,
       jax.vmap(problem_key)(ids),
       state._replace(env_state=(states, first_success, t)),
       goals,
-      observe_fn=lambda worlds: self._observe(worlds[0]),
+      observe_fn=lambda carry: observe(carry[0]),
       root_fn=root_fn,
       plan_fn=plan_fn,
       play_fn=play_fn,
@@ -350,27 +388,40 @@ class ClosedLoop:
     )
     after, first_success, _ = state.env_state
 
-    def follow(state, actions):
+    def follow(world, state, actions):
       def step(state, action):
-        state = env.step(state, action)
-        return state, env.vector(state)
+        state = world.step(state, action)
+        return state, world.vector(state)
 
       _, path = jax.lax.scan(step, state, actions)
-      return jnp.concatenate([env.vector(state)[None], path])
+      return jnp.concatenate([world.vector(state)[None], path])
 
     raw = model.raw_actions(output.plan.actions)
     raw = raw.reshape(raw.shape[0], -1, raw.shape[-1])
     played = output.played  # [blocks, action_block, B, S]
     played = played.reshape(-1, *played.shape[2:])
+    _, distance, at_end = each(_survey)(after, goals)
     return {
       'state': state._replace(env_state=after),
       'first_success': first_success,
-      'distance': jax.vmap(env.distance)(after, goals),
+      'distance': distance,
+      'at_end': at_end,
       'vectors': jnp.moveaxis(played, 0, 1),
-      'path': jax.vmap(follow)(states, raw),
+      'path': each(follow)(states, raw),
       'cost': output.plan.cost,
       'diagnostics': jax.tree.map(jnp.transpose, output.plan.diagnostics),
     }
+
+
+def _survey(
+  world: environment_lib.Environment, state: Any, goal: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """What is noted of a state: its vector, its distance, whether it counts."""
+  return (
+    world.vector(state),
+    world.distance(state, goal),
+    world.success(state, goal),
+  )
 
 
 def check_history(model: PlanningModel, history: int) -> None:

@@ -39,7 +39,7 @@ def draw_search(
   problems, bands their 10th to 90th percentiles.
 
   Args:
-    diagnostics: of one plan per problem, leaves `[I, P]`.
+    diagnostics: of one plan per problem, leaves `[I, P]`; `P` may be 0.
     theme: colours.
 
   Returns:
@@ -56,15 +56,16 @@ def draw_search(
   _draw_band(cost_axes, everyone, 'all candidates', theme.second)
   _draw_band(cost_axes, elites, 'elites', theme.first)
   # A logarithm where there are decades to show; a cost may also be negative.
-  if np.nanmin(elites) > 0 and cost_axes.dataLim.y0 < 0.1:
+  if elites.size and np.nanmin(elites) > 0 and cost_axes.dataLim.y0 < 0.1:
     cost_axes.set_yscale('log')
     cost_axes.yaxis.set_major_formatter('{x:g}')
     cost_axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
   elif cost_axes.dataLim.y0 > 0:
     cost_axes.set_ylim(bottom=0)
-  cost_axes.legend(
-    frameon=False, labelcolor=theme.ink, fontsize=9, loc='lower left'
-  )
+  if elites.size:
+    cost_axes.legend(
+      frameon=False, labelcolor=theme.ink, fontsize=9, loc='lower left'
+    )
   _draw_band(spread_axes, np.asarray(diagnostics.spread), 'spread', theme.first)
   spread_axes.set_ylim(bottom=0)
   _style(cost_axes, theme, 'Cost', "share of the first candidates' mean cost")
@@ -81,6 +82,8 @@ def _draw_band(
   axes: matplotlib.axes.Axes, values: np.ndarray, label: str, color: str
 ) -> None:
   """Median over the problems of `values` `[I, P]`, in a band."""
+  if not values.size:
+    return
   iterations = np.arange(1, len(values) + 1)
   values = np.where(np.isfinite(values), values, np.nan)
   low, middle, high = np.nanpercentile(values, [10, 50, 90], axis=1)

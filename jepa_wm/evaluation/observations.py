@@ -1,6 +1,8 @@
 """What a world model is shown of a world: pixels, and the body's own state."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,7 +21,11 @@ def proprio_dim(model: Any) -> int:
 
 
 def observe(
-  model: Any, env: environment_lib.Environment, states: Any
+  model: Any,
+  env: environment_lib.Environment,
+  states: Any,
+  *,
+  own_worlds: Any = None,
 ) -> Observation:
   """What `model` is shown of states.
 
@@ -29,16 +35,41 @@ def observe(
     model: has an `image_size` and may have a `proprio_dim`.
     env: the world, rendered at the model's size.
     states: leaves `[B, ...]`.
+    own_worlds: the world of each state, leaves `[B, ...]`; None for `env`.
 
   Returns:
     Leaves `[B, ...]`.
   """
-  world: Any = env
-  world = dataclasses.replace(world, image_size=model.image_size)
-  seen = {'pixels': jax.vmap(world.render)(states)}
-  if proprio_dim(model):
-    seen['proprio'] = jax.vmap(env.proprio)(states)
-  return seen
+
+  def look(world: Any, state: Any) -> Observation:
+    picture = dataclasses.replace(world, image_size=model.image_size)
+    seen = {'pixels': picture.render(state)}
+    if proprio_dim(model):
+      seen['proprio'] = world.proprio(state)
+    return seen
+
+  return in_worlds(look, env, own_worlds)(states)
+
+
+def in_worlds(
+  function: Callable[..., Any],
+  env: environment_lib.Environment,
+  own_worlds: Any,
+) -> Callable[..., Any]:
+  """Maps `function(world, *args)` over a batch.
+
+  Args:
+    function: of one world and one row of everything else.
+    env: the world of all rows, where they share one. What is known of it (a
+      target that is not drawn) then saves work.
+    own_worlds: else the world of each row, leaves `[B, ...]`.
+
+  Returns:
+    `(*args) -> results`, leaves `[B, ...]`.
+  """
+  if own_worlds is None:
+    return jax.vmap(functools.partial(function, env))
+  return functools.partial(jax.vmap(function), own_worlds)
 
 
 def shapes(model: Any, *lead: int) -> dict[str, jax.ShapeDtypeStruct]:

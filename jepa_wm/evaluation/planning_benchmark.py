@@ -1,8 +1,9 @@
 """Plays the problems of a protocol with a planner, and keeps the score."""
 
+import collections
 import dataclasses
+import hashlib
 import json
-import math
 import os
 import pathlib
 import time
@@ -19,6 +20,7 @@ from jepa_wm.envs import worlds
 from jepa_wm.evaluation import (
   baselines,
   closed_loop,
+  intervals,
   observations,
   planner_settings,
   provenance,
@@ -27,6 +29,9 @@ from jepa_wm.evaluation import pairs as pairs_lib
 from jepa_wm.evaluation import protocol as protocol_lib
 from jepa_wm.types import Params
 
+_MOMENTS = (10, 25, 50, 75, 100, 150, 200)
+"""Environment steps at which success so far is recorded."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Episode:
@@ -34,17 +39,37 @@ class Episode:
 
   Attributes:
     pair: id of the problem.
-    success: whether the goal was reached within the budget.
-    first_success_step: environment steps until then, None if never.
+    success: whether the goal was reached, by the protocol's rule.
+    success_at_end: whether the episode ended in the goal.
+    first_success_step: environment steps until it was first reached, None if
+      never.
     start_distance: from start to goal, in the world's unit.
-    final_distance: at the end, or where the agent stopped on success.
+    final_distance: where the episode ended.
+    solved_at_start: whether the start lay in the goal.
+    failure: what went wrong with the world, None where nothing did.
   """
 
   pair: int
   success: bool
+  success_at_end: bool
   first_success_step: int | None
   start_distance: float
   final_distance: float
+  solved_at_start: bool = False
+  failure: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+  """What others reach on the same pairs.
+
+  Attributes:
+    floor: success rate of random actions, 0..1.
+    ceiling: of the expert.
+  """
+
+  floor: float
+  ceiling: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +81,10 @@ class Result:
     protocol: what was measured.
     pairs: the problems.
     episodes: one row per problem.
-    vectors: `[P, budget + 1, V]`, true states; frozen after success.
+    vectors: `[P, budget + 1, V]`, true states; the last one to the end where
+      an episode ended early.
     planned: one entry per moment of planning.
-    diagnostics: of every problem's first plan, `[I, P]`.
+    diagnostics: of the first plan of every problem that needed one, `[I, n]`.
   """
 
   record: dict[str, Any]
@@ -80,8 +106,11 @@ def run(
   batch_size: int | None = None,
   environment: environment_lib.Environment | None = None,
   checkpoint: str = '',
+  shift: str | None = None,
   num_floor_repeats: int = 20,
-  show_progress: bool = False,
+  baseline: Baseline | None = None,
+  programs: dict[Any, Any] | None = None,
+  bar: tqdm.tqdm | None = None,
 ) -> Result:
   """Plans and plays all problems of a protocol.
 
@@ -101,8 +130,12 @@ def run(
     environment: the world; the protocol's with default factors of variation if
       left out. It is rendered at the model's image size.
     checkpoint: what the record says was tested.
+    shift: what the record says of the worlds that the pairs bring along.
     num_floor_repeats: how often the random policy tries every pair.
-    show_progress: whether to draw a progress bar.
+    baseline: floor and ceiling, where they have been measured already.
+    programs: what earlier calls have compiled, to be used again; only for the
+      same model, protocol, settings and environment.
+    bar: counts plans; `protocol.num_plans` for every pair in all.
 
   Returns:
     The result. `ms_per_plan` is the time spent in the program (rendering,
@@ -141,46 +174,49 @@ def run(
     raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
   batch_size = min(batch_size, len(pairs))
   began = time.perf_counter()
-  # The bar appears before the first compilation, which takes a while.
-  with tqdm.tqdm(
-    total=len(pairs) * protocol.num_plans,
-    desc=f'planning ({protocol.name})',
-    unit='plan',
-    disable=not show_progress,
-  ) as bar:
-    floor = baselines.random_floor(
+  if baseline is None:
+    baseline = measure_baseline(
       protocol,
       pairs,
       environment=env,
       seed=seed,
-      num_repeats=num_floor_repeats,
+      num_floor_repeats=num_floor_repeats,
     )
-    ceiling = baselines.expert_ceiling(protocol, pairs, environment=env)
-    loop = closed_loop.ClosedLoop(
-      model, protocol, pairs, settings, seed, batch_size, env
-    )
-    loop.run(bar)
+  loop = closed_loop.ClosedLoop(
+    model,
+    protocol,
+    pairs,
+    settings,
+    seed,
+    batch_size,
+    env,
+    {} if programs is None else programs,
+  )
+  loop.run(tqdm.tqdm(disable=True) if bar is None else bar)
   episodes = [_episode(loop, i) for i in range(len(pairs))]
-  num_successes = sum(episode.success for episode in episodes)
   record = {
     'protocol': {**protocol.to_dict(), 'num_pairs': len(pairs)},
     'manifest_sha256': pairs.manifest_sha256,
-    'num_pairs': len(pairs),
-    'num_successes': num_successes,
-    'success_rate': num_successes / len(pairs),
-    'interval_95': list(wilson_interval(num_successes, len(pairs))),
-    'random_floor': floor,
-    'expert_ceiling': ceiling,
-    'ms_per_plan': 1e3 * loop.planning_seconds / loop.num_plans,
+    **_summary(episodes, protocol),
+    'initially_solved': pairs.initially_solved,
+    'random_floor': baseline.floor,
+    'expert_ceiling': baseline.ceiling,
+    'ms_per_plan': 1e3 * loop.planning_seconds / max(loop.num_plans, 1),
     'num_parameters': _count(model.params),
     'planner': settings.to_dict(),
     'checkpoint': checkpoint,
+    'training': _training(model),
+    'shift': shift,
+    'num_invalid': pairs.num_invalid,
     'seed': seed,
     'device': sharding.device_description(),
     'versions': provenance.versions(),
     'commit': provenance.commit(),
     'seconds': time.perf_counter() - began,
+    'episodes': None,
   }
+  if record['initially_solved'] is None:
+    record['initially_solved'] = float(np.mean(loop.initially_solved))
   return Result(
     record=record,
     protocol=dataclasses.replace(protocol, num_pairs=len(pairs)),
@@ -192,36 +228,25 @@ def run(
   )
 
 
-def wilson_interval(num_successes: int, num_trials: int) -> tuple[float, float]:
-  """Wilson's 95 % score interval of a success rate.
-
-  Args:
-    num_successes: of `num_trials`.
-    num_trials: at least one.
-
-  Returns:
-    Lower and upper end, 0..1.
-
-  Raises:
-    ValueError: no trials, or successes outside 0..num_trials.
-
-  Source: Wilson, Probable inference (1927).
-  """
-  if num_trials < 1 or not 0 <= num_successes <= num_trials:
-    raise ValueError(
-      'num_successes must lie in 0..num_trials and num_trials be at least 1, '
-      f'got {num_successes} of {num_trials}.'
-    )
-  z = 1.959963984540054  # 97.5 % quantile of the standard normal.
-  rate = num_successes / num_trials
-  shrunk = 1.0 + z**2 / num_trials
-  centre = (rate + z**2 / (2 * num_trials)) / shrunk
-  half = (
-    z
-    / shrunk
-    * math.sqrt(rate * (1 - rate) / num_trials + z**2 / (4 * num_trials**2))
+def measure_baseline(
+  protocol: protocol_lib.Protocol,
+  pairs: pairs_lib.Pairs,
+  *,
+  environment: environment_lib.Environment | None = None,
+  seed: int = 0,
+  num_floor_repeats: int = 20,
+) -> Baseline:
+  """Floor and ceiling of the same pairs; arguments as for `run`."""
+  return Baseline(
+    floor=baselines.random_floor(
+      protocol,
+      pairs,
+      environment=environment,
+      seed=seed,
+      num_repeats=num_floor_repeats,
+    ),
+    ceiling=baselines.expert_ceiling(protocol, pairs, environment=environment),
   )
-  return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def write_results(
@@ -247,13 +272,61 @@ def _default_batch_size(num_pairs: int) -> int:
 
 def _episode(loop: closed_loop.ClosedLoop, index: int) -> Episode:
   step = int(loop.first_success[index])
+  at_end = bool(loop.at_end[index])
+  rule = loop.protocol.success
   return Episode(
     pair=int(loop.pairs.ids[index]),
-    success=step >= 0,
+    success=at_end if rule == 'at the end' else step >= 0,
+    success_at_end=at_end,
     first_success_step=step if step >= 0 else None,
     start_distance=float(loop.start_distance[index]),
     final_distance=float(loop.final_distance[index]),
+    solved_at_start=bool(loop.initially_solved[index]),
+    failure=loop.failures.get(index),
   )
+
+
+def _summary(
+  episodes: Sequence[Episode], protocol: protocol_lib.Protocol
+) -> dict[str, Any]:
+  """The part of a record that episodes decide."""
+  num_pairs = len(episodes)
+  num_successes = sum(episode.success for episode in episodes)
+  steps = [
+    episode.first_success_step
+    for episode in episodes
+    if episode.first_success_step is not None
+  ]
+  failures = [episode.failure for episode in episodes if episode.failure]
+  moments = [*(k for k in _MOMENTS if k < protocol.budget), protocol.budget]
+  return {
+    'num_pairs': num_pairs,
+    'num_successes': num_successes,
+    'success_rate': num_successes / num_pairs,
+    'interval_95': list(intervals.wilson_interval(num_successes, num_pairs)),
+    'success_any_time': len(steps) / num_pairs,
+    'success_at_end': sum(e.success_at_end for e in episodes) / num_pairs,
+    'success_at': {
+      str(moment): sum(step <= moment for step in steps) / num_pairs
+      for moment in moments
+    },
+    'steps_to_success': float(np.median(steps)) if steps else None,
+    'final_distance': float(np.median([e.final_distance for e in episodes])),
+    'num_failed': len(failures),
+    'failures': dict(collections.Counter(failures)),
+  }
+
+
+def _training(model: closed_loop.PlanningModel) -> dict[str, Any]:
+  """Which training this was, as far as the model knows: seeds apart."""
+  config = getattr(model, 'record', {}).get('config', {})
+  text = json.dumps({**config, 'seed': None}, sort_keys=True, default=str)
+  return {
+    'seed': config.get('seed'),
+    'config': hashlib.sha256(text.encode()).hexdigest()[:16]
+    if config
+    else None,
+  }
 
 
 def _count(params: Params) -> int:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jepa_wm.evaluation import planning_benchmark
+from jepa_wm.evaluation import intervals
 
 SPLITS = ('train', 'validation', 'held_out')
 """Fitted on, chosen on, reported on."""
@@ -341,7 +341,7 @@ def _label_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
   right = int(np.sum(predicted == truth))
   return {
     'accuracy': right / len(truth),
-    'interval_95': list(planning_benchmark.wilson_interval(right, len(truth))),
+    'interval_95': list(intervals.wilson_interval(right, len(truth))),
     'num_examples': len(truth),
   }
 

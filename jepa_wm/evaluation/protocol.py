@@ -3,6 +3,14 @@
 import dataclasses
 from typing import Any
 
+from jepa_wm.envs import worlds
+
+SUCCESS_RULES = ('any time', 'after any step', 'at the end')
+"""When the world is asked whether a problem is solved."""
+
+ORIGINS = ('held-out', 'training', 'reset')
+"""What starts and goals are taken from."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
@@ -12,24 +20,30 @@ class Protocol:
   on one recorded episode (see `pairs`), the goal given as a picture. The agent
   plans `horizon` blocks of `action_block` steps ahead from the picture of where
   it is, plays the first `receding_horizon` blocks, and plans again until
-  `budget` steps are spent. It has succeeded if the world says so after any of
-  those steps, and stays where it is from then on.
+  `budget` steps are spent. `success` says what counts. What else is reported
+  of an episode, its last state above all, is of where it ended: with the budget
+  or, unless success counts 'at the end', with the plan that led to the goal.
 
   Attributes:
     name: what the protocol is called.
-    environment: name of the world, a key of `pairs.WORLDS`.
+    version: counted up where a protocol of this name changes its meaning.
+    environment: name of the world, a key of `worlds.WORLDS`.
     goal_offset: environment steps between start and goal on the episode.
     budget: environment steps that may be played.
     num_pairs: how many problems of the manifest are used, from its start.
     action_block: environment steps that one planned action spans.
     horizon: blocks in a plan.
     receding_horizon: blocks played before the next plan.
-    success: when the world's success rule is asked, 'any time' within budget.
+    success: when the world is asked: 'any time' within the budget; 'after any
+      step', which a start that lies in its goal may still miss; or 'at the
+      end' of the budget, all of which is then played.
     policy: who played the episodes.
     action_noise: standard deviation of the noise on that policy's actions.
     episode_steps: length at which an episode is cut.
     ends_at_success: whether an episode also ends where its player arrives.
-    origin: 'held-out': no training run ever sees these episodes.
+    origin: 'held-out': no training run ever sees these episodes; 'training':
+      they are what the model has learnt from; 'reset': there are none, start
+      and goal are two resets of the world.
     drop_solved: whether pairs that are solved at the start are left out.
     pair_seed: seed of the episodes and of the starts drawn on them.
 
@@ -38,6 +52,7 @@ class Protocol:
   """
 
   name: str
+  version: int = 1
   environment: str = 'two_room'
   goal_offset: int = 25
   budget: int = 50
@@ -80,15 +95,15 @@ class Protocol:
         f'{self.receding_horizon} of {self.horizon} blocks: a plan cannot be '
         'played beyond its end.'
       )
-    if self.goal_offset > self.episode_steps:
+    if self.origin != 'reset' and self.goal_offset > self.episode_steps:
       raise ValueError(
         f'goal_offset must fit into an episode of {self.episode_steps} steps, '
         f'got {self.goal_offset}.'
       )
-    for field, known in (('success', 'any time'), ('origin', 'held-out')):
-      if getattr(self, field) != known:
+    for field, known in (('success', SUCCESS_RULES), ('origin', ORIGINS)):
+      if getattr(self, field) not in known:
         raise ValueError(
-          f'{field} must be {known!r}, the only kind there is, got '
+          f'{field} must be one of {", ".join(map(repr, known))}, got '
           f'{getattr(self, field)!r}.'
         )
 
@@ -127,7 +142,54 @@ recordings make it easier: with 200 steps and a start anywhere, more of it is
 hovering, and the random floor rises from 0.09 to 0.23.)
 """
 
-PROTOCOLS = {protocol.name: protocol for protocol in (SHORT, LONG)}
+SWM_V1 = Protocol(
+  name='swm-v1',
+  success='after any step',
+  origin='training',
+  drop_solved=False,
+  pair_seed=42,
+)
+"""stable-worldmodel's rule, kept to compare with what is published.
+
+Pairs from the training set, drawn as it draws them, solved starts counted in.
+A number under this protocol says little by itself: look at its random floor.
+
+Source: stable-worldmodel 0.1.1, scripts/plan/eval_wm.py and its configs.
+"""
+
+RANDOM_PAIRS = Protocol(
+  name='random-pairs',
+  budget=100,
+  receding_horizon=1,
+  origin='reset',
+  pair_seed=7,
+)
+"""Start and goal are two resets: no episode leads from one to the other.
+
+Nothing says that a goal can be reached in time; the expert's ceiling does.
+"""
+
+
+def _horizon(steps: int) -> Protocol:
+  """Goals `steps` ahead, twice the time, recorded as for `LONG`."""
+  return Protocol(
+    name=f'h{steps}',
+    goal_offset=steps,
+    budget=2 * steps,
+    receding_horizon=1,
+    episode_steps=steps,
+    ends_at_success=False,
+    pair_seed=1000 + steps,
+  )
+
+
+HORIZONS = tuple(_horizon(steps) for steps in (25, 50, 75, 100, 150))
+"""One question at five distances, replanning after every block."""
+
+PROTOCOLS = {
+  protocol.name: protocol
+  for protocol in (SHORT, LONG, SWM_V1, RANDOM_PAIRS, *HORIZONS)
+}
 """The named protocols."""
 
 
@@ -135,15 +197,23 @@ def get(name: str, **changes: Any) -> Protocol:
   """Looks up a named protocol and changes some of its fields.
 
   Args:
-    name: a key of `PROTOCOLS`.
-    **changes: fields to replace; None leaves a field as it is.
+    name: a key of `PROTOCOLS`, or 'h' and any number of steps.
+    **changes: fields to replace; None leaves a field as it is. With another
+      `environment` comes the noise of that world's expert.
 
   Raises:
-    ValueError: no such protocol, or changes that contradict each other.
+    ValueError: no such protocol or world, or changes that contradict each
+      other.
   """
-  if name not in PROTOCOLS:
+  found = PROTOCOLS.get(name)
+  if found is None and name[:1] == 'h' and name[1:].isdecimal():
+    found = _horizon(int(name[1:]))
+  if found is None:
     raise ValueError(
       f'protocol must be one of {", ".join(sorted(PROTOCOLS))}, got {name!r}.'
     )
   changes = {k: v for k, v in changes.items() if v is not None}
-  return dataclasses.replace(PROTOCOLS[name], **changes)
+  if 'environment' in changes:
+    noise = worlds.get(changes['environment']).action_noise
+    changes = {'action_noise': noise, **changes}
+  return dataclasses.replace(found, **changes)

@@ -1,5 +1,6 @@
 """What a number was measured with: versions and commit."""
 
+import hashlib
 import importlib.metadata
 import pathlib
 import platform
@@ -12,6 +13,15 @@ def versions() -> dict[str, str]:
   """Versions of Python and of the packages that decide the numbers."""
   found = {'python': platform.python_version()}
   return found | {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def code() -> str:
+  """Hash of the code of this package, which decides the numbers too."""
+  root = pathlib.Path(__file__).parents[1]
+  digest = hashlib.sha256()
+  for path in sorted(root.rglob('*.py')):
+    digest.update(f'{path.relative_to(root)}'.encode() + path.read_bytes())
+  return digest.hexdigest()[:16]
 
 
 def commit() -> str | None:

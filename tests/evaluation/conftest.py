@@ -15,6 +15,8 @@ from jepa_wm.evaluation import (
   planner_settings,
   planning_benchmark,
   protocol,
+  report,
+  rollout_error,
 )
 from jepa_wm.types import Root
 
@@ -122,6 +124,13 @@ def perfect_model():
 def short_result():
   """Twelve problems of the short protocol, planned with a perfect model."""
   return run_short()
+
+
+@pytest.fixture(scope='session')
+def drawn_run(short_result):
+  """The same, drawn for a report."""
+  errors = rollout_error.RolloutError([0, 5], [1.25, 2.5], [1.25, 7.75], 'px')
+  return report.draw(short_result, errors=errors)
 
 
 @pytest.fixture

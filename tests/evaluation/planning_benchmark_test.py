@@ -22,6 +22,18 @@ RECORD_KEYS = {
   'num_successes',
   'success_rate',
   'interval_95',
+  'success_any_time',
+  'success_at_end',
+  'success_at',
+  'steps_to_success',
+  'final_distance',
+  'initially_solved',
+  'num_failed',
+  'failures',
+  'training',
+  'shift',
+  'num_invalid',
+  'episodes',
   'random_floor',
   'expert_ceiling',
   'ms_per_plan',
@@ -34,28 +46,6 @@ RECORD_KEYS = {
   'commit',
   'seconds',
 }
-
-
-@pytest.mark.parametrize(
-  ('successes', 'trials', 'interval'),
-  [
-    (0, 10, (0.0, 0.2775)),
-    (5, 10, (0.2366, 0.7634)),
-    (10, 10, (0.7225, 1.0)),
-    (47, 50, (0.8378, 0.9794)),
-    (1, 1, (0.2065, 1.0)),
-  ],
-)
-def test_wilson_interval(successes, trials, interval):
-  np.testing.assert_allclose(
-    planning_benchmark.wilson_interval(successes, trials), interval, atol=1e-4
-  )
-
-
-@pytest.mark.parametrize(('successes', 'trials'), [(0, 0), (3, 2), (-1, 2)])
-def test_wilson_of_nonsense(successes, trials):
-  with pytest.raises(ValueError, match=r'num_successes must lie in'):
-    planning_benchmark.wilson_interval(successes, trials)
 
 
 def test_a_perfect_model_reaches_its_goals(short_result):
@@ -90,20 +80,22 @@ def test_episodes_tell_what_the_states_show(short_result):
     np.testing.assert_allclose(distance[-1], episode.final_distance, rtol=1e-5)
     inside = np.flatnonzero(distance < 16.0)
     assert episode.success == bool(len(inside))
+    assert episode.success_at_end == (distance[-1] < 16.0)
     if episode.success:
       assert episode.first_success_step == inside[0]
-      # Frozen from then on.
-      assert np.all(distance[inside[0] :] == distance[inside[0]])
+      # The plan in force is played out, and no other is made.
+      end = 25 * -(-inside[0] // 25)
+      assert np.all(distance[end:] == distance[end])
+      if inside[0] % 25:
+        assert distance[inside[0]] != distance[end]
 
 
 def test_the_planned_path_is_the_one_taken(short_result):
   first = short_result.planned[0]
   assert first.step == 0 and len(first.indices) == 12
   for row in range(12):
-    step = short_result.episodes[row].first_success_step or 25
-    end = min(step, 25) + 1
     np.testing.assert_allclose(
-      first.vectors[row, :end], short_result.vectors[row, :end], atol=1e-4
+      first.vectors[row], short_result.vectors[row, :26], atol=1e-4
     )
   for planned in short_result.planned[1:]:
     late = [
@@ -119,6 +111,80 @@ def test_diagnostics_are_those_of_the_first_plans(short_result):
   assert diagnostics.spread.shape == (5, 12)
   assert np.all(diagnostics.spread[-1] < diagnostics.spread[0])
   assert np.all(diagnostics.elite_cost <= diagnostics.mean_cost)
+
+
+def _episode(step, at_end=True, failure=None, final=10.0):
+  return planning_benchmark.Episode(
+    pair=0,
+    success=step is not None,
+    success_at_end=at_end,
+    first_success_step=step,
+    start_distance=50.0,
+    final_distance=final,
+    failure=failure,
+  )
+
+
+def test_what_a_record_says_of_its_episodes():
+  episodes = [
+    _episode(0),
+    _episode(10, final=4.0),
+    _episode(11, at_end=False, final=30.0),
+    _episode(40, final=8.0),
+    _episode(None, at_end=False, failure='it froze', final=90.0),
+  ]
+  summary = planning_benchmark._summary(episodes, protocol.SHORT)
+  assert (summary['num_pairs'], summary['num_successes']) == (5, 4)
+  assert summary['success_rate'] == summary['success_any_time'] == 0.8
+  assert summary['success_at_end'] == 0.6
+  assert summary['success_at'] == {'10': 0.4, '25': 0.6, '50': 0.8}
+  assert summary['steps_to_success'] == 10.5
+  assert summary['final_distance'] == 10.0
+  assert summary['num_failed'] == 1
+  assert summary['failures'] == {'it froze': 1}
+  nothing = planning_benchmark._summary(episodes[4:], protocol.SHORT)
+  assert nothing['steps_to_success'] is None
+  assert nothing['success_at'] == {'10': 0.0, '25': 0.0, '50': 0.0}
+
+
+@pytest.mark.slow
+def test_success_at_the_end_is_asked_when_the_budget_is_spent(
+  short_result, run_short_again
+):
+  rule = protocol.get('short', num_pairs=12, success='at the end')
+  result = run_short_again(protocol=rule)
+  for one, other in zip(result.episodes, short_result.episodes):
+    # The same plays, which now go on.
+    assert one.first_success_step == other.first_success_step
+    assert one.success == one.success_at_end
+  assert [len(planned.indices) for planned in result.planned] == [12, 12]
+  moved = np.linalg.norm(np.diff(result.vectors, axis=1), axis=-1)
+  assert np.all(moved[:, 25:].any(axis=1))
+  goals = np.asarray(result.pairs.goals.position)
+  np.testing.assert_allclose(
+    np.linalg.norm(result.vectors[:, -1] - goals, axis=-1),
+    [e.final_distance for e in result.episodes],
+    rtol=1e-5,
+  )
+
+
+@pytest.mark.slow
+def test_a_start_in_its_goal_counts_by_the_rule(run_short_again):
+  found = pairs.load_pairs(protocol.SHORT, 2)
+  here = np.asarray([[60.0, 60.0], [60.0, 150.0]], np.float32)
+  there = here + np.asarray([[15.9, 0.0], [0.0, 15.9]], np.float32)
+  make = type(found.starts)
+  solved = pairs.Pairs(found.ids, make(here, here), make(there, there))
+  outcomes = {}
+  for rule in ('any time', 'after any step'):
+    asked = protocol.get('short', num_pairs=2, success=rule)
+    outcomes[rule] = run_short_again(protocol=asked, pairs=solved)
+  assert _outcomes(outcomes['any time']) == [(i, 0) for i in found.ids]
+  for _, step in _outcomes(outcomes['after any step']):
+    assert step is None or step > 0
+  for result in outcomes.values():
+    assert result.record['initially_solved'] == 1.0
+    assert all(episode.solved_at_start for episode in result.episodes)
 
 
 def _outcomes(result):

@@ -1,3 +1,4 @@
+import dataclasses
 import html.parser
 import io
 import json
@@ -11,18 +12,19 @@ from jepa_wm.evaluation import (
   animation,
   charts,
   figures,
+  planning_benchmark,
   report,
-  rollout_error,
+  runs,
 )
-
-ERRORS = rollout_error.RolloutError([0, 5], [1.25, 2.5], [1.25, 7.75], 'px')
 
 
 @pytest.fixture(scope='module')
-def written(short_result, tmp_path_factory):
+def written(drawn_run, tmp_path_factory):
   out = tmp_path_factory.mktemp('report') / 'new' / 'folder'
   paths = report.write(
-    short_result, out, command='python -m x --y="<1>"', errors=ERRORS
+    [drawn_run],
+    out,
+    command='python -m x --y="<1>"',
   )
   assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in paths)
   return out
@@ -57,7 +59,7 @@ def test_page_is_whole_and_self_contained(written, short_result):
   checker = _Checker()
   checker.feed(source)
   assert checker.stack == []
-  assert len(checker.addresses) == 4  # GIF, search twice, map.
+  assert len(checker.addresses) == 4  # Successes, search twice, map.
   assert all(a.startswith('data:image/') for a in checker.addresses)
   assert not re.search(r'https?://|@import|url\((?!#)', source)
   record = short_result.record
@@ -72,16 +74,71 @@ def test_page_is_whole_and_self_contained(written, short_result):
     assert charts.tell(episode, 'px') in checker.text
   assert source.count('marker-end') == 12
   assert '$' not in checker.text
+  assert 'first that were reached' in checker.text
+  assert 'missed in' not in checker.text
+
+
+def _missed(result, seed):
+  """As `result`, but every third goal was missed."""
+  episodes = [
+    dataclasses.replace(
+      e, success=False, success_at_end=False, first_success_step=None
+    )
+    if number % 3 == 0
+    else e
+    for number, e in enumerate(result.episodes)
+  ]
+  summary = planning_benchmark._summary(episodes, result.protocol)
+  planner = {**result.record['planner'], 'name': '<i>cem'}
+  record = {**result.record, **summary, 'seed': seed, 'planner': planner}
+  return dataclasses.replace(result, episodes=episodes, record=record)
+
+
+def test_page_of_several_runs(short_result, drawn_run, tmp_path):
+  worse = report.draw(_missed(short_result, 0))
+  again = dataclasses.replace(worse, record={**worse.record, 'seed': 1})
+  finished = [drawn_run, worse, again]
+  report.write(
+    finished, tmp_path, command='python', failures=['c: it <broke>.']
+  )
+  source = (tmp_path / 'report.html').read_text()
+  checker = _Checker()
+  checker.feed(source)
+  assert checker.stack == []
+  assert all(a.startswith('data:image/') for a in checker.addresses)
+  for words in (
+    '3 runs compared',
+    'Best: cem, 100.0%',
+    'c: it <broke>.',
+    'On the same pairs',
+    '+33.3',
+    '<i>cem, seed 1: 8 of 12',
+    'first that were missed',
+  ):
+    assert words in checker.text
+  markers = re.findall(r'<marker id="([^"]+)"', source)
+  assert len(markers) == 6 and len(set(markers)) >= 4
+  for used in re.findall(r'url\(#([^)]+)\)', source):
+    assert used in markers
+  assert len(json.loads((tmp_path / 'results.json').read_text())) == 3
+  lines = (tmp_path / 'episodes.csv').read_text().splitlines()
+  assert len(lines) == 1 + 3 * 12
+  table = report.table(finished).splitlines()
+  assert len(table) == 4
+  assert table[3].split()[:5] == ['short', '<i>cem', '12', '66.7%', '66.7']
 
 
 def test_results_are_a_list_of_records(written, short_result):
   stored = json.loads((written / 'results.json').read_text())
-  assert stored == [short_result.record]
+  assert stored == [{**short_result.record, 'episodes': 'episodes.csv'}]
+  lines = (written / 'episodes.csv').read_text().splitlines()
+  assert len(lines) == 13 and lines[1].startswith('perfect,cem,short,,0,0,1,')
 
 
-def test_animation_plays_to_the_last_success_or_the_end(written, short_result):
-  assert (written / 'episodes.gif').stat().st_size < 3e6
-  with Image.open(written / 'episodes.gif') as gif:
+def test_animation_plays_to_the_last_success_or_the_end(short_result):
+  content = animation.draw_episodes(short_result)
+  assert len(content) < 3e6
+  with Image.open(io.BytesIO(content)) as gif:
     rows = animation.choose(short_result)
     steps = [short_result.episodes[row].first_success_step for row in rows]
     assert gif.n_frames == 1 + max(50 if s is None else s for s in steps)
@@ -135,16 +192,23 @@ def test_table(short_result):
   record = {
     **short_result.record,
     'num_pairs': 200,
+    'num_successes': 191,
     'success_rate': 0.955,
-    'interval_95': [0.917, 0.976],
+    'success_at_end': 0.915,
     'random_floor': 0.2063,
     'expert_ceiling': 1.0,
     'ms_per_plan': 1234.5,
   }
-  lines = report.table([record, record]).splitlines()
-  assert len(lines) == 4
+  run = runs.Run(record, short_result.episodes, {})
+  other = {**record, 'checkpoint': 'other', 'num_failed': 2}
+  lines = report.table([run]).splitlines()
+  assert len(lines) == 3
   assert len({len(line) for line in lines}) == 1
-  assert lines[2].split() == [
-    *('short', 'cem', '200', '95.5%', '91.7%', '\u2013', '97.6%'),
-    *('20.6%', '100.0%', '1,234.5'),
-  ]
+  steps = np.median([e.first_success_step for e in short_result.episodes])
+  numbers = ['95.5%', '91.7%', '\u2013', '97.6%', '91.5%', f'{steps:.0f}']
+  numbers += ['20.6%', '100.0%', '1,234.5']
+  assert lines[2].split() == ['short', 'cem', '200', *numbers]
+  lines = report.table([run, dataclasses.replace(run, record=other)])
+  lines = lines.splitlines()
+  assert lines[0].startswith('checkpoint') and lines[0].endswith('failed')
+  assert lines[3].split() == ['other', 'short', 'cem', '200', *numbers, '2']

@@ -1,0 +1,302 @@
+"""Plans every combination that was asked for, once, whatever interrupts it."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+from absl import logging
+
+from jepa_wm import families, sharding, world_model
+from jepa_wm.envs import worlds
+from jepa_wm.evaluation import (
+  closed_loop,
+  pairs,
+  planner_settings,
+  planning_benchmark,
+  protocol,
+  provenance,
+  report,
+  rollout_error,
+  runs,
+  shifts,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Combination:
+  """One line of what was asked for.
+
+  Attributes:
+    checkpoint: as for `WorldModel.from_checkpoint`.
+    protocol: what is measured.
+    settings: who plans.
+    shift: group of factors that is drawn anew for every pair, None for none.
+    seed: of the planner's and the random policy's draws.
+  """
+
+  checkpoint: str
+  protocol: protocol.Protocol
+  settings: planner_settings.PlannerSettings
+  shift: str | None
+  seed: int
+
+  def __str__(self) -> str:
+    parts = [self.checkpoint, self.protocol.name, self.settings.planner]
+    parts += [] if self.shift is None else [self.shift]
+    return ', '.join([*parts, f'seed {self.seed}'])
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What became of the combinations.
+
+  Attributes:
+    finished: runs in the order that was asked for.
+    num_kept: how many of them an earlier call had finished.
+    failures: a sentence for each that came to nothing.
+  """
+
+  finished: list[runs.Run]
+  num_kept: int
+  failures: list[str]
+
+
+class Interrupted(KeyboardInterrupt):
+  """Ctrl-C; its text says what is there."""
+
+
+@dataclasses.dataclass
+class Plans:
+  """Combinations on their way.
+
+  All that can be wrong with them is found before anything is planned. A
+  combination's folder under `out/runs` ends in a hash of what decides its
+  result: weights, protocol, planner, pairs, shift, seed, device and the code of
+  the package. Where it is there, nothing is measured again.
+
+  Attributes:
+    combinations: what was asked for.
+    out: folder of the results.
+    command: for the report.
+    episodes: archive that pairs are cut out of, None for the manifests.
+    batch_size: as for `planning_benchmark.run`.
+    show_progress: whether to draw a progress bar.
+
+  Raises:
+    OSError: no checkpoint or archive.
+    ValueError: a broken checkpoint, pairs that are not there, shifts that the
+      world does not have, a history that is too long.
+  """
+
+  combinations: Sequence[Combination]
+  out: pathlib.Path
+  command: str
+  episodes: str | None = None
+  batch_size: int | None = None
+  show_progress: bool = True
+
+  def __post_init__(self) -> None:
+    self._model = functools.lru_cache(maxsize=1)(
+      world_model.WorldModel.from_checkpoint
+    )
+    self._pairs = functools.cache(self._load_pairs)
+    self._baselines: dict[Any, planning_benchmark.Baseline] = {}
+    self._errors: dict[Any, rollout_error.RolloutError] = {}
+    self._programs: tuple[Any, dict[Any, Any]] = None, {}
+    code, device = provenance.code(), sharding.device_description()
+    hashes: dict[str, str] = {}
+    self._folders = []
+    for one in self.combinations:
+      if one.checkpoint not in hashes:
+        hashes[one.checkpoint] = _hash_model(self._model(one.checkpoint))
+      closed_loop.check_history(
+        self._model(one.checkpoint), one.settings.history
+      )
+      problems = self._pairs(one.protocol, one.shift)
+      identity = runs.identify(
+        {
+          'checkpoint': hashes[one.checkpoint],
+          'protocol': one.protocol.to_dict(),
+          'planner': one.settings.to_dict(),
+          'pairs': problems.manifest_sha256,
+          'shift': one.shift,
+          'seed': one.seed,
+          'device': device,
+          'code': code,
+        }
+      )
+      stem = pathlib.Path(one.checkpoint).name
+      parts = [stem, one.protocol.name, one.settings.planner]
+      parts += [] if one.shift is None else [one.shift]
+      name = '-'.join([*parts, f'seed{one.seed}', identity])
+      self._folders.append(self.out / 'runs' / name)
+
+  def run(self) -> Outcome:
+    """Plans what is missing; writes what there is after every combination.
+
+    Raises:
+      Interrupted: Ctrl-C.
+      OSError: the folder cannot be written.
+    """
+    found = [_load(folder) for folder in self._folders]
+    finished = {i: run for i, run in enumerate(found) if run is not None}
+    num_kept = len(finished)
+    missing = [i for i, run in enumerate(found) if run is None]
+    failures: list[str] = []
+    plans = {
+      i: len(self._pairs(one.protocol, one.shift)) * one.protocol.num_plans
+      for i, one in enumerate(self.combinations)
+    }
+    with tqdm.tqdm(
+      total=sum(plans[i] for i in missing),
+      unit='plan',
+      disable=not self.show_progress or not missing,
+    ) as bar:
+      for number, i in enumerate(missing, start=1):
+        one = self.combinations[i]
+        title = f'planning ({one.protocol.name})'
+        if len(missing) > 1:
+          title = f'{number} of {len(missing)}: {one}'
+        bar.set_description(title)
+        before = bar.n
+        try:
+          result = self._plan(one, bar)
+          bar.set_description(f'drawing ({one.protocol.name})')
+          finished[i] = report.draw(
+            result, errors=self._drift(self._model(one.checkpoint), one)
+          )
+          runs.save(finished[i], self._folders[i])
+          bar.set_description(title)
+        except KeyboardInterrupt:
+          done = len(finished)
+          raise Interrupted(
+            f'Interrupted; {done} of {len(self.combinations)} results are '
+            'kept, and the same command goes on from there.'
+            if done
+            else 'Interrupted; no result was written.'
+          ) from None
+        except OSError:
+          raise
+        except Exception as error:
+          # The others may still go well.
+          logging.debug('%s', error, exc_info=True)
+          text = str(error).strip() or type(error).__name__
+          failures.append(f'{one}: {text.splitlines()[0]}')
+          bar.update(plans[i] - (bar.n - before))
+          continue
+        if number < len(missing):
+          self.write(list(finished.values()), failures)
+    return Outcome(
+      [finished[i] for i in sorted(finished)],
+      num_kept,
+      failures,
+    )
+
+  def write(
+    self, finished: Sequence[runs.Run], failures: Sequence[str]
+  ) -> list[pathlib.Path]:
+    """Writes the report, and pictures beside it where there is one run."""
+    paths = report.write(
+      finished, self.out, command=self.command, failures=failures
+    )
+    if len(self.combinations) == 1:
+      for name in ('search.png', 'episodes.gif'):
+        if content := finished[0].pictures.get(name):
+          report.write_file(self.out / name, content)
+          paths.append(self.out / name)
+    return paths
+
+  def _load_pairs(
+    self, chosen: protocol.Protocol, shift: str | None
+  ) -> pairs.Pairs:
+    if shift is not None:
+      env: Any = worlds.get(chosen.environment).make()
+      return shifts.apply(self._pairs(chosen, None), env, shift)
+    if self.episodes is not None and chosen.origin != 'reset':
+      return pairs.from_archive(chosen, self.episodes)
+    return pairs.load_pairs(chosen)
+
+  def _plan(
+    self, one: Combination, bar: tqdm.tqdm
+  ) -> planning_benchmark.Result:
+    model = self._model(one.checkpoint)
+    problems = self._pairs(one.protocol, one.shift)
+    # Seeds and shifts share what is compiled.
+    same = one.checkpoint, one.protocol, runs.identify(one.settings.to_dict())
+    if self._programs[0] != same:
+      self._programs = same, {}
+    key = one.protocol, one.shift, one.seed
+    if key not in self._baselines:
+      self._baselines[key] = planning_benchmark.measure_baseline(
+        one.protocol, problems, seed=one.seed
+      )
+    return planning_benchmark.run(
+      model,
+      one.protocol,
+      problems,
+      settings=one.settings,
+      seed=one.seed,
+      batch_size=self.batch_size,
+      checkpoint=one.checkpoint,
+      shift=one.shift,
+      baseline=self._baselines[key],
+      programs=self._programs[1],
+      bar=bar,
+    )
+
+  def _drift(
+    self, model: world_model.WorldModel, one: Combination
+  ) -> rollout_error.RolloutError | None:
+    """How far imagination drifts, measured once for each checkpoint."""
+    world = worlds.get(one.protocol.environment)
+    if one.shift is not None or not hasattr(world.make(), 'from_vector'):
+      return None
+    key = one.checkpoint, one.protocol.environment, one.protocol.horizon
+    if key not in self._errors:
+      self._errors[key] = rollout_error.measure(
+        model, world, horizon=one.protocol.horizon
+      )
+    return self._errors[key]
+
+
+def environment_of(checkpoint: str) -> str:
+  """The world that a checkpoint was trained in; Two Room if it does not say.
+
+  Raises:
+    OSError: no checkpoint.
+    ValueError: a broken one.
+  """
+  model = world_model.WorldModel.from_checkpoint(checkpoint)
+  config = model.record.get('config', {})
+  return config.get('data', {}).get('environment') or 'two_room'
+
+
+def _load(folder: pathlib.Path) -> runs.Run | None:
+  """A finished run, None where there is none that can be read."""
+  try:
+    return runs.load(folder)
+  except (FileNotFoundError, ValueError) as error:
+    logging.debug('%s', error)
+    return None
+
+
+def _hash_model(model: world_model.WorldModel) -> str:
+  """Identity of what plans: family, weights and units."""
+  digest = hashlib.sha256()
+  statistics = model.action_statistics
+  described = {
+    'family': families.to_config(model.family),
+    'units': None if statistics is None else statistics.to_dict(),
+  }
+  digest.update(json.dumps(described, sort_keys=True, default=str).encode())
+  for path, leaf in jax.tree_util.tree_leaves_with_path(model.params):
+    digest.update(jax.tree_util.keystr(path).encode())
+    digest.update(np.ascontiguousarray(leaf).tobytes())
+  return digest.hexdigest()

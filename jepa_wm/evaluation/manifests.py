@@ -1,0 +1,134 @@
+"""The files that fix the pairs of a protocol: read, checked, written."""
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+from jepa_wm.evaluation import protocol as protocol_lib
+
+SHIPPED = pathlib.Path(__file__).parent / 'manifests'
+"""Folder of the manifests that come with the package."""
+
+_DECISIVE: tuple[str, ...] = (
+  'environment',
+  'goal_offset',
+  'policy',
+  'action_noise',
+  'episode_steps',
+  'ends_at_success',
+  'origin',
+  'drop_solved',
+  'pair_seed',
+)
+_DECISIVE_OF_RESETS = ('environment', 'origin', 'drop_solved', 'pair_seed')
+_DECISIVE_OF_ARCHIVES = (
+  'environment',
+  'goal_offset',
+  'origin',
+  'drop_solved',
+  'pair_seed',
+)
+
+
+def recipe(
+  protocol: protocol_lib.Protocol, *, recorded: bool = False
+) -> dict[str, Any]:
+  """The fields of a protocol that decide its pairs.
+
+  Args:
+    protocol: whose.
+    recorded: whether they lie on episodes that somebody recorded.
+  """
+  fields = _DECISIVE
+  if recorded or protocol.origin == 'training':
+    fields = _DECISIVE_OF_ARCHIVES
+  elif protocol.origin == 'reset':
+    fields = _DECISIVE_OF_RESETS
+  return {field: getattr(protocol, field) for field in fields}
+
+
+def fingerprint(manifest: dict[str, Any]) -> str:
+  """SHA-256 of a manifest's content in canonical JSON, without its own hash."""
+  content = {k: v for k, v in manifest.items() if k != 'sha256'}
+  text = json.dumps(content, sort_keys=True, separators=(',', ':'))
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def shipped_path(protocol: protocol_lib.Protocol) -> pathlib.Path:
+  """Where the manifest of a protocol ships, if it does."""
+  return SHIPPED / f'{protocol.environment}_{protocol.name}.json'
+
+
+def cached_path(protocol: protocol_lib.Protocol) -> pathlib.Path:
+  """Where a manifest lies that was generated on this machine.
+
+  `$XDG_CACHE_HOME/jepa_wm/manifests`, by default under `~/.cache`; the name
+  ends in a hash of what decides the pairs.
+  """
+  root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+  name = f'{protocol.environment}_{protocol.name}'
+  key = fingerprint(recipe(protocol))[:16]
+  return pathlib.Path(root) / 'jepa_wm' / 'manifests' / f'{name}_{key}.json'
+
+
+def read(path: pathlib.Path, protocol: protocol_lib.Protocol) -> dict[str, Any]:
+  """Reads a manifest and makes sure that it is what it says it is.
+
+  Args:
+    path: of the file.
+    protocol: whose pairs it should hold.
+
+  Raises:
+    ValueError: content that does not have the hash written in it, or that of
+      another protocol.
+    FileNotFoundError: no manifest.
+  """
+  try:
+    manifest = json.loads(path.read_text())
+    stored = manifest['sha256']
+    made_for, _ = manifest['recipe'], manifest['pairs'][0]
+  except FileNotFoundError:
+    raise FileNotFoundError(
+      f'{path}: the manifest of protocol {protocol.name!r} is missing; '
+      'reinstall the package or make it again with pairs.generate.'
+    ) from None
+  except (ValueError, KeyError, TypeError, IndexError) as error:
+    raise ValueError(
+      f'{path}: not a manifest of pairs ({error!r}); it may be cut off.'
+    ) from error
+  if stored != fingerprint(manifest):
+    raise ValueError(
+      f'{path}: its content does not have the hash written in it; it was '
+      'changed after it was made, so results would not be comparable.'
+    )
+  wanted = recipe(protocol)
+  if made_for != wanted:
+    changed = sorted(
+      key
+      for key in made_for.keys() | wanted.keys()
+      if made_for.get(key) != wanted.get(key)
+    )
+    raise ValueError(
+      f'{path}: made for another protocol, they differ in {changed}; generate '
+      'a manifest of its own for it.'
+    )
+  return manifest
+
+
+def write(manifest: dict[str, Any], path: str | os.PathLike[str]) -> None:
+  """Writes a manifest with one line per pair, so that changes can be read.
+
+  Beside, then renamed, so never half.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  path = pathlib.Path(path)
+  entries = ',\n'.join(f'    {json.dumps(e)}' for e in manifest['pairs'])
+  text = json.dumps({**manifest, 'pairs': []}, indent=2)
+  text = text.replace('"pairs": []', f'"pairs": [\n{entries}\n  ]')
+  beside = path.with_name(f'.{path.name}.{os.getpid()}.writing')
+  beside.write_text(text + '\n')
+  os.replace(beside, path)

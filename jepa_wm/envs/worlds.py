@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm.envs import environment, push_t, push_t_expert, two_room
-
-from jepa_wm.envs import environment, maze, maze_expert, two_room
+from jepa_wm.envs import (
+  environment,
+  maze,
+  maze_expert,
+  push_t,
+  push_t_expert,
+  two_room,
+)
 from jepa_wm.envs import policies as policies_lib
 
 MakePolicy = Callable[[Any, float], policies_lib.Policy]

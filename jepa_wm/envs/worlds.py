@@ -138,6 +138,8 @@ register(
     place=lambda vectors: np.asarray(vectors)[..., :2] / push_t.WORLD_SIZE,
     state_names=push_t.STATE_NAMES,
     unit='px',
+    # Enough to see what happens beside the way, little enough to arrive.
+    action_noise=0.2,
   ),
 )
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-Number = jax.typing.ArrayLike
+Number = jax.Array | float
 
 SWEEPS = 10
 """Passes of the solver over all contacts."""
@@ -174,7 +174,7 @@ def wall_touch(
     -jnp.maximum(*along_y) - half_y,
   )
   # From the wall to the rectangle, for each of them.
-  normals = (
+  normals: tuple[tuple[Number, Number], ...] = (
     (1.0, 0.0),
     (-1.0, 0.0),
     (-turn_x, -turn_y),

@@ -202,16 +202,12 @@ class PushT:
     keys = jax.random.split(rng_key, 6)
 
     def draw(agent: jax.Array, block: jax.Array, angle: jax.Array) -> jax.Array:
-      turn = 2.0 * np.pi
+      uniform = jax.random.uniform
       return jnp.concatenate(
         [
-          jax.random.uniform(
-            agent, (2,), minval=_AGENT_LOW, maxval=_AGENT_HIGH
-          ),
-          jax.random.uniform(
-            block, (2,), minval=_BLOCK_LOW, maxval=_BLOCK_HIGH
-          ),
-          jax.random.uniform(angle, (1,), minval=0.0, maxval=turn),
+          uniform(agent, (2,), minval=_AGENT_LOW, maxval=_AGENT_HIGH),
+          uniform(block, (2,), minval=_BLOCK_LOW, maxval=_BLOCK_HIGH),
+          uniform(angle, (1,), minval=0.0, maxval=2.0 * np.pi),
           jnp.zeros([2]),
         ]
       )

@@ -79,9 +79,9 @@ class Body(NamedTuple):
 class _Scalars(NamedTuple):
   """All that changes in a substep, one number a leaf."""
 
-  agent: tuple[jax.Array, jax.Array]
-  agent_velocity: tuple[jax.Array, jax.Array]
-  origin: tuple[jax.Array, jax.Array]
+  agent: tuple[jax.Array, ...]
+  agent_velocity: tuple[jax.Array, ...]
+  origin: tuple[jax.Array, ...]
   angle: jax.Array
   velocity: contacts.Motion
   correction: contacts.Motion
@@ -126,7 +126,6 @@ def advance(
     The same six things afterwards.
   """
   count = len(body.rectangles)
-  memory_now = memory
   scalars = _Scalars(
     agent=tuple(agent_position),
     agent_velocity=tuple(agent_velocity),
@@ -149,18 +148,19 @@ def advance(
     return _substep(body, agent_radius, towards, scalars, walls), None
 
   scalars, _ = jax.lax.scan(substep, scalars, None, length=num_substeps)
-  stack = lambda values, like: like.at[..., : values.shape[-1]].set(values)
   per_wall = lambda values: jnp.stack(values).reshape(_WALLS, count, -1)
   memory = Memory(
-    disc_impulses=stack(jnp.stack(scalars.disc_impulses), memory.disc_impulses),
-    disc_missed=stack(jnp.stack(scalars.disc_missed), memory.disc_missed),
-    wall_impulses=memory_now.wall_impulses.at[:, :count].set(
+    disc_impulses=memory.disc_impulses.at[:count].set(
+      jnp.stack(scalars.disc_impulses)
+    ),
+    disc_missed=memory.disc_missed.at[:count].set(
+      jnp.stack(scalars.disc_missed)
+    ),
+    wall_impulses=memory.wall_impulses.at[:, :count].set(
       per_wall(scalars.wall_impulses)
     ),
-    wall_keys=memory_now.wall_keys.at[:, :count].set(
-      per_wall(scalars.wall_keys)
-    ),
-    wall_missed=memory_now.wall_missed.at[:, :count].set(
+    wall_keys=memory.wall_keys.at[:, :count].set(per_wall(scalars.wall_keys)),
+    wall_missed=memory.wall_missed.at[:, :count].set(
       per_wall(scalars.wall_missed)[..., 0]
     ),
   )
@@ -261,7 +261,8 @@ def _substep(
     solved = impulses[len(discs) :]
 
     def impulse_of(rank: jax.Array) -> jax.Array:
-      return sum(jnp.where(rank == k, j, 0.0) for k, j in enumerate(solved))
+      chosen = [jnp.where(rank == k, j, 0.0) for k, j in enumerate(solved)]
+      return functools.reduce(jnp.add, chosen)
 
     wall_impulses, wall_keys, wall_missed = [], [], []
     for i in range(len(now.wall_missed)):
@@ -302,7 +303,7 @@ def _missed(touching: jax.Array, before: jax.Array) -> jax.Array:
 
 def _near_walls(
   body: Body,
-  origin: tuple[jax.Array, jax.Array],
+  origin: tuple[jax.Array, ...],
   cos: jax.Array,
   sin: jax.Array,
 ) -> jax.Array:
@@ -353,13 +354,13 @@ class _Pair(NamedTuple):
   sign: jax.Array
   is_x: jax.Array
   missed: jax.Array
-  kept: tuple[jax.Array, jax.Array]
-  keys: tuple[jax.Array, jax.Array]
+  kept: tuple[jax.Array, ...]
+  keys: tuple[jax.Array, ...]
 
 
 def _wall_contacts(
   body: Body,
-  origin: tuple[jax.Array, jax.Array],
+  origin: tuple[jax.Array, ...],
   cos: jax.Array,
   sin: jax.Array,
   now: _Scalars,
@@ -421,7 +422,7 @@ def _wall_contacts(
 
 def _pairs(
   body: Body,
-  origin: tuple[jax.Array, jax.Array],
+  origin: tuple[jax.Array, ...],
   cos: jax.Array,
   sin: jax.Array,
   now: _Scalars,
@@ -430,7 +431,7 @@ def _pairs(
   middle = (WALL_LOW + WALL_HIGH) / 2.0
   centre_x = origin[0] + cos * body.centre[0] - sin * body.centre[1]
   centre_y = origin[1] + sin * body.centre[0] + cos * body.centre[1]
-  pairs = []
+  pairs: list[_Pair] = []
   for is_x, centre in ((True, centre_x), (False, centre_y)):
     # The walls' frames have their first axis into the room.
     sign = jnp.where(centre < middle, 1.0, -1.0)

@@ -20,7 +20,7 @@ PUSHES = 2
 _HOME = 2 * PUSHES
 _ORBIT = 30.0
 _ARRIVED = 8.0
-_PATIENCE = 9
+_PATIENCE = 9.0  # Steps that a push may take at full pace.
 _ROOM_LOW, _ROOM_HIGH = 7.0, 504.0
 
 
@@ -72,6 +72,8 @@ class PushTExpert:
     world: the `PushT` it knows.
     action_noise: standard deviation of the noise added to each action before
       clipping to [-1, 1]. The expert does not know of it.
+    pace: largest action, 0..1. The default walks 13 px a step; people who push
+      this block are about as fast.
     num_samples: plans drawn each time, static.
     horizon: steps that each is played for, static.
     replan_every: steps between, static.
@@ -79,8 +81,9 @@ class PushTExpert:
 
   world: push_t.PushT
   action_noise: jax.Array | float = 0.0
-  num_samples: int = flax.struct.field(pytree_node=False, default=128)
-  horizon: int = flax.struct.field(pytree_node=False, default=20)
+  pace: jax.Array | float = 0.3
+  num_samples: int = flax.struct.field(pytree_node=False, default=96)
+  horizon: int = flax.struct.field(pytree_node=False, default=32)
   replan_every: int = flax.struct.field(pytree_node=False, default=5)
 
   def init(self, rng_key: jax.Array, state: push_t.PushTState) -> Memory:
@@ -278,7 +281,7 @@ class PushTExpert:
     goal = jnp.where(home, state.target[:2], before)
     way = _walk(agent, goal, centre, around)
     towards = jnp.where(pushing, end, way)
-    speed = jnp.where(pushing, pick(plan.speed), 1.0)
+    speed = self.pace * jnp.where(pushing, pick(plan.speed), 1.0)
     wanted = (towards - agent) / push_t_dynamics.ACTION_SCALE
     # The spring gets a quarter of the way in a step: it is sent further.
     wanted = 2.0 * wanted
@@ -287,7 +290,7 @@ class PushTExpert:
 
     waited = jnp.where(begins, 0, plan.waited + 1)
     done = pushing & (
-      (jnp.linalg.norm(end - agent) < 5.0) | (waited > _PATIENCE)
+      (jnp.linalg.norm(end - agent) < 5.0) | (waited * self.pace > _PATIENCE)
     )
     stage = plan.stage + begins + done
     return action, plan._replace(

@@ -139,7 +139,7 @@ register(
     state_names=push_t.STATE_NAMES,
     unit='px',
     # Enough to see what happens beside the way, little enough to arrive.
-    action_noise=0.2,
+    action_noise=0.1,
   ),
 )
 

@@ -131,7 +131,9 @@ class PushTExpert:
     """Pushes at random sides of the block, in random directions."""
     keys = jax.random.split(rng_key, 8)
     rectangles = self.world.block_rectangles
-    which = jax.random.randint(keys[0], (PUSHES,), 0, len(rectangles))
+    # Shapes of fewer rectangles are filled up with empty ones.
+    count = jnp.sum(rectangles[:, 2] > 0.0)
+    which = jax.random.randint(keys[0], (PUSHES,), 0, count)
     x, y, half_x, half_y = rectangles[which].T
     side = jax.random.randint(keys[1], (PUSHES,), 0, 4)
     across = side % 2 == 0
@@ -232,8 +234,9 @@ class PushTExpert:
       reach_x = half_x * jnp.abs(cos) + half_y * jnp.abs(sin)
       reach_y = half_x * jnp.abs(sin) + half_y * jnp.abs(cos)
       for middle, reach in ((middle_x, reach_x), (middle_y, reach_y)):
-        outside += jnp.maximum(_ROOM_LOW - middle + reach, 0.0)
-        outside += jnp.maximum(middle + reach - _ROOM_HIGH, 0.0)
+        low = jnp.maximum(_ROOM_LOW - middle + reach, 0.0)
+        high = jnp.maximum(middle + reach - _ROOM_HIGH, 0.0)
+        outside += jnp.where(jnp.asarray(half_x) > 0.0, low + high, 0.0)
     return jnp.maximum(block - 5.0, 0.0) + 0.04 * agent + outside
 
   def _follow(

@@ -1,6 +1,7 @@
 """Actions to pixels: worlds, and ways to act in them without a model."""
 
 from jepa_wm.envs.environment import Environment
+from jepa_wm.envs.maze import Maze
 from jepa_wm.envs.policies import (
   MixturePolicy,
   Policy,
@@ -15,6 +16,7 @@ from jepa_wm.envs.worlds import WORLDS, World, register
 __all__ = [
   'WORLDS',
   'Environment',
+  'Maze',
   'MixturePolicy',
   'Policy',
   'PushT',

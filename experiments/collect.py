@@ -9,6 +9,7 @@ most 100 steps, over when the target is reached.
 """
 
 import dataclasses
+import os
 import pathlib
 import signal
 import sys
@@ -251,7 +252,7 @@ def _player(
 
 def collect(
   recipe: Recipe,
-  out: pathlib.Path,
+  out: str | os.PathLike[str],
   *,
   held_out_fraction: float = 0.1,
   overwrite: bool = False,
@@ -274,6 +275,7 @@ def collect(
     OSError: the disk is full, too small or cannot be written to.
     ValueError: see `played_episodes` and `episodes.write_episodes`.
   """
+  out = pathlib.Path(out)
   if out.exists() and not overwrite:
     raise FileExistsError(
       f'{out} is there already; add --overwrite to replace it.'

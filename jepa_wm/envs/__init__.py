@@ -1,9 +1,11 @@
 """Actions to pixels: worlds, and ways to act in them without a model."""
 
-from jepa_wm.envs.environment import Environment
+from jepa_wm.envs.environment import Environment, VectorState
+from jepa_wm.envs.maze import Maze
 from jepa_wm.envs.policies import (
   MixturePolicy,
   Policy,
+  ReactivePolicy,
   SmoothRandomPolicy,
   UniformPolicy,
 )
@@ -15,17 +17,20 @@ from jepa_wm.envs.worlds import WORLDS, World, register
 __all__ = [
   'WORLDS',
   'Environment',
+  'Maze',
   'MixturePolicy',
   'Policy',
   'PushT',
   'PushTExpert',
   'PushTState',
   'PushTWeak',
+  'ReactivePolicy',
   'SmoothRandomPolicy',
   'TwoRoom',
   'TwoRoomExpert',
   'TwoRoomState',
   'UniformPolicy',
+  'VectorState',
   'World',
   'register',
 ]

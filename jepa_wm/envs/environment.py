@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+import flax.struct
 import jax
 
 State = Any
@@ -77,3 +78,16 @@ class Environment(Protocol):
   def success(self, state: State, goal: State) -> jax.Array:
     """Whether `state` counts as having reached `goal`, a boolean scalar."""
     ...
+
+
+@flax.struct.dataclass
+class VectorState:
+  """A ready-made state, for worlds that have nothing but their vector.
+
+  Attributes:
+    vector: what is true, `[V]`.
+    target: the vector an expert heads for, `[V]`.
+  """
+
+  vector: jax.Array
+  target: jax.Array

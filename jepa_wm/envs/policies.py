@@ -4,6 +4,7 @@ A policy is a pytree with two pure methods, so an episode is one `lax.scan` and
 a batch of episodes one `vmap`. The expert of a world lives beside its world.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import flax.struct
@@ -29,6 +30,30 @@ class Policy(Protocol):
     Shapes and dtypes of the memory never change. The key is consumed.
     """
     ...
+
+
+@flax.struct.dataclass
+class ReactivePolicy:
+  """Any function of key and state, as a policy that remembers nothing.
+
+  Attributes:
+    action_fn: `(rng_key, state) -> action` `[A]`, pure; static.
+  """
+
+  action_fn: Callable[[jax.Array, Any], jax.Array] = flax.struct.field(
+    pytree_node=False
+  )
+
+  def init(self, rng_key: jax.Array, state: Any) -> tuple[()]:
+    """Remembers nothing."""
+    del rng_key, state
+    return ()
+
+  def __call__(
+    self, rng_key: jax.Array, state: Any, memory: tuple[()]
+  ) -> tuple[jax.Array, tuple[()]]:
+    """The function's action `[A]`."""
+    return self.action_fn(rng_key, state), memory
 
 
 @flax.struct.dataclass

@@ -156,7 +156,8 @@ class PushT:
     """Draws a world with every factor random, in the peer's ranges.
 
     Uniform everywhere. Left out: the agent's shape, and scales of agent and
-    goal apart from what they change (the agent's radius; nothing).
+    goal apart from what they change (the agent's radius; nothing). The light,
+    which the peer does not vary, is 0.4 to 1.
 
     Args:
       rng_key: consumed.
@@ -182,9 +183,34 @@ class PushT:
         ),
       ),
       render_goal=jax.random.bernoulli(keys[5]),
-      light=jnp.asarray(1.0),
+      light=jax.random.uniform(jax.random.fold_in(rng_key, 6), minval=0.4),
       image_size=image_size,
     )
+
+  @staticmethod
+  def variation_groups() -> dict[str, tuple[str, ...]]:
+    """Fields that are varied together, by what they are called."""
+    return {
+      'agent_color': ('agent_color',),
+      'agent_size': ('agent_radius',),
+      'block_color': ('block_color',),
+      'block_shape': ('block_shape',),
+      'block_size': ('block_scale',),
+      'goal_color': ('goal_color',),
+      'goal_pose': ('goal_pose',),
+      'goal_hidden': ('render_goal',),
+      'background_color': ('background_color',),
+      'lighting': ('light',),
+    }
+
+  def is_passable(self) -> jax.Array:
+    """Always true: there is nothing to pass."""
+    return jnp.asarray(True)
+
+  def allows(self, state: PushTState) -> jax.Array:
+    """Whether agent and block are in the picture; they may overlap."""
+    places = jnp.concatenate([state.agent_position, state.block_pose[:2]])
+    return jnp.all((places >= 0.0) & (places <= WORLD_SIZE))
 
   def reset(self, rng_key: jax.Array) -> PushTState:
     """Draws agent, block and target, each by itself and uniformly.

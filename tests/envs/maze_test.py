@@ -212,6 +212,12 @@ def test_resets_are_in_open_cells_of_all_layouts():
   assert np.all(jax.vmap(env.allows)(states))
   targets = jax.vmap(env.from_vector)(states.target)
   assert np.all(jax.vmap(env.allows)(targets))
+  in_wall = env.from_vector(states.target[0]).replace(
+    position=jnp.argwhere(states.walls[0])[0][::-1] + 0.5
+  )
+  assert not env.allows(in_wall)
+  outside = in_wall.replace(position=jnp.array([-0.5, 1.0]))
+  assert not env.allows(outside)
   cells = np.floor([states.position, targets.position])
   assert np.all(np.any(cells[0] != cells[1], axis=-1))
 

@@ -55,6 +55,23 @@ def test_uniform_fills_the_bounds(rng_key):
   assert abs(np.corrcoef(flat[:-1, 0], flat[1:, 0])[0, 1]) < 0.1
 
 
+def test_reactive_is_its_function_of_key_and_state(rng_key):
+  def act(key, state):
+    return state + jax.random.normal(key, (2,))
+
+  policy = policies.ReactivePolicy(act)
+  state = jnp.array([5.0, -5.0])
+  memory = policy.init(rng_key, state)
+  # As a leafless pytree it goes through jit, and the same function is one
+  # program.
+  play = jax.jit(lambda policy, key: policy(key, state, memory))
+  action, after = play(policy, rng_key)
+  np.testing.assert_allclose(action, act(rng_key, state), rtol=1e-6)
+  assert after == memory == ()
+  play(policies.ReactivePolicy(act), rng_key)
+  assert play._cache_size() == 1
+
+
 def test_smooth_walk_is_stationary_and_forgets_at_its_rate(rng_key):
   policy = policies.SmoothRandomPolicy(
     _LOW, _HIGH, correlation_steps=10.0, scale=0.8

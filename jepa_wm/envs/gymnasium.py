@@ -2,8 +2,8 @@
 
 `make_world` is all that is needed:
 
-  world = gymnasium.make_world(
-      'Pendulum-v1', image_size=64, set_state=set_pendulum, success_distance=0.1)
+  world = gymnasium.make_world('Pendulum-v1', image_size=64,
+      set_state=turn_pendulum, success_distance=0.1)
   with host_pool.Pool(world, 8) as pool: ...
 
 A state is what the environment observes, or what a method of it named by
@@ -44,14 +44,7 @@ class GymnasiumEnv:
     get_proprio: Method | None,
   ) -> None:
     """Opens; see `make_world`."""
-    with warnings.catch_warnings():
-      # Gymnasium warns of spaces' precision and of newer versions.
-      warnings.simplefilter('ignore')
-      if isinstance(make, str):
-        given = {'render_mode': 'rgb_array', 'disable_env_checker': True}
-        self.env = gymnasium.make(make, **{**given, **kwargs})
-      else:
-        self.env = make(**kwargs)
+    self.env = open_unwrapped(make, **kwargs)
     self._get_state, self._set_state = get_state, set_state
     self._get_proprio = get_proprio
     self._observation: Any = None
@@ -118,17 +111,16 @@ class GymnasiumEnv:
     self.env.close()
 
   def _step(self, action: Any) -> Any:
-    # Gymnasium's own checks would ask for a reset after an episode's end.
-    observation, *_ = self.env.unwrapped.step(action)
+    observation, *_ = self.env.step(action)
     return observation
 
   def _call(self, method: Method, *args: Any) -> Any:
     if callable(method):
-      return method(self.env.unwrapped, *args)
-    found = getattr(self.env.unwrapped, method, None)
+      return method(self.env, *args)
+    found = getattr(self.env, method, None)
     if found is None:
       raise ValueError(
-        f'{type(self.env.unwrapped).__name__} has no {method!r}; name one of '
+        f'{type(self.env).__name__} has no {method!r}; name one of '
         'its methods, or give a function of the environment'
       )
     return found(*args) if callable(found) else found
@@ -196,6 +188,25 @@ def make_world(
     parameters={'id': name, **(kwargs or {})},
     **sizes,
   )
+
+
+def open_unwrapped(make: Make, **kwargs: Any) -> Any:
+  """Makes an environment and takes Gymnasium's own wrappers off.
+
+  They would end episodes by the clock and ask for a reset then.
+
+  Args:
+    make: an id of Gymnasium's registry (drawn as 'rgb_array' unless `kwargs`
+      say otherwise), or what makes the environment; its wrappers stay on.
+    **kwargs: arguments of the environment.
+  """
+  with warnings.catch_warnings():
+    # Gymnasium warns of spaces' precision and of newer versions.
+    warnings.simplefilter('ignore')
+    if not isinstance(make, str):
+      return make(**kwargs)
+    kwargs = {'render_mode': 'rgb_array', **kwargs}
+    return gymnasium.make(make, disable_env_checker=True, **kwargs).unwrapped
 
 
 def _bounds(space: gymnasium.Space) -> tuple[np.ndarray, np.ndarray, bool]:

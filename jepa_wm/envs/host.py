@@ -66,7 +66,7 @@ class HostWorld:
     action_high: upper bounds of a raw action, `[A]`.
     vector_dim: size `V`.
     proprio_dim: size `S`, 0 where the body feels nothing.
-    distance: `(vectors [..., V], goals [..., V]) -> [...]`, in the world's unit.
+    distance: `(vectors [..., V], goals [..., V]) -> [...]`, in its unit.
     success: the same arguments; whether vectors count as having reached goals.
     draw_target: `(rng, vector [V]) -> [V]`: where an expert in a new episode
       goes, given its first state.

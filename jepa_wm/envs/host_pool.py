@@ -1,6 +1,7 @@
 """Many rows of a host world at once, in worker processes."""
 
 import collections
+import contextlib
 import math
 import multiprocessing
 import os
@@ -108,7 +109,9 @@ class Pool:
       look: whether to render them as well.
     """
     self._begin(
-      [(int(row), 'reset', (int(seed), None)) for row, seed in zip(rows, seeds)],
+      [
+        (int(row), 'reset', (int(seed), None)) for row, seed in zip(rows, seeds)
+      ],
       look,
     )
 
@@ -325,10 +328,9 @@ class _Process:
     self._start()
 
   def send(self, commands: list[Command]) -> None:
-    try:
+    # Should it have died, `answer` will say so.
+    with contextlib.suppress(OSError):
       self._pipe.send(commands)
-    except OSError:
-      pass  # It has died; `answer` will say so.
 
   def answer(self) -> tuple[bool, str | None]:
     """Whether it answered at all, and what went wrong with the next command."""
@@ -405,7 +407,8 @@ def resize(picture: np.ndarray, size: int) -> np.ndarray:
   """
   if picture is None:
     raise ValueError(
-      "render gave no picture; make the environment with render_mode='rgb_array'"
+      'render gave no picture; make the environment with '
+      "render_mode='rgb_array'"
     )
   picture = np.asarray(picture)
   if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
@@ -440,6 +443,8 @@ def _views(memory, num_rows: int, image_size: int) -> dict[str, np.ndarray]:
 
 
 def _num_cores() -> int:
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else (
-    os.cpu_count() or 1
+  return (
+    len(os.sched_getaffinity(0))
+    if hasattr(os, 'sched_getaffinity')
+    else (os.cpu_count() or 1)
   )

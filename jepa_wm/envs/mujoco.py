@@ -1,6 +1,8 @@
 """Pictures of MuJoCo worlds without a screen."""
 
+import atexit
 import ctypes
+import importlib.util
 import os
 import sys
 from typing import Any
@@ -9,6 +11,24 @@ import numpy as np
 
 _LIBRARIES = {'egl': 'libEGL.so.1', 'osmesa': 'libOSMesa.so.8'}
 """What draws without a screen, the better one first."""
+
+
+def require(*packages: str) -> None:
+  """Makes sure that a world's packages are installed and can draw.
+
+  Args:
+    *packages: their import names.
+
+  Raises:
+    ValueError: one is missing, or see `choose_gl`.
+  """
+  missing = [name for name in packages if not importlib.util.find_spec(name)]
+  if missing:
+    raise ValueError(
+      f'This world needs {" and ".join(missing)}; install the extra that has '
+      "them: pip install 'jepa-wm[worlds]'."
+    )
+  choose_gl()
 
 
 def choose_gl() -> None:
@@ -37,7 +57,8 @@ def choose_gl() -> None:
 class Camera:
   """A picture of one model, made for all its rows of a process.
 
-  Without shadows and reflections: drawn in software they take most of the time.
+  Without shadows, reflections and multisampling, which take most of the time
+  where pictures are drawn in software; draw larger than needed and average.
   """
 
   def __init__(self, model: Any, camera: str, size: int, option: Any = None):
@@ -51,8 +72,15 @@ class Camera:
     """
     import mujoco
 
-    model.vis.quality.shadowsize = 0
+    frame = model.vis.global_
+    frame.offwidth, frame.offheight = (
+      max(size, frame.offwidth),
+      max(size, frame.offheight),
+    )
+    model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
     self._renderer = mujoco.Renderer(model, size, size)
+    # Left to the interpreter's end it would be closed after its own library.
+    atexit.register(self._renderer.close)
     flags = mujoco.mjtRndFlag
     for flag in (flags.mjRND_SHADOW, flags.mjRND_REFLECTION):
       self._renderer.scene.flags[flag] = False

@@ -25,7 +25,10 @@ STATE_NAMES = ('shoulder', 'wrist', 'shoulder velocity', 'wrist velocity')
 _ACTION_REPEAT = 2
 _WRIST_LIMIT = np.deg2rad(160.0)
 _DRAWN = 128
-_GAIN, _DAMPING = 4.0, 1.0
+_LINK = 0.12
+# What the camera, 0.74 m above the arm, sees in 45 degrees.
+_PICTURE_WIDTH = 2.0 * 0.74 * np.tan(np.deg2rad(22.5))
+_GAIN, _DAMPING = 2.0, 0.1
 
 
 def make(image_size: int = 64) -> host.HostWorld:
@@ -33,7 +36,11 @@ def make(image_size: int = 64) -> host.HostWorld:
 
   Args:
     image_size: height and width of the pictures.
+
+  Raises:
+    ValueError: the extra is not installed, or there is nothing to draw with.
   """
+  mujoco.require('mujoco', 'dm_control')
   return host.HostWorld(
     open=Reacher,
     image_size=image_size,
@@ -113,6 +120,15 @@ def draw_target(rng: np.random.Generator, vector: np.ndarray) -> np.ndarray:
   return np.concatenate([angles, np.zeros(2)])
 
 
+def place(vectors: np.ndarray) -> np.ndarray:
+  """Where the finger is in the picture: `(x, y)` `[..., 2]`, 0..1."""
+  shoulder = np.asarray(vectors)[..., 0]
+  elbow = shoulder + np.asarray(vectors)[..., 1]
+  x = _LINK * (np.cos(shoulder) + np.cos(elbow))
+  y = _LINK * (np.sin(shoulder) + np.sin(elbow))
+  return 0.5 + np.stack([x, -y], -1) / _PICTURE_WIDTH
+
+
 def expert(world: host.HostWorld, action_noise: float = 0.0) -> host.HostPolicy:
   """Pulls both joints to the target's like springs with a damper each.
 
@@ -149,9 +165,7 @@ def _head_for(
     if wanders and success(vector, target):
       target = draw_target(rng, vector)
     # The wrist cannot pass its limits, so its way is never the short way round.
-    error = np.array(
-      [_angles(target, vector)[0], target[1] - vector[1]]
-    )
+    error = np.array([_angles(target, vector)[0], target[1] - vector[1]])
     action = _GAIN * error - _DAMPING * vector[2:]
     return np.clip(action + action_noise * rng.normal(size=2), -1.0, 1.0)
 
@@ -167,7 +181,6 @@ def _angles(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 @functools.cache
 def _model() -> Any:
   """The compiled model of this process."""
-  mujoco.choose_gl()
   import mujoco as mujoco_lib
   from dm_control.suite import reacher as suite
 

@@ -78,10 +78,12 @@ def play(
     if t == num_steps or not len(now):
       break
     seen = zip(now, pool.vectors(rows[now]), pool.proprio(rows[now]))
-    chosen = np.stack([acts[i](vector, feels) for i, vector, feels in seen])
+    chosen = np.stack(
+      [acts[int(i)](vector, feels) for i, vector, feels in seen]
+    )
     # What is recorded is what is played.
     actions[now, t] = chosen
-    pool.step(rows[now], actions[now, t], look=look)
+    pool.play(rows[now], actions[now, t, None], look=look)
   return Played(
     vectors=vectors,
     proprio=proprio,
@@ -127,7 +129,7 @@ def draw(pool: host_pool.Pool, vectors: np.ndarray) -> np.ndarray:
     share = vectors[first : first + pool.num_rows]
     rows = np.arange(len(share))
     pool.place(rows, share, look=True)
-    for row in rows:
+    for row in range(len(share)):
       if row in pool.failures:
         raise ValueError(
           f'the world could not show a state: {pool.failures[row]}.'

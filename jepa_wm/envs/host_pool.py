@@ -1,22 +1,13 @@
 """Many rows of a host world at once, in worker processes."""
 
 import collections
-import contextlib
-import math
 import multiprocessing
 import os
-import signal
 from collections.abc import Iterable, Sequence
-from multiprocessing import connection
-from typing import Any
 
 import numpy as np
-import PIL.Image
 
-from jepa_wm.envs import host
-
-Command = tuple[int, str, Any]
-"""Row, what to do, and with what."""
+from jepa_wm.envs import host, host_workers
 
 
 class Pool:
@@ -69,28 +60,25 @@ class Pool:
     self.world = world
     self.num_rows = num_rows
     self.failures: dict[int, str] = {}
-    self._journals: dict[int, list[Command]] = {}
-    self._workers: list[_Process | _Here] = []
+    self._journals: dict[int, list[host_workers.Command]] = {}
+    self._workers: list[host_workers.Process | host_workers.Here] = []
     count = min(num_workers, num_rows)
     context = multiprocessing.get_context('spawn')
-    make = context.RawArray if count else _array
+    make = context.RawArray if count else host_workers.array
     sizes = {
       'vectors': ('d', num_rows * world.vector_dim),
       'proprio': ('d', num_rows * world.proprio_dim),
       'pixels': ('B', num_rows * world.image_size**2 * 3),
     }
     memory = {name: make(*size) for name, size in sizes.items()}
-    self._views = _views(memory, num_rows, world.image_size)
+    self._views = host_workers.views(memory, num_rows, world.image_size)
+    shared = world.open, memory, num_rows, world.image_size
     if not count:
-      self._workers = [_Here(world.open, memory, num_rows, world.image_size)]
+      self._workers = [
+        host_workers.Here(world.open, memory, num_rows, world.image_size)
+      ]
     for _ in range(count):
-      self._workers.append(
-        _Process(
-          context,
-          (world.open, memory, num_rows, world.image_size),
-          timeout,
-        )
-      )
+      self._workers.append(host_workers.Process(context, shared, timeout))
 
   def __enter__(self) -> 'Pool':
     return self
@@ -135,32 +123,43 @@ class Pool:
       look,
     )
 
-  def step(
+  def play(
     self,
     rows: Sequence[int] | np.ndarray,
     actions: np.ndarray,
     *,
     look: bool = False,
-  ) -> None:
-    """Plays one action in each of `rows`; those that failed stand still.
+  ) -> np.ndarray:
+    """Plays `k` actions in each of `rows`; those that failed stand still.
 
     Args:
       rows: `[n]`, each at most once.
-      actions: `[n, A]`, raw.
-      look: whether to render them as well.
+      actions: `[n, k, A]`, raw.
+      look: whether to render where they lead as well.
+
+    Returns:
+      The true states after each action, float64 `[n, k, V]`; of a row that
+      fails on the way, where it was before, all along.
+
+    Raises:
+      ValueError: actions of another shape.
     """
     actions = np.asarray(actions, np.float64)
-    if actions.shape != (len(rows), self.world.action_dim):
+    wanted = (len(rows), *actions.shape[1:2], self.world.action_dim)
+    if actions.shape != wanted or actions.ndim != 3:
       raise ValueError(
-        f'actions must have shape {(len(rows), self.world.action_dim)}, got '
-        f'{actions.shape}.'
+        f'actions must have shape [{len(rows)}, steps, '
+        f'{self.world.action_dim}], got {list(actions.shape)}.'
       )
-    self._do(
-      [
-        (int(row), 'look and step' if look else 'step', action)
-        for row, action in zip(rows, actions)
-      ]
+    trails = np.repeat(self.vectors(rows)[:, None], actions.shape[1], axis=1)
+    name = 'look and play' if look else 'play'
+    answers = self._do(
+      [(int(row), name, share) for row, share in zip(rows, actions)]
     )
+    for i, row in enumerate(rows):
+      if int(row) in answers:
+        trails[i] = answers[int(row)]
+    return trails
 
   def look(self, rows: Sequence[int] | np.ndarray) -> None:
     """Renders `rows`; see `pixels`."""
@@ -188,7 +187,7 @@ class Pool:
       worker.close()
     self._workers = []
 
-  def _begin(self, commands: list[Command], look: bool) -> None:
+  def _begin(self, commands: list[host_workers.Command], look: bool) -> None:
     for row, _, _ in commands:
       self.failures.pop(row, None)
       self._journals.pop(row, None)
@@ -198,11 +197,15 @@ class Pool:
       ]
     self._do(commands)
 
-  def _do(self, commands: list[Command]) -> None:
-    """Runs commands, those of a worker in order, and keeps the journals."""
+  def _do(self, commands: list[host_workers.Command]) -> dict[int, np.ndarray]:
+    """Runs commands, at most one a row, and keeps the journals.
+
+    Returns:
+      By row that did not fail, the states `[k, V]` it went through.
+    """
     if not self._workers:
       raise ValueError('this pool is closed; make another one.')
-    shares: list[collections.deque[Command]] = [
+    shares: list[collections.deque[host_workers.Command]] = [
       collections.deque() for _ in self._workers
     ]
     for command in commands:
@@ -211,20 +214,26 @@ class Pool:
     for worker, share in zip(self._workers, shares):
       if share:
         worker.send(list(share))
+    answers: dict[int, np.ndarray] = {}
     for index, share in enumerate(shares):
-      self._collect(index, share)
+      answers.update(self._collect(index, share))
+    return answers
 
-  def _collect(self, index: int, share: collections.deque[Command]) -> None:
+  def _collect(
+    self, index: int, share: collections.deque[host_workers.Command]
+  ) -> dict[int, np.ndarray]:
     """Waits for the answers to what a worker was sent."""
     worker = self._workers[index]
+    answers = {}
     while share:
       row, name, payload = share[0]
-      answered, error = worker.answer()
+      answered, error, trail = worker.answer()
       share.popleft()
       if error is None:
         if name != 'look':
           journal = self._journals.setdefault(row, [])
           journal.append((row, name.removeprefix('look and '), payload))
+          answers[row] = trail
         continue
       self.failures.setdefault(row, error)
       self._journals.pop(row, None)
@@ -236,210 +245,17 @@ class Pool:
         share.extend(left)
         if share:
           worker.send(list(share))
+    return answers
 
   def _bring_back(self, index: int) -> None:
     """Plays again the episodes of a worker that was restarted."""
-    lost = collections.deque()
+    lost: collections.deque[host_workers.Command] = collections.deque()
     for row in list(self._journals):
       if row % len(self._workers) == index:
         lost.extend(self._journals.pop(row))
     if lost:
       self._workers[index].send(list(lost))
       self._collect(index, lost)
-
-
-class _Rows:
-  """The rows of one worker, where they live."""
-
-  def __init__(self, open_fn, memory, num_rows: int, image_size: int) -> None:
-    self._open = open_fn
-    self._views = _views(memory, num_rows, image_size)
-    self._image_size = image_size
-    self._envs: dict[int, host.HostEnv] = {}
-
-  def do(self, command: Command) -> str | None:
-    """Runs a command; returns what went wrong."""
-    row, name, payload = command
-    try:
-      self._do(row, name, payload)
-    except Exception as error:
-      # The next reset opens it afresh.
-      broken = self._envs.pop(row, None)
-      try:
-        if broken is not None:
-          broken.close()
-      except Exception:
-        pass
-      return f'{type(error).__name__}: {error}'
-    return None
-
-  def close(self) -> None:
-    for env in self._envs.values():
-      env.close()
-    self._envs = {}
-
-  def _do(self, row: int, name: str, payload: Any) -> None:
-    if name.endswith('reset'):
-      if row not in self._envs:
-        self._envs[row] = self._open()
-      seed, vector = payload
-      self._envs[row].reset(seed)
-      if vector is not None:
-        self._envs[row].place(vector)
-    if row not in self._envs:
-      raise ValueError('the row was never reset or placed.')
-    env = self._envs[row]
-    if name.endswith('step'):
-      env.step(payload)
-    vector = np.asarray(env.vector(), np.float64)
-    if not np.isfinite(vector).all():
-      raise ValueError(f'the world became {vector}.')
-    self._views['vectors'][row] = vector
-    self._views['proprio'][row] = env.proprio()
-    if name.startswith('look'):
-      self._views['pixels'][row] = resize(env.render(), self._image_size)
-
-
-class _Here:
-  """A worker that is this process."""
-
-  def __init__(self, *args: Any) -> None:
-    self._rows = _Rows(*args)
-    self._pending: collections.deque[Command] = collections.deque()
-
-  def send(self, commands: list[Command]) -> None:
-    self._pending = collections.deque(commands)
-
-  def answer(self) -> tuple[bool, str | None]:
-    return True, self._rows.do(self._pending.popleft())
-
-  def restart(self) -> None:
-    """Never needed: nobody else can end this process and leave it running."""
-
-  def close(self) -> None:
-    self._rows.close()
-
-
-class _Process:
-  """A worker process."""
-
-  def __init__(self, context: Any, args: tuple[Any, ...], timeout: float):
-    self._context, self._args, self._timeout = context, args, timeout
-    self._start()
-
-  def send(self, commands: list[Command]) -> None:
-    # Should it have died, `answer` will say so.
-    with contextlib.suppress(OSError):
-      self._pipe.send(commands)
-
-  def answer(self) -> tuple[bool, str | None]:
-    """Whether it answered at all, and what went wrong with the next command."""
-    try:
-      # In slices: a second in which everything was halted counts as one.
-      for _ in range(math.ceil(self._timeout)):
-        if self._pipe.poll(min(1.0, self._timeout)):
-          return True, self._pipe.recv()
-    except (EOFError, OSError):
-      self._process.join(1.0)
-      return False, (
-        f'its process died with exit code {self._process.exitcode}'
-      )
-    return False, f'it did not answer within {self._timeout:g} s'
-
-  def restart(self) -> None:
-    self._end()
-    self._start()
-
-  def close(self) -> None:
-    try:
-      self._pipe.send(None)
-      self._process.join(5.0)
-    except OSError:
-      pass
-    self._end()
-
-  def _start(self) -> None:
-    self._pipe, theirs = self._context.Pipe()
-    self._process = self._context.Process(
-      target=_work, args=(theirs, *self._args), daemon=True
-    )
-    try:
-      self._process.start()
-    except (AttributeError, TypeError) as error:
-      raise ValueError(
-        'a world is opened in other processes, so `open` and what it is given '
-        'must be importable from a module (no lambda, no function inside '
-        f'another); {error}.'
-      ) from error
-    theirs.close()
-
-  def _end(self) -> None:
-    self._process.kill()
-    self._process.join()
-    self._pipe.close()
-
-
-def _work(pipe: connection.Connection, *args: Any) -> None:
-  """What a worker process does until its pipe closes."""
-  # Ctrl-C is for the parent, which then closes the pipe.
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  rows = _Rows(*args)
-  try:
-    while (commands := pipe.recv()) is not None:
-      for command in commands:
-        pipe.send(rows.do(command))
-  except (EOFError, OSError):
-    pass
-  finally:
-    rows.close()
-
-
-def resize(picture: np.ndarray, size: int) -> np.ndarray:
-  """Averages a picture over the areas of `size` x `size` pixels.
-
-  Args:
-    picture: uint8 `[height, width, 3]`; None is what a Gymnasium environment
-      without a render mode gives.
-    size: height and width of the result.
-
-  Raises:
-    ValueError: there is no picture, or something else.
-  """
-  if picture is None:
-    raise ValueError(
-      'render gave no picture; make the environment with '
-      "render_mode='rgb_array'"
-    )
-  picture = np.asarray(picture)
-  if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-    raise ValueError(
-      'render must give uint8 [height, width, 3], got '
-      f'{picture.dtype} {list(picture.shape)}'
-    )
-  if picture.shape[:2] == (size, size):
-    return picture
-  image = PIL.Image.fromarray(picture)
-  return np.asarray(image.resize((size, size), PIL.Image.Resampling.BOX))
-
-
-def _array(typecode: str, size: int) -> np.ndarray:
-  return np.zeros(size, np.dtype(typecode))
-
-
-def _views(memory, num_rows: int, image_size: int) -> dict[str, np.ndarray]:
-  """The shared memory as arrays of one entry per row."""
-  arrays = {
-    name: np.frombuffer(part, np.uint8 if name == 'pixels' else np.float64)
-    for name, part in memory.items()
-    if len(part)
-  }
-  shapes = {'pixels': (num_rows, image_size, image_size, 3)}
-  return {
-    name: arrays[name].reshape(shapes.get(name, (num_rows, -1)))
-    if name in arrays
-    else np.zeros((num_rows, 0))
-    for name in memory
-  }
 
 
 def _num_cores() -> int:

@@ -47,7 +47,7 @@ def played_episodes(
       rngs = [
         host_play.stream(_STREAM, recipe.seed, first + row) for row in rows
       ]
-      pool.reset(rows, [rng.integers(2**31) for rng in rngs], look=True)
+      pool.reset(rows, [int(rng.integers(2**31)) for rng in rngs], look=True)
       starts = pool.vectors(rows)
       choices = [rng.choice(len(names), p=odds / odds.sum()) for rng in rngs]
       targets = np.stack(

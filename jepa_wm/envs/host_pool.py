@@ -1,9 +1,11 @@
 """Many rows of a host world at once, in worker processes."""
 
+import atexit
 import collections
+import contextlib
 import multiprocessing
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -74,9 +76,7 @@ class Pool:
     self._views = host_workers.views(memory, num_rows, world.image_size)
     shared = world.open, memory, num_rows, world.image_size
     if not count:
-      self._workers = [
-        host_workers.Here(world.open, memory, num_rows, world.image_size)
-      ]
+      self._workers.append(host_workers.Here(*shared))
     for _ in range(count):
       self._workers.append(host_workers.Process(context, shared, timeout))
 
@@ -256,6 +256,42 @@ class Pool:
     if lost:
       self._workers[index].send(list(lost))
       self._collect(index, lost)
+
+
+_IDLE: list[Pool] = []
+
+
+@contextlib.contextmanager
+def borrow(world: host.HostWorld) -> Iterator[Pool]:
+  """A pool of 64 rows that outlives its use, since opening one takes seconds.
+
+  The last one used is kept, and given again for the same `open` and
+  `image_size`; it is closed when Python ends, or where its use fails.
+
+  Args:
+    world: what to open.
+  """
+  pool = _IDLE.pop() if _IDLE else None
+  if pool is not None and not (
+    pool.world.open == world.open and pool.world.image_size == world.image_size
+  ):
+    pool.close()
+    pool = None
+  if pool is None:
+    pool = Pool(world, 64)
+  try:
+    yield pool
+  except BaseException:
+    # Answers to what was asked may still be on their way.
+    pool.close()
+    raise
+  _IDLE.append(pool)
+
+
+@atexit.register
+def _close_idle() -> None:
+  while _IDLE:
+    _IDLE.pop().close()
 
 
 def _num_cores() -> int:

@@ -48,6 +48,8 @@ class World:
     state_names: what the `V` numbers of a vector are.
     unit: what `distance` is measured in.
     action_noise: of the expert, where nobody says otherwise.
+    recording: fields of `evaluation.protocol.Protocol` that say how episodes
+      are recorded here, where it is not by an expert who stops at its target.
 
   Raises:
     ValueError: no expert.
@@ -59,6 +61,7 @@ class World:
   state_names: tuple[str, ...]
   unit: str
   action_noise: float = 0.0
+  recording: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
     if 'expert' not in self.policies:
@@ -185,6 +188,7 @@ register(
     state_names=reacher.STATE_NAMES,
     unit='rad',
     action_noise=0.5,
+    recording={'policy': 'wanderer', 'ends_at_success': False},
   ),
 )
 register(
@@ -201,5 +205,6 @@ register(
     state_names=ogbench_cube.STATE_NAMES,
     unit='m',
     action_noise=0.1,
+    recording={'policy': 'wanderer', 'ends_at_success': False},
   ),
 )

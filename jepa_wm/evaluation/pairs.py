@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import worlds
-from jepa_wm.evaluation import manifests
+from jepa_wm.envs import host, worlds
+from jepa_wm.evaluation import host_baselines, manifests
 from jepa_wm.evaluation import protocol as protocol_lib
 
 MANIFEST_PAIRS = 200
@@ -233,12 +233,14 @@ def generate(
   found: list[dict[str, Any]] = []
   batch, offset = 256, protocol.goal_offset
   num_played = num_short = num_solved = 0
-  make = _play
+  make: Any = _play
   if protocol.origin == 'reset':
     make, offset = _reset_twice, 0
+  if _is_on_host(protocol):
+    make = host_baselines.play_episodes
   while len(found) < num_pairs:
     episodes = num_played + np.arange(batch)
-    played = jax.tree.map(np.asarray, make(protocol, jnp.asarray(episodes)))
+    played = jax.tree.map(np.asarray, make(protocol, np.asarray(episodes)))
     for i, episode in enumerate(episodes):
       num_played += 1
       if played['length'][i] < offset:
@@ -282,8 +284,12 @@ def _sign(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _simulated(protocol: protocol_lib.Protocol) -> bool:
   """Whether the pairs can be made here, without recorded episodes."""
+  return protocol.origin != 'training'
+
+
+def _is_on_host(protocol: protocol_lib.Protocol) -> bool:
   env = worlds.get(protocol.environment).make()
-  return protocol.origin != 'training' and hasattr(env, 'from_vector')
+  return isinstance(env, host.HostWorld)
 
 
 def _from_manifest(
@@ -320,7 +326,7 @@ def _states(
   """States of vectors `[P][V]`; those themselves for a world on the host."""
   numbers = np.asarray(vectors, np.float32)
   env = worlds.get(protocol.environment).make()
-  if not hasattr(env, 'from_vector'):
+  if isinstance(env, host.HostWorld):
     return numbers
   states = jax.jit(jax.vmap(env.from_vector))(jnp.asarray(numbers))
   return jax.tree.map(np.asarray, states)
@@ -331,7 +337,7 @@ def _are_solved(
 ) -> np.ndarray:
   """Whether vectors `[P, V]` lie in their goals, bool `[P]`."""
   env = worlds.get(protocol.environment).make()
-  if not hasattr(env, 'from_vector'):
+  if isinstance(env, host.HostWorld):
     return np.asarray(env.success(starts, goals), bool)
 
   @jax.jit

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import math
+import os
 import signal
 from multiprocessing import connection
 from typing import Any
@@ -14,6 +15,9 @@ from jepa_wm.envs import host
 
 Command = tuple[int, str, Any]
 """Row, what to do, and with what."""
+
+_START_SECONDS = 300.0
+"""A process that has not begun by then never will."""
 
 Answer = tuple[str | None, np.ndarray | None]
 """What went wrong, and the states `[k, V]` that a row went through."""
@@ -104,15 +108,21 @@ class Process:
   def answer(self) -> tuple[bool, str | None, Any]:
     """Whether it answered at all, and the answer to the next command."""
     try:
-      # In slices: a second in which everything was halted counts as one.
-      for _ in range(math.ceil(self._timeout)):
-        if self._pipe.poll(min(1.0, self._timeout)):
-          return True, *self._pipe.recv()
+      if not self._is_ready:
+        self._is_ready = self._wait(_START_SECONDS) and self._pipe.recv()
+      if self._is_ready and self._wait(self._timeout):
+        return True, *self._pipe.recv()
     except (EOFError, OSError):
       self._process.join(1.0)
       code = self._process.exitcode
       return False, f'its process died with exit code {code}', None
     return False, f'it did not answer within {self._timeout:g} s', None
+
+  def _wait(self, seconds: float) -> bool:
+    """Whether something arrives in time."""
+    # In slices: a second in which everything was halted counts as one.
+    slices = range(math.ceil(seconds))
+    return any(self._pipe.poll(min(1.0, seconds)) for _ in slices)
 
   def restart(self) -> None:
     self._end()
@@ -127,6 +137,7 @@ class Process:
     self._end()
 
   def _start(self) -> None:
+    self._is_ready = False
     self._pipe, theirs = self._context.Pipe()
     self._process = self._context.Process(
       target=_work, args=(theirs, *self._args), daemon=True
@@ -153,6 +164,7 @@ def _work(pipe: connection.Connection, *args: Any) -> None:
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   rows = Rows(*args)
   try:
+    pipe.send(True)
     while (commands := pipe.recv()) is not None:
       for command in commands:
         pipe.send(rows.do(command))
@@ -160,6 +172,8 @@ def _work(pipe: connection.Connection, *args: Any) -> None:
     pass
   finally:
     rows.close()
+    # What Python would still do for the libraries takes seconds.
+    os._exit(0)
 
 
 def resize(picture: np.ndarray, size: int) -> np.ndarray:

@@ -12,6 +12,8 @@ import numpy as np
 _LIBRARIES = {'egl': 'libEGL.so.1', 'osmesa': 'libOSMesa.so.8'}
 """What draws without a screen, the better one first."""
 
+_PACKAGES = 'Debian: libegl1 libegl-mesa0 libgl1-mesa-dri for EGL, libosmesa6'
+
 
 def require(*packages: str) -> None:
   """Makes sure that a world's packages are installed and can draw.
@@ -50,7 +52,7 @@ def choose_gl() -> None:
     return
   raise ValueError(
     'MuJoCo needs EGL or OSMesa to draw without a screen, and neither is here; '
-    'apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri (or libosmesa6).'
+    f'install one ({_PACKAGES}).'
   )
 
 
@@ -78,7 +80,15 @@ class Camera:
       max(size, frame.offheight),
     )
     model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
-    self._renderer = mujoco.Renderer(model, size, size)
+    try:
+      self._renderer = mujoco.Renderer(model, size, size)
+    except Exception as error:
+      raise RuntimeError(
+        f'MuJoCo cannot draw here ({error}); it draws with '
+        f'{os.environ.get("MUJOCO_GL") or "a window"}, which is settled when '
+        'it is first imported: set MUJOCO_GL to egl or osmesa before that, and '
+        f'install what it needs ({_PACKAGES}).'
+      ) from error
     # Left to the interpreter's end it would be closed after its own library.
     atexit.register(self._renderer.close)
     flags = mujoco.mjtRndFlag

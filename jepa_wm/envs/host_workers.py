@@ -98,6 +98,9 @@ class Process:
 
   def __init__(self, context: Any, args: tuple[Any, ...], timeout: float):
     self._context, self._args, self._timeout = context, args, timeout
+    self._pipe: Any = None
+    self._process: Any = None
+    self._is_ready = False
     self._start()
 
   def send(self, commands: list[Command]) -> None:

@@ -15,6 +15,7 @@ from jepa_wm.envs import (
   push_t,
   push_t_expert,
   reacher,
+  stable_worldmodel,
   two_room,
 )
 from jepa_wm.envs import policies as policies_lib
@@ -48,6 +49,8 @@ class World:
     state_names: what the `V` numbers of a vector are.
     unit: what `distance` is measured in.
     action_noise: of the expert, where nobody says otherwise.
+    on_host: whether `make` gives a `host.HostWorld`.
+    same_as: name of a world whose vectors and pairs are this one's too.
     recording: fields of `evaluation.protocol.Protocol` that say how episodes
       are recorded here, where it is not by an expert who stops at its target.
 
@@ -61,6 +64,8 @@ class World:
   state_names: tuple[str, ...]
   unit: str
   action_noise: float = 0.0
+  on_host: bool = False
+  same_as: str | None = None
   recording: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
@@ -188,6 +193,7 @@ register(
     state_names=reacher.STATE_NAMES,
     unit='rad',
     action_noise=0.5,
+    on_host=True,
     recording={'policy': 'wanderer', 'ends_at_success': False},
   ),
 )
@@ -205,6 +211,28 @@ register(
     state_names=ogbench_cube.STATE_NAMES,
     unit='m',
     action_noise=0.1,
+    on_host=True,
     recording={'policy': 'wanderer', 'ends_at_success': False},
   ),
 )
+for _name, _make in {
+  'two_room': stable_worldmodel.two_room,
+  'push_t': stable_worldmodel.push_t,
+}.items():
+  _ours = WORLDS[_name]
+  register(
+    f'swm_{_name}',
+    dataclasses.replace(
+      _ours,
+      make=_make,
+      policies={
+        'random': host.uniform_policy,
+        'smooth': host.smooth_policy,
+        'expert': stable_worldmodel.policy(
+          _ours.policies['expert'], _ours.make
+        ),
+      },
+      on_host=True,
+      same_as=_name,
+    ),
+  )

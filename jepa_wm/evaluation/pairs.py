@@ -93,6 +93,7 @@ def load_pairs(
     FileNotFoundError: no manifest.
   """
   num_pairs = protocol.num_pairs if num_pairs is None else num_pairs
+  asked, protocol = protocol, _original(protocol)
   if path is None:
     path = manifests.shipped_path(protocol)
     if not path.exists() and not _simulated(protocol):
@@ -107,7 +108,7 @@ def load_pairs(
         path.parent.mkdir(parents=True, exist_ok=True)
         manifests.write(generate(protocol), path)
   manifest = manifests.read(pathlib.Path(path), protocol)
-  return _from_manifest(manifest, protocol, num_pairs)
+  return _from_manifest(manifest, asked, num_pairs)
 
 
 def from_archive(
@@ -133,7 +134,7 @@ def from_archive(
     FileNotFoundError: no archive.
   """
   num_pairs = protocol.num_pairs if num_pairs is None else num_pairs
-  manifest = describe_archive(protocol, path, num_pairs)
+  manifest = describe_archive(_original(protocol), path, num_pairs)
   return _from_manifest(manifest, protocol, num_pairs)
 
 
@@ -236,7 +237,7 @@ def generate(
   make: Any = _play
   if protocol.origin == 'reset':
     make, offset = _reset_twice, 0
-  if _is_on_host(protocol):
+  if worlds.get(protocol.environment).on_host:
     make = host_baselines.play_episodes
   while len(found) < num_pairs:
     episodes = num_played + np.arange(batch)
@@ -278,6 +279,12 @@ def generate(
   )
 
 
+def _original(protocol: protocol_lib.Protocol) -> protocol_lib.Protocol:
+  """The same in the world whose pairs its world shares."""
+  name = worlds.get(protocol.environment).same_as or protocol.environment
+  return dataclasses.replace(protocol, environment=name)
+
+
 def _sign(manifest: dict[str, Any]) -> dict[str, Any]:
   return {'sha256': manifests.fingerprint(manifest), **manifest}
 
@@ -285,11 +292,6 @@ def _sign(manifest: dict[str, Any]) -> dict[str, Any]:
 def _simulated(protocol: protocol_lib.Protocol) -> bool:
   """Whether the pairs can be made here, without recorded episodes."""
   return protocol.origin != 'training'
-
-
-def _is_on_host(protocol: protocol_lib.Protocol) -> bool:
-  env = worlds.get(protocol.environment).make()
-  return isinstance(env, host.HostWorld)
 
 
 def _from_manifest(
@@ -325,9 +327,9 @@ def _states(
 ) -> Any:
   """States of vectors `[P][V]`; those themselves for a world on the host."""
   numbers = np.asarray(vectors, np.float32)
-  env = worlds.get(protocol.environment).make()
-  if isinstance(env, host.HostWorld):
+  if worlds.get(protocol.environment).on_host:
     return numbers
+  env = worlds.get(protocol.environment).make()
   states = jax.jit(jax.vmap(env.from_vector))(jnp.asarray(numbers))
   return jax.tree.map(np.asarray, states)
 

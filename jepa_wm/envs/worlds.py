@@ -215,7 +215,7 @@ register(
     recording={'policy': 'wanderer', 'ends_at_success': False},
   ),
 )
-for _name, _make in {
+for _name, _theirs in {
   'two_room': stable_worldmodel.two_room,
   'push_t': stable_worldmodel.push_t,
 }.items():
@@ -224,7 +224,7 @@ for _name, _make in {
     f'swm_{_name}',
     dataclasses.replace(
       _ours,
-      make=_make,
+      make=_theirs,
       policies={
         'random': host.uniform_policy,
         'smooth': host.smooth_policy,

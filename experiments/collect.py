@@ -22,11 +22,12 @@ import numpy as np
 import tqdm
 from absl import app, flags, logging
 
+from experiments import collect_host
 from jepa_wm import envs
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import simulation
-from jepa_wm.envs import worlds
+from jepa_wm.envs import host, worlds
 from jepa_wm.evaluation import provenance
 
 # Frames in memory at once, twice: a batch is played while another is written.
@@ -164,10 +165,7 @@ class Recipe:
     world: Any = self.world()
     return {
       'environment': self.environment,
-      'environment_parameters': {
-        field.name: np.asarray(getattr(world, field.name)).tolist()
-        for field in dataclasses.fields(world)
-      },
+      'environment_parameters': _parameters(world),
       'recipe': dataclasses.asdict(self),
       'commit': provenance.commit(),
     }
@@ -179,6 +177,9 @@ def played_episodes(recipe: Recipe) -> Iterator[episodes_lib.Episode]:
   Raises:
     ValueError: almost no episode is as long as `min_episode_length`.
   """
+  if isinstance(recipe.world(), host.HostWorld):
+    yield from collect_host.played_episodes(recipe)
+    return
   episode_bytes = (recipe.episode_length + 1) * recipe.image_size**2 * 3
   batch_size = max(1, min(64, _BATCH_BYTES // episode_bytes))
   names = list(recipe.policy_odds)
@@ -311,6 +312,16 @@ def collect(
     )
     cache_writer.commit()
   return counts
+
+
+def _parameters(world: Any) -> dict[str, Any]:
+  """The world's factors of variation, JSON-able."""
+  if isinstance(world, host.HostWorld):
+    return collect_host.parameters(world)
+  return {
+    field.name: np.asarray(getattr(world, field.name)).tolist()
+    for field in dataclasses.fields(world)
+  }
 
 
 def _parse_odds(items: list[str]) -> dict[str, float]:

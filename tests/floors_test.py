@@ -31,6 +31,9 @@ THIRD_PARTIES = {
   'ml_collections': set(),
   'absl.flags': set(),
   'gymnasium': {'envs/gymnasium', 'rl'},
+  'mujoco': {'envs/mujoco', 'envs/reacher', 'envs/ogbench_cube'},
+  'dm_control': {'envs/reacher'},
+  'ogbench': {'envs/ogbench_cube'},
 }
 NOWHERE = {'pickle', 'dill', 'cloudpickle', 'tensorflow', 'clu'}
 

@@ -1,9 +1,11 @@
-"""LeWorldModel on Two Room: the small default, the plain recipe, full size.
+"""LeWorldModel: the small default, the plain recipe, full size, other worlds.
 
   --config=experiments/configs/lewm.py:two_room_small   (the default)
   --config=experiments/configs/lewm.py:two_room_plain   published recipe, small
   --config=experiments/configs/lewm.py:two_room         published size
   --config=experiments/configs/lewm.py:two_room_tiny    seconds, for a look
+  --config=experiments/configs/lewm.py:reacher_small    dm_control's arm
+  --config=experiments/configs/lewm.py:cube_small       OGBench's cube
 
 Every field of the family is a flag, those left at their defaults too:
 `--config.model.regularizer=vcreg`.
@@ -18,7 +20,14 @@ import ml_collections
 from experiments.configs import variants
 from jepa_wm.data import augmentation
 
-VARIANTS = ('two_room_small', 'two_room_plain', 'two_room', 'two_room_tiny')
+VARIANTS = (
+  'two_room_small',
+  'two_room_plain',
+  'two_room',
+  'two_room_tiny',
+  'reacher_small',
+  'cube_small',
+)
 
 
 def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
@@ -102,6 +111,22 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     config.data.path = 'data/two_room_224'
     config.optimizer.learning_rate = 5e-5
     config.optimizer.warmup_fraction = 0.01
+  elif variant in ('reacher_small', 'cube_small'):
+    config.data.path = f'data/{variant.removesuffix("_small")}'
+    config.data.num_frames = 5
+    config.num_steps = 2000
+    config.model = ml_collections.ConfigDict(
+      {
+        **small,
+        # A picture says nothing of velocities, hence two.
+        'action_dim': 2 if variant == 'reacher_small' else 5,
+        'latent_dim': 16 if variant == 'reacher_small' else 32,
+        'history': 2,
+        'rollout_steps': 3,
+        'sigreg_weight': 0.09,
+        'temporal_similarity_weight': 1.0,
+      }
+    )
   else:
     config.num_steps = 20
     config.log_every = 5

@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 
 from jepa_wm.envs import (
-  environment,
+  host,
   maze,
   maze_expert,
+  ogbench_cube,
   push_t,
   push_t_expert,
+  reacher,
+  stable_worldmodel,
   two_room,
 )
 from jepa_wm.envs import policies as policies_lib
 
-MakePolicy = Callable[[Any, float], policies_lib.Policy]
-"""`(environment, action_noise) -> Policy`."""
+MakePolicy = Callable[[Any, float], Any]
+"""`(environment, action_noise) -> policies.Policy`, or `host.HostPolicy`."""
 
 _RANDOM: dict[str, MakePolicy] = {
   'random': lambda env, noise: policies_lib.UniformPolicy(
@@ -35,27 +38,35 @@ class World:
   """What must be known of a world besides its `Environment` face.
 
   Attributes:
-    make: builds the environment with its default factors of variation;
-      `image_size` may be given.
+    make: builds the environment with its default factors of variation, an
+      `environment.Environment` or a `host.HostWorld`; `image_size` may be
+      given.
     policies: name of a way to act to what makes it; 'expert' is among them and
-      heads for its state's target. 'random' and 'smooth' are added, which every
-      world has.
+      heads for its state's target. 'random' and 'smooth' are added where they
+      are missing.
     place: where vectors `[..., V]` are in the picture: `(x, y)` `[..., 2]` as
       fractions of its width and height, from the upper left.
     state_names: what the `V` numbers of a vector are.
     unit: what `distance` is measured in.
     action_noise: of the expert, where nobody says otherwise.
+    on_host: whether `make` gives a `host.HostWorld`.
+    same_as: name of a world whose vectors and pairs are this one's too.
+    recording: fields of `evaluation.protocol.Protocol` that say how episodes
+      are recorded here, where it is not by an expert who stops at its target.
 
   Raises:
     ValueError: no expert.
   """
 
-  make: Callable[..., environment.Environment]
+  make: Callable[..., Any]
   policies: Mapping[str, MakePolicy]
   place: Callable[[np.ndarray], np.ndarray]
   state_names: tuple[str, ...]
   unit: str
   action_noise: float = 0.0
+  on_host: bool = False
+  same_as: str | None = None
+  recording: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
     if 'expert' not in self.policies:
@@ -63,11 +74,9 @@ class World:
         "policies must hold an 'expert', which heads for the target of its "
         f'state, got {", ".join(self.policies) or "none"}.'
       )
-    object.__setattr__(self, 'policies', {**self.policies, **_RANDOM})
+    object.__setattr__(self, 'policies', {**_RANDOM, **self.policies})
 
-  def policy(
-    self, name: str, env: environment.Environment, action_noise: float = 0.0
-  ) -> policies_lib.Policy:
+  def policy(self, name: str, env: Any, action_noise: float = 0.0) -> Any:
     """Makes one of `policies`.
 
     Args:
@@ -168,5 +177,62 @@ for _name, _make in _MAZES.items():
       state_names=_make().state_names,
       unit='cells',
       action_noise=0.5,
+    ),
+  )
+register(
+  'reacher',
+  World(
+    make=reacher.make,
+    policies={
+      'expert': reacher.expert,
+      'wanderer': reacher.wanderer,
+      'random': host.uniform_policy,
+      'smooth': host.smooth_policy,
+    },
+    place=reacher.place,
+    state_names=reacher.STATE_NAMES,
+    unit='rad',
+    action_noise=0.5,
+    on_host=True,
+    recording={'policy': 'wanderer', 'ends_at_success': False},
+  ),
+)
+register(
+  'cube',
+  World(
+    make=ogbench_cube.make,
+    policies={
+      'expert': ogbench_cube.expert,
+      'wanderer': ogbench_cube.wanderer,
+      'random': host.uniform_policy,
+      'smooth': host.smooth_policy,
+    },
+    place=ogbench_cube.place,
+    state_names=ogbench_cube.STATE_NAMES,
+    unit='m',
+    action_noise=0.1,
+    on_host=True,
+    recording={'policy': 'wanderer', 'ends_at_success': False},
+  ),
+)
+for _name, _theirs in {
+  'two_room': stable_worldmodel.two_room,
+  'push_t': stable_worldmodel.push_t,
+}.items():
+  _ours = WORLDS[_name]
+  register(
+    f'swm_{_name}',
+    dataclasses.replace(
+      _ours,
+      make=_theirs,
+      policies={
+        'random': host.uniform_policy,
+        'smooth': host.smooth_policy,
+        'expert': stable_worldmodel.policy(
+          _ours.policies['expert'], _ours.make
+        ),
+      },
+      on_host=True,
+      same_as=_name,
     ),
   )

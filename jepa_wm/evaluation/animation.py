@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from jepa_wm.envs import worlds
+from jepa_wm.envs import host, host_play, worlds
 from jepa_wm.evaluation import figures, observations, planning_benchmark
 
 _COLUMNS, _ROWS = 3, 3
@@ -71,18 +71,11 @@ def draw_episodes(
   stride = -(-(last + 1) // _MAX_FRAMES)
   steps = sorted({*range(0, last + 1, stride), last})
 
-  own = jax.tree.map(lambda leaf: leaf[np.asarray(rows)], result.pairs.worlds)
-
-  def render(world: Any, vectors: np.ndarray) -> jax.Array:
-    world = dataclasses.replace(world, image_size=_PANEL)
-    return jax.vmap(lambda v: world.render(world.from_vector(v)))(vectors)
-
-  goal_vectors = np.asarray(jax.vmap(env.vector)(result.pairs.goals))[rows]
+  goal_vectors = _goal_vectors(result, env)[rows]
   shown = np.concatenate(
     [result.vectors[rows][:, steps], goal_vectors[:, None]], axis=1
   )
-  each = jax.jit(observations.in_worlds(render, env, own))
-  pictures = np.asarray(each(shown))
+  pictures = _pictures(result, env, rows, shown)
   agents, goals = pictures[:, :-1], pictures[:, -1]
   overlays: dict[tuple[int, int], Image.Image] = {}
   frames = []
@@ -183,6 +176,33 @@ def _caption(
   if step >= budget:
     return f'missed in {budget} steps', figures.FAILURE
   return f'step {step}', _RUNNING
+
+
+def _goal_vectors(result: planning_benchmark.Result, env: Any) -> np.ndarray:
+  """True states of the goals, `[P, V]`."""
+  if isinstance(env, host.HostWorld):
+    return np.asarray(result.pairs.goals)
+  return np.asarray(jax.vmap(env.vector)(result.pairs.goals))
+
+
+def _pictures(
+  result: planning_benchmark.Result,
+  env: Any,
+  rows: list[int],
+  vectors: np.ndarray,
+) -> np.ndarray:
+  """What states `[n, T, V]` of problems `rows` look like."""
+  if isinstance(env, host.HostWorld):
+    flat = host_play.pictures(env, vectors.reshape(-1, vectors.shape[-1]))
+    return flat.reshape(*vectors.shape[:2], *flat.shape[1:])
+  own = jax.tree.map(lambda leaf: leaf[np.asarray(rows)], result.pairs.worlds)
+
+  def render(world: Any, vectors: np.ndarray) -> jax.Array:
+    world = dataclasses.replace(world, image_size=_PANEL)
+    return jax.vmap(lambda v: world.render(world.from_vector(v)))(vectors)
+
+  each = jax.jit(observations.in_worlds(render, env, own))
+  return np.asarray(each(vectors))
 
 
 def _current_plan(

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm.envs import environment as environment_lib
-from jepa_wm.envs import worlds
-from jepa_wm.evaluation import observations
+from jepa_wm.envs import host, worlds
+from jepa_wm.evaluation import host_baselines, observations
 from jepa_wm.evaluation import pairs as pairs_lib
 from jepa_wm.evaluation import protocol as protocol_lib
 
@@ -74,9 +74,14 @@ def _success_rate(
 ) -> float:
   if num_repeats < 1:
     raise ValueError(f'num_repeats must be at least 1, got {num_repeats}.')
+  env: Any = environment or worlds.get(protocol.environment).make()
+  if isinstance(env, host.HostWorld):
+    return host_baselines.success_rate(
+      protocol, pairs, env, policy, seed, num_repeats
+    )
   succeeded = _tries(
     protocol,
-    environment or worlds.get(protocol.environment).make(),
+    env,
     policy,
     jax.random.key(seed),
     jnp.asarray(pairs.ids),

@@ -311,6 +311,47 @@ class ClosedLoop:
     """`function(world, *args)` over problems, in the world of each."""
     return observations.in_worlds(function, self.env, own_worlds)
 
+  def _problem_keys(
+    self, rng_key: jax.Array, ids: jax.Array, number: jax.Array
+  ) -> jax.Array:
+    """Keys `[B]` of the plans number `number` for problems `ids` `[B]`."""
+
+    def problem_key(pair_id: jax.Array) -> jax.Array:
+      return jax.random.fold_in(jax.random.fold_in(rng_key, pair_id), number)
+
+    return jax.vmap(problem_key)(ids)
+
+  def _encode(
+    self,
+    params: Params,
+    memory: planning.Memory,
+    goal: observations.Observation,
+  ) -> Root:
+    """The model's root for what has been seen and what is wanted."""
+    seen = memory.observations
+    actions: tuple[jax.Array, ...] = (memory.actions,)
+    if seen['pixels'].shape[1] == 1:
+      seen, actions = jax.tree.map(lambda x: x[:, 0], seen), ()
+    return _root(self.model, params, seen, goal, *actions)
+
+  def _plan_fn(self) -> planning.PlanFn:
+    """The planner with all its settings."""
+    model, protocol, settings = self.model, self.protocol, self.settings
+    bounds: tuple[planning.ActionBounds, ...] = ()
+    if settings.bounded:
+      low, high = self.env.action_low, self.env.action_high
+      bounds = (model.action_bounds(low, high),)
+    return planning.bind(
+      settings.planner_fn,
+      model.dynamics,
+      _cost_fn(model, settings.distance),
+      horizon=protocol.horizon,
+      action_dim=model.action_dim,
+      action_constraints=bounds,
+      step_weights=planning.step_weights(protocol.horizon, settings.cost),
+      **settings.options,
+    )
+
   def _plan_and_play(
     self,
     params: Params,
@@ -324,33 +365,12 @@ class ClosedLoop:
   ) -> dict[str, Any]:
     """One plan and its play for `[B]` problems; the program that is timed."""
     model, protocol, settings = self.model, self.protocol, self.settings
-    env, states = self.env, state.env_state
+    states = state.env_state
     each = functools.partial(self._each, own_worlds=own_worlds)
     observe = functools.partial(self._observe, own_worlds=own_worlds)
-    bounds: tuple[planning.ActionBounds, ...] = ()
-    if settings.bounded:
-      bounds = (model.action_bounds(env.action_low, env.action_high),)
-
-    def problem_key(pair_id: jax.Array) -> jax.Array:
-      return jax.random.fold_in(jax.random.fold_in(rng_key, pair_id), number)
 
     def root_fn(params: Params, memory: planning.Memory, goals: Any) -> Root:
-      seen = memory.observations
-      actions: tuple[jax.Array, ...] = (memory.actions,)
-      if seen['pixels'].shape[1] == 1:
-        seen, actions = jax.tree.map(lambda x: x[:, 0], seen), ()
-      return _root(model, params, seen, observe(goals), *actions)
-
-    plan_fn = planning.bind(
-      settings.planner_fn,
-      model.dynamics,
-      _cost_fn(model, settings.distance),
-      horizon=protocol.horizon,
-      action_dim=model.action_dim,
-      action_constraints=bounds,
-      step_weights=planning.step_weights(protocol.horizon, settings.cost),
-      **settings.options,
-    )
+      return self._encode(params, memory, observe(goals))
 
     def step(world, state, action, goal):
       state = world.step(state, action)
@@ -375,12 +395,12 @@ class ClosedLoop:
     t = number * self._steps_per_plan()
     state, output = planning.mpc_step(
       params,
-      jax.vmap(problem_key)(ids),
+      self._problem_keys(rng_key, ids, number),
       state._replace(env_state=(states, first_success, t)),
       goals,
       observe_fn=lambda carry: observe(carry[0]),
       root_fn=root_fn,
-      plan_fn=plan_fn,
+      plan_fn=self._plan_fn(),
       play_fn=play_fn,
       receding_horizon=protocol.receding_horizon,
       history=settings.history,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm.envs import environment as environment_lib
+from jepa_wm.envs import host
 
 Observation = dict[str, jax.Array]
 """`pixels` uint8 `[..., height, width, 3]`, and `proprio` `[..., S]` of a model
@@ -95,7 +96,9 @@ def check_proprio(model: Any, env: environment_lib.Environment) -> None:
     return env.proprio(env.reset(rng_key))
 
   shape = (0,)
-  if hasattr(env, 'proprio'):
+  if isinstance(env, host.HostWorld):
+    shape = (env.proprio_dim,)
+  elif hasattr(env, 'proprio'):
     shape = jax.eval_shape(look, jax.random.key(0)).shape
   if shape != (wanted,):
     has = f'has {shape[0]}' if shape[0] else 'has none'

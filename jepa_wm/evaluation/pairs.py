@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import worlds
-from jepa_wm.evaluation import manifests
+from jepa_wm.envs import host, worlds
+from jepa_wm.evaluation import host_baselines, manifests
 from jepa_wm.evaluation import protocol as protocol_lib
 
 MANIFEST_PAIRS = 200
@@ -93,6 +93,7 @@ def load_pairs(
     FileNotFoundError: no manifest.
   """
   num_pairs = protocol.num_pairs if num_pairs is None else num_pairs
+  asked, protocol = protocol, _original(protocol)
   if path is None:
     path = manifests.shipped_path(protocol)
     if not path.exists() and not _simulated(protocol):
@@ -107,7 +108,7 @@ def load_pairs(
         path.parent.mkdir(parents=True, exist_ok=True)
         manifests.write(generate(protocol), path)
   manifest = manifests.read(pathlib.Path(path), protocol)
-  return _from_manifest(manifest, protocol, num_pairs)
+  return _from_manifest(manifest, asked, num_pairs)
 
 
 def from_archive(
@@ -133,7 +134,7 @@ def from_archive(
     FileNotFoundError: no archive.
   """
   num_pairs = protocol.num_pairs if num_pairs is None else num_pairs
-  manifest = describe_archive(protocol, path, num_pairs)
+  manifest = describe_archive(_original(protocol), path, num_pairs)
   return _from_manifest(manifest, protocol, num_pairs)
 
 
@@ -233,12 +234,14 @@ def generate(
   found: list[dict[str, Any]] = []
   batch, offset = 256, protocol.goal_offset
   num_played = num_short = num_solved = 0
-  make = _play
+  make: Any = _play
   if protocol.origin == 'reset':
     make, offset = _reset_twice, 0
+  if worlds.get(protocol.environment).on_host:
+    make = host_baselines.play_episodes
   while len(found) < num_pairs:
     episodes = num_played + np.arange(batch)
-    played = jax.tree.map(np.asarray, make(protocol, jnp.asarray(episodes)))
+    played = jax.tree.map(np.asarray, make(protocol, np.asarray(episodes)))
     for i, episode in enumerate(episodes):
       num_played += 1
       if played['length'][i] < offset:
@@ -276,14 +279,19 @@ def generate(
   )
 
 
+def _original(protocol: protocol_lib.Protocol) -> protocol_lib.Protocol:
+  """The same in the world whose pairs its world shares."""
+  name = worlds.get(protocol.environment).same_as or protocol.environment
+  return dataclasses.replace(protocol, environment=name)
+
+
 def _sign(manifest: dict[str, Any]) -> dict[str, Any]:
   return {'sha256': manifests.fingerprint(manifest), **manifest}
 
 
 def _simulated(protocol: protocol_lib.Protocol) -> bool:
   """Whether the pairs can be made here, without recorded episodes."""
-  env = worlds.get(protocol.environment).make()
-  return protocol.origin != 'training' and hasattr(env, 'from_vector')
+  return protocol.origin != 'training'
 
 
 def _from_manifest(
@@ -319,9 +327,9 @@ def _states(
 ) -> Any:
   """States of vectors `[P][V]`; those themselves for a world on the host."""
   numbers = np.asarray(vectors, np.float32)
-  env = worlds.get(protocol.environment).make()
-  if not hasattr(env, 'from_vector'):
+  if worlds.get(protocol.environment).on_host:
     return numbers
+  env = worlds.get(protocol.environment).make()
   states = jax.jit(jax.vmap(env.from_vector))(jnp.asarray(numbers))
   return jax.tree.map(np.asarray, states)
 
@@ -331,7 +339,7 @@ def _are_solved(
 ) -> np.ndarray:
   """Whether vectors `[P, V]` lie in their goals, bool `[P]`."""
   env = worlds.get(protocol.environment).make()
-  if not hasattr(env, 'from_vector'):
+  if isinstance(env, host.HostWorld):
     return np.asarray(env.success(starts, goals), bool)
 
   @jax.jit

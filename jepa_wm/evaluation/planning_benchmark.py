@@ -16,10 +16,11 @@ import tqdm
 
 from jepa_wm import planning, sharding
 from jepa_wm.envs import environment as environment_lib
-from jepa_wm.envs import worlds
+from jepa_wm.envs import host, worlds
 from jepa_wm.evaluation import (
   baselines,
   closed_loop,
+  host_loop,
   intervals,
   observations,
   planner_settings,
@@ -182,7 +183,9 @@ def run(
       seed=seed,
       num_floor_repeats=num_floor_repeats,
     )
-  loop = closed_loop.ClosedLoop(
+  on_host = isinstance(env, host.HostWorld)
+  make_loop = host_loop.HostLoop if on_host else closed_loop.ClosedLoop
+  loop = make_loop(
     model,
     protocol,
     pairs,

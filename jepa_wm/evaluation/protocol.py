@@ -199,7 +199,7 @@ def get(name: str, **changes: Any) -> Protocol:
   Args:
     name: a key of `PROTOCOLS`, or 'h' and any number of steps.
     **changes: fields to replace; None leaves a field as it is. With another
-      `environment` comes the noise of that world's expert.
+      `environment` comes how episodes are recorded in it.
 
   Raises:
     ValueError: no such protocol or world, or changes that contradict each
@@ -214,6 +214,7 @@ def get(name: str, **changes: Any) -> Protocol:
     )
   changes = {k: v for k, v in changes.items() if v is not None}
   if 'environment' in changes:
-    noise = worlds.get(changes['environment']).action_noise
-    changes = {'action_noise': noise, **changes}
+    world = worlds.get(changes['environment'])
+    there = {'action_noise': world.action_noise, **world.recording}
+    changes = {**there, **changes}
   return dataclasses.replace(found, **changes)

@@ -4,7 +4,6 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from jepa_wm.envs import worlds
 from jepa_wm.evaluation import (
   animation,
   charts,
@@ -34,16 +33,14 @@ def draw(
     'curve.svg': charts.success_curve(result).encode(),
     'map.svg': charts.episode_map(result).encode(),
   }
-  env = worlds.get(result.protocol.environment).make()
-  if hasattr(env, 'from_vector'):
-    reached, missed = animation.apart(result)
-    for name, rows in (
-      ('episodes', animation.choose(result)),
-      ('reached', reached),
-      ('missed', missed),
-    ):
-      if rows:
-        pictures[f'{name}.gif'] = animation.draw_episodes(result, rows)
+  reached, missed = animation.apart(result)
+  for name, rows in (
+    ('episodes', animation.choose(result)),
+    ('reached', reached),
+    ('missed', missed),
+  ):
+    if rows:
+      pictures[f'{name}.gif'] = animation.draw_episodes(result, rows)
   return runs.Run(result.record, result.episodes, pictures, errors)
 
 

@@ -28,7 +28,14 @@ from jepa_wm.planning.costs import (
 from jepa_wm.planning.gradient import gradient_plan
 from jepa_wm.planning.grasp import grasp_plan
 from jepa_wm.planning.icem import icem_plan
-from jepa_wm.planning.mpc import MpcOutput, bind, mpc_step, run_mpc
+from jepa_wm.planning.mpc import (
+  MpcOutput,
+  PlanFn,
+  bind,
+  mpc_step,
+  plan_step,
+  run_mpc,
+)
 from jepa_wm.planning.mpc_state import (
   Memory,
   MpcState,
@@ -64,6 +71,7 @@ __all__ = [
   'MpcState',
   'NormBall',
   'Plan',
+  'PlanFn',
   'RateLimit',
   'RawUnits',
   'WarmStart',
@@ -82,6 +90,7 @@ __all__ = [
   'mppi_plan',
   'nearest_goal',
   'per_part',
+  'plan_step',
   'predictive_sampling_plan',
   'random_shooting_plan',
   'reading',

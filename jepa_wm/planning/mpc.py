@@ -136,8 +136,7 @@ def mpc_step(
     ValueError: fewer than one or more than H blocks to play, a history below
       one, or a plan whose actions are not `[B, H, A]`.
   """
-  shape = state.warm_start.mean.shape
-  _check_receding(receding_horizon, shape[1])
+  _check_receding(receding_horizon, state.warm_start.mean.shape[1])
   problems.check_at_least(history=(history, 1))
   now = jax.tree.map(
     lambda x: jnp.expand_dims(x, 1), observe_fn(state.env_state)
@@ -145,13 +144,17 @@ def mpc_step(
   memory = mpc_state.Memory(
     mpc_state.append(state.memory.observations, now), state.memory.actions
   )
-  root = root_fn(params, memory, goal)
-  plan = plan_fn(params, rng_keys, root, state.warm_start)
-  if plan.actions.shape != shape:
-    raise ValueError(
-      'plan_fn must plan as many actions as the warm start holds, [B, H, A] ='
-      f' {list(shape)}, got shape {list(plan.actions.shape)}.'
-    )
+  plan, left = plan_step(
+    params,
+    rng_keys,
+    state.warm_start,
+    memory,
+    goal,
+    root_fn=root_fn,
+    plan_fn=plan_fn,
+    receding_horizon=receding_horizon,
+    warm_start=warm_start,
+  )
   env_state, memory, played = _play(
     state.env_state,
     memory,
@@ -160,6 +163,52 @@ def mpc_step(
     play_fn,
     history,
   )
+  return mpc_state.MpcState(env_state, left, memory), MpcOutput(plan, played)
+
+
+def plan_step(
+  params: Params,
+  rng_keys: jax.Array,
+  start: mpc_state.WarmStart,
+  memory: mpc_state.Memory,
+  goal: Any,
+  *,
+  root_fn: RootFn,
+  plan_fn: PlanFn,
+  receding_horizon: int,
+  warm_start: bool = True,
+) -> tuple[problems.Plan, mpc_state.WarmStart]:
+  """The part of `mpc_step` that needs no world: encodes and plans once.
+
+  For worlds that JAX cannot play; who plays them keeps the memory.
+
+  Args:
+    params: see `mpc_step`, as `rng_keys`, `goal`, `root_fn`, `plan_fn`,
+      `receding_horizon` and `warm_start`.
+    rng_keys: as above.
+    start: what the plan before left.
+    memory: with the world as it is among it.
+    goal: as above.
+    root_fn: as above.
+    plan_fn: as above.
+    receding_horizon: as above.
+    warm_start: as above.
+
+  Returns:
+    The plan, and what it leaves to the next one.
+
+  Raises:
+    ValueError: fewer than one or more than H blocks to play, or a plan whose
+      actions are not `[B, H, A]`.
+  """
+  shape = start.mean.shape
+  _check_receding(receding_horizon, shape[1])
+  plan = plan_fn(params, rng_keys, root_fn(params, memory, goal), start)
+  if plan.actions.shape != shape:
+    raise ValueError(
+      'plan_fn must plan as many actions as the warm start holds, [B, H, A] ='
+      f' {list(shape)}, got shape {list(plan.actions.shape)}.'
+    )
   left = mpc_state.WarmStart(
     mpc_state.shift(plan.mean, receding_horizon),
     mpc_state.shift(plan.elites, receding_horizon),
@@ -170,7 +219,7 @@ def mpc_step(
       mean=jnp.zeros_like(left.mean),
       elites=jnp.full_like(left.elites, jnp.nan),
     )
-  return mpc_state.MpcState(env_state, left, memory), MpcOutput(plan, played)
+  return plan, left
 
 
 def run_mpc(

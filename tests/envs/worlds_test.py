@@ -7,7 +7,9 @@ import pytest
 from jepa_wm.envs import worlds
 
 
-@pytest.fixture(params=sorted(worlds.WORLDS))
+@pytest.fixture(
+  params=sorted(n for n, w in worlds.WORLDS.items() if not w.on_host)
+)
 def world(request):
   return worlds.get(request.param)
 
@@ -64,3 +66,12 @@ def test_a_world_is_registered_once():
     worlds.register('two_room', world)
   with pytest.raises(ValueError, match=r"hold an 'expert'.*got none"):
     dataclasses.replace(world, policies={})
+
+
+@pytest.mark.parametrize('name', ['reacher', 'cube'])
+def test_worlds_on_the_host_name_their_numbers(name):
+  world = worlds.get(name)
+  count = len(world.state_names)
+  vectors = np.random.default_rng(0).uniform(0.1, 0.3, (5, count))
+  assert world.place(vectors).shape == (5, 2)
+  assert {'expert', 'wanderer', 'random', 'smooth'} == set(world.policies)

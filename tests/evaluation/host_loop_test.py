@@ -1,0 +1,158 @@
+"""A world outside JAX is planned in as a JAX one: same plays, same score."""
+
+import contextlib
+import dataclasses
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+from jepa_wm.envs import host, host_pool, worlds
+from jepa_wm.evaluation import pairs, planner_settings, protocol
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import host_two_room
+
+
+@pytest.fixture
+def world(monkeypatch):
+  """Two Room on the host, eight rows in this process."""
+  entry = worlds.World(
+    make=host_two_room.make,
+    policies={
+      'expert': host_two_room.walker,
+      'random': host.uniform_policy,
+      'smooth': host.smooth_policy,
+    },
+    place=worlds.get('two_room').place,
+    state_names=('x', 'y'),
+    unit='px',
+    on_host=True,
+  )
+  monkeypatch.setitem(worlds.WORLDS, 'host_two_room', entry)
+
+  @contextlib.contextmanager
+  def borrow(world):
+    with host_pool.Pool(world, 8, num_workers=0) as pool:
+      yield pool
+
+  monkeypatch.setattr(host_pool, 'borrow', borrow)
+  return entry
+
+
+def on_host(problems):
+  """The same problems, as vectors."""
+  return dataclasses.replace(
+    problems,
+    starts=np.array(problems.starts.position),
+    goals=np.array(problems.goals.position),
+  )
+
+
+def run_both(run, **changes):
+  here = protocol.get('short', num_pairs=12, **changes.pop('protocol', {}))
+  there = dataclasses.replace(here, environment='host_two_room')
+  problems = pairs.load_pairs(protocol.get('short', num_pairs=12))
+  return (
+    run(protocol=here, pairs=problems, **changes),
+    run(protocol=there, pairs=on_host(problems), **changes),
+  )
+
+
+def assert_same(one, other):
+  for a, b in zip(one.episodes, other.episodes, strict=True):
+    assert a.first_success_step == b.first_success_step
+    assert (a.success, a.success_at_end) == (b.success, b.success_at_end)
+    np.testing.assert_allclose(a.final_distance, b.final_distance, atol=0.1)
+  # Encoding batches of other shapes rounds otherwise.
+  np.testing.assert_allclose(one.vectors, other.vectors, atol=0.1)
+
+
+def test_it_goes_as_in_jax(world, short_result, run_short_again):
+  problems = on_host(short_result.pairs)
+  there = protocol.get('short', num_pairs=12, environment='host_two_room')
+  result = run_short_again(protocol=there, pairs=problems)
+  assert_same(short_result, result)
+  record = result.record
+  assert record['num_failed'] == 0 and record['ms_per_plan'] > 0
+  assert record['num_successes'] == short_result.record['num_successes']
+  assert record['random_floor'] < record['expert_ceiling'] == 1.0
+  # The plans were played whole, so they are those of JAX.
+  for a, b in zip(short_result.planned, result.planned, strict=True):
+    assert a.step == b.step and sorted(a.indices) == sorted(b.indices)
+    order = np.argsort(b.indices)
+    np.testing.assert_allclose(a.vectors, b.vectors[order], atol=0.1)
+
+
+@pytest.mark.slow
+def test_with_a_memory_and_to_the_end(world, run_short_again):
+  settings = planner_settings.PlannerSettings(
+    options={'num_samples': 32, 'num_elites': 8, 'num_iterations': 3},
+    cost='all',
+    history=3,
+  )
+  one, other = run_both(
+    run_short_again,
+    settings=settings,
+    protocol={
+      'receding_horizon': 2,
+      'success': 'at the end',
+      # The last plan is not played whole.
+      'budget': 37,
+    },
+  )
+  assert_same(one, other)
+
+
+def test_a_world_that_breaks_has_failed_and_the_others_go_on(
+  world, short_result, run_short_again
+):
+  problems = on_host(short_result.pairs)
+  problems.starts[3] += host_two_room.BROKEN
+  there = protocol.get('short', num_pairs=12, environment='host_two_room')
+  result = run_short_again(protocol=there, pairs=problems)
+  broken, episodes = result.episodes[3], list(result.episodes)
+  assert broken.failure == 'RuntimeError: the floor gave way'
+  assert not broken.success and not broken.success_at_end
+  record = result.record
+  assert record['num_failed'] == 1
+  assert record['failures'] == {'RuntimeError: the floor gave way': 1}
+  assert record['num_pairs'] == 12
+  for number, (a, b) in enumerate(zip(short_result.episodes, episodes)):
+    if number != 3:
+      assert a.first_success_step == b.first_success_step
+      assert b.failure is None
+
+
+def test_a_goal_that_cannot_be_shown_fails_alone(
+  world, short_result, run_short_again, monkeypatch
+):
+  problems = on_host(short_result.pairs)
+  render = host_two_room.HostTwoRoom.render
+
+  def picky(self):
+    if np.allclose(self.vector(), problems.goals[5]):
+      raise RuntimeError('too dark')
+    return render(self)
+
+  monkeypatch.setattr(host_two_room.HostTwoRoom, 'render', picky)
+  there = protocol.get('short', num_pairs=12, environment='host_two_room')
+  result = run_short_again(protocol=there, pairs=problems)
+  assert [e.failure for e in result.episodes].count(None) == 11
+  assert result.episodes[5].failure == 'RuntimeError: too dark'
+
+
+def test_pairs_are_cut_out_of_episodes_played_here(world):
+  there = protocol.get('short', environment='host_two_room', action_noise=1.0)
+  manifest = pairs.generate(there, 9)
+  again = pairs.generate(there, 5)
+  assert again['pairs'] == manifest['pairs'][:5]
+  start, goal = (
+    np.asarray([entry[key] for entry in manifest['pairs']])
+    for key in ('start_state', 'goal_state')
+  )
+  far = host_two_room.distance(start, goal)
+  assert np.all(far >= 16.0) and np.all(far <= 25 * 5 * np.sqrt(2))
+  resets = dataclasses.replace(there, origin='reset')
+  assert len(pairs.generate(resets, 9)['pairs']) == 9

@@ -288,15 +288,15 @@ def _actions(
         f'--num_discrete is about one column of actions, got {_listed(names)}.'
       )
     return _one_hot(where, columns[names[0]], names[0], num_discrete)
-  for name in names:
-    array = columns[name]
-    if array.dtype.kind in 'iub':
-      raise ValueError(
-        f'{where} has discrete actions, {array.dtype} {list(array.shape)} in '
-        f'{name!r}, where floats are expected; set --num_discrete to how many '
-        'actions there are, if one number a row tells which was taken.'
-      )
-  return _joined(where, columns, names, len(columns[names[0]]))
+  first = columns[names[0]]
+  # Several columns are joined by someone who knows that they are numbers.
+  if len(names) == 1 and first.dtype.kind in 'iu':
+    raise ValueError(
+      f'{where} has discrete actions, {first.dtype} {list(first.shape)} in '
+      f'{names[0]!r}, where floats are expected; set --num_discrete to how '
+      'many actions there are, if one number a row tells which was taken.'
+    )
+  return _joined(where, columns, names, len(first))
 
 
 def _one_hot(

@@ -195,6 +195,16 @@ def test_numbered_actions_become_one_hot(tmp_path):
     reader[1]
 
 
+def test_a_gripper_that_is_open_or_not_is_joined(tmp_path):
+  columns = write(tmp_path / 'a.h5', is_open=np.arange(15) % 2 == 0)
+  reader = readers.open_reader(tmp_path / 'a.h5', action=('action', 'is_open'))
+  np.testing.assert_allclose(
+    reader[1].actions,
+    np.column_stack([columns['action'][5:8], [0, 1, 0]]),
+    rtol=1e-6,
+  )
+
+
 def test_columns_are_chosen_and_joined(tmp_path):
   columns = write(tmp_path / 'a.h5')
   reader = readers.open_reader(

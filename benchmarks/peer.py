@@ -28,27 +28,44 @@ with warnings.catch_warnings():
   from stable_worldmodel.wm.lewm import LeWM, module
   from stable_worldmodel.wm.loss import SIGReg
 
+from jepa_wm import families
 from jepa_wm.interop import lewm as published
 
 __all__ = ['SIGReg', 'lewm', 'stable_worldmodel', 'torch', 'two_room']
 
 
-def lewm(variables: Any, *, dropout: float = 0.1) -> Any:
-  """The peer's full-size LeWM with our variables, in eval mode.
+def lewm(
+  variables: Any,
+  *,
+  family: families.LeWM | None = None,
+  dropout: float = 0.1,
+) -> Any:
+  """The peer's LeWM with our variables, in eval mode.
 
   Args:
-    variables: of `families.LeWM()`, the published size.
+    variables: of `family`.
+    family: a ViT-tiny, the rest of any size; the published one by default.
     dropout: rate in its predictor.
   """
-  vit = {'hidden_size': 192, 'num_attention_heads': 3, 'patch_size': 14}
-  config = transformers.ViTConfig(**vit, intermediate_size=768)
-  sizes = {'num_frames': 3, 'depth': 6, 'heads': 16, 'mlp_dim': 2048}
-  sizes |= {'input_dim': 192, 'hidden_dim': 192}
-  projector = (192, 2048, 192, torch.nn.BatchNorm1d)
+  family = families.LeWM() if family is None else family
+  width = family.latent_dim
+  vit = {'hidden_size': width, 'num_attention_heads': 3}
+  vit |= {'patch_size': family.patch_size, 'image_size': family.image_size}
+  config = transformers.ViTConfig(**vit, intermediate_size=4 * width)
+  sizes = {
+    'num_frames': family.history,
+    'depth': family.predictor_depth,
+    'heads': family.predictor_heads,
+    'dim_head': family.predictor_head_dim,
+    'mlp_dim': family.predictor_mlp_dim,
+    'input_dim': width,
+    'hidden_dim': width,
+  }
+  projector = (width, family.projector_dim, width, torch.nn.BatchNorm1d)
   model = LeWM(
     encoder=transformers.ViTModel(config, add_pooling_layer=False),
     predictor=module.Predictor(**sizes, dropout=dropout),
-    action_encoder=module.Embedder(emb_dim=192),
+    action_encoder=module.Embedder(emb_dim=width),
     projector=module.MLP(*projector),
     pred_proj=module.MLP(*projector),
   ).eval()

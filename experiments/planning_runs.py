@@ -169,11 +169,10 @@ class Plans:
         try:
           result = self._plan(one, bar)
           bar.set_description(f'drawing ({one.protocol.name})')
-          finished[i] = report.draw(
-            result, errors=self._drift(self._model(one.checkpoint), one)
-          )
-          runs.save(finished[i], self._folders[i])
-          bar.set_description(title)
+          drift = self._drift(self._model(one.checkpoint), one)
+          drawn = report.draw(result, errors=drift)
+          runs.save(drawn, self._folders[i])
+          finished[i] = drawn
         except KeyboardInterrupt:
           done = len(finished)
           raise Interrupted(

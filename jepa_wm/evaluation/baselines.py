@@ -81,7 +81,7 @@ def _success_rate(
     )
   succeeded = _tries(
     protocol,
-    env,
+    environment,
     policy,
     jax.random.key(seed),
     jnp.asarray(pairs.ids),
@@ -98,7 +98,7 @@ def _success_rate(
 )
 def _tries(
   protocol: protocol_lib.Protocol,
-  env: environment_lib.Environment,
+  environment: environment_lib.Environment | None,
   policy: str,
   rng_key: jax.Array,
   ids: jax.Array,
@@ -109,7 +109,10 @@ def _tries(
   num_repeats: int,
 ) -> jax.Array:
   """Whether each of `[P, num_repeats]` tries succeeded within the budget."""
-  make_policy = worlds.get(protocol.environment).policy
+  world = worlds.get(protocol.environment)
+  # A world known while compiling is faster than one that is an argument.
+  env = world.make() if environment is None else environment
+  make_policy = world.policy
 
   def try_once(
     rng_key: jax.Array, world: Any, start: Any, goal: Any

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tqdm
 
 from jepa_wm.envs import host, worlds
 from jepa_wm.evaluation import host_baselines, manifests
@@ -232,13 +233,19 @@ def generate(
     are the world's vectors.
   """
   found: list[dict[str, Any]] = []
-  batch, offset = 256, protocol.goal_offset
+  batch, offset = 64, protocol.goal_offset
   num_played = num_short = num_solved = 0
   make: Any = _play
   if protocol.origin == 'reset':
     make, offset = _reset_twice, 0
   if worlds.get(protocol.environment).on_host:
     make = host_baselines.play_episodes
+  bar = tqdm.tqdm(
+    total=num_pairs,
+    desc=f'pairs ({protocol.environment}, {protocol.name})',
+    unit='pair',
+    delay=3.0,
+  )
   while len(found) < num_pairs:
     episodes = num_played + np.arange(batch)
     played = jax.tree.map(np.asarray, make(protocol, np.asarray(episodes)))
@@ -260,6 +267,8 @@ def generate(
       )
       if len(found) == num_pairs:
         break
+    bar.update(len(found) - bar.n)
+  bar.close()
   return _sign(
     {
       'about': (

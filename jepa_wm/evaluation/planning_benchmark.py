@@ -179,7 +179,7 @@ def run(
     baseline = measure_baseline(
       protocol,
       pairs,
-      environment=env,
+      environment=environment,
       seed=seed,
       num_floor_repeats=num_floor_repeats,
     )

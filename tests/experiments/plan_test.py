@@ -1,16 +1,19 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import plan
+from experiments import plan, planning_runs
 from jepa_wm import families, world_model
 from jepa_wm.data import normalization
+from jepa_wm.evaluation import planning_benchmark, report, runs
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -101,6 +104,15 @@ def _sentence(checkpoint, *arguments):
     (['--num_pairs=0'], 'num_pairs must be at least 1'),
     (['--batch_size=0'], 'batch_size must be at least 1'),
     (['--num_iterations=0'], 'num_iterations must be at least 1'),
+    (['--protocol=medium'], 'protocol must be one of h100, h150'),
+    (['--protocol='], 'checkpoint and protocol must name one at least'),
+    (['--planner=cem,magic'], 'planner must be one of cem, icem, mppi'),
+    (['--set=icem.num_kept=2'], "must name one of the planners cem, got 'icem"),
+    (['--planner=cem,icem', '--set=num_keep=3'], "no option 'num_keep'"),
+    (['--environment=three_room'], 'must be one of two_room'),
+    (['--shift=agent_color,gravity'], "of 'two_room', got 'gravity'"),
+    (['--episodes=nowhere'], 'No episodes at nowhere'),
+    (['--protocol=swm-v1', '--num_pairs=9'], 'num_pairs must be 50'),
   ],
 )
 def test_flags_that_make_no_sense(arguments, message, checkpoint, tmp_path):
@@ -164,9 +176,11 @@ def test_from_the_command_line_to_the_report(checkpoint, tmp_path):
   assert 'random floor' in done.stdout and 'short' in done.stdout
   assert 'planning (short): 100%' in done.stderr
   assert sorted(path.name for path in out.iterdir()) == [
+    'episodes.csv',
     'episodes.gif',
     'report.html',
     'results.json',
+    'runs',
     'search.png',
   ]
   (record,) = json.loads((out / 'results.json').read_text())
@@ -180,3 +194,156 @@ def test_from_the_command_line_to_the_report(checkpoint, tmp_path):
   assert f'python -m experiments.plan --checkpoint={checkpoint}' in page
   assert '--set=min_std=0.05 --set=num_kept=1 --distance=cosine' in page
   assert 'straight pushes' in page
+  assert len((out / 'episodes.csv').read_text().splitlines()) == 5
+  pictures = (out / 'episodes.gif').read_bytes()
+  (folder,) = (out / 'runs').iterdir()
+  assert folder.name.startswith('tiny-short-cem-seed0-')
+  assert (folder / 'episodes.gif').read_bytes() == pictures
+
+
+SMALL = (
+  '--num_pairs=4',
+  '--num_samples=8',
+  '--num_elites=2',
+  '--num_iterations=1',
+)
+
+
+@pytest.fixture
+def planned(checkpoint, tmp_path):
+  """Calls `run` with flags, which are forgotten afterwards."""
+
+  def call(*arguments):
+    flags = [f'--checkpoint={checkpoint}', f'--out={tmp_path / "out"}']
+    plan.FLAGS(['plan', *flags, *SMALL, *arguments])
+    try:
+      return plan.run(show_progress=False)
+    finally:
+      plan.FLAGS.unparse_flags()
+      for name in plan.FLAGS:
+        plan.FLAGS[name].unparse()
+
+  return call
+
+
+def _pretend(model, chosen, problems, *, settings, seed, checkpoint, **given):
+  """Half of the pairs are solved, without any planning."""
+  episodes = [
+    planning_benchmark.Episode(int(i), bool(i % 2 == 0), False, 7, 50.0, 9.0)
+    for i in problems.ids
+  ]
+  record = {
+    'protocol': chosen.to_dict(),
+    'manifest_sha256': problems.manifest_sha256,
+    **planning_benchmark._summary(episodes, chosen),
+    'initially_solved': 0.1,
+    'random_floor': given['baseline'].floor,
+    'expert_ceiling': given['baseline'].ceiling,
+    'ms_per_plan': 3.0,
+    'num_parameters': 9,
+    'planner': settings.to_dict(),
+    'checkpoint': checkpoint,
+    'training': {'seed': None, 'config': None},
+    'shift': given['shift'],
+    'num_invalid': problems.num_invalid,
+    'seed': seed,
+    'device': 'none',
+    'versions': {},
+    'commit': None,
+    'seconds': 1.0,
+  }
+  return types.SimpleNamespace(record=record, episodes=episodes)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+  """Neither pictures nor what surrounds planning."""
+  nothing = {'search.png': b'', 'search_dark.png': b'', 'curve.svg': b''}
+  monkeypatch.setattr(
+    report,
+    'draw',
+    lambda result, errors: runs.Run(result.record, result.episodes, nothing),
+  )
+  monkeypatch.setattr(planning_runs.Plans, '_drift', lambda *arguments: None)
+
+
+def test_a_list_is_one_table_and_nothing_is_measured_twice(
+  planned, undrawn, tmp_path, monkeypatch, capsys
+):
+  baseline = planning_benchmark.Baseline(0.2, 1.0)
+  monkeypatch.setattr(
+    planning_benchmark, 'measure_baseline', lambda *a, **k: baseline
+  )
+  lists = '--protocol=short,h50', '--planner=cem,icem', '--set=icem.num_kept=1'
+  began = []
+
+  def interrupted(model, chosen, problems, **given):
+    began.append((chosen.name, given['settings'].planner))
+    if len(began) == 3:
+      raise KeyboardInterrupt
+    if len(began) == 2:
+      raise ValueError('the second one\nbroke')
+    return _pretend(model, chosen, problems, **given)
+
+  monkeypatch.setattr(planning_benchmark, 'run', interrupted)
+  with pytest.raises(planning_runs.Interrupted, match='1 of 4 results are kep'):
+    planned(*lists)
+  path = tmp_path / 'out' / 'results.json'
+  (kept,) = json.loads(path.read_text())
+  outcome = planned(*lists)
+  # What was finished is not begun again, what had failed is.
+  assert began[3:] == [('short', 'icem'), ('h50', 'cem'), ('h50', 'icem')]
+  assert outcome.num_kept == 1 and not outcome.failures
+  records = json.loads(path.read_text())
+  assert len(records) == 4 and records[0] == kept
+  assert [r['planner'].get('num_kept') for r in records] == [0, 1, 0, 1]
+  assert [r['protocol']['name'] for r in records] == [
+    *['short'] * 2,
+    *['h50'] * 2,
+  ]
+  printed = capsys.readouterr().out
+  assert '1 of 4 had been measured before' in printed
+  page = (tmp_path / 'out' / 'report.html').read_text()
+  assert '4 runs compared' in page
+  assert '--planner=cem,icem' in page and '--protocol=short,h50' in page
+  # One that fails does not lose the others.
+  monkeypatch.setattr(planning_benchmark, 'run', _refuse)
+  outcome = planned(*lists, '--num_seeds=2')
+  assert len(outcome.finished) == 4 and len(outcome.failures) == 4
+  assert outcome.failures[0].endswith('tiny, short, cem, seed 1: not today')
+  assert (
+    'short, cem, seed 1: not today'
+    in (tmp_path / 'out' / 'report.html').read_text()
+  )
+
+
+def _refuse(*arguments, **given):
+  raise RuntimeError('not today\nnor tomorrow')
+
+
+@pytest.mark.slow
+def test_seeds_and_shifts_each_have_their_row(planned, undrawn, tmp_path):
+  outcome = planned('--shift=wall', '--num_seeds=2')
+  records = json.loads((tmp_path / 'out' / 'results.json').read_text())
+  assert [(r['shift'], r['seed']) for r in records] == [
+    (shift, seed) for shift in (None, 'wall') for seed in (0, 1)
+  ]
+  assert records[0]['num_invalid'] == records[1]['num_invalid'] == 0
+  assert all(r['num_pairs'] + r['num_invalid'] == 4 for r in records)
+  assert len({r['random_floor'] for r in records}) > 1
+  assert len(outcome.finished) == 4
+
+
+def test_the_world_is_the_one_that_a_checkpoint_was_trained_in(
+  checkpoint, tmp_path
+):
+  assert planning_runs.environment_of('two_room_small') == 'two_room'
+  assert planning_runs.environment_of(checkpoint) == 'two_room'
+  elsewhere = tmp_path / 'elsewhere'
+  shutil.copytree(checkpoint, elsewhere)
+  config = json.loads((elsewhere / 'config.json').read_text())
+  config['record'] = {'config': {'data': {'environment': 'mars'}}}
+  (elsewhere / 'config.json').write_text(json.dumps(config))
+  sentence = _sentence(elsewhere, f'--out={tmp_path / "out"}')
+  assert sentence.startswith('environment must be one of')
+  assert "got 'mars'" in sentence

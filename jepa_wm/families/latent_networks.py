@@ -20,7 +20,14 @@ from jepa_wm.networks import (
 )
 from jepa_wm.types import Params
 
-ENCODERS = (*encoders.VIT_PRESETS, 'impala', 'conv', 'resnet18', 'state')
+ENCODERS = (
+  *encoders.VIT_PRESETS,
+  'impala',
+  'conv',
+  'keypoints',
+  'resnet18',
+  'state',
+)
 PREDICTORS = ('causal', 'recurrent')
 
 
@@ -37,12 +44,13 @@ class LatentNetworks(regularizers.Regularized):
     history: longest window of latents the predictor sees.
     latent_dim: size of a latent.
     encoder: one of `ENCODERS`; 'conv' is 'impala' with strided convolutions in
-      place of max-pooling, 'resnet18' has fixed sizes, 'state' looks at
-      `proprio` in place of pixels.
+      place of max-pooling, 'keypoints' is 'conv' with its maps read as points
+      (for small things whose place and angle matter), 'resnet18' has fixed
+      sizes, 'state' looks at `proprio` in place of pixels.
     patch_size: side of a patch, of the ViT encoders.
-    encoder_features: size of the output of 'impala', 'conv' and 'state', whose
-      two hidden maps are as wide.
-    encoder_channels: channels of the stages of 'impala' and 'conv'.
+    encoder_features: size of the output of 'impala', 'conv', 'keypoints' and
+      'state', and of the hidden layers of the last two.
+    encoder_channels: channels of the stages of 'impala', 'conv', 'keypoints'.
     encoder_strides: how many times each stage shrinks the image.
     encoder_blocks: residual blocks of each stage.
     proprio_dim: numbers of the body's own state that are encoded beside the
@@ -271,6 +279,7 @@ class LatentNetworks(regularizers.Regularized):
         strides=self.encoder_strides,
         blocks=self.encoder_blocks,
         pooling=self.encoder == 'impala',
+        keypoints=self.encoder == 'keypoints',
         **dtypes,
       )
     if not self.proprio_dim:

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jepa_wm.networks import layers, patches, transformer
 
@@ -109,8 +110,14 @@ class ConvEncoder(nn.Module):
   shrinks as IMPALA does, by a 3x3 convolution and a 3x3 max-pool; without, by
   one strided convolution, whose backward pass costs a third on a CPU.
 
+  With `keypoints` the last maps are not flattened: each is read as a
+  distribution over the picture, whose mean is a point, and two dense layers see
+  the points alone. Where small things are, and how they are turned, is then
+  learned from far fewer frames.
+
   Source: IMPALA, arXiv 1802.01561, figure 3 (channels 16, 32, 32, two blocks
-  a stage, max-pooling, 256 features).
+  a stage, max-pooling, 256 features); the spatial softmax of deep spatial
+  autoencoders, arXiv 1509.06113, section IV.
 
   Attributes:
     features: size of the output.
@@ -118,6 +125,7 @@ class ConvEncoder(nn.Module):
     strides: how many times each stage shrinks height and width.
     blocks: residual blocks of each stage.
     pooling: whether stages shrink by max-pooling.
+    keypoints: whether the maps become points.
     dtype: of the computation.
     param_dtype: of the parameters.
   """
@@ -127,6 +135,7 @@ class ConvEncoder(nn.Module):
   strides: tuple[int, ...] = (2, 2, 2)
   blocks: tuple[int, ...] = (2, 2, 2)
   pooling: bool = True
+  keypoints: bool = False
   dtype: Any = jnp.float32
   param_dtype: Any = jnp.float32
 
@@ -141,7 +150,8 @@ class ConvEncoder(nn.Module):
       train: accepted as by every encoder; nothing here depends on it.
 
     Returns:
-      `[..., features]` and `{'feature_map': [..., rows, columns, channels]}`.
+      `[..., features]` and `{'feature_map': [..., rows, columns, channels]}`;
+      with `keypoints` also these, `[..., channels, 2]`, x and y in -1..1.
     """
     del train
     dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
@@ -173,7 +183,28 @@ class ConvEncoder(nn.Module):
             f'{name}_block_{block}_conv_{half}', channels, nn.relu(residual)
           )
         maps = maps + residual
+    if self.keypoints:
+      sharpness = self.param(
+        'sharpness', nn.initializers.ones, maps.shape[-1:], self.param_dtype
+      )
+      maps = maps.reshape(*lead, *maps.shape[1:])
+      points = _keypoints(maps, sharpness)
+      flat = points.reshape(*lead, -1).astype(self.dtype)
+      hidden = nn.relu(nn.Dense(self.features, name='hidden', **dtypes)(flat))
+      features = nn.Dense(self.features, name='out', **dtypes)(hidden)
+      return features, {'feature_map': maps, 'keypoints': points}
     maps = nn.relu(maps).reshape(*lead, *maps.shape[1:])
     flat = maps.reshape(*lead, math.prod(maps.shape[-3:]))
     features = nn.Dense(self.features, name='out', **dtypes)(flat)
     return features, {'feature_map': maps}
+
+
+def _keypoints(maps: jax.Array, sharpness: jax.Array) -> jax.Array:
+  """Means of the softmax of `maps` `[..., rows, columns, C]`, `[..., C, 2]`."""
+  *lead, rows, columns, channels = maps.shape
+  scores = maps.astype(jnp.float32).reshape(*lead, rows * columns, channels)
+  sharpness = sharpness.reshape((1,) * (scores.ndim - 1) + (-1,))
+  shares = nn.softmax(scores * sharpness, axis=-2)
+  x, y = np.meshgrid(np.linspace(-1, 1, columns), np.linspace(-1, 1, rows))
+  places = np.stack([x.ravel(), y.ravel()]).astype(np.float32)
+  return jnp.einsum('...pc,kp->...ck', shares, places)

@@ -100,3 +100,36 @@ def test_strided_stages_alternate_with_relu(draw, fill):
   np.testing.assert_allclose(
     intermediates['feature_map'], maps, rtol=1e-4, atol=1e-4
   )
+
+
+def test_keypoints_are_where_the_softmax_of_a_map_is(draw, fill):
+  module = encoders.ConvEncoder(
+    features=5,
+    channels=(4, 3),
+    strides=(2, 1),
+    blocks=(0, 0),
+    pooling=False,
+    keypoints=True,
+  )
+  pixels = draw(2, 3, 8, 12, 3)
+  variables = fill(module, pixels)
+  features, found = module.apply(variables, pixels)
+  assert features.shape == (2, 3, 5)
+  maps = np.asarray(found['feature_map'], np.float64)
+  assert maps.shape == (2, 3, 4, 6, 3)
+  sharpness = np.asarray(variables['params']['sharpness'], np.float64)
+  scores = np.exp(maps * sharpness.reshape(1, 1, 1, 1, 3))
+  shares = scores / scores.sum((-3, -2), keepdims=True)
+  x, y = np.linspace(-1, 1, 6), np.linspace(-1, 1, 4)
+  np.testing.assert_allclose(
+    found['keypoints'][..., 0],
+    np.einsum('btijc,j->btc', shares, x),
+    rtol=1e-3,
+    atol=1e-5,
+  )
+  np.testing.assert_allclose(
+    found['keypoints'][..., 1],
+    np.einsum('btijc,i->btc', shares, y),
+    rtol=1e-3,
+    atol=1e-5,
+  )

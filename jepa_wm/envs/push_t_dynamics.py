@@ -406,7 +406,7 @@ def _wall_contacts(
     ranks.append(jnp.where(fits, count, -1))
     count = count + fits
 
-  def pick(k: int) -> _Slot:
+  def pick(_: None, k: jax.Array) -> tuple[None, _Slot]:
     taken = jax.tree.map(jnp.zeros_like, ends[0][0])
     for rank, (slot, _) in zip(ranks, ends):
       taken = jax.tree.map(
@@ -414,9 +414,13 @@ def _wall_contacts(
         slot,
         taken,
       )
-    return taken
+    return None, taken
 
-  slots = [pick(k) for k in range(MAX_WALL_CONTACTS)]
+  _, picked = jax.lax.scan(pick, None, jnp.arange(MAX_WALL_CONTACTS))
+  slots = [
+    jax.tree.map(lambda row, k=k: row[k], picked)
+    for k in range(MAX_WALL_CONTACTS)
+  ]
   return _Touches(ranks, [key for _, key in ends]), slots
 
 

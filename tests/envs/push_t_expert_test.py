@@ -11,7 +11,9 @@ from jepa_wm.envs import push_t, push_t_expert, worlds
 @pytest.mark.slow
 def test_the_expert_reaches_its_target():
   world = push_t.PushT()
-  expert = push_t_expert.PushTExpert(world, num_samples=64)
+  expert = push_t_expert.PushTExpert(
+    world, pace=1.0, num_samples=64, horizon=20
+  )
   keys = jax.random.split(jax.random.key(0), 12)
 
   @jax.jit
@@ -32,7 +34,7 @@ def test_the_expert_reaches_its_target():
 
   arrived, actions = play(keys)
   assert not arrived[0].any()
-  # 94 % of 192 within 100 steps, 98 % within 200, with twice the samples.
+  # At full pace and with twice the samples: 94 % of 192 within 100 steps.
   assert arrived.any(0).sum() >= 10
   assert np.abs(actions).max() <= 1.0
   # Pushes go in all directions.
@@ -45,10 +47,15 @@ def test_the_weak_policy_is_sent_to_near_the_block():
   world = push_t.PushT()
   weak = push_t_expert.PushTWeak(world)
   keys = jax.random.split(jax.random.key(0), 500)
-  states = jax.vmap(world.reset)(keys)
-  actions, memory = jax.vmap(lambda key, state: weak(key, state, ()))(
-    keys, states
-  )
+
+  @jax.jit
+  def act(keys):
+    states = jax.vmap(world.reset)(keys)
+    return states, *jax.vmap(lambda key, state: weak(key, state, ()))(
+      keys, states
+    )
+
+  states, actions, memory = act(keys)
   assert memory == ()
   actions = np.asarray(actions)
   assert np.abs(actions).max() <= 1.0

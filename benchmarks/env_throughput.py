@@ -1,8 +1,8 @@
-"""Two Room steps a second, with and without pixels, beside stable-worldmodel.
+"""Steps a second of our worlds, with and without pixels, beside the peer's.
 
-  python -m benchmarks.env_throughput [--quick] [--peer]
+  python -m benchmarks.env_throughput [--world=both] [--quick] [--peer]
 
-Prints one JSON line a measurement. `--peer` runs stable-worldmodel's TwoRoom in
+Prints one JSON line a measurement. `--peer` runs stable-worldmodel's world in
 the same process, one environment, which is also the speed of its pools
 (`benchmarks/README.md` says how to install it beside us). Lines whose
 `config.load_average` exceeds what the benchmark itself causes, one per core,
@@ -15,6 +15,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,16 +23,19 @@ import numpy as np
 from absl import app, flags
 
 from jepa_wm import sharding
-from jepa_wm.envs import two_room
+from jepa_wm.envs import worlds
 
 _QUICK = flags.DEFINE_bool('quick', False, 'Shorter runs, for a smoke test.')
 _PEER = flags.DEFINE_bool(
   'peer', False, 'Also measure stable-worldmodel, which must be installed.'
 )
+_WORLD = flags.DEFINE_enum(
+  'world', 'both', ['two_room', 'push_t', 'both'], 'What is measured.'
+)
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 256, 'Worlds side by side.')
 
-_PEER_NAME = 'stable-worldmodel TwoRoomEnv, 1 environment'
-_declared: object = None
+_PEER_NAMES = {'two_room': 'TwoRoomEnv', 'push_t': 'PushT'}
+_NUM_STEPS = {'two_room': 2000, 'push_t': 100}
 
 
 def _seconds(run: Callable[[], object], repeats: int) -> list[float]:
@@ -44,9 +48,7 @@ def _seconds(run: Callable[[], object], repeats: int) -> list[float]:
   return times
 
 
-def _start(
-  world: two_room.TwoRoom, num_steps: int
-) -> tuple[two_room.TwoRoomState, jax.Array]:
+def _start(world: Any, num_steps: int) -> tuple[Any, jax.Array]:
   """A batch of states and uniform actions `[num_steps, B, 2]`."""
   keys = jax.random.split(jax.random.key(0), _BATCH_SIZE.value)
   shape = (num_steps, _BATCH_SIZE.value, 2)
@@ -54,16 +56,16 @@ def _start(
   return jax.jit(jax.vmap(world.reset))(keys), actions
 
 
-def measure_steps(num_steps: int, repeats: int) -> list[float]:
+def measure_steps(name: str, num_steps: int, repeats: int) -> list[float]:
   """Seconds of `num_steps` steps of the batch, no pixels."""
-  world = two_room.TwoRoom()
+  world = worlds.get(name).make()
   state, actions = _start(world, num_steps)
 
   @jax.jit
   def play(state, actions):
     def step(state, action):
       state = jax.vmap(world.step)(state, action)
-      return state, state.position
+      return state, jax.vmap(world.vector)(state)
 
     return jax.lax.scan(step, state, actions)
 
@@ -71,7 +73,12 @@ def measure_steps(num_steps: int, repeats: int) -> list[float]:
 
 
 def measure_frames(
-  image_size: int, num_steps: int, repeats: int, *, different_worlds: bool
+  name: str,
+  image_size: int,
+  num_steps: int,
+  repeats: int,
+  *,
+  different_worlds: bool,
 ) -> list[float]:
   """Seconds of `num_steps` steps of the batch, every frame of it in memory.
 
@@ -79,36 +86,36 @@ def measure_frames(
   again by each run, so that the kernel's zeroing of fresh pages is not what is
   measured. The last frames are compared with `render` of the last states.
   """
-  world = two_room.TwoRoom(image_size=image_size)
+  world: Any = worlds.get(name).make(image_size=image_size)
   state, actions = _start(world, num_steps)
-  worlds = None
+  different = None
   if different_worlds:
     keys = jax.random.split(jax.random.key(2), _BATCH_SIZE.value)
-    sample = lambda key: two_room.TwoRoom.sample_variation(
+    sample = lambda key: type(world).sample_variation(
       key, image_size=image_size
     )
-    worlds = jax.jit(jax.vmap(sample))(keys)
+    different = jax.jit(jax.vmap(sample))(keys)
 
-  def render(worlds, state):
-    if worlds is None:
+  def render(different, state):
+    if different is None:
       return jax.vmap(world.render)(state)
-    return jax.vmap(lambda world, state: world.render(state))(worlds, state)
+    return jax.vmap(lambda world, state: world.render(state))(different, state)
 
-  def advance(worlds, state, action):
-    if worlds is None:
+  def advance(different, state, action):
+    if different is None:
       return jax.vmap(world.step)(state, action)
     return jax.vmap(lambda world, state, action: world.step(state, action))(
-      worlds, state, action
+      different, state, action
     )
 
   @jax.jit(donate_argnames='frames')
-  def play(worlds, state, actions, frames):
+  def play(different, state, actions, frames):
     def step(carry, inputs):
       state, frames = carry
       index, action = inputs
-      state = advance(worlds, state, action)
+      state = advance(different, state, action)
       frames = jax.lax.dynamic_update_index_in_dim(
-        frames, render(worlds, state), index, 0
+        frames, render(different, state), index, 0
       )
       return (state, frames), None
 
@@ -121,22 +128,29 @@ def measure_frames(
 
   def run():
     last[0], buffer[0] = jax.block_until_ready(
-      play(worlds, state, actions, buffer[0])
+      play(different, state, actions, buffer[0])
     )
 
   times = _seconds(run, repeats)
-  np.testing.assert_array_equal(buffer[0][-1], jax.jit(render)(worlds, last[0]))
+  np.testing.assert_array_equal(
+    buffer[0][-1], jax.jit(render)(different, last[0])
+  )
   return times
 
 
 def measure_peer(
-  num_steps: int, repeats: int, *, rendered: bool
+  name: str, num_steps: int, repeats: int, *, rendered: bool
 ) -> list[float]:
   """Seconds of `num_steps` steps of the peer's environment."""
   from benchmarks import peer
 
-  torch, peer_env = peer.torch, peer.two_room
-  env = peer_env.TwoRoomEnv()
+  torch = peer.torch
+  if name == 'push_t':
+    from stable_worldmodel.envs.pusht import env as push_t
+
+    env = push_t.PushT()
+  else:
+    env = peer.two_room.TwoRoomEnv()
   env.reset(seed=0)
   actions = np.random.default_rng(0).uniform(-1, 1, [num_steps, 2])
   actions = actions.astype(np.float32)
@@ -160,6 +174,7 @@ def _rate(times: list[float], steps: int) -> float:
 
 
 def _line(
+  world: str,
   name: str,
   times: list[float],
   num_steps: int,
@@ -171,7 +186,7 @@ def _line(
   value = _rate(times, steps)
   return json.dumps(
     {
-      'name': f'env_throughput/two_room/{name}',
+      'name': f'env_throughput/{world}/{name}',
       'value': round(value),
       'unit': 'steps/s',
       'peer': None if peer is None else round(peer),
@@ -197,16 +212,22 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f'unknown arguments {argv[1:]}.')
   if _BATCH_SIZE.value < 1:
     raise app.UsageError(f'--batch_size={_BATCH_SIZE.value} must be positive.')
+  chosen = ['two_room', 'push_t'] if _WORLD.value == 'both' else [_WORLD.value]
+  for world in chosen:
+    _measure(world)
+
+
+def _measure(world: str) -> None:
   repeats = 2 if _QUICK.value else 9
   share = 10 if _QUICK.value else 1
   peer_steps = peer_frames = None
   if _PEER.value:
     try:
       count = 1000 // share
-      times = measure_peer(count, repeats, rendered=False)
+      times = measure_peer(world, count, repeats, rendered=False)
       peer_steps = _rate(times, count)
       count = 200 // share
-      times = measure_peer(count, repeats, rendered=True)
+      times = measure_peer(world, count, repeats, rendered=True)
       peer_frames = _rate(times, count)
     except ImportError as error:
       raise app.UsageError(
@@ -214,14 +235,16 @@ def main(argv: list[str]) -> None:
         'how to install it.'
       ) from error
 
-  count = 2000 // share
+  peer_name = f'stable-worldmodel {_PEER_NAMES[world]}, 1 environment'
+  count = _NUM_STEPS[world] // share
   print(
     _line(
+      world,
       'step',
-      measure_steps(count, repeats),
+      measure_steps(world, count, repeats),
       count,
       peer_steps,
-      compared_with=f'{_PEER_NAME}, env.step',
+      compared_with=f'{peer_name}, env.step',
     ),
     flush=True,
   )
@@ -233,16 +256,17 @@ def main(argv: list[str]) -> None:
     if _QUICK.value:
       count //= 4
     times = measure_frames(
-      image_size, count, repeats, different_worlds=different_worlds
+      world, image_size, count, repeats, different_worlds=different_worlds
     )
     print(
       _line(
+        world,
         name,
         times,
         count,
         peer_frames,
         image_size=image_size,
-        compared_with=f'{_PEER_NAME}, env.step and env.render at 224 px',
+        compared_with=f'{peer_name}, env.step and env.render at 224 px',
       ),
       flush=True,
     )

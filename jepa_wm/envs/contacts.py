@@ -26,7 +26,7 @@ FORGOTTEN = 3
 
 # More contacts than these are swept in a loop: XLA's CPU compiler would compute
 # the whole chain of sweeps again for each of its results.
-_UNROLLED = 3
+_UNROLLED = 2
 
 _SLOP = 0.10000000149011612
 _BIAS = 1.0 - 0.0017970074436457143**DT

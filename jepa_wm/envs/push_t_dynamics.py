@@ -2,6 +2,12 @@
 
 Chipmunk's order of one substep, as pymunk 7.3.1 runs it: move, find contacts,
 forget the velocities (the world's damping leaves nothing of them), solve.
+
+Contacts are solved in one order: the agent's, then those of the left or right
+wall, then those of the upper or lower one, each from the first rectangle to the
+last. Chipmunk's order comes out of its search tree, whose shape depends on all
+that happened before. Where the block is jammed between the agent and walls,
+which no motion can satisfy, the order decides how much of each it sinks into.
 """
 
 import functools
@@ -26,7 +32,8 @@ _STIFFNESS, _FRICTION = 100.0, 20.0
 _WALLS = 2
 
 MAX_WALL_CONTACTS = 4
-"""Points of contact with walls that are solved at a time: two a wall."""
+"""Points of contact with walls that are solved at a time: a flat side against
+each of two. More come about only in a jam, and the first ones are taken."""
 
 
 @flax.struct.dataclass
@@ -406,7 +413,7 @@ def _wall_contacts(
     ranks.append(jnp.where(fits, count, -1))
     count = count + fits
 
-  def pick(k: int) -> _Slot:
+  def pick(_: None, k: jax.Array) -> tuple[None, _Slot]:
     taken = jax.tree.map(jnp.zeros_like, ends[0][0])
     for rank, (slot, _) in zip(ranks, ends):
       taken = jax.tree.map(
@@ -414,9 +421,13 @@ def _wall_contacts(
         slot,
         taken,
       )
-    return taken
+    return None, taken
 
-  slots = [pick(k) for k in range(MAX_WALL_CONTACTS)]
+  _, picked = jax.lax.scan(pick, None, jnp.arange(MAX_WALL_CONTACTS))
+  slots = [
+    jax.tree.map(lambda row, k=k: row[k], picked)
+    for k in range(MAX_WALL_CONTACTS)
+  ]
   return _Touches(ranks, [key for _, key in ends]), slots
 
 

@@ -213,10 +213,9 @@ def _write(
   metadata = tfds.core.MetadataDict(
     provenance=with_versions(provenance), num_frames={}
   )
-  writer = tfds.core.SequentialWriter(
+  writer = rlds.Writer(
     rlds.dataset_info(directory, **expected, metadata=metadata),
     max_examples_per_shard=_EPISODES_PER_SHARD,
-    file_format='array_record',
   )
 
   def encode(episode: Episode) -> tuple[Episode, dict[str, Any]]:

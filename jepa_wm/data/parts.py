@@ -189,9 +189,7 @@ def _write_part(
       info = rlds.dataset_info(
         path, **_shapes(sizes), metadata=tfds.core.MetadataDict()
       )
-      writer = tfds.core.SequentialWriter(
-        info, max_examples_per_shard=2**31, file_format='array_record'
-      )
+      writer = rlds.Writer(info, max_examples_per_shard=2**31)
     split = episodes_lib.split_name(
       num_before + count, held_out_fraction=held_out_fraction
     )

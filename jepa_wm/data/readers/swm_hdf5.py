@@ -30,7 +30,7 @@ try:
   # Importing it teaches HDF5 to decompress Blosc.
   import hdf5plugin
 except ImportError:
-  hdf5plugin = None
+  hdf5plugin = None  # type: ignore[assignment]
 
 SUFFIXES = ('.h5', '.hdf5')
 _EPISODE = ('ep_idx', 'episode_idx', 'episode_index', 'episode_id', 'id')

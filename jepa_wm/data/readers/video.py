@@ -11,7 +11,7 @@ from jepa_wm.data.readers import reader
 try:
   import av
 except ImportError:
-  av = None
+  av = None  # type: ignore[assignment]
 
 
 def read_frames(
@@ -43,7 +43,7 @@ def read_frames(
     rate = float(stream.average_rate or stream.guessed_rate or 1)
     # Times are rounded to the container's ticks.
     begin = start - 0.5 / rate
-    if start > 0:
+    if start > 0 and stream.time_base:
       # To the key frame before, from where frames are decoded and dropped.
       container.seek(int(start / stream.time_base), stream=stream)
     for frame in container.decode(stream):

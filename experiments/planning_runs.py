@@ -1,5 +1,6 @@
 """Plans every combination that was asked for, once, whatever interrupts it."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -17,6 +18,7 @@ from jepa_wm import families, sharding, world_model
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation import (
   closed_loop,
+  manifests,
   pairs,
   planner_settings,
   planning_benchmark,
@@ -107,10 +109,11 @@ class Plans:
       world_model.WorldModel.from_checkpoint
     )
     self._pairs = functools.cache(self._load_pairs)
-    self._baselines: dict[Any, planning_benchmark.Baseline] = {}
+    self._baselines: dict[str, planning_benchmark.Baseline] = {}
     self._errors: dict[Any, rollout_error.RolloutError] = {}
     self._programs: tuple[Any, dict[Any, Any]] = None, {}
-    code, device = provenance.code(), sharding.device_description()
+    self._code = provenance.code()
+    self._device = sharding.device_description()
     hashes: dict[str, str] = {}
     self._folders = []
     for one in self.combinations:
@@ -128,8 +131,8 @@ class Plans:
           'pairs': problems.manifest_sha256,
           'shift': one.shift,
           'seed': one.seed,
-          'device': device,
-          'code': code,
+          'device': self._device,
+          'code': self._code,
         }
       )
       stem = pathlib.Path(one.checkpoint).name
@@ -231,11 +234,6 @@ class Plans:
     same = one.checkpoint, one.protocol, runs.identify(one.settings.to_dict())
     if self._programs[0] != same:
       self._programs = same, {}
-    key = one.protocol, one.shift, one.seed
-    if key not in self._baselines:
-      self._baselines[key] = planning_benchmark.measure_baseline(
-        one.protocol, problems, seed=one.seed
-      )
     return planning_benchmark.run(
       model,
       one.protocol,
@@ -245,10 +243,44 @@ class Plans:
       batch_size=self.batch_size,
       checkpoint=one.checkpoint,
       shift=one.shift,
-      baseline=self._baselines[key],
+      baseline=self._baseline(one, problems),
       programs=self._programs[1],
       bar=bar,
     )
+
+  def _baseline(
+    self, one: Combination, problems: pairs.Pairs
+  ) -> planning_benchmark.Baseline:
+    """Floor and ceiling, which an expert that plans takes minutes for.
+
+    Kept in memory, and in the cache folder for the same code and device.
+    """
+    identity = runs.identify(
+      {
+        'protocol': one.protocol.to_dict(),
+        'pairs': problems.manifest_sha256,
+        'shift': one.shift,
+        'seed': one.seed,
+        'device': self._device,
+        'code': self._code,
+      }
+    )
+    if identity in self._baselines:
+      return self._baselines[identity]
+    path = manifests.cache_folder() / 'baselines' / f'{identity}.json'
+    try:
+      found = planning_benchmark.Baseline(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+      found = planning_benchmark.measure_baseline(
+        one.protocol, problems, seed=one.seed
+      )
+      # Whoever cannot keep it measures it again.
+      with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(dataclasses.asdict(found))
+        report.write_file(path, text.encode())
+    self._baselines[identity] = found
+    return found
 
   def _drift(
     self, model: world_model.WorldModel, one: Combination

@@ -195,7 +195,8 @@ def episode_map(result: planning_benchmark.Result) -> str:
   crowd = ' crowded' if len(result.episodes) > 60 else ''
   ground = f'<rect class="ground" width="{_MAP}" height="{_MAP}"/>'
   # Where every problem has its own world there is no one picture of it.
-  if drawable and result.pairs.worlds is None:
+  alike = result.pairs.worlds is None and not _layouts_differ(result.vectors)
+  if drawable and alike:
     empty = data_uri(_empty_world(world), 'image/png')
     ground = f'<image href="{empty}" width="{_MAP}" height="{_MAP}"/>'
   return (
@@ -216,6 +217,12 @@ def tell(episode: planning_benchmark.Episode, unit: str) -> str:
 def data_uri(content: bytes, kind: str) -> str:
   """`content` as an address that needs no file."""
   return f'data:{kind};base64,{base64.b64encode(content).decode()}'
+
+
+def _layouts_differ(vectors: np.ndarray) -> bool:
+  """Whether problems differ in what no episode of `[P, T, V]` changes."""
+  stays = np.all(vectors == vectors[:, :1], axis=(0, 1))
+  return bool(np.any(stays & (np.ptp(vectors[:, 0], axis=0) > 0)))
 
 
 def _empty_world(world: worlds.World) -> bytes:

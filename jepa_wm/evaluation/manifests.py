@@ -61,16 +61,23 @@ def shipped_path(protocol: protocol_lib.Protocol) -> pathlib.Path:
   return SHIPPED / f'{protocol.environment}_{protocol.name}.json'
 
 
+def cache_folder() -> pathlib.Path:
+  """Where what was computed once is kept on this machine.
+
+  `$XDG_CACHE_HOME/jepa_wm`, by default under `~/.cache`.
+  """
+  root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+  return pathlib.Path(root) / 'jepa_wm'
+
+
 def cached_path(protocol: protocol_lib.Protocol) -> pathlib.Path:
   """Where a manifest lies that was generated on this machine.
 
-  `$XDG_CACHE_HOME/jepa_wm/manifests`, by default under `~/.cache`; the name
-  ends in a hash of what decides the pairs.
+  The name ends in a hash of what decides the pairs.
   """
-  root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   name = f'{protocol.environment}_{protocol.name}'
   key = fingerprint(recipe(protocol))[:16]
-  return pathlib.Path(root) / 'jepa_wm' / 'manifests' / f'{name}_{key}.json'
+  return cache_folder() / 'manifests' / f'{name}_{key}.json'
 
 
 def read(path: pathlib.Path, protocol: protocol_lib.Protocol) -> dict[str, Any]:

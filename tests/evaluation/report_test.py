@@ -188,6 +188,17 @@ def test_failures_are_shown_last_and_never_hidden(short_result):
   assert animation.choose(Fake([0, 1])) == [1, 0]
 
 
+def test_a_map_has_a_ground_where_all_problems_share_a_world(short_result):
+  assert '<image' in charts.episode_map(short_result)
+  walls = np.broadcast_to(np.arange(12.0)[:, None, None] % 2, (12, 51, 1))
+  places = short_result.vectors
+  many = np.concatenate([places, walls], axis=-1)
+  assert charts._layouts_differ(many) and not charts._layouts_differ(places)
+  # A wall that is everywhere the same is not drawn on.
+  one = np.concatenate([places, np.ones_like(walls)], axis=-1)
+  assert not charts._layouts_differ(one)
+
+
 def test_table(short_result):
   record = {
     **short_result.record,

@@ -4,6 +4,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import types
 
 import jax
@@ -57,6 +58,9 @@ def checkpoint(tmp_path_factory):
 
 def _environment():
   environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
+  # Floors and ceilings are kept there.
+  cache = pathlib.Path(tempfile.gettempdir()) / 'jepa_wm_tests'
+  environment['XDG_CACHE_HOME'] = str(cache)
   environment.pop('XLA_FLAGS', None)
   return environment
 
@@ -210,8 +214,9 @@ SMALL = (
 
 
 @pytest.fixture
-def planned(checkpoint, tmp_path):
+def planned(checkpoint, tmp_path, monkeypatch):
   """Calls `run` with flags, which are forgotten afterwards."""
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
 
   def call(*arguments):
     flags = [f'--checkpoint={checkpoint}', f'--out={tmp_path / "out"}']
@@ -270,10 +275,13 @@ def undrawn(monkeypatch):
 def test_a_list_is_one_table_and_nothing_is_measured_twice(
   planned, undrawn, tmp_path, monkeypatch, capsys
 ):
-  baseline = planning_benchmark.Baseline(0.2, 1.0)
-  monkeypatch.setattr(
-    planning_benchmark, 'measure_baseline', lambda *a, **k: baseline
-  )
+  measured = []
+
+  def measure(chosen, problems, *, seed):
+    measured.append((chosen.name, seed))
+    return planning_benchmark.Baseline(0.25, 1.0)
+
+  monkeypatch.setattr(planning_benchmark, 'measure_baseline', measure)
   lists = '--protocol=short,h50', '--planner=cem,icem', '--set=icem.num_kept=1'
   began = []
 
@@ -293,6 +301,7 @@ def test_a_list_is_one_table_and_nothing_is_measured_twice(
   outcome = planned(*lists)
   # What was finished is not begun again, what had failed is.
   assert began[3:] == [('short', 'icem'), ('h50', 'cem'), ('h50', 'icem')]
+  assert measured == [('short', 0), ('h50', 0)]
   assert outcome.num_kept == 1 and not outcome.failures
   records = json.loads(path.read_text())
   assert len(records) == 4 and records[0] == kept

@@ -402,7 +402,7 @@ def test_variation_covers_the_peers_ranges():
   assert 0.45 < np.mean(worlds.render_goal) < 0.55
   colors = np.asarray(worlds.block_color)
   assert colors.min() == 0 and colors.max() == 255
-  assert 0.4 <= np.min(worlds.light) and np.max(worlds.light) <= 1.0
+  assert np.min(worlds.light) >= 0.4 and np.max(worlds.light) <= 1.0
   assert np.abs(worlds.goal_pose[:, 2]).max() <= 2 * np.pi
 
 

@@ -220,7 +220,9 @@ def test_planners_of_the_other_kind(
   with pytest.raises(ValueError, match=message):
     planning_benchmark.run(
       model,
-      dataclasses.replace(chosen, action_block=block, horizon=2),
+      dataclasses.replace(
+        chosen, action_block=block, horizon=2, receding_horizon=1
+      ),
       problems,
       settings=planner_settings.PlannerSettings(planner),
     )

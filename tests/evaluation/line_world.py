@@ -75,7 +75,7 @@ class LineModel:
     return Root(LineState(jnp.expand_dims(read(pixels), 1)), read(goal_pixels))
 
   def dynamics(self, params, rng_key, action, state):
-    moved = jnp.sum(action * jnp.array([-1.0, 0.0, 1.0]), axis=-1)
+    moved = action[..., 2] - action[..., 0]
     return LineState(state.latents + moved[..., None, None])
 
   def cost(self, params, state, action, goal):

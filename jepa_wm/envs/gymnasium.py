@@ -112,7 +112,10 @@ class GymnasiumEnv:
     self.env.close()
 
   def _step(self, action: Any) -> Any:
-    observation, *_ = self.env.step(action)
+    with warnings.catch_warnings():
+      # Some warn that an episode is over, which is not theirs to say here.
+      warnings.simplefilter('ignore')
+      observation, *_ = self.env.step(action)
     return observation
 
   def _call(self, method: Method, *args: Any) -> Any:

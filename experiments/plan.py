@@ -101,8 +101,8 @@ _RECEDING_HORIZON = flags.DEFINE_integer(
 _PLANNER = flags.DEFINE_list(
   'planner',
   [_DEFAULTS.planner],
-  f'Who searches for actions: {", ".join(planning.PLANNERS)}; or a list of '
-  'such.',
+  f'Who searches for actions: {", ".join(planner_settings.planners())}; or a '
+  'list of such.',
   flag_values=FLAGS,
 )
 _NUM_SAMPLES = flags.DEFINE_integer(
@@ -320,7 +320,9 @@ def _options(planners: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def _takes(planner: str, option: str) -> bool:
-  return option in inspect.signature(planning.PLANNERS[planner]).parameters
+  return (
+    option in inspect.signature(planner_settings.planners()[planner]).parameters
+  )
 
 
 def parse_flags(argv: list[str]) -> list[str]:

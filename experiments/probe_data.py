@@ -102,7 +102,7 @@ def load(
         **clip,
       )
   elif name in worlds.WORLDS:
-    world = worlds.get(name)
+    world = worlds.get_simulated(name)
     env = world.make(image_size=image_size)
     state_names = world.state_names
     for number, split in enumerate(probe_training.SPLITS):

@@ -118,7 +118,7 @@ class Episodes:
         'environment': train.provenance.get('environment', ''),
       }
     else:
-      world = worlds.get(data.environment)
+      world = worlds.get_simulated(data.environment)
       self._world = world.make(image_size=family.image_size)
       self._policy = world.policy('expert', self._world, data.action_noise)
       self._check('action_dim', self._world.action_dim)

@@ -116,6 +116,7 @@ def fit(actions: np.ndarray, *, eps: float = 1e-8) -> ActionStatistics:
 
   A dimension that never moves (standard deviation at most `eps`) is given the
   standard deviation 1, so that it normalises to 0 and not to rounding noise.
+  Rows that are all one-hot, discrete actions, are left as they are.
   Same convention as the published LeWM recipe, which uses scikit-learn's
   StandardScaler on rows without NaN.
 
@@ -137,6 +138,12 @@ def fit(actions: np.ndarray, *, eps: float = 1e-8) -> ActionStatistics:
     raise ValueError(
       f'actions of shape {actions.shape} hold no row without NaN, so there is '
       'nothing to fit.'
+    )
+  size = rows.shape[-1]
+  binary = np.all((rows == 0) | (rows == 1))
+  if size > 1 and binary and np.all(np.sum(rows, axis=-1) == 1):
+    return ActionStatistics(
+      np.zeros(size, np.float32), np.ones(size, np.float32)
     )
   mean = rows.mean(axis=0, dtype=np.float64)
   std = rows.std(axis=0, dtype=np.float64)

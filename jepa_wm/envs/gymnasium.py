@@ -11,6 +11,7 @@ A state is what the environment observes, or what a method of it named by
 by itself: what the environment says about the end of an episode is not asked.
 """
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Mapping
@@ -111,7 +112,10 @@ class GymnasiumEnv:
     self.env.close()
 
   def _step(self, action: Any) -> Any:
-    observation, *_ = self.env.step(action)
+    with warnings.catch_warnings():
+      # Some warn that an episode is over, which is not theirs to say here.
+      warnings.simplefilter('ignore')
+      observation, *_ = self.env.step(action)
     return observation
 
   def _call(self, method: Method, *args: Any) -> Any:
@@ -124,6 +128,21 @@ class GymnasiumEnv:
         'its methods, or give a function of the environment'
       )
     return found(*args) if callable(found) else found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Open:
+  """Opens an environment; equal to another that opens the same."""
+
+  make: Make
+  kwargs: Mapping[str, Any]
+  get_state: Method | None
+  set_state: Method | None
+  get_proprio: Method | None
+
+  def __call__(self) -> GymnasiumEnv:
+    fields = dataclasses.fields(self)
+    return GymnasiumEnv(*(getattr(self, field.name) for field in fields))
 
 
 def make_world(
@@ -166,9 +185,7 @@ def make_world(
       named key by key), a Box without bounds, or an environment that does not
       open.
   """
-  open_fn = functools.partial(
-    GymnasiumEnv, make, dict(kwargs or {}), get_state, set_state, get_proprio
-  )
+  open_fn = _Open(make, dict(kwargs or {}), get_state, set_state, get_proprio)
   env = open_fn()
   try:
     env.reset(0)

@@ -124,6 +124,22 @@ def get(name: str) -> World:
   return WORLDS[name]
 
 
+def get_simulated(name: str) -> World:
+  """Looks up a world that JAX can step.
+
+  Raises:
+    ValueError: there is none of that name, or it steps on the host.
+  """
+  world = get(name)
+  if world.on_host:
+    raise ValueError(
+      f'{name!r} steps outside JAX, so it cannot be simulated on the device; '
+      f'collect episodes (python -m experiments.collect --environment={name}) '
+      'and read those.'
+    )
+  return world
+
+
 register(
   'two_room',
   World(

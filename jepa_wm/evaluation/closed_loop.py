@@ -338,7 +338,7 @@ class ClosedLoop:
     """The planner with all its settings."""
     model, protocol, settings = self.model, self.protocol, self.settings
     bounds: tuple[planning.ActionBounds, ...] = ()
-    if settings.bounded:
+    if settings.bounded and not settings.is_discrete:
       low, high = self.env.action_low, self.env.action_high
       bounds = (model.action_bounds(low, high),)
     return planning.bind(

@@ -42,9 +42,9 @@ class HostLoop(closed_loop.ClosedLoop):
     self.planning_seconds = 0.0
     self.mesh = sharding.planning_mesh(self.batch_size)
     self.params = sharding.replicate(self.model.params, self.mesh)
-    self.start_distance = np.asarray(world.distance(starts, goals))
+    self.start_distance = np.array(world.distance(starts, goals))
     self.final_distance = self.start_distance.copy()
-    self.initially_solved = np.asarray(world.success(starts, goals))
+    self.initially_solved = np.array(world.success(starts, goals))
     self.at_end = self.initially_solved.copy()
     counts = self.initially_solved & (protocol.success != 'after any step')
     self.first_success = np.where(counts, 0, -1).astype(np.int32)
@@ -243,8 +243,8 @@ class HostLoop(closed_loop.ClosedLoop):
     """Writes down the states `[n, k, V]` after the steps from `t` on."""
     goals = np.asarray(self.pairs.goals)[problems]
     count = vectors.shape[1]
-    solved = self._world().success(vectors, goals[:, None])
-    solved &= ~pool.has_failed(rows)[:, None]
+    failed = pool.has_failed(rows)[:, None]
+    solved = self._world().success(vectors, goals[:, None]) & ~failed
     first = t + 1 + np.argmax(solved, axis=1)
     newly = np.any(solved, axis=1) & (self.first_success[problems] < 0)
     self.first_success[problems[newly]] = first[newly]

@@ -239,7 +239,8 @@ def generate(
   if protocol.origin == 'reset':
     make, offset = _reset_twice, 0
   if worlds.get(protocol.environment).on_host:
-    make = host_baselines.play_episodes
+    # In processes, a few at a time.
+    make, batch = host_baselines.play_episodes, 64
   bar = tqdm.tqdm(
     total=num_pairs,
     desc=f'pairs ({protocol.environment}, {protocol.name})',

@@ -18,12 +18,17 @@ _PLAIN = (bool, int, float, str, type(None))
 """What a command line can give and a JSON record can keep."""
 
 
+def planners() -> dict[str, Callable[..., planning.Plan]]:
+  """All planners by name."""
+  return {**planning.PLANNERS, **planning.DISCRETE_PLANNERS}
+
+
 @dataclasses.dataclass(frozen=True)
 class PlannerSettings:
   """A planner by name and its settings.
 
   Attributes:
-    planner: a key of `planning.PLANNERS`.
+    planner: a key of `planning.PLANNERS` or `planning.DISCRETE_PLANNERS`.
     options: keyword arguments of that planner by name, plain values only; its
       own defaults stand for the others.
     cost: which steps of a rollout count, a key of `planning.STEP_WEIGHTS`.
@@ -47,7 +52,7 @@ class PlannerSettings:
 
   def __post_init__(self) -> None:
     for field, names in (
-      ('planner', planning.PLANNERS),
+      ('planner', planners()),
       ('cost', planning.STEP_WEIGHTS),
       ('distance', planning.DISTANCES),
     ):
@@ -82,7 +87,12 @@ class PlannerSettings:
   @property
   def planner_fn(self) -> Callable[..., planning.Plan]:
     """The planner itself."""
-    return planning.PLANNERS[self.planner]
+    return planners()[self.planner]
+
+  @property
+  def is_discrete(self) -> bool:
+    """Whether it plans one-hot rows."""
+    return self.planner in planning.DISCRETE_PLANNERS
 
   def dry_run(self, horizon: int) -> planning.Plan:
     """Plans a problem of one dimension without computing anything.

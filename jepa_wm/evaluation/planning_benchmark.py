@@ -147,7 +147,8 @@ def run(
     ValueError: no pairs, a batch size below one, a model of another world or
       whose blocks are not the protocol's, that sees proprio that the world has
       not, that looks back less than `history` frames, or that prices plans
-      with NaN or infinity; settings that the planner refuses.
+      with NaN or infinity; settings that the planner refuses, or a planner
+      for the other kind of actions.
   """
   if settings is None:
     settings = planner_settings.PlannerSettings()
@@ -167,6 +168,7 @@ def run(
       'in another world.'
     )
   observations.check_proprio(model, env)
+  _check_kind_of_actions(model, env, settings)
   if len(pairs) < 1:
     raise ValueError('pairs must hold at least one problem, got none.')
   if batch_size is None:
@@ -264,6 +266,28 @@ def write_results(
   beside = path.with_name(f'.{path.name}.writing')
   beside.write_text(json.dumps(list(records), indent=2) + '\n')
   os.replace(beside, path)
+
+
+def _check_kind_of_actions(
+  model: closed_loop.PlanningModel,
+  env: Any,
+  settings: planner_settings.PlannerSettings,
+) -> None:
+  """Refuses a planner for the other kind of actions."""
+  is_discrete = getattr(env, 'is_discrete', False)
+  if is_discrete != settings.is_discrete:
+    kinds = 'continuous', 'discrete'
+    fitting = planning.PLANNERS, planning.DISCRETE_PLANNERS
+    raise ValueError(
+      f'planner must be one of {", ".join(fitting[is_discrete])}, since the '
+      f"world's actions are {kinds[is_discrete]}, got {settings.planner!r}."
+    )
+  if is_discrete and model.action_block != 1:
+    raise ValueError(
+      'discrete actions are planned one at a time, so the model must have '
+      f'action_block 1, got {model.action_block}; train it with '
+      '--config.model.action_block=1.'
+    )
 
 
 def _default_batch_size(num_pairs: int) -> int:

@@ -59,7 +59,13 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
 }
 """Planners over continuous actions by name; all take the same arguments."""
 
+DISCRETE_PLANNERS: dict[str, Callable[..., Plan]] = {
+  'categorical_cem': categorical_cem_plan
+}
+"""Planners over actions that are one-hot rows; these take no constraints."""
+
 __all__ = [
+  'DISCRETE_PLANNERS',
   'DISTANCES',
   'PLANNERS',
   'STEP_WEIGHTS',

@@ -102,3 +102,12 @@ def test_normalize_pixels_refuses_floats_and_other_channels():
     normalization.normalize_pixels(jnp.zeros((4, 4, 3)))
   with pytest.raises(ValueError, match=r'pixels must be \[\.\.\., height'):
     normalization.normalize_pixels(jnp.zeros((4, 4, 1), jnp.uint8))
+
+
+def test_one_hot_rows_are_left_as_they_are():
+  rows = np.eye(3, dtype=np.float32)[[0, 0, 2, 0]]
+  found = normalization.fit(rows)
+  np.testing.assert_array_equal(found.mean, np.zeros(3))
+  np.testing.assert_array_equal(found.std, np.ones(3))
+  # Two bits are no choice.
+  assert np.any(normalization.fit(rows[:, :2]).mean != 0)

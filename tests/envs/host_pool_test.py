@@ -1,14 +1,10 @@
 """Rows of a pool are where they should be, whatever breaks beside them."""
 
-import sys
-
+import counting_world
 import numpy as np
 import pytest
 
 from jepa_wm.envs import host, host_play, host_pool, host_workers
-
-sys.path.insert(0, __file__.rsplit('/', 1)[0])
-import counting_world
 
 ROWS = np.arange(5)
 ACTIONS = np.random.default_rng(0).uniform(-1, 1, (5, 6))

@@ -37,6 +37,7 @@ def pool():
     yield made
 
 
+@pytest.mark.filterwarnings('ignore')
 def test_it_steps_as_dm_control(pool):
   from dm_control import suite
 

@@ -75,3 +75,5 @@ def test_worlds_on_the_host_name_their_numbers(name):
   vectors = np.random.default_rng(0).uniform(0.1, 0.3, (5, count))
   assert world.place(vectors).shape == (5, 2)
   assert {'expert', 'wanderer', 'random', 'smooth'} == set(world.policies)
+  with pytest.raises(ValueError, match=f"'{name}' steps outside JAX"):
+    worlds.get_simulated(name)

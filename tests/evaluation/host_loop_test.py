@@ -2,17 +2,19 @@
 
 import contextlib
 import dataclasses
-import pathlib
-import sys
 
+import host_two_room
+import line_world
 import numpy as np
 import pytest
 
 from jepa_wm.envs import host, host_pool, worlds
-from jepa_wm.evaluation import pairs, planner_settings, protocol
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import host_two_room
+from jepa_wm.evaluation import (
+  pairs,
+  planner_settings,
+  planning_benchmark,
+  protocol,
+)
 
 
 @pytest.fixture
@@ -144,7 +146,13 @@ def test_a_goal_that_cannot_be_shown_fails_alone(
 
 
 def test_pairs_are_cut_out_of_episodes_played_here(world):
-  there = protocol.get('short', environment='host_two_room', action_noise=1.0)
+  there = protocol.get(
+    'short',
+    environment='host_two_room',
+    action_noise=1.0,
+    goal_offset=20,
+    episode_steps=30,
+  )
   manifest = pairs.generate(there, 9)
   again = pairs.generate(there, 5)
   assert again['pairs'] == manifest['pairs'][:5]
@@ -153,6 +161,74 @@ def test_pairs_are_cut_out_of_episodes_played_here(world):
     for key in ('start_state', 'goal_state')
   )
   far = host_two_room.distance(start, goal)
-  assert np.all(far >= 16.0) and np.all(far <= 25 * 5 * np.sqrt(2))
+  assert np.all(far >= 16.0) and np.all(far <= 20 * 5 * np.sqrt(2))
   resets = dataclasses.replace(there, origin='reset')
   assert len(pairs.generate(resets, 9)['pairs']) == 9
+
+
+def line_problems(monkeypatch):
+  entry = worlds.World(
+    make=line_world.make,
+    policies={'expert': line_world.expert, 'random': host.uniform_policy},
+    place=lambda vectors: np.zeros((*np.shape(vectors)[:-1], 2)),
+    state_names=('x',),
+    unit='steps',
+    on_host=True,
+  )
+  monkeypatch.setitem(worlds.WORLDS, 'line', entry)
+  problems = pairs.Pairs(
+    ids=np.arange(3),
+    starts=np.array([[2.0], [9.0], [4.0]]),
+    goals=np.array([[5.0], [3.0], [5.0]]),
+  )
+  chosen = protocol.get(
+    'short', environment='line', action_block=1, budget=8, num_pairs=3
+  )
+  return chosen, problems
+
+
+def test_discrete_actions_are_planned_by_categories(world, monkeypatch):
+  chosen, problems = line_problems(monkeypatch)
+  result = planning_benchmark.run(
+    line_world.LineModel(),
+    chosen,
+    problems,
+    settings=planner_settings.PlannerSettings(
+      'categorical_cem',
+      {'num_samples': 64, 'num_elites': 8, 'num_iterations': 8},
+      cost='all',
+    ),
+    num_floor_repeats=4,
+  )
+  assert [e.first_success_step for e in result.episodes] == [3, 6, 1]
+  assert result.record['expert_ceiling'] == 1.0
+  assert result.record['random_floor'] < 1.0
+
+
+@pytest.mark.parametrize(
+  ('planner', 'block', 'message'),
+  [
+    ('cem', 1, "planner must be one of categorical_cem, .*discrete, got 'cem'"),
+    ('categorical_cem', 2, r'action_block 1, got 2.*action_block=1'),
+  ],
+)
+def test_planners_of_the_other_kind(
+  world, monkeypatch, planner, block, message
+):
+  chosen, problems = line_problems(monkeypatch)
+  model = line_world.LineModel(action_block=block, action_dim=3 * block)
+  with pytest.raises(ValueError, match=message):
+    planning_benchmark.run(
+      model,
+      dataclasses.replace(
+        chosen, action_block=block, horizon=2, receding_horizon=1
+      ),
+      problems,
+      settings=planner_settings.PlannerSettings(planner),
+    )
+
+
+def test_one_hot_rows_are_for_discrete_worlds(run_short_again):
+  settings = planner_settings.PlannerSettings('categorical_cem')
+  with pytest.raises(ValueError, match=r'planner must be one of cem, .*contin'):
+    run_short_again(settings=settings)

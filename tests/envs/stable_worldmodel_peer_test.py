@@ -1,0 +1,140 @@
+"""The peer's own worlds and ours: the same play, and the same success.
+
+Skipped but where torch and stable-worldmodel are installed.
+"""
+
+import contextlib
+
+import jax
+import numpy as np
+import pytest
+
+from jepa_wm import world_model
+from jepa_wm.envs import host_play, host_pool, worlds
+from jepa_wm.evaluation import (
+  pairs,
+  planner_settings,
+  planning_benchmark,
+  protocol,
+)
+
+pytestmark = [
+  pytest.mark.peer,
+  pytest.mark.slow,
+  pytest.mark.filterwarnings('ignore'),
+]
+
+
+@pytest.fixture(scope='module', autouse=True)
+def peer():
+  torch = pytest.importorskip('torch')
+  library = torch.library.Library('torchvision', 'DEF')
+  try:
+    import torchvision  # noqa: F401
+  except (ImportError, RuntimeError):
+    # A wheel whose compiled operators do not load; nobody calls them.
+    for name in ('nms', 'qnms'):
+      library.define(f'{name}(Tensor a, Tensor b, float c) -> Tensor')
+  yield pytest.importorskip('stable_worldmodel')
+
+
+def pools_of(monkeypatch):
+  """Pools of this process, where the peer's library loads; what they play."""
+  played = []
+
+  class Recorder(host_pool.Pool):
+    def play(self, rows, actions, **kwargs):
+      played.append((np.array(rows), np.array(actions)))
+      return super().play(rows, actions, **kwargs)
+
+  made = {}
+
+  def borrow(world):
+    if world.image_size not in made:
+      made[world.image_size] = Recorder(world, 16, num_workers=0)
+
+    return contextlib.nullcontext(made[world.image_size])
+
+  monkeypatch.setattr(host_pool, 'borrow', borrow)
+  return played
+
+
+def ours_step_by_step(name, starts, actions):
+  """States `[n, T, V]` of our world under the same actions."""
+  env = worlds.get(name).make(image_size=8)
+
+  @jax.jit
+  @jax.vmap
+  def play(start, actions):
+    def step(state, action):
+      state = env.step(state, action)
+      return state, env.vector(state)
+
+    return jax.lax.scan(step, env.from_vector(start), actions)[1]
+
+  return np.asarray(play(np.float32(starts), np.float32(actions)))
+
+
+def theirs_step_by_step(world, starts, goals, actions):
+  """Whether the peer's own environment says it is over, `[n, T]`."""
+  env = world.open()
+  ends = np.zeros(actions.shape[:2], bool)
+  for i, (start, goal) in enumerate(zip(starts, goals)):
+    env.reset(0)
+    env.place(start)
+    env.env._set_goal_state(goal)
+    for t, action in enumerate(actions[i]):
+      ends[i, t] = env.env.step(np.float32(action))[2]
+  return ends
+
+
+@pytest.mark.parametrize('name', ['two_room', 'push_t'])
+def test_the_same_pairs_and_actions_succeed_in_both(name):
+  """Goals on the way that ours goes, every other one beside it."""
+  env, count = worlds.get(name).make(), 24
+  states = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), count))
+  starts = np.asarray(jax.vmap(env.vector)(states))
+  theirs = worlds.get(f'swm_{name}').make(image_size=16)
+  policy = worlds.get(f'swm_{name}').policy('smooth', theirs)
+  acts = [policy(host_play.stream(4, i), starts[i]) for i in range(count)]
+  actions = np.float32([[act(None, None) for _ in range(50)] for act in acts])
+  ours = ours_step_by_step(name, starts, actions)
+  goals = ours[np.arange(count), 10 + np.arange(count)]
+  beside = np.where(goals[::2, 0] > 112.0, -40.0, 40.0)
+  goals[::2, 0] += beside
+  solved = np.any(theirs.success(ours, goals[:, None]), axis=1)
+  ends = np.any(theirs_step_by_step(theirs, starts, goals, actions), axis=1)
+  np.testing.assert_array_equal(solved, ends)
+  assert np.all(solved[1::2]) and not np.all(solved)
+
+
+def test_a_checkpoint_plans_inside_the_peers_two_room(monkeypatch):
+  played = pools_of(monkeypatch)
+  chosen = protocol.get('short', environment='swm_two_room', num_pairs=12)
+  problems = pairs.load_pairs(chosen)
+  result = planning_benchmark.run(
+    world_model.WorldModel.from_checkpoint('two_room_small'),
+    chosen,
+    problems,
+    settings=planner_settings.PlannerSettings(
+      options={'num_samples': 32, 'num_elites': 8, 'num_iterations': 3}
+    ),
+    baseline=planning_benchmark.Baseline(0.0, 1.0),
+  )
+  # The same plans in our world: the same way, and the same successes.
+  blocks = [np.zeros((0, 2))] * 12
+  for rows, some in played:
+    for row, block in zip(rows, some):
+      blocks[row] = np.concatenate([blocks[row], block])
+  for row, actions in enumerate(blocks):
+    ours = ours_step_by_step(
+      'two_room', problems.starts[row][None], actions[None]
+    )[0]
+    theirs = result.vectors[row, 1 : 1 + len(ours)]
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    reached = np.flatnonzero(
+      np.linalg.norm(ours - problems.goals[row], axis=-1) < 16.0
+    )
+    first = int(reached[0]) + 1 if len(reached) else None
+    assert result.episodes[row].first_success_step == first
+  assert result.record['num_successes'] >= 6

@@ -1,0 +1,98 @@
+"""Episodes of host worlds are what their seeds say, broken ones left out."""
+
+import numpy as np
+import pytest
+
+from experiments import collect, collect_host
+from jepa_wm.envs import host, worlds
+
+
+class DriftEnv:
+  """Moves by the action; one episode in three breaks at its fifth step."""
+
+  def reset(self, seed):
+    self._seed, self._state = seed, np.zeros(2)
+
+  def step(self, action):
+    self._state = self._state + np.array([action[0], 1.0])
+    if self._seed % 3 == 0 and self._state[1] == 5:
+      raise RuntimeError('adrift')
+
+  def render(self):
+    return np.full((8, 8, 3), self._state[1], np.uint8)
+
+  def vector(self):
+    return self._state
+
+  def proprio(self):
+    return self._state[1:]
+
+  def close(self):
+    pass
+
+
+def make(image_size=8):
+  return host.HostWorld(
+    open=DriftEnv,
+    image_size=image_size,
+    action_low=np.full(1, -1.0),
+    action_high=np.full(1, 1.0),
+    vector_dim=2,
+    proprio_dim=1,
+    distance=host.euclidean,
+    success=lambda vectors, goals: vectors[..., 1] == goals[..., 1],
+    draw_target=lambda rng, vector: np.array([0.0, rng.choice([6, 8, 20])]),
+    parameters={'water': 'calm'},
+  )
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+  entry = worlds.World(
+    make=make,
+    policies={'expert': host.smooth_policy, 'random': host.uniform_policy},
+    place=lambda vectors: vectors,
+    state_names=('x', 't'),
+    unit='m',
+    on_host=True,
+  )
+  monkeypatch.setitem(worlds.WORLDS, 'drift', entry)
+  return lambda **changes: collect.Recipe(
+    **{
+      'environment': 'drift',
+      'num_episodes': 6,
+      'episode_length': 9,
+      'min_episode_length': 5,
+      'image_size': 4,
+      'policy_odds': {'expert': 1.0, 'random': 1.0},
+      **changes,
+    }
+  )
+
+
+def play(recipe):
+  return list(collect_host.played_episodes(recipe, num_workers=0))
+
+
+def test_episodes_are_functions_of_their_number(recipe, capsys):
+  some, more = play(recipe()), play(recipe(num_episodes=20))
+  assert len(some) == 6 and len(more) == 20
+  for one, other in zip(some, more):
+    assert one.provenance == other.provenance
+    np.testing.assert_array_equal(one.actions, other.actions)
+  assert 'broke: RuntimeError: adrift' in capsys.readouterr().out
+  for episode in more:
+    length = len(episode.pixels)
+    assert length in (7, 9, 10) and episode.is_terminal == (length < 10)
+    np.testing.assert_array_equal(episode.state[:, 1], np.arange(length))
+    np.testing.assert_array_equal(episode.proprio[:, 0], np.arange(length))
+    np.testing.assert_array_equal(episode.pixels[:, 0, 0, 0], range(length))
+    np.testing.assert_allclose(
+      np.diff(episode.state[:, 0]), episode.actions[:, 0], atol=1e-6
+    )
+  assert {e.provenance['policy'] for e in more} == {'expert', 'random'}
+
+
+def test_the_record_says_what_the_world_is(recipe):
+  found = recipe().provenance()
+  assert found['environment_parameters'] == {'image_size': 4, 'water': 'calm'}

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from jepa_wm.data import chunks, normalization
+from jepa_wm.data import chunks, flat_frames, normalization
 from jepa_wm.data import episodes as episodes_lib
 
 STORES = ('flat', 'chunks')
@@ -352,7 +352,7 @@ class _SplitWriter:
     self.pixels: Any = (
       chunks.ChunkWriter(directory / 'pixels.array_record')
       if store == 'chunks'
-      else _FlatWriter(directory / 'pixels.npy', self.frame)
+      else flat_frames.FlatWriter(directory / 'pixels.npy', self.frame)
     )
 
   def add(self, episode: episodes_lib.Episode) -> None:
@@ -382,46 +382,6 @@ class _SplitWriter:
       'pixels': [int(lengths.sum()), *self.frame],
       **{name: list(array.shape) for name, array in arrays.items()},
     }
-
-
-class _FlatWriter:
-  """One array of frames whose number is known at the end."""
-
-  def __init__(self, path: pathlib.Path, frame: tuple[int, ...]) -> None:
-    self._frame = frame
-    self._num_frames = 0
-    self._file = path.open('wb', buffering=0)
-    self._data_start = self._write_header()
-
-  def add(self, pixels: np.ndarray) -> None:
-    self._num_frames += len(pixels)
-    self._write(np.ascontiguousarray(pixels).data)
-
-  def close(self) -> None:
-    """Finishes the file; again does nothing."""
-    if self._file.closed:
-      return
-    self._file.seek(0)
-    # NumPy pads its header so that the number of rows can be filled in later.
-    start = self._write_header()
-    self._file.close()
-    if start != self._data_start:
-      raise RuntimeError('The header of pixels.npy outgrew its place.')
-
-  def _write_header(self) -> int:
-    header = {
-      'descr': '|u1',
-      'fortran_order': False,
-      'shape': (self._num_frames, *self._frame),
-    }
-    np.lib.format.write_array_header_1_0(self._file, header)
-    return self._file.tell()
-
-  def _write(self, data: memoryview) -> None:
-    """Writes all of `data`; one unbuffered write may stop short."""
-    data = data.cast('B')
-    while data:
-      data = data[self._file.write(data) :]
 
 
 @contextlib.contextmanager

@@ -34,9 +34,9 @@ class Ice:  # A puck on it: x, y and what is added to them in a step.
     shown = jnp.clip((0.1 - away) * self.image_size + 0.5, 0, 1)
     return (255 - shown * jnp.array([0, 200, 200])).astype(jnp.uint8)
 
-  def expert(self, rng_key, state):  # To the target; it may look at it all.
-    away = (state.target - state.vector)[:2]
-    return jnp.clip(20 * away - 100 * state.vector[2:], -1, 1)
+  def expert(self, rng_key, state):  # To the target, and a good deal beside it.
+    away, noise = state.target - state.vector, jax.random.normal(rng_key, (2,))
+    return jnp.clip(20 * away[:2] - 100 * state.vector[2:] + 2 * noise, -1, 1)
 
 
 if __name__ == '__main__':
@@ -52,7 +52,7 @@ if __name__ == '__main__':
   collect.collect(recipe, 'outputs/ice/data', overwrite=True)
   config = lewm.get_config('two_room_small')
   config.model.image_size, config.data.path = 32, 'outputs/ice/data'
-  train.run(config.to_dict() | {'num_steps': 500}, 'outputs/ice/run')
+  train.run(config.to_dict() | {'num_steps': 400}, 'outputs/ice/run')
   model = WorldModel.from_checkpoint('outputs/ice/run')
   short = protocol.get('short', environment='ice')
   result = planning_benchmark.run(model, short, pairs.load_pairs(short))

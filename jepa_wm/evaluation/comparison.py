@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -158,7 +159,9 @@ def summarize_all(finished: Sequence[runs.Run]) -> list[Summary]:
 def compare_all(finished: Sequence[runs.Run]) -> list[Comparison]:
   """Compares all runs that played the same problems; see `compare`.
 
-  Where that makes many, each is compared with the first of its kind alone.
+  Two runs differ in the checkpoint, the planner or the shift, and in one of
+  these alone; a shift is compared with the world as it is. Where that makes
+  many, each is compared with the first of its kind alone.
   """
   found = []
   kinds: dict[str, list[list[runs.Run]]] = {}
@@ -172,9 +175,13 @@ def compare_all(finished: Sequence[runs.Run]) -> list[Comparison]:
     kind = runs.identify({'rules': rules, 'of': record['manifest_sha256']})
     kinds.setdefault(kind, []).append(group)
   for groups in kinds.values():
-    couples = list(itertools.combinations(groups, 2))
+    couples = [
+      couple
+      for couple in itertools.combinations(groups, 2)
+      if _differ_in_one(*(group[0].record for group in couple))
+    ]
     if len(couples) > _MANY:
-      couples = [(groups[0], other) for other in groups[1:]]
+      couples = [couple for couple in couples if couple[0] is groups[0]]
     found += [compare(*couple) for couple in couples]
   return [comparison for comparison in found if comparison is not None]
 
@@ -238,6 +245,14 @@ def name(summary: Summary, among: Sequence[Summary]) -> str:
   ]
   parts = [getattr(summary, field) for field in telling or fields[1:3]]
   return ', '.join('unshifted' if part is None else part for part in parts)
+
+
+def _differ_in_one(first: dict[str, Any], second: dict[str, Any]) -> bool:
+  keys = ('checkpoint', 'planner', 'shift')
+  differing = [key for key in keys if first[key] != second[key]]
+  if differing == ['shift']:
+    return first['shift'] is None or second['shift'] is None
+  return len(differing) == 1
 
 
 def _by_seed(group: Sequence[runs.Run]) -> dict[int, runs.Run]:

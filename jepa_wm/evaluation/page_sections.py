@@ -135,7 +135,7 @@ def differences(comparisons: Sequence[comparison.Comparison]) -> str:
         str(c.first_only),
         str(c.second_only),
         f'{100 * c.difference:+.1f}',
-        f'{100 * low:+.1f} \u2013 {100 * high:+.1f}',
+        f'{100 * low:+.1f} to {100 * high:+.1f}',
         f'{c.p_value:.3f}' if c.p_value >= 0.001 else '< 0.001',
         verdict,
       ]

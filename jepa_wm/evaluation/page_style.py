@@ -28,8 +28,8 @@ img, svg { display: block; width: 100%; height: auto; border-radius: 6px; }
 .gif { max-width: 848px; margin: 0 auto; }
 table { border-collapse: collapse; width: 100%; font-size: 15px; }
 th { text-align: right; font-weight: 500; color: var(--faint); font-size: 13px;
-  padding: 6px 0 6px 18px; white-space: nowrap; }
-td { text-align: right; padding: 7px 0 7px 18px; white-space: nowrap;
+  padding: 6px 0 6px 13px; white-space: nowrap; }
+td { text-align: right; padding: 7px 0 7px 13px; white-space: nowrap;
   border-top: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 20px;

@@ -130,6 +130,24 @@ def test_many_runs_are_compared_with_the_first_alone():
   assert len(comparison.compare_all(finished[:5])) == 10
 
 
+def test_runs_that_differ_in_more_than_one_way_are_not_compared():
+  finished = [
+    _run(FIRST, planner=planner, shift=shift)
+    for planner in ('cem', 'icem')
+    for shift in (None, 'door', 'wall')
+  ]
+  found = {
+    (c.first.planner, c.first.shift, c.second.planner, c.second.shift)
+    for c in comparison.compare_all(finished)
+  }
+  assert found == {
+    *(
+      (p, None, p, shift) for p in ('cem', 'icem') for shift in ('door', 'wall')
+    ),
+    *(('cem', shift, 'icem', shift) for shift in (None, 'door', 'wall')),
+  }
+
+
 def test_runs_are_called_by_what_tells_them_apart():
   summaries = [
     comparison.summarize([_run(FIRST, planner=planner, shift=shift)])

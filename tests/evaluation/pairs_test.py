@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.envs import two_room
+from jepa_wm.envs import two_room, worlds
 from jepa_wm.evaluation import manifests, pairs, protocol
 
 PLAYED = [p for p in protocol.PROTOCOLS.values() if p.origin == 'held-out']
@@ -178,8 +178,8 @@ def test_archives_that_do_not_fit(archive):
     pairs.from_archive(many, archive)
   with pytest.raises(ValueError, match='lie on no episode'):
     pairs.from_archive(protocol.RANDOM_PAIRS, archive)
-  elsewhere = dataclasses.replace(protocol.SHORT, environment='maze')
-  with pytest.raises(ValueError, match=r"are of 'two_room' .* for 'maze'"):
+  elsewhere = dataclasses.replace(protocol.SHORT, environment='push_t')
+  with pytest.raises(ValueError, match=r"are of 'two_room' .* for 'push_t'"):
     pairs.from_archive(elsewhere, archive)
 
 
@@ -258,3 +258,17 @@ def test_a_missing_manifest_and_one_of_another_protocol(tmp_path):
 def test_pairs_that_are_not_there(number):
   with pytest.raises(ValueError, match=r'num_pairs must lie in 1\.\.200'):
     pairs.load_pairs(protocol.SHORT, number)
+
+
+@pytest.mark.parametrize(
+  'path', sorted(manifests.SHIPPED.glob('*.json')), ids=lambda path: path.stem
+)
+def test_every_shipped_manifest_is_that_of_its_protocol(path):
+  """Also where a world's expert has changed since it was made."""
+  known = {
+    manifests.shipped_path(protocol.get(name, environment=world)): (name, world)
+    for name in protocol.PROTOCOLS
+    for world in worlds.WORLDS
+  }
+  name, world = known[path]
+  manifests.read(path, protocol.get(name, environment=world))

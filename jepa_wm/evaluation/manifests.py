@@ -1,11 +1,13 @@
 """The files that fix the pairs of a protocol: read, checked, written."""
 
 import hashlib
+import inspect
 import json
 import os
 import pathlib
 from typing import Any
 
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation import protocol as protocol_lib
 
 SHIPPED = pathlib.Path(__file__).parent / 'manifests'
@@ -73,11 +75,28 @@ def cache_folder() -> pathlib.Path:
 def cached_path(protocol: protocol_lib.Protocol) -> pathlib.Path:
   """Where a manifest lies that was generated on this machine.
 
-  The name ends in a hash of what decides the pairs.
+  The name ends in a hash of what decides the pairs: the protocol, and the code
+  of the world and its players, which may be somebody's own and change.
   """
   name = f'{protocol.environment}_{protocol.name}'
-  key = fingerprint(recipe(protocol))[:16]
+  decisive = {**recipe(protocol), 'code': _code(protocol.environment)}
+  key = fingerprint(decisive)[:16]
   return cache_folder() / 'manifests' / f'{name}_{key}.json'
+
+
+def _code(environment: str) -> list[str]:
+  """Hashes of the files in which a world and its policies are written."""
+  world = worlds.get(environment)
+  parts: list[Any] = [type(world.make()), *world.policies.values()]
+  # What a partial or an instance was made of.
+  parts = [getattr(part, 'func', part) for part in parts]
+  parts = [x if hasattr(x, '__qualname__') else type(x) for x in parts]
+  files = {inspect.getsourcefile(part) for part in parts}
+  return sorted(
+    hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()
+    for file in files
+    if file and pathlib.Path(file).is_file()
+  )
 
 
 def read(path: pathlib.Path, protocol: protocol_lib.Protocol) -> dict[str, Any]:

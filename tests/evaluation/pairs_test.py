@@ -99,6 +99,12 @@ def test_what_does_not_ship_is_made_once_and_kept(tmp_path, monkeypatch):
   np.testing.assert_array_equal(_positions(again), _positions(made))
   moved = dataclasses.replace(other, pair_seed=9)
   assert manifests.cached_path(moved) != file
+  # A world whose player is written elsewhere is another world.
+  mine = dataclasses.replace(
+    worlds.get('two_room'), policies={'expert': lambda env, noise: None}
+  )
+  monkeypatch.setitem(worlds.WORLDS, 'two_room', mine)
+  assert manifests.cached_path(other) != file
 
 
 LENGTHS = (30, 26, 25, 60, 101, 40, 33)

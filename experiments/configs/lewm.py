@@ -118,7 +118,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     # find them in a tenth of the frames that flattened maps need.
     config.data.path = 'data/push_t'
     config.data.batch_size = 64
-    config.num_steps = 10_000
+    config.num_steps = 2800
     config.optimizer.learning_rate = 1.5e-3
     config.model = ml_collections.ConfigDict(
       {
@@ -132,9 +132,9 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
         'latent_dim': 32,
         'history': 1,
         'rollout_steps': 3,
-        'sigreg_weight': 0.5,
-        'temporal_similarity_weight': 2.0,
-        'inverse_dynamics_weight': 0.3,
+        'sigreg_weight': 0.3,
+        'temporal_similarity_weight': 0.2,
+        'inverse_dynamics_weight': 0.5,
       }
     )
   elif variant in ('reacher_small', 'cube_small'):

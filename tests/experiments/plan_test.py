@@ -113,7 +113,7 @@ def _sentence(checkpoint, *arguments):
     (['--planner=cem,magic'], 'planner must be one of cem, icem, mppi'),
     (['--set=icem.num_kept=2'], "must name one of the planners cem, got 'icem"),
     (['--planner=cem,icem', '--set=num_keep=3'], "no option 'num_keep'"),
-    (['--environment=three_room'], 'must be one of two_room'),
+    (['--environment=three_room'], "two_room, got 'three_room'"),
     (['--shift=agent_color,gravity'], "of 'two_room', got 'gravity'"),
     (['--episodes=nowhere'], 'No episodes at nowhere'),
     (['--protocol=swm-v1', '--num_pairs=9'], 'num_pairs must be 50'),

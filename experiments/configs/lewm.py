@@ -114,8 +114,8 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 5e-5
     config.optimizer.warmup_fraction = 0.01
   elif variant == 'push_t_small':
-    # A disc of 4 pixels and a block whose angle matters: maps read as points
-    # find them in a tenth of the frames that flattened maps need.
+    # A disc of 4 pixels and a block whose angle matters: see README.md here for
+    # what maps read as points make of them, and for how far this config gets.
     config.data.path = 'data/push_t'
     config.data.batch_size = 64
     config.num_steps = 2800

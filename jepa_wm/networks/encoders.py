@@ -112,8 +112,7 @@ class ConvEncoder(nn.Module):
 
   With `keypoints` the last maps are not flattened: each is read as a
   distribution over the picture, whose mean is a point, and two dense layers see
-  the points alone. Where small things are, and how they are turned, is then
-  learned from far fewer frames.
+  the points alone: meant for small things whose place and angle matter.
 
   Source: IMPALA, arXiv 1802.01561, figure 3 (channels 16, 32, 32, two blocks
   a stage, max-pooling, 256 features); the spatial softmax of deep spatial

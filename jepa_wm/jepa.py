@@ -38,6 +38,8 @@ class Jepa(nn.Module):
     prediction_projector: tokens to predicted latents `[..., T, D]`.
     inverse_dynamics: two successive latents to the action block between them,
       where the loss asks for it.
+    predicts_change: whether predictions are added to the latents they start
+      from.
   """
 
   encoder: nn.Module
@@ -46,6 +48,7 @@ class Jepa(nn.Module):
   predictor: nn.Module
   prediction_projector: nn.Module
   inverse_dynamics: nn.Module | None = None
+  predicts_change: bool = False
 
   def encode(self, pixels: Any, *, train: bool = False) -> jax.Array:
     """Encodes normalised `pixels` `[..., height, width, C]` to `[..., D]`.
@@ -88,7 +91,8 @@ class Jepa(nn.Module):
       )
     conditions = self.encode_actions(actions)
     tokens, _ = self.predictor(latents, conditions, train=train)
-    return self.prediction_projector(tokens, train=train).astype(jnp.float32)
+    predicted = self.prediction_projector(tokens, train=train)
+    return self._from(latents, predicted.astype(jnp.float32))
 
   def infer_actions(self, latents: jax.Array) -> jax.Array | None:
     """The blocks `[..., T - 1, A]` between latents `[..., T, D]`, if asked."""
@@ -114,7 +118,8 @@ class Jepa(nn.Module):
     tokens, cache = self.predictor(
       latents, self.encode_actions(actions), cache=cache, last_only=True
     )
-    return self.prediction_projector(tokens).astype(jnp.float32), cache
+    predicted = self.prediction_projector(tokens).astype(jnp.float32)
+    return self._from(latents[..., -1:, :], predicted), cache
 
   def __call__(
     self, pixels: jax.Array, actions: jax.Array, *, train: bool = False
@@ -124,6 +129,9 @@ class Jepa(nn.Module):
     if self.inverse_dynamics is not None:
       self.inverse_dynamics(latents, latents)
     return self.predict(latents, actions, train=train)
+
+  def _from(self, latents: jax.Array, predicted: jax.Array) -> jax.Array:
+    return latents + predicted if self.predicts_change else predicted
 
 
 @flax.struct.dataclass

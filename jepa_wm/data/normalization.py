@@ -11,6 +11,17 @@ import numpy as np
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+PIXEL_NORMS = {
+  'imagenet': (IMAGENET_MEAN, IMAGENET_STD),
+  'white_ground': ((0.9, 0.9, 0.9), (0.2, 0.2, 0.2)),
+}
+"""Means and deviations of channels, by name.
+
+'white_ground' is for things on white paper, which ImageNet's leaves 2.2 to 2.6
+deviations from the zeros that a convolution sees beyond the border; here it is
+half of one.
+"""
+
 
 @flax.struct.dataclass
 class ActionStatistics:

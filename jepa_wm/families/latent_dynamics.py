@@ -39,6 +39,9 @@ class LatentDynamics(latent_networks.LatentNetworks):
 
   Attributes, beside those of `latent_networks.LatentNetworks`:
     prediction_distance: one of `prediction.DISTANCES`.
+    prediction_gradient: share of the prediction loss's gradient that reaches
+      the encoder, 0..1; with 0 the other terms alone shape the latents, and
+      the predictor learns to predict what they make of them.
     rollout_steps: steps that the loss predicts, each from the last.
     rollout_decay: weight of a step relative to the one before.
     scheduled_sampling: chance that an input of a later step is the encoded
@@ -50,6 +53,7 @@ class LatentDynamics(latent_networks.LatentNetworks):
   """
 
   prediction_distance: str = 'squared'
+  prediction_gradient: float = 1.0
   rollout_steps: int = 1
   rollout_decay: float = 1.0
   scheduled_sampling: float = 0.0
@@ -70,7 +74,11 @@ class LatentDynamics(latent_networks.LatentNetworks):
         'target': jepa.TARGETS,
       }
     )
-    for name in ('target_momentum', 'scheduled_sampling'):
+    for name in (
+      'target_momentum',
+      'scheduled_sampling',
+      'prediction_gradient',
+    ):
       if getattr(self, name) > 1:
         raise ValueError(
           f'{name} must be at most 1, got {getattr(self, name)!r}.'
@@ -115,7 +123,7 @@ class LatentDynamics(latent_networks.LatentNetworks):
       latents = model.encode(observation, train=True)
       rolled = jepa.rollout_windows(
         lambda *window: model.predict(*window, train=True),
-        latents,
+        self._held(latents),
         actions,
         history=self.history,
         num_steps=self.rollout_steps,
@@ -130,7 +138,7 @@ class LatentDynamics(latent_networks.LatentNetworks):
       rngs={'dropout': dropout_key},
       mutable=['batch_stats'],
     )
-    targets = latents
+    targets = self._held(latents)
     if self.target != 'shared':
       targets = jepa.encode_target(
         self.target, model, target_variables, observation
@@ -288,6 +296,13 @@ class LatentDynamics(latent_networks.LatentNetworks):
     return jepa.update_target(
       self.target, target_variables, variables, momentum=self.target_momentum
     )
+
+  def _held(self, latents: jax.Array) -> jax.Array:
+    """The same `latents`, which let `prediction_gradient` of it through."""
+    share = self.prediction_gradient
+    if share == 1.0:
+      return latents
+    return share * latents + (1.0 - share) * jax.lax.stop_gradient(latents)
 
   def _path_terms(self, latents: jax.Array) -> list[regularizers.Term]:
     """What the path of `latents` `[B, T, D]` should look like in time."""

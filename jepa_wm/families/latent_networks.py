@@ -29,6 +29,8 @@ ENCODERS = (
   'state',
 )
 PREDICTORS = ('causal', 'recurrent')
+PROJECTORS = ('mlp', 'linear')
+PREDICTIONS = ('latent', 'change')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,8 @@ class LatentNetworks(regularizers.Regularized):
 
   Attributes, beside those of `regularizers.Regularized`:
     image_size: side of the square frames, pixels.
+    pixel_norm: one of `normalization.PIXEL_NORMS`, what frames are normalised
+      by.
     action_dim: raw action dimensions of one environment step.
     action_block: environment steps, so raw actions, per latent step.
     history: longest window of latents the predictor sees.
@@ -57,11 +61,15 @@ class LatentNetworks(regularizers.Regularized):
       pixels, 0 for none.
     proprio_scale: what they are divided by first.
     proprio_features: size of their embedding, DINO-WM's.
-    projector_dim: hidden width of both projectors.
-    projector_norm: 'batch', or 'none'.
+    projector: one of `PROJECTORS`, the form of the two that give the encoder's
+      and the predictor's latents.
+    projector_dim: hidden width of both, of 'mlp'.
+    projector_norm: 'batch', or 'none', of 'mlp'.
     smoothed_dim: bottleneck of the action encoder.
     predictor: one of `PREDICTORS`: 'causal' is LeWM's transformer, 'recurrent'
       PLDM's GRU, whose hidden state is the latent.
+    prediction: one of `PREDICTIONS`: what the predictor gives is the next
+      'latent', or the 'change' from this one to it.
     memory_dim: numbers that the GRU carries beside the latent.
     predictor_dim: width of the predictor, published as the encoder's, and of
       the encoded action, published as the latent's (all are 192 there);
@@ -79,6 +87,7 @@ class LatentNetworks(regularizers.Regularized):
   """
 
   image_size: int = 224
+  pixel_norm: str = 'imagenet'
   action_dim: int = 2
   action_block: int = 5
   history: int = 3
@@ -92,10 +101,12 @@ class LatentNetworks(regularizers.Regularized):
   proprio_dim: int = 0
   proprio_scale: float = 1.0
   proprio_features: int = 10
+  projector: str = 'mlp'
   projector_dim: int = 2048
   projector_norm: str = 'batch'
   smoothed_dim: int = 10
   predictor: str = 'causal'
+  prediction: str = 'latent'
   memory_dim: int = 0
   predictor_dim: int = 192
   predictor_depth: int = 6
@@ -120,7 +131,10 @@ class LatentNetworks(regularizers.Regularized):
       self,
       choices={
         'encoder': ENCODERS,
+        'pixel_norm': tuple(normalization.PIXEL_NORMS),
         'predictor': PREDICTORS,
+        'prediction': PREDICTIONS,
+        'projector': PROJECTORS,
         'projector_norm': projectors.NORMS,
         'dtype': ('float32', 'bfloat16'),
         **choices,
@@ -163,12 +177,6 @@ class LatentNetworks(regularizers.Regularized):
   def model(self) -> jepa.Jepa:
     """Builds the networks."""
     dtypes: Any = {'dtype': jnp.dtype(self.dtype)}
-    projector: Any = {
-      'features': self.latent_dim,
-      'hidden_dim': self.projector_dim,
-      'norm': self.projector_norm,
-      **dtypes,
-    }
     inverse_dynamics = None
     if self.inverse_dynamics_weight:
       inverse_dynamics = projectors.InverseDynamics(
@@ -178,7 +186,7 @@ class LatentNetworks(regularizers.Regularized):
       )
     return jepa.Jepa(
       encoder=self._encoder(dtypes),
-      projector=projectors.Projector(**projector),
+      projector=self._projector(dtypes),
       action_encoder=predictors.ActionEncoder(
         features=self.predictor_dim,
         smoothed_dim=self.smoothed_dim,
@@ -186,8 +194,9 @@ class LatentNetworks(regularizers.Regularized):
         **dtypes,
       ),
       predictor=self._predictor(dtypes),
-      prediction_projector=projectors.Projector(**projector),
+      prediction_projector=self._projector(dtypes),
       inverse_dynamics=inverse_dynamics,
+      predicts_change=self.prediction == 'change',
     )
 
   def init(self, rng_key: jax.Array) -> Params:
@@ -241,7 +250,8 @@ class LatentNetworks(regularizers.Regularized):
         f'proprio must be {wanted} for proprio_dim={self.proprio_dim}, got '
         f'{got}.'
       )
-    normalized = normalization.normalize_pixels(pixels)
+    mean, std = normalization.PIXEL_NORMS[self.pixel_norm]
+    normalized = normalization.normalize_pixels(pixels, mean=mean, std=std)
     if self.encoder == 'state':
       return proprio
     return normalized if proprio is None else (normalized, proprio)
@@ -292,6 +302,16 @@ class LatentNetworks(regularizers.Regularized):
         scale=self.proprio_scale,
         **dtypes,
       ),
+    )
+
+  def _projector(self, dtypes: Any) -> Any:
+    if self.projector == 'linear':
+      return projectors.LinearProjector(self.latent_dim, **dtypes)
+    return projectors.Projector(
+      features=self.latent_dim,
+      hidden_dim=self.projector_dim,
+      norm=self.projector_norm,
+      **dtypes,
     )
 
   def _predictor(self, dtypes: Any) -> Any:

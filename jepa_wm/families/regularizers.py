@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import jax
 
-from jepa_wm.objectives import barlow_twins, sigreg, vcreg
+from jepa_wm.objectives import barlow_twins, info_nce, sigreg, vcreg
 
-REGULARIZERS = ('sigreg', 'vcreg', 'barlow_twins', 'none')
+REGULARIZERS = ('sigreg', 'vcreg', 'barlow_twins', 'info_nce', 'none')
 
 Term = tuple[str, float, jax.Array]
 """Of a loss: its name among the metrics, its weight and its value."""
@@ -26,7 +26,8 @@ class Regularized:
       latents for a Gaussian; 'vcreg' bounds their variance from below and
       decorrelates them; 'barlow_twins' correlates predictions with their
       targets, all frames of the batch as one, and knows no scale (see
-      `objectives.barlow_twins`).
+      `objectives.barlow_twins`); 'info_nce' tells a frame's neighbours from the
+      frames of other sequences, of which there must be two.
     sigreg_weight: LeWM's lambda; .09 in the code, .1 in the paper's text.
     sigreg_statistic: one of `sigreg.STATISTICS`, SIGReg's test; the weight's
       default is that of 'epps_pulley'.
@@ -39,6 +40,7 @@ class Regularized:
     time_covariance_weight: of VCReg over time.
     barlow_twins_weight: of Barlow Twins, R2-Dreamer's.
     redundancy_weight: its lambda, of the off-diagonal.
+    info_nce_weight: of InfoNCE over time.
   """
 
   choices: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -57,6 +59,7 @@ class Regularized:
   time_covariance_weight: float = 0.0
   barlow_twins_weight: float = 0.05
   redundancy_weight: float = 0.005
+  info_nce_weight: float = 1.0
 
   def __post_init__(self):
     """Checks what the kind of a field does not say.
@@ -124,4 +127,6 @@ class Regularized:
         redundancy_weight=self.redundancy_weight,
       )
       terms = [('barlow_twins', self.barlow_twins_weight, distance)]
+    elif self.regularizer == 'info_nce':
+      terms = [('info_nce', self.info_nce_weight, info_nce.info_nce(latents))]
     return terms

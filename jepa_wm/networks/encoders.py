@@ -111,7 +111,7 @@ class ConvEncoder(nn.Module):
   one strided convolution, whose backward pass costs a third on a CPU.
 
   With `keypoints` the last maps are not flattened: each is read as a
-  distribution over the picture, whose mean is a point, and two dense layers see
+  distribution over the picture, whose mean is a point, and two hidden layers see
   the points alone: meant for small things whose place and angle matter.
 
   Source: IMPALA, arXiv 1802.01561, figure 3 (channels 16, 32, 32, two blocks
@@ -190,7 +190,7 @@ class ConvEncoder(nn.Module):
       points = _keypoints(maps, sharpness)
       flat = points.reshape(*lead, -1).astype(self.dtype)
       hidden = nn.relu(nn.Dense(self.features, name='hidden', **dtypes)(flat))
-      features = nn.Dense(self.features, name='out', **dtypes)(hidden)
+      features = nn.relu(nn.Dense(self.features, name='out', **dtypes)(hidden))
       return features, {'feature_map': maps, 'keypoints': points}
     maps = nn.relu(maps).reshape(*lead, *maps.shape[1:])
     flat = maps.reshape(*lead, math.prod(maps.shape[-3:]))

@@ -116,6 +116,30 @@ class Projector(nn.Module):
     )(layers.gelu(hidden))
 
 
+class LinearProjector(nn.Module):
+  """One linear map, started with the variance of its inputs (LeCun's).
+
+  For encoders whose features are hidden units already, and for losses that the
+  scale at the start matters to.
+
+  Attributes:
+    features: size of the output.
+    dtype: of the computation.
+    param_dtype: of the parameters.
+  """
+
+  features: int
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array, *, train: bool = False) -> jax.Array:
+    """Maps `inputs` `[..., C]` to `[..., features]`; `train` changes nothing."""
+    del train
+    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    return nn.Dense(self.features, name='out', **dtypes)(inputs)
+
+
 class InverseDynamics(nn.Module):
   """The action between two latents, by `Projector` of the two side by side.
 

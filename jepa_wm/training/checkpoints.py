@@ -216,6 +216,9 @@ def check_same_run(
 ) -> None:
   """Refuses to go on with another run's checkpoint.
 
+  A run that is now longer is the same one: it goes on, and its schedules are
+  the longer one's from there. So a field called `num_steps` may be larger.
+
   Args:
     path: the checkpoint, for the message.
     record: its record.
@@ -228,7 +231,10 @@ def check_same_run(
   saved = dict(_leaves({key: record.get(key) for key in expected}))
   wanted = dict(_leaves(expected))
   for name in sorted(saved.keys() | wanted.keys()):
-    if saved.get(name) != wanted.get(name):
+    longer = name.split('.')[-1] == 'num_steps' and (
+      (saved.get(name) or 0) <= (wanted.get(name) or 0)
+    )
+    if saved.get(name) != wanted.get(name) and not longer:
       raise CheckpointError(
         f'Checkpoint {path} was made with {name} = {saved.get(name)!r} and '
         f'this run has {wanted.get(name)!r}; choose an empty workdir, or the '

@@ -147,6 +147,60 @@ def test_gradient_reaches_only_a_shared_target(batch, rng_key):
   assert difference > 0.01 * np.abs(slopes['shared']).max()
 
 
+@pytest.mark.slow
+def test_a_share_of_the_prediction_loss_reaches_the_encoder(batch, rng_key):
+  plain = dataclasses.replace(
+    PLAIN,
+    sigreg_weight=0.0,
+    temporal_similarity_weight=0.0,
+    straightening_weight=0.0,
+  )
+  variables = start(plain)
+  values, slopes = {}, {}
+  for share in (1.0, 0.25, 0.0):
+    family = dataclasses.replace(plain, prediction_gradient=share)
+    (values[share], _), grads = jax.jit(
+      jax.value_and_grad(family.loss, has_aux=True)
+    )(variables, None, batch, rng_key)
+    slopes[share] = grads['params']
+  np.testing.assert_allclose(list(values.values()), values[1.0], rtol=1e-5)
+  kernels = {
+    k: np.asarray(v['encoder']['out']['kernel']) for k, v in slopes.items()
+  }
+  np.testing.assert_allclose(kernels[0.25], 0.25 * kernels[1.0], atol=1e-6)
+  assert np.abs(kernels[1.0]).max() > 1e-3
+  assert (kernels[0.0] == 0.0).all()
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    slopes[0.0]['predictor'],
+    slopes[1.0]['predictor'],
+  )
+
+
+def test_a_change_is_added_to_the_latent():
+  family = dataclasses.replace(PLAIN, history=3, prediction='change')
+  variables = start(family)
+  rng = np.random.default_rng(2)
+  latents = rng.normal(size=(2, 3, 4)).astype(np.float32)
+  actions = rng.normal(size=(2, 3, 6)).astype(np.float32)
+  plain = dataclasses.replace(family, prediction='latent')
+  change = plain.predict(variables, latents, actions)
+  moved = family.predict(variables, latents, actions)
+  np.testing.assert_allclose(moved, latents + change, rtol=1e-5, atol=1e-5)
+  # As a planner steps.
+  state = family.initial_state(variables, latents, actions[:, :2])
+  state = family.step(variables, state, jnp.asarray(actions[:, 2]))
+  np.testing.assert_allclose(state.latents[:, -1], moved[:, -1], rtol=1e-4)
+
+
+def test_white_ground_is_half_a_deviation_from_the_border():
+  white = np.full((2, 8, 8, 3), 255, np.uint8)
+  for name, value in (('white_ground', 0.5), ('imagenet', 2.429)):
+    family = dataclasses.replace(SMALL, pixel_norm=name)
+    frames = family.observation(white, None)
+    np.testing.assert_allclose(frames[..., 1], value, atol=1e-3)
+
+
 def test_targets_move_as_their_kind_says():
   variables = start(SMALL)
   online = jax.tree.map(lambda x: x + 1, variables)
@@ -186,6 +240,7 @@ def test_low_precision_runs_and_is_near(batch, plain_run):
     ('sigreg', {'sigreg'}),
     ('vcreg', set(vcreg.Terms._fields)),
     ('barlow_twins', {'barlow_twins'}),
+    ('info_nce', {'info_nce'}),
   ],
 )
 def test_eight_devices_learn_what_one_does(batch, rng_key, regularizer, terms):
@@ -239,6 +294,9 @@ def test_config_goes_through_json():
     ({'name': 'lewm', 'dropout': 1.0}, 'dropout must be below 1'),
     ({'name': 'lewm', 'sigreg_weight': -1}, 'sigreg_weight must be a fin'),
     ({'name': 'lewm', 'target_momentum': 2}, 'target_momentum must be at most'),
+    ({'name': 'lewm', 'prediction_gradient': 2}, 'prediction_gradient must be'),
+    ({'name': 'lewm', 'prediction': 'delta'}, "prediction must be .*'change'"),
+    ({'name': 'lewm', 'pixel_norm': 'white'}, "pixel_norm must be .*'white_g"),
     ({'name': 'lewm', 'num_knots': 16}, 'num_knots must be odd'),
     ({'name': 'lewm', 'regularizer': 'vicreg'}, "regularizer must be .*'vicr"),
     ({'name': 'lewm', 'regulariser': 'none'}, "Did you mean 'regularizer'"),

@@ -7,7 +7,13 @@ import optax
 import pytest
 
 from jepa_wm.families import LeWM, regularizers
-from jepa_wm.objectives import barlow_twins, prediction, sigreg, vcreg
+from jepa_wm.objectives import (
+  barlow_twins,
+  info_nce,
+  prediction,
+  sigreg,
+  vcreg,
+)
 
 WORKING = [name for name in regularizers.REGULARIZERS if name != 'none']
 
@@ -79,6 +85,9 @@ def test_every_name_gives_its_own_terms(rng_key):
   rows = predicted.reshape(12, 4), latents[:, 1:].reshape(12, 4)
   expected = barlow_twins.barlow_twins(*rows, redundancy_weight=0.3)
   np.testing.assert_allclose(value, expected, rtol=1e-5)
+  ((name, weight, value),) = terms('info_nce')
+  assert (name, weight) == ('info_nce', 1.0)
+  np.testing.assert_allclose(value, info_nce.info_nce(latents), rtol=1e-5)
 
 
 def test_one_field_swaps_the_test_of_sigreg(rng_key):

@@ -202,6 +202,17 @@ def test_another_run_is_refused(saved, wanted, message):
     checkpoints.check_same_run(path, record, wanted)
 
 
+def test_a_longer_run_is_the_same_and_a_shorter_one_is_not():
+  record = {'num_steps': 6, 'optimizer': {'num_steps': 6, 'decay': 0.1}}
+  longer = {'num_steps': 9, 'optimizer': {'num_steps': 9, 'decay': 0.1}}
+  checkpoints.check_same_run('run', record, longer)
+  with pytest.raises(checkpoints.CheckpointError, match='num_steps = 9 and th'):
+    checkpoints.check_same_run('run', longer, record)
+  longer['optimizer']['decay'] = 0.2
+  with pytest.raises(checkpoints.CheckpointError, match='optimizer.decay'):
+    checkpoints.check_same_run('run', record, longer)
+
+
 def test_another_format_is_refused(saved, monkeypatch):
   path = checkpoints.latest(saved)
   monkeypatch.setattr(checkpoints, 'FORMAT', 2)

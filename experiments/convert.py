@@ -103,7 +103,7 @@ _STORE = flags.DEFINE_enum(
   'auto',
   conversion.STORES,
   'How the frames that training reads are kept: flat, memory-mapped arrays, or '
-  'compressed chunks where these do not fit.',
+  'chunks of what changes where these do not fit.',
   flag_values=FLAGS,
 )
 _MAX_CACHE_GB = flags.DEFINE_float(

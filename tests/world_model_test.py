@@ -64,16 +64,18 @@ def blocks(*lead, seed=1):
 
 def test_the_window_grows_to_the_history_and_slides(model, rng_key):
   actions = blocks(4, 2, 5)  # four steps of [B, N] = [2, 5]
-  state = model.initial_state(model.params, frames(2, 1))
+  state = jax.jit(model.initial_state)(model.params, frames(2, 1))
   state = jax.tree.map(
     lambda x: jnp.broadcast_to(x[:, None], (2, 5, *x.shape[1:])), state
   )
   latents, played = [state.latents[..., 0, :]], []
+  # Compiled whole: one operation after another takes several times as long.
+  dynamics, predict = jax.jit(model.dynamics), jax.jit(model.family.predict)
   for t, action in enumerate(actions):
-    state = model.dynamics(model.params, rng_key, action, state)
+    state = dynamics(model.params, rng_key, action, state)
     played.append(action)
     # The plain rollout: predict from the last `history` latents seen so far.
-    predicted = model.family.predict(
+    predicted = predict(
       model.params,
       jnp.stack(latents[-3:], axis=-2),
       jnp.stack(played[-3:], axis=-2),
@@ -90,12 +92,12 @@ def test_the_window_grows_to_the_history_and_slides(model, rng_key):
 @pytest.mark.parametrize('num_frames', [2, 3])
 def test_a_history_of_frames_starts_the_state(model, num_frames, rng_key):
   actions = blocks(4, num_frames)
-  state = model.initial_state(
+  state = jax.jit(model.initial_state)(
     model.params, frames(4, num_frames), actions[:, :-1]
   )
   assert state.latents.shape == (4, num_frames, 3)
-  plain = model.family.predict(model.params, state.latents, actions)
-  after = model.dynamics(model.params, rng_key, actions[:, -1], state)
+  plain = jax.jit(model.family.predict)(model.params, state.latents, actions)
+  after = jax.jit(model.dynamics)(model.params, rng_key, actions[:, -1], state)
   np.testing.assert_allclose(
     model.latent(after), plain[:, -1], rtol=1e-5, atol=1e-6
   )

@@ -12,8 +12,8 @@ A cache lies in the archive's own directory, `<archive>/cache`:
           lengths.npy  int64 `[E]`, frames of each episode
 
 Record formats read 10 to 800 times slower than such arrays. Where the frames
-are more than the disk holds, `pixels.array_record` holds them compressed
-(`data/chunks.py`) in place of `pixels.npy`, and all else is the same.
+are more than the disk holds, what changes in them is kept instead of
+`pixels.npy` (`data/chunks.py`), and all else is the same.
 """
 
 import contextlib
@@ -113,7 +113,7 @@ def open_cache(path: str | os.PathLike[str], *, split: str = 'train') -> Cache:
   if store == 'chunks':
     try:
       pixels: Any = chunks.ChunkedFrames(
-        directory / split / 'pixels.array_record',
+        directory / split,
         frame=tuple(shapes['pixels'][1:]),
         offsets=arrays['offsets'],
         lengths=arrays['lengths'],
@@ -350,7 +350,7 @@ class _SplitWriter:
     self.state: list[np.ndarray] = []
     self.lengths: list[int] = []
     self.pixels: Any = (
-      chunks.ChunkWriter(directory / 'pixels.array_record')
+      chunks.ChunkWriter(directory, self.frame)
       if store == 'chunks'
       else flat_frames.FlatWriter(directory / 'pixels.npy', self.frame)
     )

@@ -1,23 +1,30 @@
-"""Frames in compressed records of a few, where flat arrays would not fit.
+"""Frames as what changes in them, where flat arrays would not fit.
 
-An ArrayRecord file of one record a chunk: up to `CHUNK_FRAMES` frames in a row
-of one episode, raw and then compressed by ArrayRecord. Chunks of an episode
-overlap by `OVERLAP` frames, so that a window of `OVERLAP + 1` frames in a row
-lies in one of them; any other frames are gathered from as many as they need.
+Frames in a row of one episode, up to `CHUNK_FRAMES` of them, are a chunk: one
+reference frame (the median of a few of them, so mostly what stands still), and
+of each frame those pieces of `PIECE_BYTES` that differ from it. Four arrays
+that are memory-mapped, so that any frame is read alone, whole batches are put
+together by a few copies, and nothing is decompressed:
+
+  pixels.references.npy  uint8 `[C, height, width, 3]`
+  pixels.masks.npy       uint8 `[N, S / 8]`, a bit for each of S pieces: differs
+  pixels.pieces.npy      uint8 `[P, PIECE_BYTES]`, of all frames in order
+  pixels.starts.npy      int64 `[N + 1]`, first piece of each frame
+
+Lossless whatever the frames are; smaller only where some of them stands still.
 """
 
-import errno
 import pathlib
 from typing import Any
 
 import numpy as np
-from array_record.python import array_record_module
 
-CHUNK_FRAMES = 16
-OVERLAP = 3
-_STRIDE = CHUNK_FRAMES - OVERLAP
-# Decompressed at once, whatever is asked for.
-_MAX_BYTES = 2**27
+from jepa_wm.data import flat_frames
+
+CHUNK_FRAMES = 64
+PIECE_BYTES = 32
+"""At most; the largest number up to it that divides the bytes of a frame."""
+_NUM_MEDIAN = 15
 
 
 class ChunkedFrames:
@@ -28,38 +35,45 @@ class ChunkedFrames:
 
   def __init__(
     self,
-    path: pathlib.Path,
+    directory: pathlib.Path,
     *,
     frame: tuple[int, ...],
     offsets: np.ndarray,
     lengths: np.ndarray,
   ) -> None:
-    """Opens a file of `ChunkWriter`.
+    """Opens the files of `ChunkWriter`.
 
     Args:
-      path: the file.
+      directory: where they lie.
       frame: `(height, width, 3)`.
       offsets: int64 `[E]`, first frame of each episode.
       lengths: int64 `[E]`, number of frames of each episode.
 
     Raises:
-      ValueError: the file is cut off, or holds another number of chunks.
+      ValueError: a file is missing, cut off, or of other episodes.
     """
     self.shape = (int(lengths.sum()), *frame)
-    self._path, self._offsets = path, offsets
+    self._directory, self._offsets = directory, offsets
     counts = _num_chunks(lengths)
     self._first_chunks = np.cumsum(counts) - counts
-    self._last_chunks = counts - 1
+    piece = _piece_bytes(frame)
+    self._num_pieces = int(np.prod(frame)) // piece
+    self._references = self._map('references', (int(counts.sum()), *frame))
+    self._masks = self._map('masks', (len(self), -(-self._num_pieces // 8)))
+    self._starts = self._map('starts', (len(self) + 1,))
+    self._pieces = self._map('pieces', (int(self._starts[-1]), piece))
+
+  def _map(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    file = f'pixels.{name}.npy'
     try:
-      self._reader: Any = array_record_module.ArrayRecordReader(str(path))
-      found = self._reader.num_records()
-    except (RuntimeError, ValueError) as error:
-      raise ValueError(f'{path.name}: {error}') from error
-    if found != counts.sum():
-      raise ValueError(
-        f'{path.name} has {found} chunks, not the {counts.sum()} of '
-        f'{len(lengths)} episodes'
+      array = np.load(
+        self._directory / file, mmap_mode='r' if np.prod(shape) else None
       )
+    except (OSError, ValueError, EOFError) as error:
+      raise ValueError(f'{file}: {error}') from error
+    if array.shape != shape:
+      raise ValueError(f'{file} has shape {array.shape}, not {shape}')
+    return np.asarray(array)
 
   def __len__(self) -> int:
     return self.shape[0]
@@ -68,15 +82,14 @@ class ChunkedFrames:
     """Frames in memory.
 
     Args:
-      index: a number, a slice, or an array of numbers `[...]`; of a window's
-        frames along the last axis.
+      index: a number, a slice, or an array of numbers `[...]`.
 
     Returns:
       uint8 `[..., height, width, 3]`.
 
     Raises:
       IndexError: there is no such frame.
-      ValueError: the file is damaged.
+      ValueError: the files are damaged.
     """
     if isinstance(index, slice):
       index = np.arange(len(self))[index]
@@ -90,63 +103,65 @@ class ChunkedFrames:
         f'Frames {index.min()}..{index.max()} of {len(self)} were asked for.'
       )
     frames = np.where(index < 0, index + len(self), index).astype(np.int64)
-    windows = frames.reshape(-1, frames.shape[-1] if frames.ndim else 1)
-    taken = np.empty((*windows.shape, *self.shape[1:]), np.uint8)
-    chunks, places = self._places(windows)
-    per_read = max(1, _MAX_BYTES // (CHUNK_FRAMES * taken[:1, :1].nbytes or 1))
-    order = np.argsort(chunks, axis=None, kind='stable')
-    sorted_chunks = chunks.ravel()[order]
-    needed, begins = np.unique(sorted_chunks, return_index=True)
-    flat, flat_places = taken.reshape(-1, *self.shape[1:]), places.ravel()
-    ends = np.append(begins[1:], len(order))
-    for start in range(0, len(needed), per_read):
-      group = slice(start, start + per_read)
-      for record, begin, end in zip(
-        self._read(needed[group]), begins[group], ends[group], strict=True
-      ):
-        wanted = order[begin:end]
-        flat[wanted] = record[flat_places[wanted]]
-    return taken.reshape(*frames.shape, *self.shape[1:])
+    taken = np.empty((*frames.shape, *self.shape[1:]), np.uint8)
+    self.take(frames, taken)
+    return taken
 
-  def _places(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Chunk of each frame and its place there, few chunks a window."""
-    episodes = np.searchsorted(self._offsets, windows, side='right') - 1
-    local = windows - self._offsets[episodes]
-    own = np.minimum(local // _STRIDE, self._last_chunks[episodes])
-    first = self._first_chunks[episodes]
-    for t in range(1, windows.shape[1]):
-      # The frame before has its chunk read anyway.
-      ahead = local[:, t] - own[:, t - 1] * _STRIDE
-      reused = (
-        (episodes[:, t] == episodes[:, t - 1])
-        & (ahead >= 0)
-        & (ahead < CHUNK_FRAMES)
-      )
-      own[:, t] = np.where(reused, own[:, t - 1], own[:, t])
-    return first + own, local - own * _STRIDE
+  def take(self, frames: np.ndarray, out: np.ndarray) -> None:
+    """Writes frames where they are wanted.
 
-  def _read(self, chunks: np.ndarray) -> list[np.ndarray]:
-    try:
-      records = self._reader.read(chunks.tolist())
-      return [
-        np.frombuffer(record, np.uint8).reshape(-1, *self.shape[1:])
-        for record in records
-      ]
-    except (RuntimeError, ValueError, IndexError) as error:
+    Args:
+      frames: int64 `[...]`, from 0 to `N - 1`.
+      out: uint8 `[..., height, width, 3]`, contiguous.
+
+    Raises:
+      ValueError: the files are damaged.
+    """
+    frames = frames.ravel()
+    episodes = np.searchsorted(self._offsets, frames, side='right') - 1
+    local = frames - self._offsets[episodes]
+    chunks = self._first_chunks[episodes] + local // CHUNK_FRAMES
+    # Where nothing is clipped, NumPy writes without a copy in between.
+    taken = out.reshape(len(frames), *self.shape[1:])
+    self._references.take(chunks, axis=0, out=taken, mode='clip')
+    masks = self._masks[frames]
+    starts, ends = self._starts[frames], self._starts[frames + 1]
+    counts = np.bitwise_count(masks).sum(axis=1, dtype=np.int64)
+    if not np.array_equal(ends - starts, counts):
       raise ValueError(
-        f'{self._path} is cut off or damaged ({error}); remove its folder, '
-        'and it is made again.'
-      ) from error
+        f'The frames at {self._directory} are damaged; remove the cache, and '
+        'it is made again.'
+      )
+    if not counts.any():
+      return
+    pieces = np.concatenate(
+      [self._pieces[a:b] for a, b in zip(starts.tolist(), ends.tolist())]
+    )
+    differs = np.unpackbits(masks, axis=1, count=self._num_pieces)
+    # Whole pieces as single items: NumPy copies those several times faster.
+    item = np.dtype((np.void, self._pieces.shape[1]))
+    taken.reshape(-1).view(item)[differs.reshape(-1).view(np.bool_)] = (
+      pieces.reshape(-1).view(item)
+    )
 
 
 class ChunkWriter:
   """Writes the frames of one episode after another."""
 
-  def __init__(self, path: pathlib.Path) -> None:
-    """Creates the file."""
-    self._writer: Any = array_record_module.ArrayRecordWriter(
-      str(path), 'group_size:1'
+  def __init__(self, directory: pathlib.Path, frame: tuple[int, ...]) -> None:
+    """Creates the files for frames of shape `frame`."""
+    self._directory = directory
+    self._piece = _piece_bytes(frame)
+    num_pieces = int(np.prod(frame)) // self._piece
+    self._references, self._masks, self._pieces = (
+      flat_frames.FlatWriter(directory / f'pixels.{name}.npy', shape)
+      for name, shape in (
+        ('references', frame),
+        ('masks', (-(-num_pieces // 8),)),
+        ('pieces', (self._piece,)),
+      )
     )
+    self._counts = [np.zeros(1, np.int64)]
 
   def add(self, pixels: np.ndarray) -> None:
     """Appends an episode, uint8 `[T, height, width, 3]`.
@@ -154,19 +169,35 @@ class ChunkWriter:
     Raises:
       OSError: the disk is full or cannot be written to.
     """
-    try:
-      for chunk in range(int(_num_chunks(np.asarray(len(pixels))))):
-        begin = chunk * _STRIDE
-        self._writer.write(pixels[begin : begin + CHUNK_FRAMES].tobytes())
-    except RuntimeError as error:
-      raise OSError(errno.EIO, str(error)) from error
+    for begin in range(0, len(pixels), CHUNK_FRAMES):
+      chunk = pixels[begin : begin + CHUNK_FRAMES]
+      number = min(len(chunk), _NUM_MEDIAN)
+      some = chunk[np.arange(number) * len(chunk) // number]
+      reference = np.sort(some, axis=0)[number // 2]
+      pieces = chunk.reshape(len(chunk), -1, self._piece)
+      differs = (pieces != reference.reshape(1, -1, self._piece)).any(axis=-1)
+      self._references.add(reference[None])
+      self._masks.add(np.packbits(differs, axis=1))
+      self._pieces.add(pieces[differs])
+      self._counts.append(np.count_nonzero(differs, axis=1))
 
   def close(self) -> None:
-    """Finishes the file; again does nothing."""
-    if self._writer.is_open():
-      self._writer.close()
+    """Finishes the files; again does nothing."""
+    if not self._counts:
+      return
+    for writer in (self._references, self._masks, self._pieces):
+      writer.close()
+    starts = np.cumsum(np.concatenate(self._counts), dtype=np.int64)
+    np.save(self._directory / 'pixels.starts.npy', starts)
+    self._counts.clear()
 
 
 def _num_chunks(lengths: np.ndarray) -> np.ndarray:
-  """Chunks of an episode of so many frames: as few as cover it."""
-  return np.maximum(1, -(-(lengths - OVERLAP) // _STRIDE))
+  """Chunks of an episode of so many frames."""
+  return -(-lengths // CHUNK_FRAMES)
+
+
+def _piece_bytes(frame: tuple[int, ...]) -> int:
+  """Bytes of a piece: pieces share a frame evenly."""
+  size = int(np.prod(frame))
+  return max(n for n in range(1, PIECE_BYTES + 1) if size % n == 0)

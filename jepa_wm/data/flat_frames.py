@@ -22,7 +22,8 @@ class FlatWriter:
       OSError: the disk is full or cannot be written to.
     """
     self._num_frames += len(pixels)
-    self._write(np.ascontiguousarray(pixels).data)
+    if pixels.size:  # A view of nothing cannot be cast.
+      self._write(np.ascontiguousarray(pixels).data)
 
   def close(self) -> None:
     """Finishes the file; again does nothing."""

@@ -1,8 +1,12 @@
 """Cache to windows to batches, with grain: shuffled, endless, resumable."""
 
+import functools
+import sys
+
 import grain
 import numpy as np
 
+from jepa_wm.data import buffers, chunks
 from jepa_wm.data import cache as cache_lib
 
 
@@ -69,7 +73,8 @@ def cached_windows(
   An epoch's order depends on the seed and its number; batches run on across
   epochs. `get_state()` is a small JSON-able dict, and `set_state(...)` on an
   iterator made with the same arguments continues with the very batch that would
-  have come next.
+  have come next. The memory of a batch is its reader's; it is used again once
+  nothing refers to it.
 
   Args:
     cache: what the windows are cut from.
@@ -103,28 +108,42 @@ def cached_windows(
   )
   frame_steps = np.arange(num_frames) * action_block
   action_steps = np.arange((num_frames - 1) * action_block)
+  batches = buffers.Buffers(
+    (batch_size, num_frames, *cache.pixels.shape[1:]),
+    # Those that wait, that are filled, and that the reader looks at.
+    num_kept=3 * num_threads + 3,
+  )
 
-  def gather(indices: np.ndarray) -> dict[str, np.ndarray]:
-    # One copy per array and batch; grain only ever handles indices.
-    first = starts[indices][:, None]
+  # Two, because threads that read ahead are in the next epoch already.
+  @functools.lru_cache(maxsize=2)
+  def order(epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(len(starts))
+
+  def gather(number: int) -> dict[str, np.ndarray]:
+    # One copy per array and batch; grain only ever handles numbers of batches.
+    places = number * batch_size + np.arange(batch_size)
+    epochs, places = divmod(places, len(starts))
+    windows = [order(e)[places[epochs == e]] for e in np.unique(epochs)]
+    first = starts[np.concatenate(windows)][:, None]
     actions = cache.actions[first + action_steps]
+    frames = first + frame_steps
+    pixels = batches.next()
+    if isinstance(cache.pixels, chunks.ChunkedFrames):
+      cache.pixels.take(frames, pixels)
+    else:
+      # Where nothing is clipped, NumPy writes without a copy in between.
+      cache.pixels.take(frames, axis=0, out=pixels, mode='clip')
     return {
-      'pixels': cache.pixels[first + frame_steps],
+      'pixels': pixels,
       'actions': actions.reshape(
-        len(indices), num_frames - 1, action_block * cache.actions.shape[1]
+        batch_size, num_frames - 1, action_block * cache.actions.shape[1]
       ),
-      'proprio': cache.proprio[first + frame_steps],
-      'state': cache.state[first + frame_steps],
+      'proprio': cache.proprio[frames],
+      'state': cache.state[frames],
     }
 
-  # Grain's epochs use seed, seed + 1, ...: hashed, so that neighbouring seeds
-  # do not run through the same orders one epoch apart.
-  order_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
   return iter(
-    grain.MapDataset.range(len(starts))
-    .shuffle(seed=order_seed)
-    .repeat()
-    .batch(batch_size, batch_fn=np.asarray)
+    grain.MapDataset.range(sys.maxsize)
     .map(gather)
     .to_iter_dataset(
       grain.ReadOptions(

@@ -5,28 +5,42 @@ from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import chunks, windows
 from jepa_wm.data import episodes as episodes_lib
 
-# Shorter than a chunk, as long, one more, where the last chunk is all overlap
-# but one, and several.
-LENGTHS = np.array([1, 2, 16, 17, 29, 30, 31, 100])
+# Shorter than a chunk, as long, one more, and several.
+CHUNK = chunks.CHUNK_FRAMES
+LENGTHS = np.array([1, 2, 16, CHUNK, CHUNK + 1, 2 * CHUNK, 11])
 OFFSETS = np.cumsum(LENGTHS) - LENGTHS
-FRAMES = np.random.default_rng(0).integers(
-  0, 256, (LENGTHS.sum(), 3, 4, 3), np.uint8
-)
+TOTAL = LENGTHS.sum()
+
+
+def frames_of_all_kinds():
+  """Standing still, noise, and something that moves before noise."""
+  rng = np.random.default_rng(0)
+  frames = rng.integers(0, 256, (TOTAL, 8, 10, 3), np.uint8)
+  for number, offset in enumerate(OFFSETS):
+    if number % 3:
+      frames[offset : offset + LENGTHS[number]] = frames[offset]
+    if number % 3 == 1:
+      for t in range(LENGTHS[number]):
+        frames[offset + t, t % 8, t % 10] = rng.integers(0, 256, 3)
+  return frames
+
+
+FRAMES = frames_of_all_kinds()
 
 
 @pytest.fixture
 def path(tmp_path):
-  writer = chunks.ChunkWriter(tmp_path / 'pixels.array_record')
+  writer = chunks.ChunkWriter(tmp_path, FRAMES.shape[1:])
   for offset, length in zip(OFFSETS, LENGTHS, strict=True):
     writer.add(FRAMES[offset : offset + length])
   writer.close()
   writer.close()
-  return tmp_path / 'pixels.array_record'
+  return tmp_path
 
 
 def open_frames(path):
   return chunks.ChunkedFrames(
-    path, frame=(3, 4, 3), offsets=OFFSETS, lengths=LENGTHS
+    path, frame=FRAMES.shape[1:], offsets=OFFSETS, lengths=LENGTHS
   )
 
 
@@ -38,11 +52,11 @@ def open_frames(path):
     np.int64(40),
     slice(5, 60, 7),
     slice(None),
-    [0, 225, 3, 3],
+    [0, TOTAL - 1, 3, 3],
     np.array([[7, 9], [150, 155]]),
-    np.arange(226).reshape(2, 113),
+    np.arange(TOTAL - TOTAL % 2).reshape(2, -1),
     np.zeros((0, 4), int),
-    np.arange(226) % 5 == 0,
+    np.arange(TOTAL) % 5 == 0,
   ],
 )
 def test_frames_are_indexed_as_an_array_is(path, index):
@@ -52,11 +66,9 @@ def test_frames_are_indexed_as_an_array_is(path, index):
   assert frames.shape == FRAMES.shape and len(frames) == len(FRAMES)
 
 
-@pytest.mark.parametrize('max_bytes', [1, 2**27])
-def test_windows_over_every_border(path, monkeypatch, max_bytes):
-  monkeypatch.setattr(chunks, '_MAX_BYTES', max_bytes)
+def test_windows_over_every_border(path):
   frames = open_frames(path)
-  for span in (1, 4, 5, 16, 20):
+  for span in (1, 4, 5, 20):
     starts = [
       start
       for offset, length in zip(OFFSETS, LENGTHS, strict=True)
@@ -66,29 +78,46 @@ def test_windows_over_every_border(path, monkeypatch, max_bytes):
     np.testing.assert_array_equal(frames[wanted], FRAMES[wanted])
 
 
-def test_short_windows_read_one_chunk_each(path, monkeypatch):
-  frames = open_frames(path)
-  counts = []
-  read = chunks.ChunkedFrames._read
-  monkeypatch.setattr(
-    chunks.ChunkedFrames,
-    '_read',
-    lambda self, wanted: counts.append(len(wanted)) or read(self, wanted),
-  )
-  for start in range(OFFSETS[-1], OFFSETS[-1] + 97):
-    frames[start + np.arange(chunks.OVERLAP + 1)]
-  assert set(counts) == {1}
+def test_what_stands_still_is_kept_once(tmp_path):
+  frames = np.repeat(FRAMES[:1], CHUNK, axis=0)
+  # A mover that no reference should show: each place is its for one frame.
+  for t in range(CHUNK):
+    frames[t, t % 8, t // 8] += 1
+  writer = chunks.ChunkWriter(tmp_path, frames.shape[1:])
+  writer.add(frames)
+  writer.close()
+  reference = np.load(tmp_path / 'pixels.references.npy')
+  np.testing.assert_array_equal(reference, FRAMES[:1])
+  pieces = np.load(tmp_path / 'pixels.pieces.npy')
+  # Three bytes of a pixel lie in one piece of 30 or in two.
+  assert pieces.shape[1] == 30
+  assert len(pieces) == CHUNK
 
 
-@pytest.mark.parametrize('index', [226, -227, [0, 226]])
+def test_frames_of_any_size_are_cut_into_even_pieces(tmp_path):
+  rng = np.random.default_rng(0)
+  for size in ((1, 1, 3), (7, 11, 3), (64, 64, 3), (37, 1, 3)):
+    directory = tmp_path / f'{size}'
+    directory.mkdir()
+    frames = rng.integers(0, 2, (9, *size), np.uint8)
+    writer = chunks.ChunkWriter(directory, size)
+    writer.add(frames)
+    writer.close()
+    got = chunks.ChunkedFrames(
+      directory, frame=size, offsets=np.array([0]), lengths=np.array([9])
+    )
+    np.testing.assert_array_equal(got[:], frames)
+
+
+@pytest.mark.parametrize('index', [TOTAL, -TOTAL - 1, [0, TOTAL]])
 def test_frames_that_are_not_there(path, index):
-  with pytest.raises(IndexError, match='of 226 were asked for'):
+  with pytest.raises(IndexError, match=f'of {TOTAL} were asked for'):
     open_frames(path)[index]
 
 
 def test_a_disk_that_refuses_is_named(tmp_path):
-  with pytest.raises((OSError, RuntimeError)):
-    chunks.ChunkWriter(tmp_path / 'nowhere' / 'pixels').add(FRAMES[:2])
+  with pytest.raises(OSError, match='nowhere'):
+    chunks.ChunkWriter(tmp_path / 'nowhere', FRAMES.shape[1:]).add(FRAMES[:2])
 
 
 @pytest.fixture
@@ -141,29 +170,41 @@ def test_chunks_are_built_where_flat_frames_do_not_fit(archive):
 
 
 @pytest.mark.parametrize('keep', [0.0, 0.4])
-def test_cut_off_chunks_are_named(chunked, keep):
-  file = chunked / 'cache' / 'train' / 'pixels.array_record'
+@pytest.mark.parametrize('name', ['references', 'masks', 'pieces', 'starts'])
+def test_cut_off_chunks_are_named(chunked, name, keep):
+  file = chunked / 'cache' / 'train' / f'pixels.{name}.npy'
   data = file.read_bytes()
   file.write_bytes(data[: int(keep * len(data))])
-  with pytest.raises(ValueError, match=r'damaged.*train/pixels\.array_record'):
+  with pytest.raises(
+    ValueError, match=rf'damaged.*train/pixels\.{name}\.npy.*build_cache'
+  ):
     cache_lib.open_cache(chunked)
 
 
-def test_chunks_of_other_episodes_are_named(chunked):
+@pytest.mark.parametrize('name', ['references', 'masks', 'starts'])
+def test_chunks_of_other_episodes_are_named(chunked, name):
   folder = chunked / 'cache'
-  (folder / 'held_out' / 'pixels.array_record').replace(
-    folder / 'train' / 'pixels.array_record'
-  )
-  with pytest.raises(ValueError, match='has 2 chunks, not the 8 of 8 episodes'):
+  file = f'pixels.{name}.npy'
+  (folder / 'held_out' / file).replace(folder / 'train' / file)
+  with pytest.raises(ValueError, match=r'train/pixels\.\w+\.npy has shape'):
     cache_lib.open_cache(chunked)
 
 
-def test_damage_inside_is_named(chunked, episodes):
-  file = chunked / 'cache' / 'train' / 'pixels.array_record'
-  data = bytearray(file.read_bytes())
-  for place in range(100, 2000, 50):
-    data[place] ^= 255
-  file.write_bytes(data)
+def test_chunks_of_an_older_version_are_named(chunked):
+  folder = chunked / 'cache' / 'train'
+  for file in folder.glob('pixels.*'):
+    file.unlink()
+  (folder / 'pixels.array_record').write_bytes(b'old')
+  with pytest.raises(ValueError, match=r'references.*run cache\.build_cache'):
+    cache_lib.open_cache(chunked)
+
+
+@pytest.mark.parametrize('name', ['masks', 'starts'])
+def test_damage_inside_is_named(chunked, name):
+  file = chunked / 'cache' / 'train' / f'pixels.{name}.npy'
+  array = np.load(file)
+  array[len(array) // 2] ^= 128  # Of masks the first piece.
+  np.save(file, array)
   with pytest.raises(ValueError, match='damaged'):
     cache_lib.open_cache(chunked).pixels[:]
 

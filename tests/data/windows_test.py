@@ -1,6 +1,7 @@
 import itertools
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -120,6 +121,27 @@ def test_batches_are_the_reader_s_own(cache):
     assert type(array) is np.ndarray
     array[...] = 0
   np.testing.assert_array_equal(cache.pixels, before)
+
+
+@pytest.mark.parametrize('store', ['flat', 'chunks'])
+@pytest.mark.parametrize('num_threads', [0, 2])
+def test_what_is_held_stays_and_what_is_not_is_used_again(
+  archive, store, num_threads
+):
+  cache_lib.build_cache(archive, store=store)
+  stream = batches(cache_lib.open_cache(archive), num_threads=num_threads)
+  held, copies = [], []
+  # The batch itself, a view of it, and an array that may share its memory.
+  for keep in (lambda x: x, lambda x: x[1:, :2], jax.device_put) * 5:
+    pixels = next(stream)['pixels']
+    held.append(keep(pixels))
+    copies.append(np.array(held[-1]))
+  del pixels
+  for array, copy in zip(held, copies, strict=True):
+    np.testing.assert_array_equal(array, copy)
+  held.clear()
+  places = {next(stream)['pixels'].ctypes.data for _ in range(40)}
+  assert len(places) <= 3 * num_threads + 3
 
 
 def test_short_episodes_are_refused_or_skipped(tmp_path, make_episode):

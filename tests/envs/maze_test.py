@@ -192,15 +192,16 @@ def test_a_vector_says_all_of_a_state():
   for name in ('point_maze', 'diverse_maze'):
     face = worlds.get(name)
     env = face.make(image_size=16)
-    state = env.reset(jax.random.key(5))
-    state = env.step(state, jnp.array([1.0, -0.5]))
+    state = jax.jit(env.reset)(jax.random.key(5))
+    state = jax.jit(env.step)(state, jnp.array([1.0, -0.5]))
     vector = env.vector(state)
     assert vector.shape == (len(face.state_names),)
     assert vector.dtype == jnp.float32
     again = env.from_vector(vector)
     expected = dataclasses.replace(state, target=vector)
     jax.tree.map(np.testing.assert_array_equal, again, expected)
-    np.testing.assert_array_equal(env.render(again), env.render(state))
+    render = jax.jit(env.render)
+    np.testing.assert_array_equal(render(again), render(state))
 
 
 def test_resets_are_in_open_cells_of_all_layouts():
@@ -226,7 +227,7 @@ def test_pictures_show_walls_agent_and_target():
   env = maze.Maze(image_size=100, render_target=True)
   state = env.from_vector(jnp.array([0.5, 0.5, 0.0, 0.0]))
   state = dataclasses.replace(state, target=jnp.array([2.5, 2.5, 0.0, 0.0]))
-  picture = np.asarray(env.render(state))
+  picture = np.asarray(jax.jit(env.render)(state))
   assert picture.shape == (100, 100, 3)
   # 20 pixels a cell, one cell of wall around.
   expected = {
@@ -246,17 +247,17 @@ def test_pictures_show_walls_agent_and_target():
 
 def test_small_pictures_average_large_ones():
   env = maze.Maze.diverse(image_size=192)
-  state = env.reset(jax.random.key(8))
-  large = np.asarray(env.render(state), float)
+  state = jax.jit(env.reset)(jax.random.key(8))
+  large = np.asarray(jax.jit(env.render)(state), float)
   average = large.reshape(32, 6, 32, 6, 3).mean(axis=(1, 3))
-  small = dataclasses.replace(env, image_size=32).render(state)
+  small = jax.jit(dataclasses.replace(env, image_size=32).render)(state)
   assert np.abs(small - average).mean() < 0.5
 
 
 def test_misuse_is_one_sentence():
   world = maze.Maze(image_size=8)
   with pytest.raises(ValueError, match=r'action must have shape \(2,\)'):
-    world.step(world.reset(jax.random.key(0)), jnp.zeros(3))
+    world.step(world.from_vector(jnp.zeros(4)), jnp.zeros(3))
   with pytest.raises(ValueError, match=r'vector must have shape \(4,\), x, y'):
     world.from_vector(jnp.zeros(20))
   with pytest.raises(ValueError, match='image_size must be a positive'):

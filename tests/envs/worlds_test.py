@@ -8,15 +8,24 @@ from jepa_wm.envs import worlds
 
 
 @pytest.fixture(
-  params=sorted(n for n, w in worlds.WORLDS.items() if not w.on_host)
+  params=sorted(n for n, w in worlds.WORLDS.items() if not w.on_host),
+  scope='module',
 )
 def world(request):
   return worlds.get(request.param)
 
 
-def test_a_vector_describes_its_state(world):
+@pytest.fixture(scope='module')
+def start(world):
+  """The world made, and five of its states."""
   env = world.make(image_size=24)
-  state = env.reset(jax.random.key(0))
+  keys = jax.random.split(jax.random.key(0), 5)
+  return env, jax.jit(jax.vmap(env.reset))(keys)
+
+
+def test_a_vector_describes_its_state(world, start):
+  env, states = start
+  state = jax.tree.map(lambda x: x[0], states)
   vector = env.vector(state)
   again = env.from_vector(vector)
   assert vector.shape == (len(world.state_names),)
@@ -31,22 +40,26 @@ def test_a_vector_describes_its_state(world):
   )
 
 
-def test_a_vector_has_a_place_in_the_picture(world):
-  env = world.make(image_size=24)
-  states = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), 5))
+def test_a_vector_has_a_place_in_the_picture(world, start):
+  env, states = start
   places = world.place(np.asarray(jax.vmap(env.vector)(states)))
   assert places.shape == (5, 2)
   assert np.all(places > 0) and np.all(places < 1)
 
 
-def test_every_policy_acts_within_bounds(world):
-  env = world.make(image_size=24)
-  state = env.reset(jax.random.key(0))
+def test_every_policy_acts_within_bounds(world, start):
+  env, states = start
+  state = jax.tree.map(lambda x: x[0], states)
   assert {'expert', 'random', 'smooth'} <= set(world.policies)
   for name in world.policies:
     policy = world.policy(name, env, world.action_noise)
-    memory = policy.init(jax.random.key(1), state)
-    action, memory = policy(jax.random.key(2), state, memory)
+
+    @jax.jit
+    def act(state, policy=policy):
+      memory = policy.init(jax.random.key(1), state)
+      return policy(jax.random.key(2), state, memory)
+
+    action, _ = act(state)
     assert action.shape == (env.action_dim,)
     assert np.all(action >= env.action_low) and np.all(
       action <= env.action_high

@@ -67,22 +67,34 @@ def world(family, variables):
   return world_model.WorldModel(family, variables, statistics)
 
 
+def start(family):
+  """Variables of all sizes, drawn by NumPy: compiling `init` takes longer."""
+  draw = np.random.default_rng(0)
+
+  def fill(path, leaf):
+    if path[-1].key == 'var':
+      return jnp.ones(leaf.shape)
+    return jnp.asarray(draw.normal(0, 0.2, leaf.shape), leaf.dtype)
+
+  shapes = jax.eval_shape(family.init, jax.random.key(0))
+  return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
 @pytest.fixture(params=[0, 2], ids=['pixels', 'proprio'], scope='module')
 def case(request):
   family = tiny(proprio_dim=request.param)
-  variables = jax.jit(family.init)(jax.random.key(0))
-  return family, variables, batch_of(jax.random.key(0))
+  return family, start(family), batch_of(jax.random.key(0))
 
 
 def test_tokens_are_the_pooled_feature_map_of_the_frozen_encoder(rng_key):
   trained = encoder_family()
-  variables = jax.jit(trained.init)(rng_key)
+  variables = start(trained)
   pixels = batch_of(rng_key)['pixels']
-  _, kept = trained.model().apply(
-    variables,
-    normalization.normalize_pixels(pixels),
-    method=lambda model, x: model.encoder(x),
-  )
+  _, kept = jax.jit(
+    lambda variables, x: trained.model().apply(
+      variables, x, method=lambda model, x: model.encoder(x)
+    )
+  )(variables, normalization.normalize_pixels(pixels))
   maps = np.asarray(kept['feature_map'], np.float64)
   pooled = maps.reshape(2, 4, 2, 2, 2, 2, 6).mean((3, 5)).reshape(2, 4, 24)
   frozen = {'params': variables['params']['encoder']}
@@ -95,7 +107,7 @@ def test_tokens_are_the_pooled_feature_map_of_the_frozen_encoder(rng_key):
     ),
   ):
     family = tiny(token_norm=norm)
-    latents = family.encode({'frozen': frozen}, pixels)
+    latents = jax.jit(family.encode)({'frozen': frozen}, pixels)
     np.testing.assert_allclose(latents, expected, atol=1e-4)
 
 
@@ -121,12 +133,14 @@ def test_the_loss_is_the_mean_squared_error_to_detached_tokens(case, rng_key):
   assert batch_stats == {}
   proprio = batch['proprio'] if family.proprio_dim else None
   np.testing.assert_allclose(
-    latents, family.encode(variables, batch['pixels'], proprio), atol=1e-5
+    latents,
+    jax.jit(family.encode)(variables, batch['pixels'], proprio),
+    atol=1e-5,
   )
-  errors = []
+  errors, predict = [], jax.jit(family.predict)
   for first in range(2):
     window = slice(first, first + 2)
-    predicted = family.predict(
+    predicted = predict(
       variables, latents[:, window], batch['actions'][:, window]
     )
     errors.append((predicted - latents[:, first + 1 : first + 3]) ** 2)
@@ -142,13 +156,16 @@ def test_the_loss_is_the_mean_squared_error_to_detached_tokens(case, rng_key):
 def test_steps_equal_predictions_of_the_window(case):
   family, variables, batch = case
   proprio = batch['proprio'] if family.proprio_dim else None
-  window = family.encode(variables, batch['pixels'], proprio)[:, :1]
+  encode, step, predict = map(
+    jax.jit, (family.encode, family.step, family.predict)
+  )
+  window = encode(variables, batch['pixels'], proprio)[:, :1]
   actions = batch['actions']
   state = family.initial_state(variables, window, actions[:, :0])
   for t in range(3):
-    state = family.step(variables, state, actions[:, t])
+    state = step(variables, state, actions[:, t])
     first = max(0, t - 1)
-    after = family.predict(variables, window, actions[:, first : t + 1])
+    after = predict(variables, window, actions[:, first : t + 1])
     window = jnp.concatenate([window, after[:, -1:]], axis=1)[:, -2:]
     np.testing.assert_allclose(state.latents, window, atol=1e-5)
 
@@ -162,20 +179,23 @@ def test_a_planner_works_with_it(case):
       'proprio': batch['proprio'][:, 0],
       'goal_proprio': batch['proprio'][:, 1],
     }
-  root = model.root(
-    variables, batch['pixels'][:, 0], batch['pixels'][:, 1], **seen
-  )
-  plan = planning.random_shooting_plan(
-    variables,
-    jax.random.key(0),
-    root,
-    model.dynamics,
-    model.cost,
-    horizon=3,
-    action_dim=10,
-    num_samples=4,
-  )
-  assert np.isfinite(plan.cost).all()
+
+  @jax.jit
+  def plan(variables, pixels, goal_pixels, seen):
+    return planning.random_shooting_plan(
+      variables,
+      jax.random.key(0),
+      model.root(variables, pixels, goal_pixels, **seen),
+      model.dynamics,
+      model.cost,
+      horizon=3,
+      action_dim=10,
+      num_samples=4,
+    )
+
+  pixels = batch['pixels']
+  found = plan(variables, pixels[:, 0], pixels[:, 1], seen)
+  assert np.isfinite(found.cost).all()
 
 
 def test_the_cost_weighs_tokens_and_state():
@@ -207,9 +227,9 @@ def test_an_update_leaves_the_frozen_encoder(rng_key):
   assert not np.array_equal(first, last)
 
 
-def test_an_export_holds_the_frozen_encoder(rng_key, tmp_path):
+def test_an_export_holds_the_frozen_encoder(tmp_path):
   family = tiny(token_norm='dataset')
-  variables = jax.jit(family.init)(rng_key)
+  variables = start(family)
   world(family, variables).save(tmp_path / 'model')
   model = world_model.WorldModel.from_checkpoint(tmp_path / 'model')
   assert model.family == family
@@ -218,9 +238,9 @@ def test_an_export_holds_the_frozen_encoder(rng_key, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, model.params, variables)
 
 
-def test_the_encoder_of_a_checkpoint_is_frozen(rng_key, tmp_path):
+def test_the_encoder_of_a_checkpoint_is_frozen(tmp_path):
   trained = encoder_family()
-  variables = jax.jit(trained.init)(rng_key)
+  variables = start(trained)
   world(trained, variables).save(tmp_path / 'lewm')
   encoder, frozen = frozen_encoders.read(tmp_path / 'lewm')
   assert encoder == trained
@@ -238,9 +258,9 @@ def test_the_encoder_of_a_checkpoint_is_frozen(rng_key, tmp_path):
   )
 
 
-def test_a_model_without_an_encoder_cannot_be_frozen(rng_key, tmp_path):
+def test_a_model_without_an_encoder_cannot_be_frozen(tmp_path):
   family = tiny()
-  world(family, jax.jit(family.init)(rng_key)).save(tmp_path / 'model')
+  world(family, start(family)).save(tmp_path / 'model')
   with pytest.raises(ValueError, match="'dino_wm', which has no encoder"):
     frozen_encoders.read(tmp_path / 'model')
 

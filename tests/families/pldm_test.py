@@ -84,15 +84,15 @@ def test_loss_is_its_formula():
   loss, (metrics, _, latents) = jax.jit(SMALL.loss)(
     variables, None, batch, jax.random.key(5)
   )
-  z = np.asarray(SMALL.encode(variables, batch['pixels']))
+  z = np.asarray(jax.jit(SMALL.encode)(variables, batch['pixels']))
   np.testing.assert_allclose(latents, z, atol=1e-5)
   # Frame by frame, as a planner steps, from every frame that reaches so far.
-  errors = []
+  errors, one_step = [], jax.jit(SMALL.step)
   for step in (1, 2, 3):
     state = jepa.LatentState(jnp.asarray(z[:, : 5 - step, None]))
     for j in range(step):
       actions = batch['actions'][:, j : 5 - step + j]
-      state = SMALL.step(variables, state, jnp.asarray(actions))
+      state = one_step(variables, state, jnp.asarray(actions))
     errors.append(np.square(state.latents[:, :, 0] - z[:, step:]).mean())
   inferred = SMALL.model().apply(
     variables, jnp.asarray(z), method='infer_actions'
@@ -121,11 +121,12 @@ def test_steps_are_those_of_the_window(memory_dim):
   latents = rng.normal(size=(2, 3, 4)).astype(np.float32)
   actions = rng.normal(size=(2, 8, 6)).astype(np.float32)
   state = family.initial_state(variables, latents[:, :2], actions[:, :1])
-  step, seen = jax.jit(family.step), latents[:, :2]
+  step, predict = jax.jit(family.step), jax.jit(family.predict)
+  seen = latents[:, :2]
   for t in range(1, 6):
     first = max(0, t - 2)
     window = seen[:, first : t + 1]
-    expected = family.predict(variables, window, actions[:, first : t + 1])
+    expected = predict(variables, window, actions[:, first : t + 1])
     state = step(variables, state, actions[:, t])
     np.testing.assert_allclose(
       state.latents[:, -1], expected[:, -1], rtol=1e-4, atol=1e-5
@@ -138,12 +139,13 @@ def test_the_state_of_the_body_is_seen():
   batch = draw_batch()
   pixels, proprio = batch['pixels'], batch['proprio']
   variables = start(PROPRIO)
-  plain = PROPRIO.encode(variables, pixels, proprio)
-  moved = PROPRIO.encode(variables, pixels, proprio + 10)
-  dark = PROPRIO.encode(variables, 255 - pixels, proprio)
+  encode = jax.jit(PROPRIO.encode)
+  plain = encode(variables, pixels, proprio)
+  moved = encode(variables, pixels, proprio + 10)
+  dark = encode(variables, 255 - pixels, proprio)
   for other in (moved, dark):
     assert np.abs(other - plain).max() > 0.01
-  loss, (_, _, latents) = PROPRIO.loss(
+  loss, (_, _, latents) = jax.jit(PROPRIO.loss)(
     variables, None, batch, jax.random.key(0)
   )
   assert np.isfinite(loss)
@@ -151,10 +153,11 @@ def test_the_state_of_the_body_is_seen():
 
   family = dataclasses.replace(PROPRIO, encoder='state')
   variables = start(family)
-  plain = family.encode(variables, pixels, proprio)
-  dark = family.encode(variables, 255 - pixels, proprio)
+  encode = jax.jit(family.encode)
+  plain = encode(variables, pixels, proprio)
+  dark = encode(variables, 255 - pixels, proprio)
   np.testing.assert_array_equal(plain, dark)
-  moved = family.encode(variables, pixels, proprio + 10)
+  moved = encode(variables, pixels, proprio + 10)
   assert np.abs(moved - plain).max() > 0.01
 
 
@@ -163,8 +166,8 @@ def test_a_world_model_passes_the_state_on():
   statistics = normalization.ActionStatistics(np.zeros(2), np.ones(2))
   model = world_model.WorldModel(PROPRIO, variables, statistics)
   pixels, proprio = batch['pixels'], batch['proprio']
-  latents = PROPRIO.encode(variables, pixels, proprio)
-  root = model.root(
+  latents = jax.jit(PROPRIO.encode)(variables, pixels, proprio)
+  root = jax.jit(model.root)(
     variables,
     pixels[:, 0],
     pixels[:, 1],

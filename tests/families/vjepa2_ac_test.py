@@ -94,9 +94,22 @@ def test_equals_the_published_losses_and_gradients(golden):
     )
 
 
+def start(family):
+  """Variables of all sizes, drawn by NumPy: compiling `init` takes longer."""
+  draw = np.random.default_rng(0)
+
+  def fill(path, leaf):
+    if path[-1].key == 'var':
+      return jnp.ones(leaf.shape)
+    return jnp.asarray(draw.normal(0, 0.1, leaf.shape), leaf.dtype)
+
+  shapes = jax.eval_shape(family.init, jax.random.key(0))
+  return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
 def random_state(rng_key, family, num_frames=1):
   keys = jax.random.split(rng_key, 4)
-  variables = jax.jit(family.init)(keys[0])
+  variables = start(family)
   pixels = jax.random.randint(keys[1], (2, num_frames, 32, 32, 3), 0, 256)
   proprio = None
   if family.state_dim:
@@ -148,7 +161,7 @@ def test_a_state_moves_on_in_a_rollout(rng_key):
   family = tiny()
   variables, latents, actions = random_state(rng_key, family)
   state = family.initial_state(variables, latents, actions[:, :0])
-  state = family.step(variables, state, actions[:, 0])
+  state = jax.jit(family.step)(variables, state, actions[:, 0])
   np.testing.assert_allclose(
     state.latents[:, 1, -7:],
     vjepa2_ac.integrate_pose(latents[:, 0, -7:], actions[:, 0]),
@@ -165,7 +178,7 @@ def test_the_energy_is_the_mean_distance_of_tokens(rng_key):
 
 def test_the_loss_trains_the_predictor_alone(rng_key):
   family = tiny(state_dim=0, action_dim=2, action_block=5, predictor_depth=1)
-  variables = jax.jit(family.init)(rng_key)
+  variables = start(family)
   batch = {
     'pixels': jax.random.randint(rng_key, (2, 4, 32, 32, 3), 0, 256).astype(
       jnp.uint8

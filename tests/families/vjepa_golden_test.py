@@ -107,7 +107,8 @@ def test_the_other_rope_style_is_told_apart(golden, variables, video):
 )
 def test_the_predictor(golden, family, variables, mask_index, ids, name):
   data = golden[0]
-  predicted = family.predict(
+  predict = jax.jit(family.predict, static_argnames='mask_index')
+  predicted = predict(
     variables,
     data['encoder/masked'],
     data['context_ids'],

@@ -61,8 +61,8 @@ def test_a_published_folder_answers_as_its_authors_model():
   with np.load(FIXTURE / 'expected.npz', allow_pickle=False) as file:
     expected = dict(file)
   with jax.default_matmul_precision('highest'):
-    latents = model.encode(model.params, jnp.asarray(expected['pixels']))
-    predicted = model.family.predict(
+    latents = jax.jit(model.encode)(model.params, expected['pixels'])
+    predicted = jax.jit(model.family.predict)(
       model.params, jnp.asarray(expected['latents']), expected['actions']
     )
   for ours, theirs in (

@@ -192,7 +192,7 @@ def test_pixels_are_augmented_by_a_key_of_their_own():
   augment_key, loss_key = jax.random.split(state.step_key())
   actions = toy.STATISTICS.normalize(jnp.asarray(batch['actions']))
   pixels = augment_fn(augment_key, jnp.asarray(batch['pixels']))
-  expected, _ = family.loss(
+  expected, _ = jax.jit(family.loss)(
     state.variables, None, {'pixels': pixels, 'actions': actions}, loss_key
   )
   copy = jax.tree.map(jnp.copy, state)

@@ -261,16 +261,18 @@ class WorldModel:
     In one pass where they are alike: half the program to compile, and larger
     products.
     """
-    goals = tuple(x if x is None else jnp.expand_dims(x, 1) for x in wanted)
     self._check_pixels(seen[0])
-    self._check_pixels(goals[0])
+    self._check_pixels(wanted[0])
+    goals = [x if x is None else jnp.expand_dims(x, 1) for x in wanted]
     shapes = [
       [x if x is None else (x.shape[0], *x.shape[2:]) for x in pair]
       for pair in (seen, goals)
     ]
     if shapes[0] != shapes[1]:
       return self.encode(params, *seen), self.encode(params, *wanted)
-    both = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), seen, goals)
+    both = jax.tree.map(
+      lambda *x: jnp.concatenate(x, axis=1), list(seen), goals
+    )
     latents = self.encode(params, *both)
     return latents[:, :-1], latents[:, -1]
 

@@ -111,8 +111,8 @@ class ConvEncoder(nn.Module):
   one strided convolution, whose backward pass costs a third on a CPU.
 
   With `keypoints` the last maps are not flattened: each is read as a
-  distribution over the picture, whose mean is a point, and two hidden layers see
-  the points alone: meant for small things whose place and angle matter.
+  distribution over the picture, whose mean is a point, and two hidden layers
+  see the points alone: meant for small things whose place and angle matter.
 
   Source: IMPALA, arXiv 1802.01561, figure 3 (channels 16, 32, 32, two blocks
   a stage, max-pooling, 256 features); the spatial softmax of deep spatial

@@ -134,7 +134,7 @@ class LinearProjector(nn.Module):
 
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool = False) -> jax.Array:
-    """Maps `inputs` `[..., C]` to `[..., features]`; `train` changes nothing."""
+    """Maps `inputs` `[..., C]` to `[..., features]`, training or not."""
     del train
     dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     return nn.Dense(self.features, name='out', **dtypes)(inputs)

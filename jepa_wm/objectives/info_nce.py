@@ -1,4 +1,4 @@
-"""InfoNCE over time: which frame of all comes next to this one?"""
+"""InfoNCE over time: of all frames, tell which is next to this one."""
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,8 @@ def info_nce(latents: jax.Array) -> jax.Array:
   averaged over all frames and over their neighbours before and after. Collapsed
   latents cost `log(1 + T (B - 1))`. What tells one sequence from another and
   changes slowly is learnt first, and frames of the same sequence do not push
-  each other apart. The scale of the latents is free: their squared distances are
-  in nats.
+  each other apart. The scale of the latents is free: their squared distances
+  are in nats.
 
   Statistics are those of the whole batch, also where it is sharded, and in
   float32 whatever the input.

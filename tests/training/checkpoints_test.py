@@ -209,7 +209,7 @@ def test_a_longer_run_is_the_same_and_a_shorter_one_is_not():
   with pytest.raises(checkpoints.CheckpointError, match='num_steps = 9 and th'):
     checkpoints.check_same_run('run', longer, record)
   longer['optimizer']['decay'] = 0.2
-  with pytest.raises(checkpoints.CheckpointError, match='optimizer.decay'):
+  with pytest.raises(checkpoints.CheckpointError, match=r'optimizer\.decay'):
     checkpoints.check_same_run('run', record, longer)
 
 

@@ -10,10 +10,10 @@ for each, and plays them twice: in our world, by our rule, and in
 stable-worldmodel's own environment, which says itself whether it is over
 (`terminated`). `value` and `peer` are the pairs that succeed after any step;
 `config.disagree` has the ids of those that only one of the two solves,
-`config.steps_differ` of those that both solve, after different numbers of
-steps, and `config.rule` of those where our rule and theirs differ about a state
-of theirs: the rest is physics. It needs stable-worldmodel and is no measure of
-speed.
+`config.steps_differ` of those that both solve, but up to
+`config.most_steps_apart` steps apart, and `config.rule` of those where our rule
+and theirs differ about a state of theirs: the rest is physics. It needs
+stable-worldmodel and is no measure of speed.
 
 Actions are 'planned' (closed loop in the peer's environment, from its pictures:
 the checkpoint's own plans), 'recorded' (what was done from start to goal in the
@@ -62,7 +62,7 @@ _EPISODES = flags.DEFINE_string(
 )
 _BUDGET = flags.DEFINE_string('budget', '300x30', 'Candidates and iterations.')
 _NOISE = flags.DEFINE_float(
-  'noise', 0.3, "Standard deviation of it on 'disturbed' actions."
+  'noise', 0.1, "Standard deviation of it on 'disturbed' actions."
 )
 _SEED = flags.DEFINE_integer('seed', 0, "Of the planner's and random draws.")
 
@@ -211,6 +211,7 @@ def _print(
     'config': {
       'disagree': ids[disagree].tolist(),
       'steps_differ': ids[differ].tolist(),
+      'most_steps_apart': int(np.max(np.abs(ours - theirs)[differ], initial=0)),
       **config,
       'seed': _SEED.value,
     },

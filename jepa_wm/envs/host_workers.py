@@ -17,7 +17,8 @@ Command = tuple[int, str, Any]
 """Row, what to do, and with what."""
 
 _START_SECONDS = 300.0
-"""A process that has not begun by then never will."""
+"""A process that has not begun by then never will; nor has its first world been
+opened, for which it may have to import a library first."""
 
 Answer = tuple[str | None, np.ndarray | None]
 """What went wrong, and the states `[k, V]` that a row went through."""
@@ -113,13 +114,15 @@ class Process:
     try:
       if not self._is_ready:
         self._is_ready = self._wait(_START_SECONDS) and self._pipe.recv()
-      if self._is_ready and self._wait(self._timeout):
-        return True, *self._pipe.recv()
+      if self._is_ready and self._wait(self._patience):
+        answer = self._pipe.recv()
+        self._patience = self._timeout
+        return True, *answer
     except (EOFError, OSError):
       self._process.join(1.0)
       code = self._process.exitcode
       return False, f'its process died with exit code {code}', None
-    return False, f'it did not answer within {self._timeout:g} s', None
+    return False, f'it did not answer within {self._patience:g} s', None
 
   def _wait(self, seconds: float) -> bool:
     """Whether something arrives in time."""
@@ -141,6 +144,7 @@ class Process:
 
   def _start(self) -> None:
     self._is_ready = False
+    self._patience = max(self._timeout, _START_SECONDS)
     self._pipe, theirs = self._context.Pipe()
     self._process = self._context.Process(
       target=_work, args=(theirs, *self._args), daemon=True

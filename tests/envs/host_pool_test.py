@@ -1,5 +1,7 @@
 """Rows of a pool are where they should be, whatever breaks beside them."""
 
+import dataclasses
+
 import counting_world
 import numpy as np
 import pytest
@@ -91,6 +93,18 @@ def test_a_world_that_dies_takes_nobody_along(pool):
   # Rows 0 and 4 lose their process and are brought back.
   reason = break_row(pool, counting_world.DIE)
   assert reason == 'its process died with exit code 3'
+
+
+@pytest.mark.slow
+def test_opening_a_world_may_take_longer_than_an_answer():
+  world = dataclasses.replace(
+    counting_world.make(), open=counting_world.SlowToOpen
+  )
+  with host_pool.Pool(world, 1, num_workers=1, timeout=0.5) as pool:
+    pool.place([0], np.array([[3.0, 7.0]]))
+    assert not pool.failures
+    pool.play([0], np.array([[[counting_world.HANG]]]))
+    assert pool.failures == {0: 'it did not answer within 0.5 s'}
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import math
 import os
 import signal
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from jepa_wm.envs import host
+from jepa_wm.envs import host, painting
 
 Command = tuple[int, str, Any]
 """Row, what to do, and with what."""
@@ -205,10 +206,19 @@ def resize(picture: np.ndarray, size: int) -> np.ndarray:
       'render must give uint8 [height, width, 3], got '
       f'{picture.dtype} {list(picture.shape)}'
     )
-  if picture.shape[:2] == (size, size):
+  height, width = picture.shape[:2]
+  if (height, width) == (size, size):
     return picture
+  if (height % size or width % size) and size < min(height, width):
+    # Pillow's box gives what lies on the edge of two pixels to one of them.
+    rows = _shares(height, size).T @ np.float32(picture.reshape(height, -1))
+    cells = _shares(width, size).T @ rows.reshape(size, width, 3)
+    return np.rint(cells).astype(np.uint8)
   image = PIL.Image.fromarray(picture)
   return np.asarray(image.resize((size, size), PIL.Image.Resampling.BOX))
+
+
+_shares = functools.cache(painting.area_matrix)
 
 
 def _finite(vector: np.ndarray) -> np.ndarray:

@@ -152,6 +152,11 @@ def test_pictures_are_averaged_over_areas():
   picture[:2, :2] = [[[0, 10, 20], [40, 50, 60]]] * 2
   half = host_workers.resize(picture, 2)
   np.testing.assert_array_equal(half[0, 0], [20, 30, 40])
+  # What lies on the edge of two pixels is shared between them.
+  stripes = np.uint8([0, 90, 210])[None, :, None].repeat(3, 0).repeat(3, 2)
+  for turn in ((0, 1, 2), (1, 0, 2)):
+    two = host_workers.resize(stripes.transpose(turn), 2).transpose(turn)
+    assert two[..., 0].tolist() == [[30, 170]] * 2
   assert host_workers.resize(picture, 4) is picture
 
 

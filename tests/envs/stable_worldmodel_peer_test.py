@@ -159,6 +159,6 @@ def test_a_checkpoint_plans_alike_in_the_peers_two_room(
   successes = [[e.success for e in result.episodes] for result in results]
   record_property('successes', [int(np.sum(each)) for each in successes])
   record_property('disagree', int(np.sum(np.not_equal(*successes))))
-  # Plans from two pictures of the same state are not the same to the last bit.
-  assert np.mean(np.equal(*successes)) > 0.9
-  assert 25 <= np.sum(successes[0]) < 50
+  # Our dots are drawn at the centres of 64 px, theirs averaged from 224.
+  assert np.mean(np.equal(*successes)) > 0.95
+  assert np.sum(successes[0]) >= 45

@@ -102,7 +102,7 @@ class Process:
     self._context, self._args, self._timeout = context, args, timeout
     self._pipe: Any = None
     self._process: Any = None
-    self._is_ready = False
+    self._is_ready, self._patience = False, timeout
     self._start()
 
   def send(self, commands: list[Command]) -> None:

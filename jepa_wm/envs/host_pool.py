@@ -45,7 +45,8 @@ class Pool:
       num_rows: how many of it.
       num_workers: processes; one per core by default, at most one per row. 0:
         rows live in this process, and one that hangs hangs it.
-      timeout: seconds after which a row that has not answered is given up.
+      timeout: seconds after which a row that has not answered is given up; a
+        worker's first answer, for which it opens a world, may take 300.
 
     Raises:
       ValueError: no rows, or a world that cannot be sent to other processes.

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import math
 import os
 import signal
@@ -11,13 +12,14 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from jepa_wm.envs import host
+from jepa_wm.envs import host, painting
 
 Command = tuple[int, str, Any]
 """Row, what to do, and with what."""
 
 _START_SECONDS = 300.0
-"""A process that has not begun by then never will."""
+"""A process that has not begun by then never will; nor has its first world been
+opened, for which it may have to import a library first."""
 
 Answer = tuple[str | None, np.ndarray | None]
 """What went wrong, and the states `[k, V]` that a row went through."""
@@ -100,7 +102,7 @@ class Process:
     self._context, self._args, self._timeout = context, args, timeout
     self._pipe: Any = None
     self._process: Any = None
-    self._is_ready = False
+    self._is_ready, self._patience = False, timeout
     self._start()
 
   def send(self, commands: list[Command]) -> None:
@@ -113,13 +115,15 @@ class Process:
     try:
       if not self._is_ready:
         self._is_ready = self._wait(_START_SECONDS) and self._pipe.recv()
-      if self._is_ready and self._wait(self._timeout):
-        return True, *self._pipe.recv()
+      if self._is_ready and self._wait(self._patience):
+        answer = self._pipe.recv()
+        self._patience = self._timeout
+        return True, *answer
     except (EOFError, OSError):
       self._process.join(1.0)
       code = self._process.exitcode
       return False, f'its process died with exit code {code}', None
-    return False, f'it did not answer within {self._timeout:g} s', None
+    return False, f'it did not answer within {self._patience:g} s', None
 
   def _wait(self, seconds: float) -> bool:
     """Whether something arrives in time."""
@@ -141,6 +145,7 @@ class Process:
 
   def _start(self) -> None:
     self._is_ready = False
+    self._patience = max(self._timeout, _START_SECONDS)
     self._pipe, theirs = self._context.Pipe()
     self._process = self._context.Process(
       target=_work, args=(theirs, *self._args), daemon=True
@@ -201,10 +206,19 @@ def resize(picture: np.ndarray, size: int) -> np.ndarray:
       'render must give uint8 [height, width, 3], got '
       f'{picture.dtype} {list(picture.shape)}'
     )
-  if picture.shape[:2] == (size, size):
+  height, width = picture.shape[:2]
+  if (height, width) == (size, size):
     return picture
+  if (height % size or width % size) and size < min(height, width):
+    # Pillow's box gives what lies on the edge of two pixels to one of them.
+    rows = _shares(height, size).T @ np.float32(picture.reshape(height, -1))
+    cells = _shares(width, size).T @ rows.reshape(size, width, 3)
+    return np.rint(cells).astype(np.uint8)
   image = PIL.Image.fromarray(picture)
   return np.asarray(image.resize((size, size), PIL.Image.Resampling.BOX))
+
+
+_shares = functools.cache(painting.area_matrix)
 
 
 def _finite(vector: np.ndarray) -> np.ndarray:

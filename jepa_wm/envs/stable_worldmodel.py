@@ -6,7 +6,9 @@ the pairs of our world of the same name. Needs stable-worldmodel installed.
 Source: stable-worldmodel 0.1.1.
 """
 
+import dataclasses
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 from jepa_wm.envs import environment, host
 
 _MODULE = 'stable_worldmodel.envs'
+_DECLARED: list[Any] = []
 
 
 def two_room(image_size: int = 224) -> host.HostWorld:
@@ -103,6 +106,46 @@ def policy(
   return make
 
 
+def import_theirs() -> None:
+  """Imports their environments, whatever torchvision is beside their torch.
+
+  They import torchvision, which refuses where its compiled operators do not
+  load, as PyPI's beside a torch for CPUs alone. Nobody calls them here, so they
+  are declared and left at that.
+
+  Raises:
+    ModuleNotFoundError: stable-worldmodel or what it needs is not installed.
+  """
+  import torch
+
+  try:
+    importlib.import_module('torchvision')
+  except RuntimeError:
+    # They are there for as long as this object is.
+    _DECLARED.append(torch.library.Library('torchvision', 'DEF'))
+    for name in ('nms', 'qnms'):
+      _DECLARED[-1].define(
+        f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
+      )
+  importlib.import_module(_MODULE)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Theirs:
+  """Makes one of their environments, in whatever process."""
+
+  name: str
+
+  def __call__(self, **kwargs: Any) -> Any:
+    from jepa_wm.envs import gymnasium
+
+    import_theirs()
+    return gymnasium.open_unwrapped(str(self), **kwargs)
+
+  def __str__(self) -> str:
+    return f'{_MODULE}:swm/{self.name}'
+
+
 def _make(
   name: str, ours: Any, image_size: int, **methods: Any
 ) -> host.HostWorld:
@@ -111,7 +154,7 @@ def _make(
     from jepa_wm.envs import gymnasium
 
     return gymnasium.make_world(
-      f'{_MODULE}:swm/{name}',
+      _Theirs(name),
       image_size=image_size,
       distance=_on_vectors(ours, ours.distance),
       success=_on_vectors(ours, ours.success),

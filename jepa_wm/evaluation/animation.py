@@ -222,7 +222,7 @@ def _draw_path(
 ) -> Image.Image:
   """A line through `places` `[n, 2]` (fractions of the picture), and a goal."""
   scale = _PANEL * _OVERSAMPLING
-  overlay = Image.new('RGBA', (scale, scale), figures.PLAN + '00')
+  overlay = Image.new('RGBA', (scale, scale), _PAPER + '00')
   draw = ImageDraw.Draw(overlay)
 
   def ring(place: np.ndarray, radius: float, fill: str, width: int = 0) -> None:
@@ -235,13 +235,15 @@ def _draw_path(
       width=width,
     )
 
-  ring(goal, 9.0, figures.SUCCESS, width=_OVERSAMPLING)
-  draw.line(
-    [tuple(place) for place in places * scale],
-    fill=figures.PLAN,
-    width=int(1.6 * _OVERSAMPLING),
-    joint='curve',
-  )
+  line = [tuple(place) for place in places * scale]
+  width, rim = int(1.6 * _OVERSAMPLING), _OVERSAMPLING
+  # First a rim of paper, so that all can be seen on a dark ground as well.
+  ring(goal, 10.0, _PAPER, width=3 * rim)
+  draw.line(line, fill=_PAPER, width=width + 2 * rim, joint='curve')
+  for place in places[action_block::action_block]:
+    ring(place, 3.4, _PAPER)
+  ring(goal, 9.0, figures.SUCCESS, width=rim)
+  draw.line(line, fill=figures.PLAN, width=width, joint='curve')
   for place in places[action_block::action_block]:
     ring(place, 2.4, figures.PLAN)
   return overlay.resize((_PANEL, _PANEL), Image.Resampling.LANCZOS)

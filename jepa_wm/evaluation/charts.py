@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jepa_wm.envs import worlds
+from jepa_wm.envs import host, host_play, worlds
 from jepa_wm.evaluation import comparison, planning_benchmark
 
 _MAP = 448
@@ -155,9 +155,9 @@ def episode_map(result: planning_benchmark.Result) -> str:
   Pointing at an arrow shows the path that the agent took and says how it went.
   """
   world = worlds.get(result.protocol.environment)
-  env = world.make()
+  env = world.make(image_size=_MAP)
   goals = result.pairs.goals
-  if drawable := hasattr(env, 'from_vector'):
+  if not isinstance(env, host.HostWorld):
     goals = jax.jit(jax.vmap(env.vector))(goals)
   starts = _MAP * world.place(result.vectors[:, 0])
   ends = _MAP * world.place(np.asarray(goals))
@@ -196,8 +196,9 @@ def episode_map(result: planning_benchmark.Result) -> str:
   ground = f'<rect class="ground" width="{_MAP}" height="{_MAP}"/>'
   # Where every problem has its own world there is no one picture of it.
   alike = result.pairs.worlds is None and not _layouts_differ(result.vectors)
-  if drawable and alike:
-    empty = data_uri(_empty_world(world), 'image/png')
+  picture = _empty_world(env, result.vectors[:15, 0]) if alike else None
+  if picture is not None:
+    empty = data_uri(picture, 'image/png')
     ground = f'<image href="{empty}" width="{_MAP}" height="{_MAP}"/>'
   return (
     f'<svg class="map{crowd}" viewBox="0 0 {_MAP} {_MAP}" role="img" '
@@ -208,10 +209,14 @@ def episode_map(result: planning_benchmark.Result) -> str:
 
 def tell(episode: planning_benchmark.Episode, unit: str) -> str:
   """How a problem went, in a few words."""
-  start = f'pair {episode.pair}: goal {episode.start_distance:.0f} {unit} away'
+  start, end = (
+    f'{distance:.{2 if distance < 10 else 0}f} {unit}'
+    for distance in (episode.start_distance, episode.final_distance)
+  )
+  start = f'pair {episode.pair}: goal {start} away'
   if episode.success:
     return f'{start}, reached at step {episode.first_success_step}'
-  return f'{start}, missed by {episode.final_distance:.0f} {unit}'
+  return f'{start}, missed by {end}'
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -225,15 +230,26 @@ def _layouts_differ(vectors: np.ndarray) -> bool:
   return bool(np.any(stays & (np.ptp(vectors[:, 0], axis=0) > 0)))
 
 
-def _empty_world(world: worlds.World) -> bytes:
-  """A PNG of what does not move: the median picture of many states."""
-  env = world.make(image_size=_MAP)
+def _empty_world(env: Any, vectors: np.ndarray) -> bytes | None:
+  """A PNG of what does not move: the median picture of many states.
 
-  @jax.jit
-  def draw(rng_keys: jax.Array) -> jax.Array:
-    return jax.vmap(lambda key: env.render(env.reset(key)))(rng_keys)
+  Args:
+    env: the world, of the picture's size.
+    vectors: states `[n, V]` to show of a world on the host; other worlds are
+      reset.
 
-  frames = np.asarray(draw(jax.random.split(jax.random.key(0), 15)))
+  Returns:
+    None where such a state cannot be shown.
+  """
+  if isinstance(env, host.HostWorld):
+    try:
+      frames = host_play.pictures(env, vectors)
+    except ValueError:
+      return None
+  else:
+    keys = jax.random.split(jax.random.key(0), 15)
+    draw = jax.jit(jax.vmap(lambda key: env.render(env.reset(key))))
+    frames = np.asarray(draw(keys))
   stream = io.BytesIO()
   Image.fromarray(np.median(frames, axis=0).astype(np.uint8)).save(
     stream, format='PNG'

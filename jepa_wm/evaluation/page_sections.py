@@ -243,6 +243,7 @@ def _setup(record: dict[str, Any]) -> str:
 
 def _episodes(run: runs.Run) -> str:
   unit = worlds.get(run.record['protocol']['environment']).unit
+  decimals = _decimals([e.start_distance for e in run.episodes])
   rows = []
   for e in run.episodes:
     outcome = f'reached at step {e.first_success_step}'
@@ -253,14 +254,20 @@ def _episodes(run: runs.Run) -> str:
     rows.append(
       [
         str(e.pair),
-        f'{e.start_distance:.1f}',
-        f'{e.final_distance:.1f}',
+        f'{e.start_distance:.{decimals}f}',
+        f'{e.final_distance:.{decimals}f}',
         outcome,
         'yes' if e.success_at_end else 'no',
       ]
     )
   heading = ['pair', f'distance at start ({unit})', f'at the end ({unit})']
   return table([*heading, 'outcome', 'ended in the goal'], rows)
+
+
+def _decimals(distances: Sequence[float]) -> int:
+  """As many as the largest of them makes worth telling."""
+  top = max(distances, default=0.0)
+  return 1 if top >= 10.0 else 2 if top >= 1.0 else 3
 
 
 def _definitions(entries: dict[str, Any]) -> str:
@@ -272,10 +279,11 @@ def _definitions(entries: dict[str, Any]) -> str:
 
 
 def _rollout(errors: rollout_error.RolloutError) -> str:
+  decimals = _decimals([*errors.recorded, *errors.pushes])
   heading = ['imagined steps', *(str(step) for step in errors.steps)]
   rows = [
-    ['recorded actions', *(f'{e:.1f}' for e in errors.recorded)],
-    ['straight pushes', *(f'{e:.1f}' for e in errors.pushes)],
+    ['recorded actions', *(f'{e:.{decimals}f}' for e in errors.recorded)],
+    ['straight pushes', *(f'{e:.{decimals}f}' for e in errors.pushes)],
   ]
   note = (
     f'Mean distance ({html.escape(errors.unit)}) between the true state and '

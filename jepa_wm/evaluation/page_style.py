@@ -25,7 +25,7 @@ section { background: var(--paper); border: 1px solid var(--line);
   margin-top: 18px; } .two section { margin: 0; }
 @media (max-width: 760px) { .two { grid-template-columns: 1fr; } }
 img, svg { display: block; width: 100%; height: auto; border-radius: 6px; }
-.gif { max-width: 848px; margin: 0 auto; }
+.gif { width: auto; max-width: 100%; margin: 0 auto; }
 table { border-collapse: collapse; width: 100%; font-size: 15px; }
 th { text-align: right; font-weight: 500; color: var(--faint); font-size: 13px;
   padding: 6px 0 6px 13px; white-space: nowrap; }

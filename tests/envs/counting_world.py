@@ -47,6 +47,11 @@ class CountingEnv:
     pass
 
 
+class SlowToOpen(CountingEnv):
+  def __init__(self):
+    time.sleep(1.5)
+
+
 def make(image_size=4):
   return host.HostWorld(
     open=CountingEnv,

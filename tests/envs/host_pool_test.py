@@ -1,5 +1,7 @@
 """Rows of a pool are where they should be, whatever breaks beside them."""
 
+import dataclasses
+
 import counting_world
 import numpy as np
 import pytest
@@ -94,6 +96,18 @@ def test_a_world_that_dies_takes_nobody_along(pool):
 
 
 @pytest.mark.slow
+def test_opening_a_world_may_take_longer_than_an_answer():
+  world = dataclasses.replace(
+    counting_world.make(), open=counting_world.SlowToOpen
+  )
+  with host_pool.Pool(world, 1, num_workers=1, timeout=0.5) as pool:
+    pool.place([0], np.array([[3.0, 7.0]]))
+    assert not pool.failures
+    pool.play([0], np.array([[[counting_world.HANG]]]))
+    assert pool.failures == {0: 'it did not answer within 0.5 s'}
+
+
+@pytest.mark.slow
 def test_a_world_that_hangs_is_given_up(pool):
   reason = break_row(pool, counting_world.HANG, row=1)
   assert reason == 'it did not answer within 2 s'
@@ -138,6 +152,11 @@ def test_pictures_are_averaged_over_areas():
   picture[:2, :2] = [[[0, 10, 20], [40, 50, 60]]] * 2
   half = host_workers.resize(picture, 2)
   np.testing.assert_array_equal(half[0, 0], [20, 30, 40])
+  # What lies on the edge of two pixels is shared between them.
+  stripes = np.uint8([0, 90, 210])[None, :, None].repeat(3, 0).repeat(3, 2)
+  for turn in ((0, 1, 2), (1, 0, 2)):
+    two = host_workers.resize(stripes.transpose(turn), 2).transpose(turn)
+    assert two[..., 0].tolist() == [[30, 170]] * 2
   assert host_workers.resize(picture, 4) is picture
 
 

@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.envs import push_t, push_t_dynamics, push_t_shapes
+from jepa_wm.envs import (
+  push_t,
+  push_t_dynamics,
+  push_t_shapes,
+  stable_worldmodel,
+)
 
 pytestmark = [
   pytest.mark.peer,
@@ -18,16 +23,12 @@ _STEPS = 15
 
 @pytest.fixture(scope='module')
 def peer():
-  torch = pytest.importorskip('torch')
-  try:
-    import torchvision  # noqa: F401
-  except (ImportError, RuntimeError):
-    # A wheel whose compiled operators do not load; nobody calls them.
-    library = torch.library.Library('torchvision', 'DEF')
-    for operator in ('nms', 'qnms'):
-      library.define(f'{operator}(Tensor a, Tensor b, float c) -> Tensor')
+  pytest.importorskip('torch')
   pytest.importorskip('pymunk')
-  pytest.importorskip('stable_worldmodel')
+  try:
+    stable_worldmodel.import_theirs()
+  except ModuleNotFoundError as error:
+    pytest.skip(str(error))
   from stable_worldmodel.envs.pusht import env as peer_env
 
   return peer_env

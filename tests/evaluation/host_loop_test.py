@@ -10,6 +10,7 @@ import pytest
 
 from jepa_wm.envs import host, host_pool, worlds
 from jepa_wm.evaluation import (
+  charts,
   pairs,
   planner_settings,
   planning_benchmark,
@@ -85,6 +86,7 @@ def test_it_goes_as_in_jax(world, short_result, run_short_again):
     assert a.step == b.step and sorted(a.indices) == sorted(b.indices)
     order = np.argsort(b.indices)
     np.testing.assert_allclose(a.vectors, b.vectors[order], atol=0.1)
+  assert '<image' in charts.episode_map(result)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ import html.parser
 import io
 import json
 import re
+import types
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from jepa_wm.evaluation import (
   animation,
   charts,
   figures,
+  page_sections,
   planning_benchmark,
   report,
   runs,
@@ -197,6 +199,24 @@ def test_a_map_has_a_ground_where_all_problems_share_a_world(short_result):
   # A wall that is everywhere the same is not drawn on.
   one = np.concatenate([places, np.ones_like(walls)], axis=-1)
   assert not charts._layouts_differ(one)
+
+
+def test_distances_are_told_as_finely_as_their_unit_asks(short_result):
+  episode = dataclasses.replace(
+    short_result.episodes[0],
+    pair=7,
+    success=False,
+    start_distance=1.234,
+    final_distance=0.0712,
+  )
+  told = charts.tell(episode, 'rad')
+  assert told == 'pair 7: goal 1.23 rad away, missed by 0.07 rad'
+  far = dataclasses.replace(episode, start_distance=123.4)
+  assert 'goal 123 px away' in charts.tell(far, 'px')
+  run = types.SimpleNamespace(
+    record={'protocol': {'environment': 'reacher'}}, episodes=[episode]
+  )
+  assert '<td>0.07</td>' in page_sections._episodes(run)
 
 
 def test_table(short_result):

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ class Clips:
   Attributes:
     pixels: uint8 `[N, T, height, width, 3]`.
     targets: under its name, what there is to read: `state` float32 `[N, S]`,
-      the mean over the frames of a clip, or `label` int32 `[N]`.
+      the mean over the frames of a clip, angles as cosine and sine, or `label`
+      int32 `[N]`.
   """
 
   pixels: np.ndarray
@@ -131,13 +132,23 @@ def load(
         **clip,
       )
   splits = {
-    split: _take(streams[split], counts[split])
+    split: _take(streams[split], counts[split], state_names)
     for split in probe_training.SPLITS
   }
-  return Dataset(splits, state_names, num_classes)
+  read = [part for name in state_names for part in _parts(name)]
+  return Dataset(splits, tuple(read), num_classes)
 
 
-def _take(batches: Iterable[Mapping[str, Any]], count: int) -> Clips:
+def _parts(name: str) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+  """What is read of a column: of an angle, which has a turn, two parts."""
+  if name.endswith('angle'):
+    return {f'cos {name}': np.cos, f'sin {name}': np.sin}
+  return {name: lambda column: column}
+
+
+def _take(
+  batches: Iterable[Mapping[str, Any]], count: int, state_names: Sequence[str]
+) -> Clips:
   """The first `count` clips of a stream of batches."""
   taken = list(itertools.islice(batches, -(-count // _BATCH_SIZE)))
 
@@ -148,7 +159,13 @@ def _take(batches: Iterable[Mapping[str, Any]], count: int) -> Clips:
   if 'label' in taken[0]:
     targets['label'] = column('label')
   if 'state' in taken[0]:
-    targets['state'] = column('state').mean(axis=1)
+    state = np.moveaxis(column('state'), -1, 0)
+    columns = [
+      part(values)
+      for name, values in zip(state_names, state, strict=True)
+      for part in _parts(name).values()
+    ]
+    targets['state'] = np.stack(columns, axis=-1).mean(axis=1)
   return Clips(column('pixels'), targets)
 
 

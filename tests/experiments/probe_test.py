@@ -190,6 +190,19 @@ def test_simulated_splits_are_of_different_episodes():
   assert len({tuple(state) for state in np.concatenate(states)}) == 24
 
 
+def test_angles_are_read_as_cosine_and_sine():
+  counts = {'train': 3, 'validation': 1, 'held_out': 1}
+  dataset = probe_data.load(
+    'push_t', counts, image_size=16, num_frames=1, frame_stride=1, seed=0
+  )
+  names = dataset.state_names
+  assert names[3:6] == ('block_y', 'cos block_angle', 'sin block_angle')
+  state = dataset.splits['train'].targets['state']
+  assert state.shape == (3, 8)
+  np.testing.assert_allclose((state[:, 4:6] ** 2).sum(1), 1.0, rtol=1e-5)
+  assert np.abs(state[:, :2]).max() > 10
+
+
 @pytest.mark.parametrize(
   ('arguments', 'sentence'),
   [

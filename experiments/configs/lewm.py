@@ -118,7 +118,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     # points, and InfoNCE alone shapes the latent: README.md here says why.
     config.data.path = 'data/push_t'
     config.data.batch_size = 64
-    config.num_steps = 6000
+    config.num_steps = 10_000
     config.optimizer.learning_rate = 2e-3
     config.optimizer.clip_norm = 10.0
     config.model = ml_collections.ConfigDict(

@@ -405,7 +405,12 @@ class FrozenTokens:
 
   def _feature_map(self, frozen: Params, pixels: jax.Array) -> jax.Array:
     """What the encoder keeps of frames, `[..., rows, columns, D]`."""
-    inputs = self._inputs(normalization.normalize_pixels(pixels))
+    # What the encoder was trained on, where that is a matter of its fields.
+    norm = getattr(self.encoder, 'pixel_norm', 'imagenet')
+    mean, std = normalization.PIXEL_NORMS[norm]
+    inputs = self._inputs(
+      normalization.normalize_pixels(pixels, mean=mean, std=std)
+    )
     variables = {k: x for k, x in frozen.items() if k != 'tokens'}
     tokens, intermediates = self._encoder().apply(variables, inputs)
     if 'feature_map' in intermediates:

@@ -84,6 +84,12 @@ class LatentDynamics(latent_networks.LatentNetworks):
           f'{name} must be at most 1, got {getattr(self, name)!r}.'
         )
 
+    if self.regularizer == 'barlow_twins' and not self.prediction_gradient:
+      raise ValueError(
+        "regularizer='barlow_twins' works on predictions alone, of which "
+        'prediction_gradient=0 keeps the encoder: choose another of the two.'
+      )
+
   @property
   def num_frames(self) -> int:
     """Fewest frames `T` of a batch that the loss can use."""

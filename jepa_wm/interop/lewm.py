@@ -227,6 +227,17 @@ def to_config(family: lewm.LeWM) -> dict[str, Any]:
       f'The published LeWM has a ViT encoder, one of '
       f'{(*encoders.VIT_PRESETS,)}, this one has encoder={family.encoder!r}.'
     )
+  published = {
+    'pixel_norm': 'imagenet',
+    'projector': 'mlp',
+    'prediction': 'latent',
+  }
+  for name, value in published.items():
+    if getattr(family, name) != value:
+      raise ValueError(
+        f'The published LeWM has {name}={value!r}, this one has '
+        f'{name}={getattr(family, name)!r}.'
+      )
   if family.predictor_dim != family.latent_dim:
     raise ValueError(
       'The published LeWM has a predictor as wide as its latents, this one has '

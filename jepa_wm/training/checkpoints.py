@@ -26,6 +26,10 @@ FORMAT = 1
 """Raised when an old checkpoint can no longer be read."""
 
 
+# Fields of a run that it may be made longer by.
+_MAY_GROW = ('num_steps', 'optimizer.num_steps')
+
+
 class CheckpointError(ValueError):
   """A checkpoint that cannot be used, in one sentence."""
 
@@ -217,7 +221,7 @@ def check_same_run(
   """Refuses to go on with another run's checkpoint.
 
   A run that is now longer is the same one: it goes on, and its schedules are
-  the longer one's from there. So a field called `num_steps` may be larger.
+  the longer one's from there.
 
   Args:
     path: the checkpoint, for the message.
@@ -231,10 +235,9 @@ def check_same_run(
   saved = dict(_leaves({key: record.get(key) for key in expected}))
   wanted = dict(_leaves(expected))
   for name in sorted(saved.keys() | wanted.keys()):
-    longer = name.split('.')[-1] == 'num_steps' and (
-      (saved.get(name) or 0) <= (wanted.get(name) or 0)
-    )
-    if saved.get(name) != wanted.get(name) and not longer:
+    both: list[Any] = [saved.get(name), wanted.get(name)]
+    longer = name in _MAY_GROW and None not in both and both[0] < both[1]
+    if both[0] != both[1] and not longer:
       raise CheckpointError(
         f'Checkpoint {path} was made with {name} = {saved.get(name)!r} and '
         f'this run has {wanted.get(name)!r}; choose an empty workdir, or the '

@@ -100,7 +100,7 @@ def train(
     workdir: folder of the run; made where missing.
     seed: of parameters, dropout and every other draw on the device.
     config: what makes this run this run, in JSON's types; a checkpoint made
-      with another is refused.
+      with another is refused, but for one of fewer steps, which goes on.
     evaluators: called every `eval_every` steps and at the end; what they
       return is logged.
     mesh: batches are sharded over its `data` axis, the state is replicated.

@@ -86,15 +86,18 @@ def case(request):
   return family, start(family), batch_of(jax.random.key(0))
 
 
-def test_tokens_are_the_pooled_feature_map_of_the_frozen_encoder(rng_key):
-  trained = encoder_family()
+@pytest.mark.parametrize('pixel_norm', ['imagenet', 'white_ground'])
+def test_tokens_are_the_pooled_feature_map_of_the_frozen_encoder(
+  pixel_norm, rng_key
+):
+  trained = encoder_family(pixel_norm=pixel_norm)
   variables = start(trained)
   pixels = batch_of(rng_key)['pixels']
   _, kept = jax.jit(
     lambda variables, x: trained.model().apply(
       variables, x, method=lambda model, x: model.encoder(x)
     )
-  )(variables, normalization.normalize_pixels(pixels))
+  )(variables, trained.observation(pixels, None))
   maps = np.asarray(kept['feature_map'], np.float64)
   pooled = maps.reshape(2, 4, 2, 2, 2, 2, 6).mean((3, 5)).reshape(2, 4, 24)
   frozen = {'params': variables['params']['encoder']}
@@ -106,7 +109,7 @@ def test_tokens_are_the_pooled_feature_map_of_the_frozen_encoder(rng_key):
       / np.sqrt(pooled.var(-1, keepdims=True) + 1e-5),
     ),
   ):
-    family = tiny(token_norm=norm)
+    family = tiny(token_norm=norm, encoder=trained)
     latents = jax.jit(family.encode)({'frozen': frozen}, pixels)
     np.testing.assert_allclose(latents, expected, atol=1e-4)
 

@@ -295,6 +295,14 @@ def test_config_goes_through_json():
     ({'name': 'lewm', 'sigreg_weight': -1}, 'sigreg_weight must be a fin'),
     ({'name': 'lewm', 'target_momentum': 2}, 'target_momentum must be at most'),
     ({'name': 'lewm', 'prediction_gradient': 2}, 'prediction_gradient must be'),
+    (
+      {
+        'name': 'lewm',
+        'regularizer': 'barlow_twins',
+        'prediction_gradient': 0.0,
+      },
+      "'barlow_twins' works on predictions alone",
+    ),
     ({'name': 'lewm', 'prediction': 'delta'}, "prediction must be .*'change'"),
     ({'name': 'lewm', 'pixel_norm': 'white'}, "pixel_norm must be .*'white_g"),
     ({'name': 'lewm', 'num_knots': 16}, 'num_knots must be odd'),

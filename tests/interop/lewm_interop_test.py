@@ -260,3 +260,10 @@ def test_only_what_was_published_can_be_written_back():
     lewm.to_config(family_lewm.LeWM(encoder='impala'))
   with pytest.raises(ValueError, match='predictor_dim=128 and latent_dim=192'):
     lewm.to_config(family_lewm.LeWM(predictor_dim=128))
+  for field, value in (
+    ('pixel_norm', 'white_ground'),
+    ('projector', 'linear'),
+    ('prediction', 'change'),
+  ):
+    with pytest.raises(ValueError, match=f"this one has {field}='{value}'"):
+      lewm.to_config(family_lewm.LeWM(**{field: value}))

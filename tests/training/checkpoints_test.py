@@ -208,6 +208,8 @@ def test_a_longer_run_is_the_same_and_a_shorter_one_is_not():
   checkpoints.check_same_run('run', record, longer)
   with pytest.raises(checkpoints.CheckpointError, match='num_steps = 9 and th'):
     checkpoints.check_same_run('run', longer, record)
+  with pytest.raises(checkpoints.CheckpointError, match='num_steps = None'):
+    checkpoints.check_same_run('run', {}, {'num_steps': 9})
   longer['optimizer']['decay'] = 0.2
   with pytest.raises(checkpoints.CheckpointError, match=r'optimizer\.decay'):
     checkpoints.check_same_run('run', record, longer)

@@ -10,16 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-try:
-  import torchvision  # noqa: F401
-except RuntimeError:
-  # A wheel whose compiled operators do not load, which the peer only needs to
-  # have been declared, and for as long as the library object lives.
-  _declared = torch.library.Library('torchvision', 'DEF')
-  for _name in ('nms', 'qnms'):
-    _declared.define(
-      f'{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
-    )
+from jepa_wm import families
+from jepa_wm.envs import stable_worldmodel as their_worlds
+from jepa_wm.interop import lewm as published
+
+their_worlds.declare_torchvision()
 with warnings.catch_warnings():
   warnings.simplefilter('ignore')
   import stable_worldmodel
@@ -27,9 +22,6 @@ with warnings.catch_warnings():
   from stable_worldmodel.envs.two_room import env as two_room
   from stable_worldmodel.wm.lewm import LeWM, module
   from stable_worldmodel.wm.loss import SIGReg
-
-from jepa_wm import families
-from jepa_wm.interop import lewm as published
 
 __all__ = ['SIGReg', 'lewm', 'stable_worldmodel', 'torch', 'two_room']
 

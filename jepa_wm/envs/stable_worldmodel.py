@@ -107,27 +107,37 @@ def policy(
 
 
 def import_theirs() -> None:
-  """Imports their environments, whatever torchvision is beside their torch.
-
-  They import torchvision, which refuses where its compiled operators do not
-  load, as PyPI's beside a torch for CPUs alone. Nobody calls them here, so they
-  are declared and left at that.
+  """Imports their environments, which ask for torchvision.
 
   Raises:
     ModuleNotFoundError: stable-worldmodel or what it needs is not installed.
+  """
+  declare_torchvision()
+  importlib.import_module(_MODULE)
+
+
+def declare_torchvision() -> None:
+  """Makes what imports torchvision importable, whatever is beside torch.
+
+  It refuses where its compiled operators do not load, as PyPI's beside a torch
+  for CPUs alone. Nobody calls them here, so they are declared and left at that.
+
+  Raises:
+    ModuleNotFoundError: torch is not installed.
   """
   import torch
 
   try:
     importlib.import_module('torchvision')
-  except RuntimeError:
+  except (ImportError, RuntimeError):
+    if _DECLARED:
+      return
     # They are there for as long as this object is.
     _DECLARED.append(torch.library.Library('torchvision', 'DEF'))
     for name in ('nms', 'qnms'):
       _DECLARED[-1].define(
         f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
       )
-  importlib.import_module(_MODULE)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import safetensors.numpy
 import scipy.special
 
 from jepa_wm import interop
+from jepa_wm.envs import stable_worldmodel
 from jepa_wm.interop import dinov2 as dinov2_layout
 from jepa_wm.interop import state_dicts
 from jepa_wm.networks import dinov2, patches
@@ -192,13 +193,7 @@ def test_other_models_are_refused(tmp_path):
 @pytest.mark.filterwarnings('ignore')
 def test_equals_transformers(name, tmp_path, record_property):
   torch = pytest.importorskip('torch')
-  try:
-    import torchvision  # noqa: F401
-  except (ImportError, RuntimeError):
-    # A wheel whose compiled operators do not load; nobody calls them.
-    library = torch.library.Library('torchvision', 'DEF')
-    for operator in ('nms', 'qnms'):
-      library.define(f'{operator}(Tensor a, Tensor b, float c) -> Tensor')
+  stable_worldmodel.declare_torchvision()
   transformers = pytest.importorskip('transformers')
   sizes = dinov2.PRESETS[name]
   config = transformers.Dinov2Config(

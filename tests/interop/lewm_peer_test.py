@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from jepa_wm import interop, world_model
 from jepa_wm.data import normalization
+from jepa_wm.envs import stable_worldmodel
 from jepa_wm.families import lewm as family_lewm
 from jepa_wm.interop import lewm
 
@@ -26,13 +27,7 @@ pytestmark = [
 @pytest.fixture(scope='module')
 def torch():
   torch = pytest.importorskip('torch')
-  try:
-    import torchvision  # noqa: F401
-  except (ImportError, RuntimeError):
-    # A wheel whose compiled operators do not load; nobody calls them.
-    library = torch.library.Library('torchvision', 'DEF')
-    for name in ('nms', 'qnms'):
-      library.define(f'{name}(Tensor a, Tensor b, float c) -> Tensor')
+  stable_worldmodel.declare_torchvision()
   pytest.importorskip('stable_worldmodel')
   pytest.importorskip('stable_pretraining')
   return torch

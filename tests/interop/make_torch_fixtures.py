@@ -14,6 +14,8 @@ import pathlib
 import numpy as np
 import torch
 
+from jepa_wm.envs import stable_worldmodel
+
 FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
 # As `vit_hf` names transformers 5's ViT, and what transformers 4 called it.
 RENAMED = {
@@ -88,9 +90,7 @@ def write_others():
 
 
 def write_lewm():
-  library = torch.library.Library('torchvision', 'DEF')
-  for name in ('nms', 'qnms'):
-    library.define(f'{name}(Tensor a, Tensor b, float c) -> Tensor')
+  stable_worldmodel.declare_torchvision()
   import transformers
   from stable_worldmodel.wm.lewm import LeWM, module
 

@@ -10,6 +10,7 @@ import pytest
 
 from jepa_wm import families, interop
 from jepa_wm.data import normalization
+from jepa_wm.envs import stable_worldmodel
 
 pytestmark = [
   pytest.mark.peer,
@@ -54,13 +55,7 @@ IMAGES = {
 @pytest.fixture(scope='module')
 def torch():
   torch = pytest.importorskip('torch')
-  try:
-    import torchvision  # noqa: F401
-  except (ImportError, RuntimeError):
-    # A wheel whose compiled operators do not load; nobody calls them.
-    library = torch.library.Library('torchvision', 'DEF')
-    for name in ('nms', 'qnms'):
-      library.define(f'{name}(Tensor a, Tensor b, float c) -> Tensor')
+  stable_worldmodel.declare_torchvision()
   transformers = pytest.importorskip('transformers')
   # Now, while the operators are there: it imports its models when asked.
   assert transformers.VJEPA2Model and transformers.IJepaModel

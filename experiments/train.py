@@ -14,11 +14,14 @@ A config has the fields `model` (those of a family, with its `name`), `data`
 `num_steps`, `seed` and the intervals that `loop.train` takes. That of a family
 with a frozen encoder also has `frozen_encoder`: a checkpoint of ours, whose
 family then is `model.encoder`, a file or folder of DINOv2's weights, or
-'random'.
+'random'. With that of a run of ours, `lewm` and `pldm` train their predictor
+alone, on that run's latents, which are computed once; all fields of the encoder
+and the projector then are that run's.
 """
 
 import dataclasses
 import difflib
+import functools
 import os
 import pathlib
 import re
@@ -164,18 +167,32 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
     statistics = None
   model = world_model.WorldModel(family, None, statistics)
   identity: dict[str, Any] = {}
-  if frozen is not None:
+  trained, latents = family, None
+  if frozen is not None and isinstance(family, families.LatentDynamics):
+    if augmentation:
+      raise ValueError(
+        'config.augmentation changes pixels, which a frozen encoder sees once '
+        'and as they are; leave it at its defaults.'
+      )
+    trained = families.OnLatents(family)
+    latents = source.encoded('train', _encoder(model, frozen))
+    identity['frozen_encoder'] = frozen_encoders.fingerprint(frozen)
+  elif frozen is not None:
     frames = source.some_batches('train', _PROBE_SEED)[0]['pixels']
     frozen = jax.jit(family.fit_tokens)(frozen, frames)
     identity['frozen_encoder'] = frozen_encoders.fingerprint(frozen)
   described = dataclasses.asdict(data)
   # A dataset may move; what is in it may not change.
   del described['path']
+  if latents is None:
+    batches = source.batches('train', seed)
+  else:
+    batches = source.batches('train', seed, latents)
   loop.train(
-    family,
+    trained,
     optimizer,
     statistics,
-    _with_masks(source.batches('train', seed), family, seed),
+    _with_masks(batches, family, seed),
     workdir=workdir,
     seed=seed,
     config={
@@ -205,6 +222,8 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
 def _family(fields: Mapping[str, Any], path: str) -> tuple[Any, Any]:
   """A family, and the weights of its frozen encoder if it takes any."""
   family = families.from_config(fields)
+  if path and isinstance(family, families.LatentDynamics):
+    return frozen_encoders.adopt(family, path)
   freezes = hasattr(family, 'init_frozen')
   if freezes != bool(path):
     raise ValueError(
@@ -223,6 +242,17 @@ def _family(fields: Mapping[str, Any], path: str) -> tuple[Any, Any]:
     family = dataclasses.replace(family, encoder=encoder)
   frozen_encoders.check(family, frozen, where=path)
   return family, frozen
+
+
+def _encoder(model: world_model.WorldModel, frozen: Any) -> Any:
+  """Pixels and proprio to latents, by frozen variables; jitted."""
+
+  @jax.jit
+  def encode(frozen, pixels, proprio):
+    seen = proprio if model.proprio_dim else None
+    return model.encode(frozen, pixels, seen)
+
+  return functools.partial(encode, frozen)
 
 
 def _augmentation(

@@ -3,11 +3,12 @@
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+import tqdm
 
 from experiments import clips
 from jepa_wm import families
@@ -23,6 +24,7 @@ from jepa_wm.envs import worlds
 
 # Episodes whose actions are measured; training takes small seeds.
 _STATISTICS_SEED = 1_000_000_009
+_FRAMES_AT_ONCE = 512
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,11 +129,19 @@ class Episodes:
       )
       self.identity = {}
 
-  def batches(self, split: str, seed: int) -> Any:
-    """Endless batches of `split` in the order of `seed`."""
+  def batches(
+    self, split: str, seed: int, latents: np.ndarray | None = None
+  ) -> Any:
+    """Endless batches of `split` in the order of `seed`.
+
+    Args:
+      split: 'train' or 'held_out'.
+      seed: of the order.
+      latents: what `encoded` returned, to be read in place of pixels.
+    """
     if self._data.source == 'cache':
       return windows.cached_windows(
-        self._splits[split], seed=seed, **self._window
+        self._splits[split], seed=seed, latents=latents, **self._window
       )
     return simulation.simulated_windows(
       self._world,
@@ -140,6 +150,43 @@ class Episodes:
       num_steps=self._data.episode_length,
       **self._window,
     )
+
+  def encoded(
+    self, split: str, encode_fn: Callable[[np.ndarray, np.ndarray], jax.Array]
+  ) -> np.ndarray:
+    """The latents of all frames of `split`, each computed once.
+
+    Args:
+      split: 'train' or 'held_out'.
+      encode_fn: pixels `[M, height, width, 3]` and proprio `[M, S]` to latents
+        `[M, D]`.
+
+    Returns:
+      float32 `[N, D]`.
+
+    Raises:
+      ValueError: the episodes are played anew all the time.
+    """
+    if self._data.source != 'cache':
+      raise ValueError(
+        f'config.data.source is {self._data.source!r}, whose frames are never '
+        'seen twice; a frozen encoder wants those on disk, source=cache.'
+      )
+    cache = self._splits[split]
+    num_frames = len(cache.state)
+    rows = []
+    starts = range(0, num_frames, _FRAMES_AT_ONCE)
+    with tqdm.tqdm(
+      desc=f'encoding {split}', total=num_frames, unit=' frames'
+    ) as bar:
+      for start in starts:
+        # The last frames are encoded twice rather than compiled for.
+        first = max(0, min(start, num_frames - _FRAMES_AT_ONCE))
+        frames = np.arange(first, min(first + _FRAMES_AT_ONCE, num_frames))
+        latents = encode_fn(cache.pixels[frames], cache.proprio[frames])
+        rows.append(np.asarray(latents)[start - first :])
+        bar.update(len(rows[-1]))
+    return np.concatenate(rows)
 
   def some_batches(self, split: str, seed: int) -> list[Mapping[str, Any]]:
     """The windows that evaluations look at."""

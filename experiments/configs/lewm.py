@@ -47,6 +47,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   variants.check(variant, VARIANTS)
   config = ml_collections.ConfigDict()
   config.seed = 0
+  config.frozen_encoder = ''
   config.num_steps = 3000
   config.log_every = 100
   config.eval_every = 1000

@@ -67,6 +67,7 @@ def cached_windows(
   seed: int,
   skip_short_episodes: bool = False,
   num_threads: int = 1,
+  latents: np.ndarray | None = None,
 ) -> grain.DatasetIterator:
   """Endless batches of windows, every window once per epoch.
 
@@ -84,21 +85,28 @@ def cached_windows(
     seed: of the order.
     skip_short_episodes: leaves out episodes shorter than a window.
     num_threads: threads that read ahead; 0 reads when asked.
+    latents: `[N, D]`, what an encoder made of the cache's frames, to be read in
+      place of them.
 
   Returns:
-    Iterator over dicts of `pixels` uint8 `[B, T, height, width, 3]`, `actions`
-    float32 `[B, T-1, action_block * raw_dim]` in raw units, those between two
-    frames in time order, `proprio` float32 `[B, T, S]` and `state` float32
-    `[B, T, V]`.
+    Iterator over dicts of `pixels` uint8 `[B, T, height, width, 3]` or
+    `latents` `[B, T, D]`, `actions` float32 `[B, T-1, action_block * raw_dim]`
+    in raw units, those between two frames in time order, `proprio` float32
+    `[B, T, S]` and `state` float32 `[B, T, V]`.
 
   Raises:
-    ValueError: no window at all, a too short episode not to be skipped, or a
-      count below one.
+    ValueError: no window at all, a too short episode not to be skipped, a
+      count below one, or latents of other frames.
   """
   if batch_size < 1 or num_threads < 0 or seed < 0:
     raise ValueError(
       'batch_size must be at least 1, num_threads and seed at least 0, got '
       f'{batch_size}, {num_threads} and {seed}.'
+    )
+  if latents is not None and len(latents) != len(cache.state):
+    raise ValueError(
+      f'latents must be those of the {len(cache.state)} frames of '
+      f'{cache.path} ({cache.split}), got {len(latents)}.'
     )
   starts = window_starts(
     cache,
@@ -119,6 +127,15 @@ def cached_windows(
   def order(epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(len(starts))
 
+  def take_pixels(frames: np.ndarray) -> np.ndarray:
+    pixels = batches.next()
+    if isinstance(cache.pixels, chunks.ChunkedFrames):
+      cache.pixels.take(frames, pixels)
+    else:
+      # Where nothing is clipped, NumPy writes without a copy in between.
+      cache.pixels.take(frames, axis=0, out=pixels, mode='clip')
+    return pixels
+
   def gather(number: int) -> dict[str, np.ndarray]:
     # One copy per array and batch; grain only ever handles numbers of batches.
     places = number * batch_size + np.arange(batch_size)
@@ -127,14 +144,12 @@ def cached_windows(
     first = starts[np.concatenate(windows)][:, None]
     actions = cache.actions[first + action_steps]
     frames = first + frame_steps
-    pixels = batches.next()
-    if isinstance(cache.pixels, chunks.ChunkedFrames):
-      cache.pixels.take(frames, pixels)
+    if latents is not None:
+      seen = {'latents': latents[frames]}
     else:
-      # Where nothing is clipped, NumPy writes without a copy in between.
-      cache.pixels.take(frames, axis=0, out=pixels, mode='clip')
+      seen = {'pixels': take_pixels(frames)}
     return {
-      'pixels': pixels,
+      **seen,
       'actions': actions.reshape(
         batch_size, num_frames - 1, action_block * cache.actions.shape[1]
       ),

@@ -9,7 +9,10 @@ import jax
 
 from jepa_wm.families.dino_wm import DinoWM
 from jepa_wm.families.ijepa import IJEPA
+from jepa_wm.families.latent_dynamics import LatentDynamics
+from jepa_wm.families.latent_networks import ENCODING_FIELDS
 from jepa_wm.families.lewm import LeWM
+from jepa_wm.families.on_latents import OnLatents
 from jepa_wm.families.pldm import PLDM
 from jepa_wm.families.vjepa import VJEPA
 from jepa_wm.families.vjepa2_ac import VJEPA2AC
@@ -20,15 +23,19 @@ FAMILIES = {
 }
 
 __all__ = [
+  'ENCODING_FIELDS',
   'FAMILIES',
   'IJEPA',
   'PLDM',
   'VJEPA',
   'VJEPA2AC',
   'DinoWM',
+  'LatentDynamics',
   'LeWM',
+  'OnLatents',
   'from_config',
   'has_dynamics',
+  'inference_family',
   'inference_shapes',
   'inference_variables',
   'to_config',
@@ -90,6 +97,11 @@ def to_config(family: Any) -> dict[str, Any]:
 def has_dynamics(family: Any) -> bool:
   """Whether `family` takes actions and can be stepped, so planned with."""
   return hasattr(family, 'step')
+
+
+def inference_family(family: Any) -> Any:
+  """The family that `inference_variables` are those of, mostly the same."""
+  return getattr(family, 'inference_family', family)
 
 
 def inference_variables(

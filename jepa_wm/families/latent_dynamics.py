@@ -110,7 +110,9 @@ class LatentDynamics(latent_networks.LatentNetworks):
       batch: `pixels` uint8 `[B, T, height, width, 3]`, `actions`
         `[B, T - 1, action_block * action_dim]` in normalised units and, with
         `proprio_dim`, `proprio` `[B, T, proprio_dim]`, with
-        `T >= history + rollout_steps`.
+        `T >= history + rollout_steps`. Or `latents` `[B, T, D]` and `actions`:
+        latents that are what they are, so the terms that shape them are left
+        out.
       rng_key: key of dropout, of the regulariser and of scheduled sampling,
         consumed.
 
@@ -121,12 +123,22 @@ class LatentDynamics(latent_networks.LatentNetworks):
     Raises:
       ValueError: the batch has other shapes or a wrong dtype.
     """
-    observation, actions = self._check_batch(batch)
+    given, actions = batch.get('latents'), batch['actions']
+    if given is None:
+      # The batches of a world have its state even where nobody asks for it.
+      proprio = batch.get('proprio') if self.proprio_dim else None
+      observation = self.observation(batch['pixels'], proprio)
+      size = self.image_size
+      self._check_windows('pixels', batch['pixels'], (size, size, 3), actions)
+    else:
+      self._check_windows('latents', given, (self.latent_dim,), actions)
     dropout_key, regularizer_key = jax.random.split(rng_key)
     model = self.model()
 
     def forward(model):
-      latents = model.encode(observation, train=True)
+      latents = given
+      if latents is None:
+        latents = model.encode(observation, train=True)
       rolled = jepa.rollout_windows(
         lambda *window: model.predict(*window, train=True),
         self._held(latents),
@@ -145,7 +157,7 @@ class LatentDynamics(latent_networks.LatentNetworks):
       mutable=['batch_stats'],
     )
     targets = self._held(latents)
-    if self.target != 'shared':
+    if given is None and self.target != 'shared':
       targets = jepa.encode_target(
         self.target, model, target_variables, observation
       )
@@ -161,10 +173,12 @@ class LatentDynamics(latent_networks.LatentNetworks):
     if self.rollout_steps > 1:
       for step, step_loss in enumerate(step_losses, 1):
         metrics[f'prediction_loss_step_{step}'] = step_loss
-    terms = self.regularizer_terms(
-      latents, rolled[0], views[0], regularizer_key
-    )
-    terms += self._path_terms(latents)
+    terms: list[regularizers.Term] = []
+    if given is None:
+      terms += self.regularizer_terms(
+        latents, rolled[0], views[0], regularizer_key
+      )
+      terms += self._path_terms(latents)
     if inferred is not None:
       error = dynamics.inverse_dynamics(inferred, actions).mean()
       terms.append(('inverse_dynamics', self.inverse_dynamics_weight, error))
@@ -329,21 +343,20 @@ class LatentDynamics(latent_networks.LatentNetworks):
       )
     return terms
 
-  def _check_batch(
-    self, batch: Mapping[str, jax.Array]
-  ) -> tuple[Any, jax.Array]:
-    """What the encoder takes, and the actions, of a batch that fits."""
-    pixels, actions = batch['pixels'], batch['actions']
-    # The batches of a world have its state even where nobody asks for it.
-    proprio = batch.get('proprio') if self.proprio_dim else None
-    observation = self.observation(pixels, proprio)
-    if pixels.ndim != 5 or pixels.shape[1] < self.num_frames:
+  def _check_windows(
+    self, name: str, frames: jax.Array, frame: tuple[int, ...], actions: Any
+  ) -> None:
+    """Refuses windows of `frames` and `actions` that do not fit."""
+    if frames.ndim != 2 + len(frame) or (
+      frames.shape[1] < self.num_frames or frames.shape[2:] != frame
+    ):
+      sizes = ', '.join(map(str, frame))
       raise ValueError(
-        f'pixels must be [B, T, height, width, 3] with T at least '
+        f'{name} must be [B, T, {sizes}] with T at least '
         f'{self.num_frames} (history={self.history} plus '
-        f'rollout_steps={self.rollout_steps}), got shape {pixels.shape}.'
+        f'rollout_steps={self.rollout_steps}), got shape {frames.shape}.'
       )
-    num_samples, num_frames = pixels.shape[:2]
+    num_samples, num_frames = frames.shape[:2]
     expected = (
       num_samples,
       num_frames - 1,
@@ -356,4 +369,3 @@ class LatentDynamics(latent_networks.LatentNetworks):
         f'action_dim={self.action_dim} between any two frames, got shape '
         f'{actions.shape}.'
       )
-    return observation, actions

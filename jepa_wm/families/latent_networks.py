@@ -32,6 +32,28 @@ PREDICTORS = ('causal', 'recurrent')
 PROJECTORS = ('mlp', 'linear')
 PREDICTIONS = ('latent', 'change')
 
+ENCODING_MODULES = ('encoder', 'projector')
+"""The modules that a latent depends on, and nothing else does."""
+
+ENCODING_FIELDS = (
+  'image_size',
+  'pixel_norm',
+  'latent_dim',
+  'encoder',
+  'patch_size',
+  'encoder_features',
+  'encoder_channels',
+  'encoder_strides',
+  'encoder_blocks',
+  'proprio_dim',
+  'proprio_scale',
+  'proprio_features',
+  'projector',
+  'projector_dim',
+  'projector_norm',
+)
+"""The fields that a latent depends on."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LatentNetworks(regularizers.Regularized):

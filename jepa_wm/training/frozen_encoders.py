@@ -11,7 +11,8 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from jepa_wm import interop, world_model
+from jepa_wm import families, interop, world_model
+from jepa_wm.families import on_latents
 from jepa_wm.types import Params
 
 
@@ -55,6 +56,37 @@ def read(
   model = world_model.WorldModel.from_checkpoint(path)
   variables = _encoder_of(model.family, model.params, path)
   return FrozenEncoder(model.family, variables)
+
+
+def adopt(
+  family: families.LatentDynamics, path: str | os.PathLike[str]
+) -> tuple[families.LatentDynamics, Params]:
+  """Gives a family the encoder and the projector of a trained one.
+
+  Args:
+    family: of which the fields that say how a frame is encoded are replaced.
+    path: what `WorldModel.from_checkpoint` takes, of such a family.
+
+  Returns:
+    The family, and the collection 'frozen' of `families.OnLatents`.
+
+  Raises:
+    FileNotFoundError: nothing there.
+    ValueError: a checkpoint of a family of another kind.
+  """
+  model = world_model.WorldModel.from_checkpoint(path)
+  if not isinstance(model.family, families.LatentDynamics):
+    raise ValueError(
+      f'{path}: a checkpoint of the family {model.family.name!r}; the latents '
+      f'of {family.name!r} are those of lewm or pldm.'
+    )
+  fields = {
+    name: getattr(model.family, name) for name in families.ENCODING_FIELDS
+  }
+  family = dataclasses.replace(family, **fields)
+  # An export has no collections without variables, a run does.
+  variables = {'batch_stats': {}, **model.params}
+  return family, on_latents.split(variables)['frozen']
 
 
 def _is_published(path: pathlib.Path) -> bool:

@@ -106,8 +106,8 @@ def train(
     mesh: batches are sharded over its `data` axis, the state is replicated.
     augment_fn: what is done to the pixels of a training batch, on the device;
       evaluations see them as they are.
-    frozen: variables of the frozen encoder of a family that has one; those
-      that the family draws if left out.
+    frozen: variables of the frozen encoder of a family that has one, the
+      collection 'frozen' of all; those that the family draws if left out.
     log_every: steps between two reports; each is the mean over its steps.
     eval_every: steps between two evaluations.
     checkpoint_every: steps between two checkpoints.
@@ -243,7 +243,7 @@ def train(
       progress.close()
       log.close()
   model = world_model.WorldModel(
-    family,
+    families.inference_family(family),
     _inference_variables(family, state),
     action_statistics,
     {'num_parameters': num_parameters, **_training_record(log, identity)},

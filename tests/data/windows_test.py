@@ -59,6 +59,19 @@ def test_actions_lie_between_their_frames(cache, episodes, num_threads):
       )
 
 
+def test_latents_take_the_place_of_pixels(cache):
+  latents = np.arange(2.0 * len(cache.state)).reshape(-1, 2)
+  seen, expected = next(batches(cache, latents=latents)), next(batches(cache))
+  assert set(seen) == set(expected) - {'pixels'} | {'latents'}
+  for name in ('actions', 'proprio', 'state'):
+    np.testing.assert_array_equal(seen[name], expected[name])
+  # The row says which frame it is of.
+  frames = (seen['latents'][..., 0] / 2).astype(int)
+  np.testing.assert_array_equal(cache.pixels[frames], expected['pixels'])
+  with pytest.raises(ValueError, match=f'{len(latents)} frames of .* got 3'):
+    batches(cache, latents=latents[:3])
+
+
 def test_an_epoch_holds_every_window_once(cache, episodes):
   expected = sorted(
     (i, start)

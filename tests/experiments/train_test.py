@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import train
-from jepa_wm import world_model
+from jepa_wm import families, world_model
 from jepa_wm.data import cache, episodes
 from jepa_wm.training import metrics
 
@@ -121,6 +121,75 @@ def test_learns_and_exports_what_a_planner_needs(dataset, tmp_path, capsys):
   leaves = jax.tree.leaves(model.params['params'])
   assert model.record['num_parameters'] == sum(x.size for x in leaves)
   assert model.record['metrics']['train/loss'] == loss[-1]
+
+
+@pytest.mark.slow
+def test_a_predictor_is_trained_on_the_latents_of_another_run(
+  dataset, tmp_path, capsys
+):
+  config = _with_data(dataset, num_steps=10)
+  # An export as it lies beside a run, and of another family.
+  config['model'] |= {'name': 'pldm', 'latent_dim': 5, 'pixel_norm': 'imagenet'}
+  train.run(config, tmp_path / 'encoder')
+  given = world_model.WorldModel.from_checkpoint(tmp_path / 'encoder')
+
+  config = _with_data(dataset, num_steps=20, checkpoint_every=5)
+  config['frozen_encoder'] = str(tmp_path / 'encoder')
+  config['model'] |= {'predictor_depth': 2}
+  train.run(config, tmp_path / 'predictor')
+  assert 'encoding train: 100%' in capsys.readouterr().err
+  model = world_model.WorldModel.from_checkpoint(tmp_path / 'predictor')
+  assert model.family.name == 'lewm' and model.family.latent_dim == 5
+  for name in ('encoder', 'projector'):
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      model.params['params'][name],
+      given.params['params'][name],
+    )
+  records = metrics.read(tmp_path / 'predictor' / 'metrics.jsonl')
+  loss = [r['train/loss'] for r in records if 'train/loss' in r]
+  assert loss[-1] < 0.9 * loss[0]
+
+  # Longer, it goes on; of another encoder it is another run.
+  config['num_steps'] = 25
+  train.run(config, tmp_path / 'predictor')
+  assert 'Going on from' in capsys.readouterr().err
+  longer = world_model.WorldModel.from_checkpoint(tmp_path / 'predictor')
+  assert longer.record['config']['num_steps'] == 25
+  with pytest.raises(ValueError, match='frozen_encoder'):
+    config['frozen_encoder'] = str(tmp_path / 'predictor')
+    config['model'] |= {'latent_dim': 5}
+    other = _with_data(dataset, num_steps=3)
+    train.run(other, tmp_path / 'other')
+    config['frozen_encoder'] = str(tmp_path / 'other')
+    train.run(config, tmp_path / 'predictor')
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'augmentation': {'shift': 2.0}}, 'a frozen encoder sees once'),
+    ({'data': {'source': 'simulation'}}, 'frames are never seen twice'),
+    ({'frozen_encoder': 'nowhere'}, 'nowhere'),
+  ],
+)
+def test_what_a_frozen_encoder_cannot_have_is_named(
+  dataset, tmp_path, changes, message
+):
+  config = _with_data(dataset)
+  family = families.from_config(config['model'])
+  world_model.WorldModel(
+    family,
+    jax.tree.map(np.asarray, family.init(jax.random.key(0))),
+    cache.open_cache(dataset).action_statistics,
+  ).save(tmp_path / 'model')
+  config['frozen_encoder'] = str(tmp_path / 'model')
+  for name, value in changes.items():
+    both = isinstance(value, dict)
+    config[name] = config.get(name, {}) | value if both else value
+  with pytest.raises((ValueError, OSError), match=message):
+    train.run(config, tmp_path / 'run')
+  assert not (tmp_path / 'run' / 'export').exists()
 
 
 @pytest.mark.slow

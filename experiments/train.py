@@ -26,7 +26,7 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -244,8 +244,10 @@ def _family(fields: Mapping[str, Any], path: str) -> tuple[Any, Any]:
   return family, frozen
 
 
-def _encoder(model: world_model.WorldModel, frozen: Any) -> Any:
-  """Pixels and proprio to latents, by frozen variables; jitted."""
+def _encoder(
+  model: world_model.WorldModel, frozen: Any
+) -> Callable[[np.ndarray, np.ndarray], jax.Array]:
+  """Pixels and proprio to latents by frozen variables, on one device."""
 
   @jax.jit
   def encode(frozen, pixels, proprio):

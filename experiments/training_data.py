@@ -175,16 +175,15 @@ class Episodes:
     cache = self._splits[split]
     num_frames = len(cache.state)
     rows = []
-    starts = range(0, num_frames, _FRAMES_AT_ONCE)
     with tqdm.tqdm(
       desc=f'encoding {split}', total=num_frames, unit=' frames'
     ) as bar:
-      for start in starts:
-        # The last frames are encoded twice rather than compiled for.
-        first = max(0, min(start, num_frames - _FRAMES_AT_ONCE))
-        frames = np.arange(first, min(first + _FRAMES_AT_ONCE, num_frames))
+      for start in range(0, num_frames, _FRAMES_AT_ONCE):
+        # The last frame fills up, rather than to compile for what is left.
+        frames = np.arange(start, start + _FRAMES_AT_ONCE)
+        frames = np.minimum(frames, num_frames - 1)
         latents = encode_fn(cache.pixels[frames], cache.proprio[frames])
-        rows.append(np.asarray(latents)[start - first :])
+        rows.append(np.asarray(latents)[: num_frames - start])
         bar.update(len(rows[-1]))
     return np.concatenate(rows)
 

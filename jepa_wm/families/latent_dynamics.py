@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,8 @@ class LatentDynamics(latent_networks.LatentNetworks):
     target: what encodes the latents to be predicted, one of `jepa.TARGETS`.
     target_momentum: of the 'ema' target.
   """
+
+  name: ClassVar[str]
 
   prediction_distance: str = 'squared'
   prediction_gradient: float = 1.0

@@ -239,6 +239,8 @@ def test_an_export_holds_the_frozen_encoder(tmp_path):
   # What is empty leaves nothing in a file.
   del variables['batch_stats']
   jax.tree.map(np.testing.assert_array_equal, model.params, variables)
+  with pytest.raises(ValueError, match="'dino_wm'; the latents of 'lewm' are"):
+    frozen_encoders.adopt(encoder_family(), tmp_path / 'model')
 
 
 def test_the_encoder_of_a_checkpoint_is_frozen(tmp_path):

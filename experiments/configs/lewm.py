@@ -5,6 +5,7 @@
   --config=experiments/configs/lewm.py:two_room         published size
   --config=experiments/configs/lewm.py:two_room_tiny    seconds, for a look
   --config=experiments/configs/lewm.py:push_t_small     64 px, read as points
+  --config=experiments/configs/lewm.py:push_t_predictor on what the former made
   --config=experiments/configs/lewm.py:reacher_small    dm_control's arm
   --config=experiments/configs/lewm.py:cube_small       OGBench's cube
 
@@ -27,6 +28,7 @@ VARIANTS = (
   'two_room',
   'two_room_tiny',
   'push_t_small',
+  'push_t_predictor',
   'reacher_small',
   'cube_small',
 )
@@ -114,12 +116,13 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     config.data.path = 'data/two_room_224'
     config.optimizer.learning_rate = 5e-5
     config.optimizer.warmup_fraction = 0.01
-  elif variant == 'push_t_small':
+  elif variant in ('push_t_small', 'push_t_predictor'):
     # A disc of 4 pixels and a block whose angle matters. Its maps are read as
     # points, and InfoNCE alone shapes the latent: README.md here says why.
     config.data.path = 'data/push_t'
     config.data.batch_size = 64
-    config.num_steps = 10_000
+    config.num_steps = 6000
+    config.eval_every = config.checkpoint_every = 2000
     config.optimizer.learning_rate = 2e-3
     config.optimizer.clip_norm = 10.0
     config.model = ml_collections.ConfigDict(
@@ -141,6 +144,15 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
         'prediction_gradient': 0.0,
       }
     )
+    if variant == 'push_t_predictor':
+      # A step without pixels costs a fraction, so there are more of them, each
+      # of as many predictions as a plan has.
+      config.frozen_encoder = 'runs/push_t'
+      config.num_steps = 14_000
+      config.log_every = 500
+      config.data.num_frames = 6
+      config.model.rollout_steps = 5
+      config.optimizer.learning_rate = 1e-3
   elif variant in ('reacher_small', 'cube_small'):
     config.data.path = f'data/{variant.removesuffix("_small")}'
     config.data.num_frames = 5

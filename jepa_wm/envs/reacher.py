@@ -20,7 +20,12 @@ from jepa_wm.envs import host, mujoco
 SUCCESS_ANGLE = 0.05
 """Radians within which both joints must come."""
 
-STATE_NAMES = ('shoulder', 'wrist', 'shoulder velocity', 'wrist velocity')
+STATE_NAMES = (
+  'shoulder angle',
+  'wrist angle',
+  'shoulder velocity',
+  'wrist velocity',
+)
 
 _ACTION_REPEAT = 2
 _WRIST_LIMIT = np.deg2rad(160.0)

@@ -16,6 +16,7 @@ Source: LeWorldModel, arXiv 2603.19312, and its released configuration.
 """
 
 import dataclasses
+from typing import Any
 
 import ml_collections
 
@@ -116,59 +117,8 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     config.data.path = 'data/two_room_224'
     config.optimizer.learning_rate = 5e-5
     config.optimizer.warmup_fraction = 0.01
-  elif variant in ('push_t_small', 'push_t_predictor'):
-    # A disc of 4 pixels and a block whose angle matters. Its maps are read as
-    # points, and InfoNCE alone shapes the latent: README.md here says why.
-    config.data.path = 'data/push_t'
-    config.data.batch_size = 64
-    config.num_steps = 6000
-    config.eval_every = config.checkpoint_every = 2000
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.clip_norm = 10.0
-    config.model = ml_collections.ConfigDict(
-      {
-        **small,
-        'pixel_norm': 'white_ground',
-        'encoder': 'keypoints',
-        'encoder_channels': (16, 32, 32),
-        'encoder_strides': (2, 2, 1),
-        'encoder_blocks': (0, 0, 0),
-        'encoder_features': 256,
-        'projector': 'linear',
-        'predictor_dim': 192,
-        'prediction': 'change',
-        'latent_dim': 16,
-        'history': 1,
-        'rollout_steps': 3,
-        'regularizer': 'info_nce',
-        'prediction_gradient': 0.0,
-      }
-    )
-    if variant == 'push_t_predictor':
-      # A step without pixels costs a fraction, so there are more of them, each
-      # of as many predictions as a plan has.
-      config.frozen_encoder = 'runs/push_t'
-      config.num_steps = 14_000
-      config.log_every = 500
-      config.data.num_frames = 6
-      config.model.rollout_steps = 5
-      config.optimizer.learning_rate = 1e-3
-  elif variant in ('reacher_small', 'cube_small'):
-    config.data.path = f'data/{variant.removesuffix("_small")}'
-    config.data.num_frames = 5
-    config.num_steps = 2000
-    config.model = ml_collections.ConfigDict(
-      {
-        **small,
-        # A picture says nothing of velocities, hence two.
-        'action_dim': 2 if variant == 'reacher_small' else 5,
-        'latent_dim': 16 if variant == 'reacher_small' else 32,
-        'history': 2,
-        'rollout_steps': 3,
-        'sigreg_weight': 0.09,
-        'temporal_similarity_weight': 1.0,
-      }
-    )
+  elif variant != 'two_room_tiny':
+    _read_as_points(config, variant, small)
   else:
     config.num_steps = 20
     config.log_every = 5
@@ -190,3 +140,59 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     )
   variants.fill_in(config)
   return config
+
+
+def _read_as_points(
+  config: ml_collections.ConfigDict, variant: str, small: dict[str, Any]
+) -> None:
+  """Makes `config` that of a world of small things whose angles matter.
+
+  Maps are read as points, and InfoNCE alone shapes the latent: README.md here
+  says why.
+
+  Args:
+    config: changed.
+    variant: one of those of Push-T, Reacher and Cube.
+    small: sizes of networks for two cores.
+  """
+  world = variant.rpartition('_')[0]
+  config.data.path = f'data/{world}'
+  config.data.batch_size = 64
+  config.optimizer.learning_rate = 2e-3
+  config.optimizer.clip_norm = 10.0
+  model = {
+    **small,
+    'encoder': 'keypoints',
+    'encoder_channels': (16, 32, 32),
+    'encoder_strides': (2, 2, 1),
+    'encoder_blocks': (0, 0, 0),
+    'encoder_features': 256,
+    'projector': 'linear',
+    'predictor_dim': 192,
+    'prediction': 'change',
+    'rollout_steps': 3,
+    'regularizer': 'info_nce',
+    'prediction_gradient': 0.0,
+    'latent_dim': 32 if world == 'cube' else 16,
+    'action_dim': 5 if world == 'cube' else 2,
+  }
+  if world == 'push_t':
+    config.num_steps = 6000
+    config.eval_every = config.checkpoint_every = 2000
+    model |= {'pixel_norm': 'white_ground', 'history': 1}
+  else:
+    config.num_steps = 1500
+    config.eval_every = config.checkpoint_every = 500
+    # A picture says nothing of velocities, hence two.
+    config.data.num_frames = 5
+    model['history'] = 2
+  if variant == 'push_t_predictor':
+    # A step without pixels costs a fraction, so there are more of them, each of
+    # as many predictions as a plan has.
+    config.frozen_encoder = 'runs/push_t'
+    config.num_steps = 14_000
+    config.log_every = 500
+    config.data.num_frames = 6
+    config.optimizer.learning_rate = 1e-3
+    model['rollout_steps'] = 5
+  config.model = ml_collections.ConfigDict(model)

@@ -166,33 +166,30 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
   if not families.has_dynamics(family):
     statistics = None
   model = world_model.WorldModel(family, None, statistics)
+  trained = family
+  given: dict[str, Any] = {}
   identity: dict[str, Any] = {}
-  trained, latents = family, None
-  if frozen is not None and isinstance(family, families.LatentDynamics):
-    if augmentation:
-      raise ValueError(
-        'config.augmentation changes pixels, which a frozen encoder sees once '
-        'and as they are; leave it at its defaults.'
-      )
-    trained = families.OnLatents(family)
-    latents = source.encoded('train', _encoder(model, frozen))
-    identity['frozen_encoder'] = frozen_encoders.fingerprint(frozen)
-  elif frozen is not None:
-    frames = source.some_batches('train', _PROBE_SEED)[0]['pixels']
-    frozen = jax.jit(family.fit_tokens)(frozen, frames)
+  if frozen is not None:
+    if isinstance(family, families.LatentDynamics):
+      if augmentation:
+        raise ValueError(
+          'config.augmentation changes pixels, which a frozen encoder sees '
+          'once and as they are; leave it at its defaults.'
+        )
+      trained = families.OnLatents(family)
+      given['latents'] = source.encoded('train', _encoder(model, frozen))
+    else:
+      frames = source.some_batches('train', _PROBE_SEED)[0]['pixels']
+      frozen = jax.jit(family.fit_tokens)(frozen, frames)
     identity['frozen_encoder'] = frozen_encoders.fingerprint(frozen)
   described = dataclasses.asdict(data)
   # A dataset may move; what is in it may not change.
   del described['path']
-  if latents is None:
-    batches = source.batches('train', seed)
-  else:
-    batches = source.batches('train', seed, latents)
   loop.train(
     trained,
     optimizer,
     statistics,
-    _with_masks(batches, family, seed),
+    _with_masks(source.batches('train', seed, **given), family, seed),
     workdir=workdir,
     seed=seed,
     config={
@@ -346,6 +343,9 @@ def main(argv: list[str]) -> None:
   except loop.Interrupted as stop:
     print(stop, file=sys.stderr)
     sys.exit(stop.exit_code)
+  except KeyboardInterrupt:
+    # Before the first step; during them `loop.train` saves and says so.
+    sys.exit('Interrupted; run the same command again to go on.')
   except (ValueError, OSError, loop.DivergedError) as error:
     logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
     sys.exit(str(error))

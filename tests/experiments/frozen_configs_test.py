@@ -6,7 +6,7 @@ import pytest
 
 from experiments import train
 from experiments.configs import dino_wm, vjepa2_ac
-from jepa_wm import families
+from jepa_wm import families, world_model
 from jepa_wm.training import optimizers
 
 
@@ -79,4 +79,14 @@ def test_a_frozen_encoder_must_be_given_where_there_is_one():
   with pytest.raises(ValueError, match='frozen_encoder must be set'):
     train._family(config['model'], '')
   with pytest.raises(ValueError, match='trains its own encoder'):
-    train._family({'name': 'lewm'}, 'two_room_small')
+    train._family({'name': 'ijepa'}, 'two_room_small')
+
+
+def test_latents_of_another_run_are_taken_with_what_encodes_them():
+  fields = {'name': 'lewm', 'predictor_depth': 3, 'latent_dim': 5}
+  family, frozen = train._family(fields, 'two_room_small')
+  shipped = world_model.WorldModel.from_checkpoint('two_room_small')
+  assert family.predictor_depth == 3
+  for name in ('image_size', 'latent_dim', 'encoder', 'encoder_strides'):
+    assert getattr(family, name) == getattr(shipped.family, name)
+  assert set(frozen['params']) == {'encoder', 'projector'}

@@ -163,6 +163,8 @@ def test_main_ends_in_one_sentence(run_main, out, tmp_path):
 @pytest.mark.parametrize('stop', [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_command_leaves_nothing(tmp_path, stop):
   path = tmp_path / 'two_room'
+  # A shell's job in the background ignores Ctrl-C, and so would what it starts.
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
   process = subprocess.Popen(
     [
       sys.executable,
@@ -177,6 +179,7 @@ def test_a_stopped_command_leaves_nothing(tmp_path, stop):
     stderr=subprocess.PIPE,
     text=True,
   )
+  signal.signal(signal.SIGINT, before)
   partial = tmp_path / '.two_room.cache.partial' / 'train' / 'pixels.npy'
   deadline = time.monotonic() + 120
   while not partial.exists() and time.monotonic() < deadline:

@@ -15,8 +15,8 @@ A config has the fields `model` (those of a family, with its `name`), `data`
 with a frozen encoder also has `frozen_encoder`: a checkpoint of ours, whose
 family then is `model.encoder`, a file or folder of DINOv2's weights, or
 'random'. With that of a run of ours, `lewm` and `pldm` train their predictor
-alone, on that run's latents, which are computed once; all fields of the encoder
-and the projector then are that run's.
+alone, on that run's latents, which are computed once: all fields of the encoder
+and the projector then are that run's, those of what shapes latents do nothing.
 """
 
 import dataclasses

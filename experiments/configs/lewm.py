@@ -117,9 +117,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     config.data.path = 'data/two_room_224'
     config.optimizer.learning_rate = 5e-5
     config.optimizer.warmup_fraction = 0.01
-  elif variant != 'two_room_tiny':
-    _read_as_points(config, variant, small)
-  else:
+  elif variant == 'two_room_tiny':
     config.num_steps = 20
     config.log_every = 5
     config.eval_every = config.checkpoint_every = 10
@@ -138,6 +136,8 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
         'history': 1,
       }
     )
+  else:
+    _read_as_points(config, variant, small)
   variants.fill_in(config)
   return config
 

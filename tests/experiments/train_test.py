@@ -129,17 +129,19 @@ def test_a_predictor_is_trained_on_the_latents_of_another_run(
 ):
   config = _with_data(dataset, num_steps=10)
   # An export as it lies beside a run, and of another family.
-  config['model'] |= {'name': 'pldm', 'latent_dim': 5, 'pixel_norm': 'imagenet'}
+  config['model'] |= {'name': 'pldm', 'latent_dim': 5, 'proprio_dim': 2}
   train.run(config, tmp_path / 'encoder')
   given = world_model.WorldModel.from_checkpoint(tmp_path / 'encoder')
 
   config = _with_data(dataset, num_steps=20, checkpoint_every=5)
   config['frozen_encoder'] = str(tmp_path / 'encoder')
   config['model'] |= {'predictor_depth': 2}
+  config['optimizer'] = {'learning_rate': 1e-2}
   train.run(config, tmp_path / 'predictor')
   assert 'encoding train: 100%' in capsys.readouterr().err
   model = world_model.WorldModel.from_checkpoint(tmp_path / 'predictor')
   assert model.family.name == 'lewm' and model.family.latent_dim == 5
+  assert model.proprio_dim == 2
   for name in ('encoder', 'projector'):
     jax.tree.map(
       np.testing.assert_array_equal,
@@ -371,6 +373,7 @@ def test_what_does_not_fit_is_named(dataset, tmp_path, name, value, message):
     (train.loop.Interrupted('Stopped.', signal.SIGTERM), 143),
     (train.loop.DivergedError('Diverged at step 5.'), 'Diverged at step 5.'),
     (OSError('No dataset.'), 'No dataset.'),
+    (KeyboardInterrupt(), 'Interrupted; run the same command again to go on.'),
   ],
 )
 def test_main_ends_in_one_sentence(monkeypatch, error, code):

@@ -32,8 +32,7 @@ import numpy as np
 from absl import app, flags
 
 import jepa_wm
-from jepa_wm import envs, families, planning, sharding
-from jepa_wm.data import normalization
+from jepa_wm import envs, families, planning, sharding, units
 from jepa_wm.evaluation import (
   pairs,
   planner_settings,
@@ -74,10 +73,10 @@ def _draw_model() -> jepa_wm.WorldModel:
   )
   shapes = jax.eval_shape(family.init, jax.random.key(0))
   params = jax.tree_util.tree_map_with_path(draw, shapes)
-  units = normalization.ActionStatistics(
+  statistics = units.ActionStatistics(
     np.zeros(2, np.float32), np.ones(2, np.float32)
   )
-  return jepa_wm.WorldModel(family, params, units)
+  return jepa_wm.WorldModel(family, params, statistics)
 
 
 def _render(states: Any) -> np.ndarray:

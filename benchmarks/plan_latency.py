@@ -39,8 +39,7 @@ from absl import app, flags
 
 import jepa_wm
 from benchmarks import products
-from jepa_wm import sharding
-from jepa_wm.data import normalization
+from jepa_wm import sharding, units
 from jepa_wm.families import lewm
 
 _QUICK = flags.DEFINE_bool('quick', False, 'A smaller budget, a smoke test.')
@@ -71,8 +70,8 @@ def _draw_model(dtype: str) -> jepa_wm.WorldModel:
   family = lewm.LeWM(dtype=dtype)
   shapes = jax.eval_shape(family.init, jax.random.key(0))
   params = jax.tree_util.tree_map_with_path(draw, shapes)
-  units = normalization.ActionStatistics(jnp.zeros(2), jnp.ones(2))
-  return jepa_wm.WorldModel(family, params, units)
+  statistics = units.ActionStatistics(jnp.zeros(2), jnp.ones(2))
+  return jepa_wm.WorldModel(family, params, statistics)
 
 
 def _draw_frames(num_problems: int) -> np.ndarray:
@@ -127,7 +126,7 @@ class _Peer:
 
   def infos(self, num_problems: int) -> dict[str, Any]:
     """What its solver wants to know."""
-    pixels = normalization.normalize_pixels(_draw_frames(num_problems))
+    pixels = units.normalize_pixels(_draw_frames(num_problems))
     pixels = np.moveaxis(np.asarray(pixels), -1, -3)[:, :, None]
     now, goal = self._torch.from_numpy(np.ascontiguousarray(pixels))
     return {'pixels': now, 'goal': goal, 'action': now.new_zeros(len(now), 1)}

@@ -29,8 +29,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import products
-from jepa_wm import sharding
-from jepa_wm.data import normalization
+from jepa_wm import sharding, units
 from jepa_wm.families import lewm
 from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
@@ -58,8 +57,10 @@ class _Ours:
 
   def __init__(self, family: lewm.LeWM):
     self._mesh = sharding.make_mesh()
-    units = normalization.ActionStatistics(jnp.zeros(2), jnp.ones(2))
-    self._step = step_lib.make_train_step(family, _OPTIMIZER, units, self._mesh)
+    statistics = units.ActionStatistics(jnp.zeros(2), jnp.ones(2))
+    self._step = step_lib.make_train_step(
+      family, _OPTIMIZER, statistics, self._mesh
+    )
     self._state = state_lib.create(
       family,
       _OPTIMIZER,
@@ -117,7 +118,7 @@ class _Peer:
 
 
 def _for_peer(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  pixels = normalization.normalize_pixels(batch['pixels'])
+  pixels = units.normalize_pixels(batch['pixels'])
   pixels = np.ascontiguousarray(np.moveaxis(np.asarray(pixels), -1, -3))
   return {**batch, 'pixels': pixels}
 

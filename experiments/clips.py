@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm.data import digits, normalization, tfds_clips
+from jepa_wm import units
+from jepa_wm.data import digits, tfds_clips
 
 TFDS = 'tfds:'
 """Begins the names of datasets that TFDS has on disk."""
 
-NO_ACTIONS = normalization.ActionStatistics(
+NO_ACTIONS = units.ActionStatistics(
   np.zeros(1, np.float32), np.ones(1, np.float32)
 )
 """Statistics where there is nothing to normalise."""

@@ -11,12 +11,11 @@ import numpy as np
 import tqdm
 
 from experiments import clips
-from jepa_wm import families
+from jepa_wm import families, units
 from jepa_wm.data import (
   cache,
   digits,
   episodes,
-  normalization,
   simulation,
   windows,
 )
@@ -255,9 +254,9 @@ def _open_cache(path: pathlib.Path) -> dict[str, cache.Cache]:
 
 def _simulated_statistics(
   world: Any, policy: Any, num_steps: int
-) -> normalization.ActionStatistics:
+) -> units.ActionStatistics:
   """Action statistics of 256 episodes, which no training window is from."""
   keys = jax.random.split(jax.random.key(_STATISTICS_SEED), 256)
   play = lambda key: simulation.play(world, policy, key, num_steps=num_steps)
   _, actions, _ = jax.jit(jax.vmap(play))(keys)
-  return normalization.fit(np.asarray(actions))
+  return units.fit(np.asarray(actions))

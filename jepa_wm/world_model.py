@@ -21,8 +21,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jepa_wm import families, interop, jepa
-from jepa_wm.data import normalization
+from jepa_wm import families, interop, jepa, units
 from jepa_wm.planning import constraints
 from jepa_wm.types import Params, Root
 
@@ -49,7 +48,7 @@ class WorldModel:
 
   family: Any
   params: Params
-  action_statistics: normalization.ActionStatistics | None
+  action_statistics: units.ActionStatistics | None
   record: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
@@ -87,7 +86,7 @@ class WorldModel:
     )
 
   @property
-  def _statistics(self) -> normalization.ActionStatistics:
+  def _statistics(self) -> units.ActionStatistics:
     """The action statistics, which a family with dynamics has."""
     _ = self._acting
     assert self.action_statistics is not None
@@ -432,7 +431,7 @@ class WorldModel:
     params = _read_weights(folder / _WEIGHTS, family)
     statistics = config['action_statistics']
     if families.has_dynamics(family):
-      statistics = normalization.ActionStatistics.from_dict(statistics)
+      statistics = units.ActionStatistics.from_dict(statistics)
     return cls(family, params, statistics, config.get('record', {}))
 
   @classmethod
@@ -440,7 +439,7 @@ class WorldModel:
     cls,
     path: str | os.PathLike[str],
     *,
-    action_statistics: normalization.ActionStatistics | None = None,
+    action_statistics: units.ActionStatistics | None = None,
     action_block: int | None = None,
     encoder: str | None = None,
   ) -> 'WorldModel':
@@ -456,7 +455,7 @@ class WorldModel:
         `model.safetensors`, as downloaded from the Hub; or the file of weights
         beside its config; or a released V-JEPA or I-JEPA file, which has none.
       action_statistics: of the raw actions of the dataset that the weights
-        were trained on (`normalization.fit`).
+        were trained on (`units.fit`).
       action_block: environment steps of one action block, where the source
         does not say; if left out, what its recipe has (LeWM: 5).
       encoder: 'target_encoder' or 'encoder', where there are two (V-JEPA,
@@ -474,7 +473,7 @@ class WorldModel:
     if not families.has_dynamics(family):
       return cls(family, params, None, record)
     raw_dim = family.action_dim
-    as_they_are = normalization.ActionStatistics(
+    as_they_are = units.ActionStatistics(
       np.zeros(raw_dim, np.float32), np.ones(raw_dim, np.float32)
     )
     if 'action_statistics' in record:

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import families, jepa, world_model
-from jepa_wm.data import normalization
+from jepa_wm import families, jepa, units, world_model
 
 FIELDS = {
   'name': 'lewm',
@@ -39,7 +38,7 @@ def model():
     lambda leaf: jnp.asarray(rng.uniform(0.1, 0.6, leaf.shape), leaf.dtype),
     jax.eval_shape(family.init, jax.random.key(0)),
   )
-  statistics = normalization.ActionStatistics(
+  statistics = units.ActionStatistics(
     np.array([0.5, -1.0], np.float32), np.array([2.0, 4.0], np.float32)
   )
   return world_model.WorldModel(family, params, statistics, {'date': 'today'})

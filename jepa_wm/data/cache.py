@@ -30,7 +30,8 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from jepa_wm.data import chunks, flat_frames, normalization
+from jepa_wm import units
+from jepa_wm.data import chunks, flat_frames
 from jepa_wm.data import episodes as episodes_lib
 
 STORES = ('flat', 'chunks')
@@ -65,7 +66,7 @@ class Cache:
   state: np.ndarray
   offsets: np.ndarray
   lengths: np.ndarray
-  action_statistics: normalization.ActionStatistics
+  action_statistics: units.ActionStatistics
   provenance: dict[str, Any]
 
 
@@ -127,7 +128,7 @@ def open_cache(path: str | os.PathLike[str], *, split: str = 'train') -> Cache:
     split=split,
     pixels=pixels,
     **arrays,
-    action_statistics=normalization.ActionStatistics.from_dict(
+    action_statistics=units.ActionStatistics.from_dict(
       meta['action_statistics']
     ),
     provenance=meta['provenance'],
@@ -318,9 +319,7 @@ class CacheWriter:
         "No episode was added to the split 'train', whose actions are needed "
         'for the action statistics.'
       )
-    statistics = normalization.fit(
-      np.concatenate(self._splits['train'].actions)
-    )
+    statistics = units.fit(np.concatenate(self._splits['train'].actions))
     with _naming(self._path):
       meta = {
         'format': _FORMAT,

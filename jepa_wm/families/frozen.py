@@ -9,8 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_wm import jepa
-from jepa_wm.data import normalization
+from jepa_wm import jepa, units
 from jepa_wm.families import fields
 from jepa_wm.networks import block_causal, dinov2
 from jepa_wm.types import Params
@@ -407,10 +406,8 @@ class FrozenTokens:
     """What the encoder keeps of frames, `[..., rows, columns, D]`."""
     # What the encoder was trained on, where that is a matter of its fields.
     norm = getattr(self.encoder, 'pixel_norm', 'imagenet')
-    mean, std = normalization.PIXEL_NORMS[norm]
-    inputs = self._inputs(
-      normalization.normalize_pixels(pixels, mean=mean, std=std)
-    )
+    mean, std = units.PIXEL_NORMS[norm]
+    inputs = self._inputs(units.normalize_pixels(pixels, mean=mean, std=std))
     variables = {k: x for k, x in frozen.items() if k != 'tokens'}
     tokens, intermediates = self._encoder().apply(variables, inputs)
     if 'feature_map' in intermediates:

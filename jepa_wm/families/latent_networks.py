@@ -7,8 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_wm import jepa
-from jepa_wm.data import normalization
+from jepa_wm import jepa, units
 from jepa_wm.families import fields, regularizers
 from jepa_wm.networks import (
   encoders,
@@ -63,7 +62,7 @@ class LatentNetworks(regularizers.Regularized):
 
   Attributes, beside those of `regularizers.Regularized`:
     image_size: side of the square frames, pixels.
-    pixel_norm: one of `normalization.PIXEL_NORMS`, what frames are normalised
+    pixel_norm: one of `units.PIXEL_NORMS`, what frames are normalised
       by.
     action_dim: raw action dimensions of one environment step.
     action_block: environment steps, so raw actions, per latent step.
@@ -153,7 +152,7 @@ class LatentNetworks(regularizers.Regularized):
       self,
       choices={
         'encoder': ENCODERS,
-        'pixel_norm': tuple(normalization.PIXEL_NORMS),
+        'pixel_norm': tuple(units.PIXEL_NORMS),
         'predictor': PREDICTORS,
         'prediction': PREDICTIONS,
         'projector': PROJECTORS,
@@ -272,8 +271,8 @@ class LatentNetworks(regularizers.Regularized):
         f'proprio must be {wanted} for proprio_dim={self.proprio_dim}, got '
         f'{got}.'
       )
-    mean, std = normalization.PIXEL_NORMS[self.pixel_norm]
-    normalized = normalization.normalize_pixels(pixels, mean=mean, std=std)
+    mean, std = units.PIXEL_NORMS[self.pixel_norm]
+    normalized = units.normalize_pixels(pixels, mean=mean, std=std)
     if self.encoder == 'state':
       return proprio
     return normalized if proprio is None else (normalized, proprio)

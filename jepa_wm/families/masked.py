@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import jepa
-from jepa_wm.data import normalization
+from jepa_wm import jepa, units
 from jepa_wm.families import masked_networks
 from jepa_wm.networks import rotary
 from jepa_wm.objectives import mask_buckets, masking, prediction
@@ -324,7 +323,7 @@ class MaskedFamily(masked_networks.MaskedNetworks):
         'pixels must be [B, T, height, width, 3] with T equal to '
         f'num_frames={self.num_frames}, got shape {pixels.shape}.'
       )
-    return normalization.normalize_pixels(pixels)
+    return units.normalize_pixels(pixels)
 
 
 @functools.lru_cache

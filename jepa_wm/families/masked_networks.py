@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.data import normalization
+from jepa_wm import units
 from jepa_wm.families import fields, regularizers
 from jepa_wm.networks import masked, rotary
 from jepa_wm.types import Params
@@ -221,7 +221,7 @@ class MaskedNetworks(regularizers.Regularized):
         "set inference_encoder='encoder'."
       )
     tokens, _ = self.encoder().apply(
-      {'params': encoder_params}, normalization.normalize_pixels(pixels)
+      {'params': encoder_params}, units.normalize_pixels(pixels)
     )
     return tokens.astype(jnp.float32)
 

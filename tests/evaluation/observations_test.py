@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import families, world_model
-from jepa_wm.data import normalization
+from jepa_wm import families, units, world_model
 from jepa_wm.envs import two_room, worlds
 from jepa_wm.evaluation import (
   observations,
@@ -55,7 +54,7 @@ def make(family):
     lambda x: draw.uniform(0.0, 0.2, x.shape).astype(x.dtype),
     jax.eval_shape(family.init, jax.random.key(0)),
   )
-  statistics = normalization.ActionStatistics(
+  statistics = units.ActionStatistics(
     np.zeros(2, np.float32), np.ones(2, np.float32)
   )
   return world_model.WorldModel(family, variables, statistics)

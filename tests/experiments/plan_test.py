@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import plan, planning_runs
-from jepa_wm import families, world_model
-from jepa_wm.data import normalization
+from jepa_wm import families, units, world_model
 from jepa_wm.evaluation import planning_benchmark, report, runs
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -47,7 +46,7 @@ def checkpoint(tmp_path_factory):
       lambda leaf: rng.uniform(0.0, 0.2, leaf.shape).astype(leaf.dtype),
       jax.eval_shape(family.init, jax.random.key(0)),
     ),
-    normalization.ActionStatistics(
+    units.ActionStatistics(
       np.zeros(2, np.float32), np.full(2, 0.8, np.float32)
     ),
   )

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from experiments import probe, probe_data
-from jepa_wm import families, world_model
-from jepa_wm.data import cache, episodes, normalization
+from jepa_wm import families, units, world_model
+from jepa_wm.data import cache, episodes
 
 SMALL = (
   '--num_train=48', '--num_validation=32', '--num_test=40', '--num_steps=20',
@@ -31,7 +31,7 @@ def checkpoint(tmp_path_factory):
     predictor_head_dim=4,
     predictor_mlp_dim=16,
   )
-  statistics = normalization.ActionStatistics(
+  statistics = units.ActionStatistics(
     np.zeros(2, np.float32), np.ones(2, np.float32)
   )
   params = jax.jit(family.init)(jax.random.key(1))

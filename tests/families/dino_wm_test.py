@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import families, planning, world_model
-from jepa_wm.data import normalization
+from jepa_wm import families, planning, units, world_model
 from jepa_wm.training import frozen_encoders, optimizers
 from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib
@@ -61,7 +60,7 @@ def batch_of(rng_key, num_frames=4, size=2):
 
 
 def world(family, variables):
-  statistics = normalization.ActionStatistics(
+  statistics = units.ActionStatistics(
     np.zeros(2, np.float32), np.ones(2, np.float32)
   )
   return world_model.WorldModel(family, variables, statistics)

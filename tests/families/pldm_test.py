@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import families, jepa, world_model
-from jepa_wm.data import normalization
+from jepa_wm import families, jepa, units, world_model
 from jepa_wm.families import PLDM
 from jepa_wm.objectives import vcreg
 from jepa_wm.training import step as step_lib
@@ -163,7 +162,7 @@ def test_the_state_of_the_body_is_seen():
 
 def test_a_world_model_passes_the_state_on():
   batch, variables = draw_batch(), start(PROPRIO)
-  statistics = normalization.ActionStatistics(np.zeros(2), np.ones(2))
+  statistics = units.ActionStatistics(np.zeros(2), np.ones(2))
   model = world_model.WorldModel(PROPRIO, variables, statistics)
   pixels, proprio = batch['pixels'], batch['proprio']
   latents = jax.jit(PROPRIO.encode)(variables, pixels, proprio)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jepa_wm import families, planning, world_model
-from jepa_wm.data import normalization
+from jepa_wm import families, planning, units, world_model
 from jepa_wm.families import vjepa2_ac
 from jepa_wm.interop import vjepa2_ac as layout
 from jepa_wm.training import frozen_encoders
@@ -206,7 +205,7 @@ def test_the_loss_trains_the_predictor_alone(rng_key):
 def test_a_planner_works_with_it(rng_key):
   family = tiny(state_dim=0, action_dim=2, action_block=5, predictor_depth=1)
   variables, latents, _ = random_state(rng_key, family, 2)
-  statistics = normalization.ActionStatistics(
+  statistics = units.ActionStatistics(
     np.zeros(2, np.float32), np.ones(2, np.float32)
   )
   model = world_model.WorldModel(family, variables, statistics)

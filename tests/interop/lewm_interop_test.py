@@ -14,14 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import interop, world_model
-from jepa_wm.data import normalization
+from jepa_wm import interop, units, world_model
 from jepa_wm.families import lewm as family_lewm
 from jepa_wm.interop import lewm, state_dicts
 from jepa_wm.networks import encoders
 
 FIXTURE = pathlib.Path(__file__).parent / 'fixtures' / 'lewm'
-STATISTICS = normalization.ActionStatistics(
+STATISTICS = units.ActionStatistics(
   np.array([0.5, -1.0], np.float32), np.array([2.0, 4.0], np.float32)
 )
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jepa_wm import interop, world_model
-from jepa_wm.data import normalization
+from jepa_wm import interop, units, world_model
 from jepa_wm.envs import stable_worldmodel
 from jepa_wm.families import lewm as family_lewm
 from jepa_wm.interop import lewm
@@ -63,7 +62,7 @@ def folder(module, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def model(folder):
-  statistics = normalization.ActionStatistics(np.zeros(2), np.ones(2))
+  statistics = units.ActionStatistics(np.zeros(2), np.ones(2))
   return world_model.WorldModel.from_pretrained(
     folder, action_statistics=statistics
   )
@@ -74,7 +73,7 @@ def test_its_folder_gives_its_answers(torch, module, model, record_property):
   rng = np.random.default_rng(0)
   pixels = rng.integers(0, 256, (1, 3, 224, 224, 3), np.uint8)
   actions = rng.normal(size=(1, 3, 10)).astype(np.float32)
-  normalised = np.asarray(normalization.normalize_pixels(jnp.asarray(pixels)))
+  normalised = np.asarray(units.normalize_pixels(jnp.asarray(pixels)))
   theirs = np.moveaxis(normalised, -1, -3).copy()
   theirs = {
     k: torch.from_numpy(x) for k, x in (('pixels', theirs), ('action', actions))

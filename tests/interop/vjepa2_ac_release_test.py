@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import families, interop, world_model
-from jepa_wm.data import normalization
+from jepa_wm import families, interop, units, world_model
 from jepa_wm.interop import state_dicts
 from jepa_wm.interop import vjepa2_ac as layout
 from jepa_wm.training import frozen_encoders
@@ -85,7 +84,7 @@ def test_its_encoder_sees_each_frame_as_a_clip(path, variables):
   rng = np.random.default_rng(2)
   pixels = rng.integers(0, 256, (1, 256, 256, 3), np.uint8)
   latents = jax.jit(model.encode)(model.params, jnp.asarray(pixels))
-  clip = normalization.normalize_pixels(jnp.asarray(pixels[:, None]))
+  clip = units.normalize_pixels(jnp.asarray(pixels[:, None]))
   tokens, _ = jax.jit(ENCODER.encoder().apply)(
     variables['frozen'], jnp.repeat(clip, 2, axis=1)
   )

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import families, interop
-from jepa_wm.data import normalization
+from jepa_wm import families, interop, units
 from jepa_wm.envs import stable_worldmodel
 
 pytestmark = [
@@ -99,7 +98,7 @@ def test_vjepa2_gives_the_same_tokens(name, torch, tmp_path, record_property):
   rng = np.random.default_rng(1)
   size, num_tokens = family.image_size, np.prod(family.grid)
   pixels = rng.integers(0, 256, (2, 4, size, size, 3), np.uint8)
-  video = np.array(normalization.normalize_pixels(jnp.asarray(pixels)))
+  video = np.array(units.normalize_pixels(jnp.asarray(pixels)))
   order = np.stack([rng.permutation(num_tokens) for _ in range(2)])
   context, target = np.sort(order[:, :40]), np.sort(order[:, 40:90])
   with torch.no_grad():
@@ -130,7 +129,7 @@ def test_ijepa_gives_the_same_tokens(name, torch, tmp_path, record_property):
   ).eval()
   shape = 2, family.image_size, family.image_size, 3
   pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
-  images = np.array(normalization.normalize_pixels(jnp.asarray(pixels)))
+  images = np.array(units.normalize_pixels(jnp.asarray(pixels)))
   with torch.no_grad():
     out = model(
       torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1)))

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import jepa
-from jepa_wm.data import normalization
+from jepa_wm import jepa, units
 
-STATISTICS = normalization.ActionStatistics(
+STATISTICS = units.ActionStatistics(
   mean=np.array([0.5, -1.0], np.float32), std=np.array([2.0, 0.25], np.float32)
 )
 

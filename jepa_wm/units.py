@@ -1,9 +1,9 @@
-"""Pixel range and action scale: fit, apply, invert."""
+"""Raw units and a model's: action statistics and pixel norms."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +23,8 @@ half of one.
 """
 
 
-@flax.struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class ActionStatistics:
   """Mean and standard deviation of every raw action dimension.
 

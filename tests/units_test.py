@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.data import normalization
+from jepa_wm import units
 
 
 @pytest.fixture
 def statistics():
-  return normalization.ActionStatistics(
+  return units.ActionStatistics(
     mean=np.array([1.0, -2.0], np.float32), std=np.array([0.5, 4.0], np.float32)
   )
 
@@ -21,7 +21,7 @@ def test_fit_equals_numpy_and_ignores_rows_with_nan():
   with_nan = actions.copy()
   with_nan[[4, 20], [0, 1]] = np.nan
   rows = np.delete(actions, [4, 20], axis=0).astype(np.float64)
-  got = normalization.fit(with_nan.reshape(5, 10, 2))
+  got = units.fit(with_nan.reshape(5, 10, 2))
   np.testing.assert_allclose(got.mean, rows.mean(0), rtol=1e-6)
   np.testing.assert_allclose(
     got.std, np.sqrt(((rows - rows.mean(0)) ** 2).mean(0)), rtol=1e-6
@@ -30,7 +30,7 @@ def test_fit_equals_numpy_and_ignores_rows_with_nan():
 
 def test_fit_gives_a_constant_dimension_unit_std():
   actions = np.stack([np.arange(4.0), np.full(4, 0.3)], axis=-1)
-  got = normalization.fit(actions)
+  got = units.fit(actions)
   assert got.std[1] == 1.0
   normalized = got.normalize(jnp.asarray(actions, jnp.float32))
   np.testing.assert_allclose(normalized[:, 1], 0.0, atol=1e-7)
@@ -48,9 +48,9 @@ def test_normalize_treats_every_raw_action_of_a_block_alike(statistics, block):
 
 
 def test_json_keeps_every_bit():
-  fitted = normalization.fit(np.random.default_rng(1).normal(size=(9, 3)))
+  fitted = units.fit(np.random.default_rng(1).normal(size=(9, 3)))
   text = json.dumps(fitted.to_dict())
-  again = normalization.ActionStatistics.from_dict(json.loads(text))
+  again = units.ActionStatistics.from_dict(json.loads(text))
   np.testing.assert_array_equal(again.mean, fitted.mean)
   np.testing.assert_array_equal(again.std, fitted.std)
   assert again.std.dtype == np.float32
@@ -74,14 +74,14 @@ def test_normalize_refuses_half_an_action(statistics, shape):
 )
 def test_from_dict_refuses(fields, message):
   with pytest.raises(ValueError, match=message):
-    normalization.ActionStatistics.from_dict(fields)
+    units.ActionStatistics.from_dict(fields)
 
 
 def test_fit_refuses_what_has_no_rows():
   with pytest.raises(ValueError, match='no row without NaN'):
-    normalization.fit(np.full((3, 2), np.nan))
+    units.fit(np.full((3, 2), np.nan))
   with pytest.raises(ValueError, match=r'\[\.\.\., raw_dim\]'):
-    normalization.fit(np.zeros(3))
+    units.fit(np.zeros(3))
 
 
 @pytest.mark.parametrize('leading', [(), (2, 3)])
@@ -90,24 +90,24 @@ def test_normalize_pixels_equals_the_published_formula(leading):
   pixels = pixels.astype(np.uint8)
   mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
   expected = (pixels / 255.0 - mean) / std
-  got = normalization.normalize_pixels(jnp.asarray(pixels))
+  got = units.normalize_pixels(jnp.asarray(pixels))
   assert got.dtype == jnp.float32
   np.testing.assert_allclose(got, expected, atol=1e-6)
-  half = normalization.normalize_pixels(jnp.asarray(pixels), dtype=jnp.bfloat16)
+  half = units.normalize_pixels(jnp.asarray(pixels), dtype=jnp.bfloat16)
   np.testing.assert_array_equal(half, got.astype(jnp.bfloat16))
 
 
 def test_normalize_pixels_refuses_floats_and_other_channels():
   with pytest.raises(ValueError, match='pixels must be uint8'):
-    normalization.normalize_pixels(jnp.zeros((4, 4, 3)))
+    units.normalize_pixels(jnp.zeros((4, 4, 3)))
   with pytest.raises(ValueError, match=r'pixels must be \[\.\.\., height'):
-    normalization.normalize_pixels(jnp.zeros((4, 4, 1), jnp.uint8))
+    units.normalize_pixels(jnp.zeros((4, 4, 1), jnp.uint8))
 
 
 def test_one_hot_rows_are_left_as_they_are():
   rows = np.eye(3, dtype=np.float32)[[0, 0, 2, 0]]
-  found = normalization.fit(rows)
+  found = units.fit(rows)
   np.testing.assert_array_equal(found.mean, np.zeros(3))
   np.testing.assert_array_equal(found.std, np.ones(3))
   # Two bits are no choice.
-  assert np.any(normalization.fit(rows[:, :2]).mean != 0)
+  assert np.any(units.fit(rows[:, :2]).mean != 0)

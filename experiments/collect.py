@@ -23,12 +23,11 @@ import tqdm
 from absl import app, flags, logging
 
 from experiments import collect_host
-from jepa_wm import envs
+from jepa_wm import envs, provenance
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import simulation
 from jepa_wm.envs import host, worlds
-from jepa_wm.evaluation import provenance
 
 # Frames in memory at once, twice: a batch is played while another is written.
 _BATCH_BYTES = 2**27

@@ -11,11 +11,11 @@ from typing import Any
 
 import tqdm
 
+from jepa_wm import provenance
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import parts as parts_lib
 from jepa_wm.data import readers
-from jepa_wm.evaluation import provenance
 
 STORES = ('auto', *cache_lib.STORES)
 

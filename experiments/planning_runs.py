@@ -14,7 +14,7 @@ import numpy as np
 import tqdm
 from absl import logging
 
-from jepa_wm import families, sharding, world_model
+from jepa_wm import families, provenance, sharding, world_model
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation import (
   closed_loop,
@@ -23,7 +23,6 @@ from jepa_wm.evaluation import (
   planner_settings,
   planning_benchmark,
   protocol,
-  provenance,
   report,
   rollout_error,
   runs,

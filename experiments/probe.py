@@ -29,7 +29,7 @@ import tqdm
 from absl import app, flags, logging
 
 from experiments import command_line, probe_data
-from jepa_wm import sharding, world_model
+from jepa_wm import provenance, sharding, world_model
 from jepa_wm.data import digits
 from jepa_wm.evaluation import (
   feature_maps,
@@ -37,7 +37,6 @@ from jepa_wm.evaluation import (
   planning_benchmark,
   probe_report,
   probe_training,
-  provenance,
   representations,
 )
 from jepa_wm.networks import probes

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / 'jepa_wm'
 
 FLOORS = {
-  0: {'types', 'sharding', 'units'},
+  0: {'types', 'sharding', 'units', 'provenance'},
   1: {'data', 'networks', 'objectives', 'planning', 'envs'},
   2: {'jepa', 'families', 'world_model', 'interop'},
   3: {'training', 'evaluation', 'rl'},

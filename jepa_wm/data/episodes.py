@@ -24,7 +24,6 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
 import itertools
 import math
 import os
@@ -37,6 +36,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jepa_wm import provenance as provenance_lib
 from jepa_wm.data import rlds
 
 SPLITS = ('train', 'held_out')
@@ -248,8 +248,7 @@ def _write(
 
 def with_versions(provenance: Mapping[str, Any]) -> dict[str, Any]:
   """Adds the versions of what the content of an archive depends on."""
-  names = ('jepa-wm', 'jax', 'numpy', 'tensorflow-datasets')
-  versions = {name: importlib.metadata.version(name) for name in names}
+  versions = provenance_lib.versions_of('jax', 'numpy', 'tensorflow-datasets')
   return {**provenance, 'versions': versions}
 
 

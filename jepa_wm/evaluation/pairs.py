@@ -10,7 +10,6 @@ made all of them and makes them again:
 
 import dataclasses
 import functools
-import importlib.metadata
 import os
 import pathlib
 import sys
@@ -23,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
+from jepa_wm import provenance
 from jepa_wm.envs import host, worlds
 from jepa_wm.evaluation import host_baselines, manifests
 from jepa_wm.evaluation import protocol as protocol_lib
@@ -278,9 +278,7 @@ def generate(
         'done.'
       ),
       'recipe': manifests.recipe(protocol),
-      'made_with': {
-        name: importlib.metadata.version(name) for name in ('jepa-wm', 'jax')
-      },
+      'made_with': provenance.versions_of('jax'),
       'episodes_played': num_played,
       'episodes_too_short': num_short,
       'pairs_solved_at_start': num_solved,

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import tqdm
 
-from jepa_wm import planning, sharding
+from jepa_wm import planning, provenance, sharding
 from jepa_wm.envs import environment as environment_lib
 from jepa_wm.envs import host, worlds
 from jepa_wm.evaluation import (
@@ -24,7 +24,6 @@ from jepa_wm.evaluation import (
   intervals,
   observations,
   planner_settings,
-  provenance,
 )
 from jepa_wm.evaluation import pairs as pairs_lib
 from jepa_wm.evaluation import protocol as protocol_lib

@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import families, sharding, world_model
-from jepa_wm.evaluation import provenance
+from jepa_wm import families, provenance, sharding, world_model
 from jepa_wm.training import checkpoints, optimizers
 from jepa_wm.training import metrics as metrics_lib
 from jepa_wm.training import state as state_lib

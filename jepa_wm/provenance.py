@@ -6,18 +6,29 @@ import pathlib
 import platform
 import subprocess
 
-_PACKAGES = ('jepa-wm', 'jax', 'jaxlib', 'flax', 'numpy')
+import jepa_wm
 
 
 def versions() -> dict[str, str]:
   """Versions of Python and of the packages that decide the numbers."""
-  found = {'python': platform.python_version()}
-  return found | {name: importlib.metadata.version(name) for name in _PACKAGES}
+  python = {'python': platform.python_version()}
+  return python | versions_of('jax', 'jaxlib', 'flax', 'numpy')
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+  """Version of this package, which need not be installed, and of others.
+
+  Raises:
+    importlib.metadata.PackageNotFoundError: one of `packages` is not installed.
+  """
+  # An attribute of a package that may still be on its way of being imported.
+  own = {'jepa-wm': jepa_wm.__version__}
+  return own | {name: importlib.metadata.version(name) for name in packages}
 
 
 def code() -> str:
   """Hash of the code of this package, which decides the numbers too."""
-  root = pathlib.Path(__file__).parents[1]
+  root = pathlib.Path(__file__).parent
   digest = hashlib.sha256()
   for path in sorted(root.rglob('*.py')):
     digest.update(f'{path.relative_to(root)}'.encode() + path.read_bytes())

@@ -1,6 +1,6 @@
 import re
 
-from jepa_wm.evaluation import provenance
+from jepa_wm import provenance
 
 
 def test_versions_are_numbers():

@@ -5,12 +5,14 @@ Every shape in this package is written with these letters:
   `B` problems or batch      `T` frames               `N` action samples
   `K` elites                 `H` planning horizon     `A` action size
   `D` latent size            `P` patches              `C` channels
+  `G` agents
 
 Pixels are `[..., height, width, C]`. A planner's action of size `A` is one
 action block: the raw actions of `action_block` environment steps, one after
 another, in normalised units.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -18,8 +20,56 @@ import jax
 Params = Any
 """Pytree of arrays that a model function takes as its first argument."""
 
+Variables = dict[str, Any]
+"""A model's collections: 'params', which an optimiser trains, 'batch_stats',
+and where there are such 'frozen', which nothing changes, and 'target'."""
+
+Observation = Mapping[str, jax.Array]
+"""Named arrays that agree in their leading dims: `{'pixels': uint8 [..., height,
+width, C], 'proprio': [..., S], ...}`."""
+
+ObservationSpec = Mapping[str, jax.ShapeDtypeStruct]
+"""Shape, without leading dims, and dtype of every array of an observation."""
+
 LatentState = Any
 """Opaque pytree, leading dims `[B]` or `[B, N]`: what a model steps forward."""
+
+
+class ActionSpec(NamedTuple):
+  """The actions of one latent step.
+
+  Attributes:
+    dim: raw action dimensions of one environment step.
+    block: environment steps, so raw actions, per latent step.
+  """
+
+  dim: int
+  block: int
+
+  @property
+  def size(self) -> int:
+    """Size `A` of one action block: its raw actions, flattened."""
+    return self.dim * self.block
+
+
+class Transition(NamedTuple):
+  """One step of a world, or a batch of them.
+
+  Attributes:
+    observation: before the step.
+    action: `[..., A]`.
+    reward: `[...]`, of the step.
+    discount: `[...]`, 0 where the step ended the task, else usually 1.
+    next_observation: after the step.
+    extras: whatever else was recorded.
+  """
+
+  observation: Observation
+  action: jax.Array
+  reward: jax.Array
+  discount: jax.Array
+  next_observation: Observation
+  extras: Mapping[str, Any]
 
 
 class Root(NamedTuple):
@@ -65,9 +115,19 @@ class CostFn(Protocol):
     ...
 
 
-class EncodeFn(Protocol):
-  """Pixels to latents."""
+class Policy(Protocol):
+  """What to do in a latent state, to get to a goal."""
 
-  def __call__(self, params: Params, pixels: jax.Array) -> jax.Array:
-    """Encodes uint8 `pixels` `[..., height, width, C]` to `[..., D]`."""
+  def __call__(
+    self, params: Params, rng_key: jax.Array, state: LatentState, goal: Any
+  ) -> jax.Array:
+    """Acts in `state`, leaves `[B, ...]`; returns actions `[B, A]`."""
+    ...
+
+
+class EncodeFn(Protocol):
+  """Observations to latents."""
+
+  def __call__(self, params: Params, observation: Observation) -> jax.Array:
+    """Encodes an observation, leading dims `[...]`, to `[..., D]`."""
     ...

@@ -1,11 +1,55 @@
 """Barlow Twins: two views of a batch agree dimension by dimension, only so."""
 
+import dataclasses
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
+
+from jepa_wm import fields
+from jepa_wm.objectives import terms
 
 # Added to the variance, as by the batch normalisation of the released code:
 # what keeps a dimension from dying, since a correlation knows no scale.
 _EPSILON = 1e-5
+
+
+@terms.TERMS.register
+@dataclasses.dataclass(frozen=True)
+class BarlowTwins:
+  """Correlates first predictions with their targets, `barlow_twins`.
+
+  All frames of the batch count as one; see `barlow_twins` of its scale.
+
+  Attributes:
+    weight: in the loss, R2-Dreamer's.
+    redundancy: lambda, of the off-diagonal.
+  """
+
+  name: ClassVar[str] = 'barlow_twins'
+  shapes_latents: ClassVar[bool] = True
+
+  weight: float = 0.05
+  redundancy: float = 0.005
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(self)
+
+  def price(
+    self, outcome: terms.Outcome, rng_key: jax.Array
+  ) -> terms.Priced:
+    """See `terms.Term`."""
+    del rng_key
+    first, second = (
+      x.reshape(-1, x.shape[-1]) for x in outcome.rolled[0]
+    )
+    value = barlow_twins(first, second, redundancy_weight=self.redundancy)
+    return terms.one('barlow_twins', self.weight, value)
 
 
 def barlow_twins(

@@ -1,10 +1,124 @@
 """What a path of latents should look like in time."""
 
+import dataclasses
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
+from jepa_wm import fields
+from jepa_wm.objectives import terms
+
 # Shortest velocity that has a direction (the epsilon of LeWM's cosine).
 _EPSILON = 1e-8
+
+
+@terms.TERMS.register
+@dataclasses.dataclass(frozen=True)
+class TemporalSimilarity:
+  """The mean squared step of latents, `temporal_similarity`.
+
+  Attributes:
+    weight: in the loss; with 0 it is reported only.
+  """
+
+  name: ClassVar[str] = 'temporal_similarity'
+  shapes_latents: ClassVar[bool] = True
+
+  weight: float = 0.0
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(self)
+
+  def price(
+    self, outcome: terms.Outcome, rng_key: jax.Array
+  ) -> terms.Priced:
+    """See `terms.Term`."""
+    del rng_key
+    value = temporal_similarity(outcome.latents).mean()
+    return terms.one('temporal_similarity', self.weight, value)
+
+
+@terms.TERMS.register
+@dataclasses.dataclass(frozen=True)
+class Straightening:
+  """The curvature of the path of latents, `straightening`.
+
+  Attributes:
+    weight: in the loss; with 0 it is reported only.
+  """
+
+  name: ClassVar[str] = 'straightening'
+  shapes_latents: ClassVar[bool] = True
+
+  weight: float = 0.0
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(self)
+
+  def price(
+    self, outcome: terms.Outcome, rng_key: jax.Array
+  ) -> terms.Priced:
+    """See `terms.Term`; two frames have no curvature, and no value."""
+    del rng_key
+    if outcome.latents.shape[-2] < 3:
+      return terms.Priced({}, {}, {})
+    value = straightening(outcome.latents).mean()
+    return terms.one('straightening', self.weight, value)
+
+
+@terms.TERMS.register
+@dataclasses.dataclass(frozen=True)
+class InverseDynamics:
+  """The error of the action inferred from two latents, `inverse_dynamics`.
+
+  A head beside the predictor infers it; it is there where this term is.
+
+  Attributes:
+    weight: in the loss.
+    hidden_dim: hidden width of the head.
+  """
+
+  name: ClassVar[str] = 'inverse_dynamics'
+  shapes_latents: ClassVar[bool] = False
+
+  weight: float = 1.0
+  hidden_dim: int = 512
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(self)
+
+  def price(
+    self, outcome: terms.Outcome, rng_key: jax.Array
+  ) -> terms.Priced:
+    """See `terms.Term`.
+
+    Raises:
+      ValueError: the model has no head that infers actions.
+    """
+    del rng_key
+    if outcome.inferred is None or outcome.actions is None:
+      raise ValueError(
+        'The term inverse_dynamics needs a model with actions and a head that '
+        'infers them.'
+      )
+    value = inverse_dynamics(outcome.inferred, outcome.actions).mean()
+    return terms.one('inverse_dynamics', self.weight, value)
 
 
 def temporal_similarity(latents: jax.Array) -> jax.Array:

@@ -1,7 +1,43 @@
 """InfoNCE over time: of all frames, tell which is next to this one."""
 
+import dataclasses
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
+
+from jepa_wm import fields
+from jepa_wm.objectives import terms
+
+
+@terms.TERMS.register
+@dataclasses.dataclass(frozen=True)
+class InfoNCE:
+  """Tells a frame's neighbours from other sequences' frames, `info_nce`.
+
+  Attributes:
+    weight: in the loss.
+  """
+
+  name: ClassVar[str] = 'info_nce'
+  shapes_latents: ClassVar[bool] = True
+
+  weight: float = 1.0
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(self)
+
+  def price(
+    self, outcome: terms.Outcome, rng_key: jax.Array
+  ) -> terms.Priced:
+    """See `terms.Term`; there must be two sequences."""
+    del rng_key
+    return terms.one('info_nce', self.weight, info_nce(outcome.latents))
 
 
 def info_nce(latents: jax.Array) -> jax.Array:

@@ -4,8 +4,15 @@ The gradient reaches both arguments: a target that must not learn is stopped by
 the caller (LeWM's learns).
 """
 
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
+
+from jepa_wm import fields
+from jepa_wm.objectives import rolling, terms
 
 # Shortest vector that has a direction (the epsilon of PyTorch's cosine).
 _EPSILON = 1e-8
@@ -106,6 +113,119 @@ DISTANCES = {
   'cosine': cosine_distance,
 }
 """The distances by the names that configs have for them."""
+
+
+@terms.TERMS.register
+@dataclasses.dataclass(frozen=True)
+class NextLatent:
+  """How far predicted latents are from those that came, `prediction_loss`.
+
+  Every run of `history` consecutive latents with their actions is a window;
+  each of its tokens predicts the next latent. A batch of `history + 1` frames
+  is exactly one window; with `history` 1 every frame is a window of its own.
+  With `steps` above 1 the predictions of a step are the inputs of the next one,
+  see `rolling.rollout_windows`; `prediction_loss_step_k` reports each.
+
+  Attributes:
+    weight: of the loss; the other terms' are relative to it.
+    distance: one of `DISTANCES`.
+    steps: steps that are predicted, each from the last.
+    decay: weight of a step relative to the one before.
+    true_share: chance that an input of a later step is the encoded frame after
+      all (scheduled sampling).
+    gradient: share of the gradient that reaches the encoder, 0..1; with 0 the
+      other terms alone shape the latents, and the predictor learns to predict
+      what they make of them.
+  """
+
+  name: ClassVar[str] = 'prediction'
+  shapes_latents: ClassVar[bool] = False
+
+  weight: float = 1.0
+  distance: str = 'squared'
+  steps: int = 1
+  decay: float = 1.0
+  true_share: float = 0.0
+  gradient: float = 1.0
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(
+      self,
+      {'distance': tuple(DISTANCES)},
+      shares=('true_share', 'gradient'),
+    )
+
+  def num_frames(self, history: int) -> int:
+    """Fewest frames that a rollout from `history` frames needs."""
+    return history + self.steps
+
+  def roll(
+    self,
+    predict_fn: Callable[[jax.Array, jax.Array], jax.Array],
+    latents: jax.Array,
+    targets: jax.Array | None,
+    actions: jax.Array,
+    *,
+    history: int,
+    rng_key: jax.Array,
+  ) -> list[tuple[jax.Array, jax.Array]]:
+    """Predicts, and says what should have been predicted.
+
+    Args:
+      predict_fn: windows of latents and actions to the latents one step on.
+      latents: `[B, T, D]`.
+      targets: the same, of another encoder; None for `latents` themselves.
+      actions: `[B, T - 1, A]`.
+      history: length `h` of a window.
+      rng_key: of scheduled sampling, consumed.
+
+    Returns:
+      For step `j` from 1 predictions and targets `[B, T - h - j + 1, h, D]`.
+    """
+    latents = self._held(latents)
+    if targets is None:
+      targets = latents
+    rolled = rolling.rollout_windows(
+      predict_fn,
+      latents,
+      actions,
+      history=history,
+      num_steps=self.steps,
+      true_share=self.true_share,
+      rng_key=rng_key,
+    )
+    return [
+      (x, rolling.window_view(targets, step, (x.shape[1], x.shape[2])))
+      for step, x in enumerate(rolled, 1)
+    ]
+
+  def price(
+    self, outcome: terms.Outcome, rng_key: jax.Array
+  ) -> terms.Priced:
+    """See `terms.Term`."""
+    del rng_key
+    distance = DISTANCES[self.distance]
+    losses = [distance(*pair).mean() for pair in outcome.rolled]
+    weights = [self.decay**step for step in range(self.steps)]
+    loss = jnp.average(jnp.stack(losses), weights=jnp.asarray(weights))
+    steps = {}
+    if self.steps > 1:
+      steps = {
+        f'prediction_loss_step_{step}': x for step, x in enumerate(losses, 1)
+      }
+    return terms.one('prediction_loss', self.weight, loss, steps)
+
+  def _held(self, latents: jax.Array) -> jax.Array:
+    """The same `latents`, which let `gradient` of it through."""
+    if self.gradient == 1.0:
+      return latents
+    stopped = jax.lax.stop_gradient(latents)
+    return self.gradient * latents + (1.0 - self.gradient) * stopped
 
 
 def _check_shapes(prediction: jax.Array, target: jax.Array) -> None:

@@ -11,18 +11,68 @@ addition, and the slope of the statistic is worked out on the way forward, so
 that no array grows with the knots.
 """
 
+import dataclasses
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.objectives import normality
+from jepa_wm import fields
+from jepa_wm.objectives import normality, terms
 
 STATISTICS = ('epps_pulley', *normality.STATISTICS)
 
 # LeWM integrates over t in [0, 3] and doubles: the integrand is even.
 _T_MAX = 3.0
+
+
+@terms.TERMS.register
+@dataclasses.dataclass(frozen=True)
+class SIGReg:
+  """Tests every frame's batch of latents for a Gaussian, `sigreg`.
+
+  Attributes:
+    weight: LeWM's lambda; .09 in the code, .1 in the paper's text.
+    statistic: one of `STATISTICS`; the default of `weight` is that of
+      'epps_pulley'.
+    num_projections: random directions.
+    num_knots: nodes of the quadrature on [0, 3].
+  """
+
+  name: ClassVar[str] = 'sigreg'
+  shapes_latents: ClassVar[bool] = True
+
+  weight: float = 0.09
+  statistic: str = 'epps_pulley'
+  num_projections: int = 1024
+  num_knots: int = 17
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(self, {'statistic': STATISTICS})
+    if self.num_knots < 3 or self.num_knots % 2 == 0:
+      raise ValueError(
+        f'num_knots must be odd and at least 3, got {self.num_knots!r}.'
+      )
+
+  def price(
+    self, outcome: terms.Outcome, rng_key: jax.Array
+  ) -> terms.Priced:
+    """See `terms.Term`."""
+    value = sigreg(
+      outcome.latents.swapaxes(0, 1),
+      rng_key,
+      num_projections=self.num_projections,
+      num_knots=self.num_knots,
+      statistic=self.statistic,
+    ).mean()
+    return terms.one('sigreg', self.weight, value)
 
 
 def sigreg(

@@ -6,13 +6,63 @@ VICReg (arXiv 2105.04906) without its invariance, which is the prediction loss
 of a world model.
 """
 
-from typing import NamedTuple
+import dataclasses
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jepa_wm import fields
+from jepa_wm.objectives import terms
+
 # Added to the variance: a finite slope of the root where a dimension is dead.
 _EPSILON = 1e-4
+
+
+@terms.TERMS.register
+@dataclasses.dataclass(frozen=True)
+class VCReg:
+  """Bounds the variance of latents from below and decorrelates them.
+
+  Attributes:
+    variance: weight of the variance over the batch; it and the next three are
+      those of PLDM in stable-worldmodel.
+    covariance: weight of the covariance over the batch.
+    time_variance: weight of the variance over time.
+    time_covariance: weight of the covariance over time.
+  """
+
+  name: ClassVar[str] = 'vcreg'
+  shapes_latents: ClassVar[bool] = True
+
+  variance: float = 18.0
+  covariance: float = 12.0
+  time_variance: float = 0.7
+  time_covariance: float = 0.0
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(self)
+
+  def price(
+    self, outcome: terms.Outcome, rng_key: jax.Array
+  ) -> terms.Priced:
+    """See `terms.Term`; images (`T` of 1) have no statistics over time."""
+    del rng_key
+    if outcome.latents.shape[-2] == 1:
+      samples = outcome.latents[..., 0, :]
+      values = {
+        'variance': variance(samples),
+        'covariance': covariance(samples),
+      }
+    else:
+      values = vcreg(outcome.latents)._asdict()
+    weights = {name: getattr(self, name) for name in values}
+    return terms.Priced(values, weights, {})
 
 
 class Terms(NamedTuple):

@@ -1,0 +1,135 @@
+"""What a loss is made of: terms with names and weights, added up here.
+
+A term is a small frozen dataclass with its own weights and settings, in a file
+of its own, registered by name. It prices an `Outcome`: what a forward pass made
+of a batch.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+
+from jepa_wm import fields
+
+TERMS = fields.Registry('term', 'jepa_wm.objectives')
+
+
+class Outcome(NamedTuple):
+  """What a forward pass made of a batch; a term reads what it needs.
+
+  Attributes:
+    latents: `[B, T, D]`, of all frames; `T` may be 1.
+    rolled: for every step of a rollout (or kind of mask), what was predicted
+      and what it should have been, two arrays of one shape `[B, ..., D]`.
+    actions: `[B, T - 1, A]` in normalised units, None without actions.
+    inferred: the same, by a head that saw the latents; None without one.
+    weights: for every entry of `rolled`, which of its rows `[B, ...]` count;
+      None where all do.
+    extra: what only one model and its own terms know of.
+  """
+
+  latents: jax.Array
+  rolled: Sequence[tuple[jax.Array, jax.Array]] = ()
+  actions: jax.Array | None = None
+  inferred: jax.Array | None = None
+  weights: Sequence[jax.Array] | None = None
+  extra: Any = None
+
+
+class Priced(NamedTuple):
+  """What a term makes of an outcome.
+
+  Attributes:
+    values: scalars by the names that metrics have for them.
+    weights: their weights in the loss, the same names.
+    metrics: scalars that are reported and do not count.
+  """
+
+  values: dict[str, jax.Array]
+  weights: dict[str, float]
+  metrics: dict[str, jax.Array]
+
+
+class Term(Protocol):
+  """One term of a loss.
+
+  Attributes:
+    name: of its kind in a config.
+    shapes_latents: whether latents are all it acts on, so that beside a frozen
+      encoder it would do nothing.
+  """
+
+  name: ClassVar[str]
+  shapes_latents: ClassVar[bool]
+
+  def price(self, outcome: Outcome, rng_key: jax.Array) -> Priced:
+    """Prices an outcome.
+
+    Args:
+      outcome: of a forward pass.
+      rng_key: draws what the term needs; every term is given the same key.
+    """
+    ...
+
+
+def one(
+  name: str,
+  weight: float,
+  value: jax.Array,
+  metrics: dict[str, jax.Array] | None = None,
+) -> Priced:
+  """What a term of a single value makes of an outcome."""
+  return Priced({name: value}, {name: weight}, metrics or {})
+
+
+def price(
+  terms: Sequence[Term], outcome: Outcome, rng_key: jax.Array
+) -> Priced:
+  """Prices an outcome by all `terms`, in their order.
+
+  Args:
+    terms: of the loss.
+    outcome: of a forward pass.
+    rng_key: given to each of them.
+
+  Returns:
+    Everything together.
+
+  Raises:
+    ValueError: a value has no weight, or two terms give one name.
+  """
+  total = Priced({}, {}, {})
+  for term in terms:
+    priced = term.price(outcome, rng_key)
+    if set(priced.values) != set(priced.weights):
+      raise ValueError(
+        f'The term {term.name!r} has values {sorted(priced.values)} and '
+        f'weights {sorted(priced.weights)}; give one weight to each.'
+      )
+    if twice := total.values.keys() & priced.values.keys():
+      raise ValueError(f'Two terms give a value named {min(twice)!r}.')
+    for whole, part in zip(total, priced):
+      whole.update(part)  # type: ignore[arg-type]
+  return total
+
+
+def total(priced: Priced) -> jax.Array:
+  """The loss: the weighted values, added up in their order.
+
+  A value without weight is left out, and not times 0: it must not send back
+  `0 * inf`.
+
+  Raises:
+    ValueError: no value has a weight.
+  """
+  parts = [
+    priced.weights[name] * value
+    for name, value in priced.values.items()
+    if priced.weights[name]
+  ]
+  if not parts:
+    raise ValueError(
+      f'None of the terms {sorted(priced.values)} has a weight above 0.'
+    )
+  return sum(parts[1:], parts[0])

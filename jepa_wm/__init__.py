@@ -2,7 +2,7 @@
 
 from jepa_wm.planning import ActionBounds, Plan, cem_plan, run_mpc
 from jepa_wm.types import CostFn, DynamicsFn, LatentState, Params, Root
-from jepa_wm.world_model import WorldModel
+
 
 __version__ = '0.1.0'
 

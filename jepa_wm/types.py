@@ -21,12 +21,17 @@ Params = Any
 """Pytree of arrays that a model function takes as its first argument."""
 
 Variables = dict[str, Any]
-"""A model's collections: 'params', which an optimiser trains, 'batch_stats',
-and where there are such 'frozen', which nothing changes, and 'target'."""
+"""A model's collections of arrays.
+
+'params', which an optimiser trains, 'batch_stats', and where there are such
+'frozen', which nothing changes, and 'target', which follows the parameters.
+"""
 
 Observation = Mapping[str, jax.Array]
-"""Named arrays that agree in their leading dims: `{'pixels': uint8 [..., height,
-width, C], 'proprio': [..., S], ...}`."""
+"""Named arrays that agree in their leading dims.
+
+`{'pixels': uint8 [..., height, width, C], 'proprio': [..., S], ...}`.
+"""
 
 ObservationSpec = Mapping[str, jax.ShapeDtypeStruct]
 """Shape, without leading dims, and dtype of every array of an observation."""

@@ -1,202 +1,173 @@
-"""From latents and actions to the latents that follow."""
+"""What a predictor is: settings, a module, and the state that it carries.
 
-import functools
-from typing import Any
+Every kind is in a file of its own: a Linen module with the methods of
+`Predictor`, and the frozen dataclass of its settings, registered in
+`PREDICTORS`. What a predictor remembers, and for how long, is its own matter:
+outside of it a state is opaque. `Window` is for those that look back on a
+window of latents, which grows to `history` and then slides.
+"""
 
-import flax.linen as nn
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
+
+import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import attention, layers, transformer
+from jepa_wm import fields
 
-Cache = tuple[transformer.BlockCache, ...]
-"""What a `CausalPredictor` remembers of a window, one per block."""
+PREDICTORS = fields.Registry('predictor', 'jepa_wm.networks')
 
-
-class ActionEncoder(nn.Module):
-  """Action blocks to conditions: a linear bottleneck, then a SiLU MLP.
-
-  Source: LeWM. Its first map is published as a convolution of kernel one.
-
-  Attributes:
-    features: size of a condition.
-    smoothed_dim: size of the bottleneck.
-    hidden_dim: width of the MLP.
-    dtype: of the computation.
-    param_dtype: of the parameters.
-  """
-
-  features: int
-  smoothed_dim: int
-  hidden_dim: int
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, actions: jax.Array) -> jax.Array:
-    """Encodes `actions` `[..., A]` as `[..., features]`."""
-    dense = functools.partial(
-      layers.uniform_dense, dtype=self.dtype, param_dtype=self.param_dtype
-    )
-    smoothed = dense(self.smoothed_dim, actions.shape[-1], name='smoothing')(
-      actions
-    )
-    hidden = dense(self.hidden_dim, self.smoothed_dim, name='hidden')(smoothed)
-    return dense(self.features, self.hidden_dim, name='out')(nn.silu(hidden))
+ReadoutFn = Callable[[jax.Array, jax.Array], jax.Array]
+"""The newest latent `[..., D]` and the predictor's output `[..., E]` to the
+next latent `[..., D]`, any leading dims."""
 
 
-class LinearEncoder(nn.Module):
-  """One linear map, of a state or an action.
+class Predictor(Protocol):
+  """A Linen module that steps latents by conditions (encoded actions).
 
   Attributes:
-    features: size of the output.
-    dtype: of the computation.
-    param_dtype: of the parameters.
+    history: longest window of latents that it is trained on and started from.
   """
 
-  features: int
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, inputs: jax.Array) -> jax.Array:
-    """Encodes `[..., S]` as `[..., features]`."""
-    return layers.uniform_dense(
-      self.features,
-      inputs.shape[-1],
-      name='out',
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-    )(inputs)
-
-
-def slide(cache: Cache) -> Cache:
-  """What is left of a full window's cache when its first token drops out.
-
-  Keys and values saw positions that have changed; modulations are of actions.
-  """
-  return tuple(
-    transformer.BlockCache(
-      block.modulations[..., 1:, :],
-      attention.KeysValues(*(x[..., :0, :] for x in block.past)),
-    )
-    for block in cache
-  )
-
-
-class CausalPredictor(nn.Module):
-  """A causal transformer whose every block the action modulates (AdaLN-zero).
-
-  Token `t` sees latents and actions up to `t` and is trained to become the
-  latent at `t + 1`. Positions count from the start of the window, and only the
-  latents get them. Where latents or conditions are not `width` wide, one
-  linear map each brings them there.
-
-  Source: LeWM.
-
-  Attributes:
-    width: size of a token inside and of the output.
-    history: longest window.
-    depth: blocks.
-    num_heads: attention heads.
-    head_dim: size of a head.
-    mlp_dim: hidden width of the MLPs.
-    dropout: rate inside the blocks.
-    dtype: of the computation.
-    param_dtype: of the parameters.
-  """
-
-  width: int
   history: int
-  depth: int
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  dropout: float = 0.0
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
-  @nn.compact
   def __call__(
-    self,
-    latents: jax.Array,
-    conditions: jax.Array,
-    *,
-    cache: Cache | None = None,
-    last_only: bool = False,
-    train: bool = False,
-  ) -> tuple[jax.Array, Cache]:
-    """Predicts one step on for the tokens of a window.
-
-    With a cache this is the same function in fewer operations: keys and values
-    of the first P tokens are not computed again, nor are the modulations of
-    the first M actions, and with `last_only` the last block answers for the
-    last token alone.
+    self, latents: jax.Array, conditions: jax.Array, *, train: bool = False
+  ) -> tuple[jax.Array, Any]:
+    """Predicts one step on for every token of a window.
 
     Args:
       latents: `[..., T, D]`, `T` at most `history`.
-      conditions: `[..., T - M, C]`, the encoded actions taken at the last
-        latents.
-      cache: one per block, of the first tokens of this very window.
-      last_only: whether only the last token is asked for.
+      conditions: `[..., T, C]`, of the action taken at each latent.
       train: whether dropout is on.
 
     Returns:
-      `[..., T - P, width]`, or `[..., 1, width]`, and the cache of all tokens.
-
-    Raises:
-      ValueError: the window is longer than `history`, or the two do not match.
+      Outputs `[..., T, E]`, one per token, and whatever it remembers.
     """
-    *lead, num_tokens, latent_dim = latents.shape
-    num_known = num_past = 0
-    if cache is not None:
-      num_known = cache[0].modulations.shape[-2]
-      num_past = cache[0].past.keys.shape[-2]
-    if num_tokens > self.history:
-      raise ValueError(
-        f'latents hold a window of {num_tokens} steps, but the predictor was '
-        f'built for history={self.history}; pass the last {self.history}.'
-      )
-    if conditions.shape[:-1] != (*lead, num_tokens - num_known):
-      raise ValueError(
-        'conditions must be as many as latents, less those in the cache '
-        f'({num_known}), got {conditions.shape} for {latents.shape}.'
-      )
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    positions = self.param(
-      'positions',
-      nn.initializers.normal(1.0),
-      (self.history, latent_dim),
-      self.param_dtype,
-    )[num_past:num_tokens]
-    positions = positions.reshape((1,) * len(lead) + positions.shape)
-    tokens = (latents[..., num_past:, :] + positions).astype(self.dtype)
-    conditions = conditions.astype(self.dtype)
-    if latent_dim != self.width:
-      tokens = layers.uniform_dense(
-        self.width, latent_dim, name='input', **dtypes
-      )(tokens)
-    if conditions.shape[-1] != self.width:
-      conditions = layers.uniform_dense(
-        self.width, conditions.shape[-1], name='condition', **dtypes
-      )(conditions)
-    caches = []
-    for index in range(self.depth):
-      is_last = index == self.depth - 1
-      tokens, block_cache = transformer.ModulatedBlock(
-        num_heads=self.num_heads,
-        head_dim=self.head_dim,
-        mlp_dim=self.mlp_dim,
-        dropout=self.dropout,
-        name=f'block_{index}',
-        **dtypes,
-      )(
-        tokens,
-        conditions,
-        cache=None if cache is None else cache[index],
-        num_queries=1 if last_only and is_last else None,
-        train=train,
-      )
-      caches.append(block_cache)
-    norm = layers.layer_norm(1e-5, name='norm', **dtypes)
-    return norm(tokens), tuple(caches)
+    ...
+
+  def start(self, latents: jax.Array, conditions: jax.Array) -> Any:
+    """Starts a state from the past.
+
+    Args:
+      latents: `[..., L, D]`, `L` from 1 to `history`, oldest first.
+      conditions: `[..., L - 1, C]`, of the actions between them.
+
+    Returns:
+      A state for `advance`, a pytree with the same leading dims.
+    """
+    ...
+
+  def advance(
+    self, state: Any, condition: jax.Array, readout_fn: ReadoutFn
+  ) -> Any:
+    """Steps a state by one condition `[..., C]`.
+
+    Args:
+      state: what `start` or `advance` returned.
+      condition: of the action taken in it.
+      readout_fn: makes the next latent of what is predicted.
+    """
+    ...
+
+  def read(self, state: Any) -> jax.Array:
+    """The newest latent `[..., D]` of a state."""
+    ...
+
+
+class PredictorConfig(Protocol):
+  """The settings of a predictor.
+
+  Attributes:
+    name: of its kind in a config.
+  """
+
+  name: ClassVar[str]
+
+  @property
+  def history(self) -> int:
+    """See `Predictor`."""
+    ...
+
+  def build(self, grid: tuple[int, int], dtype: Any) -> Any:
+    """Builds the module, a `Predictor`.
+
+    Args:
+      grid: rows and columns of the tokens that a latent consists of, `(1, 1)`
+        where it is one vector.
+      dtype: of the computation.
+    """
+    ...
+
+
+@flax.struct.dataclass
+class Window:
+  """The latents a predictor looks back on, and what it remembers of them.
+
+  Attributes:
+    latents: `[..., L, D]`, oldest first; `L` grows from the number of observed
+      frames to the predictor's `history`.
+    memory: pytree of the predictor, None while there is nothing to remember.
+      It grows while the window does and shrinks when it slides, because
+      sliding moves every latent to another position.
+  """
+
+  latents: jax.Array
+  memory: Any = None
+
+  @property
+  def newest(self) -> jax.Array:
+    """The newest latent `[..., D]`."""
+    return self.latents[..., -1, :]
+
+
+def start_window(
+  predictor: Any, latents: jax.Array, conditions: jax.Array
+) -> Window:
+  """Starts the window of a predictor, which looks at its past once.
+
+  Args:
+    predictor: a module that takes `cache` and `last_only` when called.
+    latents: `[..., L, D]`, oldest first.
+    conditions: `[..., L - 1, C]`.
+  """
+  memory = None
+  if conditions.shape[-2]:
+    _, memory = predictor(latents[..., :-1, :], conditions, last_only=True)
+  return Window(latents, memory)
+
+
+def advance_window(
+  predictor: Any,
+  state: Window,
+  condition: jax.Array,
+  readout_fn: ReadoutFn,
+  *,
+  slide_fn: Callable[[Any], Any],
+) -> Window:
+  """Moves the window of a predictor one latent on.
+
+  What the predictor remembers of a growing window is not computed again; what
+  only other tokens than the last need is left out.
+
+  Args:
+    predictor: a module that takes `cache` and `last_only` when called, and
+      knows the longest window, `history`.
+    state: before the step.
+    condition: `[..., C]`, of the action taken.
+    readout_fn: makes the next latent of what is predicted.
+    slide_fn: what is left of a memory when the first latent drops out.
+  """
+  outputs, memory = predictor(
+    state.latents,
+    jnp.expand_dims(condition, -2),
+    cache=state.memory,
+    last_only=True,
+  )
+  latent = readout_fn(state.latents[..., -1:, :], outputs)
+  latents = jnp.concatenate([state.latents, latent], axis=-2)
+  if latents.shape[-2] > predictor.history:
+    latents = latents[..., 1:, :]
+    memory = slide_fn(memory) if predictor.history > 1 else None
+  return Window(latents, memory)

@@ -1,15 +1,78 @@
 """Projection heads, and the batch normalisation inside them."""
 
+import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jepa_wm import fields
 from jepa_wm.networks import layers
 
+PROJECTORS = fields.Registry('projector', 'jepa_wm.networks')
+
 NORMS = ('batch', 'none')
+
+
+class ProjectorConfig(Protocol):
+  """The settings of a projector.
+
+  Attributes:
+    name: of its kind in a config.
+  """
+
+  name: ClassVar[str]
+
+  def build(self, features: int, dtype: Any) -> nn.Module:
+    """Builds the module, inputs `[..., C]` to `[..., features]`."""
+    ...
+
+
+@PROJECTORS.register
+@dataclasses.dataclass(frozen=True)
+class MLPConfig:
+  """The settings of a `Projector`; the defaults are LeWM's.
+
+  Attributes:
+    hidden_dim: width between its two maps.
+    norm: one of `NORMS`.
+  """
+
+  name: ClassVar[str] = 'mlp'
+
+  hidden_dim: int = 2048
+  norm: str = 'batch'
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(self, {'norm': NORMS})
+
+  def build(self, features: int, dtype: Any) -> nn.Module:
+    """Builds the module, inputs `[..., C]` to `[..., features]`."""
+    return Projector(
+      features=features,
+      hidden_dim=self.hidden_dim,
+      norm=self.norm,
+      dtype=dtype,
+    )
+
+
+@PROJECTORS.register
+@dataclasses.dataclass(frozen=True)
+class LinearConfig:
+  """The settings of a `LinearProjector`, of which there are none."""
+
+  name: ClassVar[str] = 'linear'
+
+  def build(self, features: int, dtype: Any) -> nn.Module:
+    """Builds the module, inputs `[..., C]` to `[..., features]`."""
+    return LinearProjector(features, dtype=dtype)
 
 
 class BatchNorm(nn.Module):

@@ -1,10 +1,45 @@
 """A gated recurrent unit that steps latents by actions."""
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from jepa_wm import fields
+from jepa_wm.networks import predictors
+
+
+@predictors.PREDICTORS.register
+@dataclasses.dataclass(frozen=True)
+class RecurrentConfig:
+  """The settings of a `RecurrentPredictor`.
+
+  Attributes:
+    history: longest window of latents.
+    memory_dim: numbers that the GRU carries beside the latent.
+  """
+
+  name: ClassVar[str] = 'recurrent'
+
+  history: int = 1
+  memory_dim: int = 0
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(self, may_be_zero=('memory_dim',))
+
+  def build(self, grid: tuple[int, int], dtype: Any) -> nn.Module:
+    """See `predictors.PredictorConfig`; a latent is one vector to it."""
+    del grid
+    return RecurrentPredictor(
+      history=self.history, memory_dim=self.memory_dim, dtype=dtype
+    )
 
 
 class RecurrentCache(NamedTuple):
@@ -132,3 +167,25 @@ class RecurrentPredictor(nn.Module):
     if last_only:
       tokens = tokens[..., -1:, :]
     return tokens, RecurrentCache(conditions, memory)
+
+  def start(
+    self, latents: jax.Array, conditions: jax.Array
+  ) -> predictors.Window:
+    """See `predictors.Predictor`."""
+    return predictors.start_window(self, latents, conditions)
+
+  def advance(
+    self,
+    state: predictors.Window,
+    condition: jax.Array,
+    readout_fn: predictors.ReadoutFn,
+  ) -> predictors.Window:
+    """See `predictors.Predictor`."""
+    return predictors.advance_window(
+      self, state, condition, readout_fn, slide_fn=slide
+    )
+
+  @nn.nowrap
+  def read(self, state: predictors.Window) -> jax.Array:
+    """See `predictors.Predictor`."""
+    return state.newest

@@ -1,14 +1,56 @@
 """ResNet-18, normalised within each image."""
 
+import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-Intermediates = dict[str, jax.Array]
+from jepa_wm import fields, units
+from jepa_wm.networks import encoders
+from jepa_wm.types import Observation, ObservationSpec
+
+
+@encoders.ENCODERS.register
+@dataclasses.dataclass(frozen=True)
+class ResNet18Config:
+  """The settings of a `ResNet18`, whose sizes are fixed.
+
+  Attributes:
+    image_size: side of the square frames in pixels.
+    pixel_norm: one of `units.PIXEL_NORMS`, what frames are normalised by.
+  """
+
+  name: ClassVar[str] = 'resnet18'
+
+  image_size: int = 224
+  pixel_norm: str = 'imagenet'
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(self, {'pixel_norm': (*units.PIXEL_NORMS,)})
+
+  @property
+  def spec(self) -> ObservationSpec:
+    """See `encoders.Encoder`."""
+    return encoders.pixels_spec(self.image_size)
+
+  def inputs(self, observation: Observation) -> jax.Array:
+    """See `encoders.Encoder`."""
+    return encoders.normalized_pixels(
+      observation, self.image_size, self.pixel_norm
+    )
+
+  def build(self, dtype: Any) -> nn.Module:
+    """See `encoders.Encoder`."""
+    return ResNet18(dtype=dtype)
 
 
 class ResNet18(nn.Module):
@@ -37,7 +79,7 @@ class ResNet18(nn.Module):
   @nn.compact
   def __call__(
     self, pixels: jax.Array, *, train: bool = False
-  ) -> tuple[jax.Array, Intermediates]:
+  ) -> tuple[jax.Array, encoders.Intermediates]:
     """Encodes normalised `pixels`.
 
     Args:
@@ -72,7 +114,7 @@ class ResNet18(nn.Module):
     maps = convolve(maps, self.channels[0], 7, 2, 'stem_conv')
     maps = nn.relu(normalize(name='stem_norm')(maps))
     maps = nn.max_pool(maps, (3, 3), (2, 2), 'SAME')
-    intermediates: Intermediates = {}
+    intermediates: encoders.Intermediates = {}
     for stage, channels in enumerate(self.channels):
       for block in range(2):
         stride = 2 if stage and not block else 1

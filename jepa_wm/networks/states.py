@@ -1,12 +1,98 @@
 """Low-dimensional states to features, alone or beside those of pixels."""
 
-from typing import Any
+import dataclasses
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-Intermediates = dict[str, jax.Array]
+from jepa_wm import fields
+from jepa_wm.networks import conv, encoders
+from jepa_wm.types import Observation, ObservationSpec
+
+
+@encoders.ENCODERS.register
+@dataclasses.dataclass(frozen=True)
+class StateConfig:
+  """The settings of a `StateEncoder` of one of the arrays observed.
+
+  Attributes:
+    key: name of the array.
+    dim: its size `S`.
+    features: size of the output, and of two hidden layers.
+    num_hidden: hidden layers, as wide as the output; 0 leaves a linear map.
+    scale: what the state is divided by first.
+  """
+
+  name: ClassVar[str] = 'state'
+
+  key: str = 'proprio'
+  dim: int = 4
+  features: int = 256
+  num_hidden: int = 2
+  scale: float = 1.0
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(self, {'key': (self.key,)}, may_be_zero=('num_hidden',))
+    if not self.scale:
+      raise ValueError('scale must be positive, got 0.')
+
+  @property
+  def spec(self) -> ObservationSpec:
+    """See `encoders.Encoder`."""
+    return {self.key: jax.ShapeDtypeStruct((self.dim,), jnp.float32)}
+
+  def inputs(self, observation: Observation) -> jax.Array:
+    """See `encoders.Encoder`."""
+    return encoders.array(observation, self.key, self.spec[self.key])
+
+  def build(self, dtype: Any) -> nn.Module:
+    """See `encoders.Encoder`."""
+    return StateEncoder(
+      features=self.features,
+      hidden_dims=(self.features,) * self.num_hidden,
+      scale=self.scale,
+      dtype=dtype,
+    )
+
+
+@encoders.ENCODERS.register
+@dataclasses.dataclass(frozen=True)
+class FusedConfig:
+  """The settings of a `FusedEncoder`.
+
+  Attributes:
+    pixels: encodes the frame.
+    proprio: encodes the state; one linear map to 10 features is DINO-WM's.
+  """
+
+  name: ClassVar[str] = 'fused'
+
+  pixels: encoders.Encoder = fields.one_of(encoders.ENCODERS, conv.ConvConfig())
+  proprio: encoders.Encoder = fields.one_of(
+    encoders.ENCODERS, StateConfig(features=10, num_hidden=0)
+  )
+
+  @property
+  def spec(self) -> ObservationSpec:
+    """See `encoders.Encoder`."""
+    return {**self.pixels.spec, **self.proprio.spec}
+
+  def inputs(self, observation: Observation) -> tuple[Any, Any]:
+    """See `encoders.Encoder`."""
+    return self.pixels.inputs(observation), self.proprio.inputs(observation)
+
+  def build(self, dtype: Any) -> nn.Module:
+    """See `encoders.Encoder`."""
+    return FusedEncoder(
+      pixels=self.pixels.build(dtype), proprio=self.proprio.build(dtype)
+    )
 
 
 class StateEncoder(nn.Module):
@@ -30,7 +116,7 @@ class StateEncoder(nn.Module):
   @nn.compact
   def __call__(
     self, state: jax.Array, *, train: bool = False
-  ) -> tuple[jax.Array, Intermediates]:
+  ) -> tuple[jax.Array, encoders.Intermediates]:
     """Encodes `state`.
 
     Args:
@@ -42,7 +128,7 @@ class StateEncoder(nn.Module):
     """
     del train
     dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    intermediates: Intermediates = {}
+    intermediates: encoders.Intermediates = {}
     hidden = state / self.scale
     for index, width in enumerate(self.hidden_dims):
       hidden = nn.Dense(width, name=f'hidden_{index}', **dtypes)(hidden)
@@ -68,7 +154,7 @@ class FusedEncoder(nn.Module):
 
   def __call__(
     self, observation: tuple[jax.Array, jax.Array], *, train: bool = False
-  ) -> tuple[jax.Array, Intermediates]:
+  ) -> tuple[jax.Array, encoders.Intermediates]:
     """Encodes a frame and a state.
 
     Args:

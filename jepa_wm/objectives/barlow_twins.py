@@ -40,14 +40,10 @@ class BarlowTwins:
     """
     fields.check(self)
 
-  def price(
-    self, outcome: terms.Outcome, rng_key: jax.Array
-  ) -> terms.Priced:
+  def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`."""
     del rng_key
-    first, second = (
-      x.reshape(-1, x.shape[-1]) for x in outcome.rolled[0]
-    )
+    first, second = (x.reshape(-1, x.shape[-1]) for x in outcome.rolled[0])
     value = barlow_twins(first, second, redundancy_weight=self.redundancy)
     return terms.one('barlow_twins', self.weight, value)
 

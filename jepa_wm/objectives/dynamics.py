@@ -35,9 +35,7 @@ class TemporalSimilarity:
     """
     fields.check(self)
 
-  def price(
-    self, outcome: terms.Outcome, rng_key: jax.Array
-  ) -> terms.Priced:
+  def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`."""
     del rng_key
     value = temporal_similarity(outcome.latents).mean()
@@ -66,9 +64,7 @@ class Straightening:
     """
     fields.check(self)
 
-  def price(
-    self, outcome: terms.Outcome, rng_key: jax.Array
-  ) -> terms.Priced:
+  def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`; two frames have no curvature, and no value."""
     del rng_key
     if outcome.latents.shape[-2] < 3:
@@ -103,9 +99,7 @@ class InverseDynamics:
     """
     fields.check(self)
 
-  def price(
-    self, outcome: terms.Outcome, rng_key: jax.Array
-  ) -> terms.Priced:
+  def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`.
 
     Raises:

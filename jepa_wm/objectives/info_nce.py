@@ -32,9 +32,7 @@ class InfoNCE:
     """
     fields.check(self)
 
-  def price(
-    self, outcome: terms.Outcome, rng_key: jax.Array
-  ) -> terms.Priced:
+  def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`; there must be two sequences."""
     del rng_key
     return terms.one('info_nce', self.weight, info_nce(outcome.latents))

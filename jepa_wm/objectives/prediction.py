@@ -160,8 +160,13 @@ class NextLatent:
       shares=('true_share', 'gradient'),
     )
 
+  @property
+  def reaches_encoder(self) -> bool:
+    """See `terms.Prediction`."""
+    return self.gradient > 0
+
   def num_frames(self, history: int) -> int:
-    """Fewest frames that a rollout from `history` frames needs."""
+    """See `terms.Prediction`."""
     return history + self.steps
 
   def roll(
@@ -174,18 +179,10 @@ class NextLatent:
     history: int,
     rng_key: jax.Array,
   ) -> list[tuple[jax.Array, jax.Array]]:
-    """Predicts, and says what should have been predicted.
+    """See `terms.Prediction`.
 
-    Args:
-      predict_fn: windows of latents and actions to the latents one step on.
-      latents: `[B, T, D]`.
-      targets: the same, of another encoder; None for `latents` themselves.
-      actions: `[B, T - 1, A]`.
-      history: length `h` of a window.
-      rng_key: of scheduled sampling, consumed.
-
-    Returns:
-      For step `j` from 1 predictions and targets `[B, T - h - j + 1, h, D]`.
+    For step `j` from 1 predictions and targets are
+    `[B, T - h - j + 1, h, D]`.
     """
     latents = self._held(latents)
     if targets is None:
@@ -204,9 +201,7 @@ class NextLatent:
       for step, x in enumerate(rolled, 1)
     ]
 
-  def price(
-    self, outcome: terms.Outcome, rng_key: jax.Array
-  ) -> terms.Priced:
+  def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`."""
     del rng_key
     distance = DISTANCES[self.distance]

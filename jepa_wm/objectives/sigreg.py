@@ -61,9 +61,7 @@ class SIGReg:
         f'num_knots must be odd and at least 3, got {self.num_knots!r}.'
       )
 
-  def price(
-    self, outcome: terms.Outcome, rng_key: jax.Array
-  ) -> terms.Priced:
+  def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`."""
     value = sigreg(
       outcome.latents.swapaxes(0, 1),

@@ -5,7 +5,7 @@ of its own, registered by name. It prices an `Outcome`: what a forward pass made
 of a batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
@@ -69,6 +69,45 @@ class Term(Protocol):
     Args:
       outcome: of a forward pass.
       rng_key: draws what the term needs; every term is given the same key.
+    """
+    ...
+
+
+class Prediction(Term, Protocol):
+  """The first term of a model with dynamics: it also makes the predictions."""
+
+  @property
+  def reaches_encoder(self) -> bool:
+    """Whether any of its gradient reaches the encoder."""
+    ...
+
+  def num_frames(self, history: int) -> int:
+    """Fewest frames of a batch that it needs, for windows of `history`."""
+    ...
+
+  def roll(
+    self,
+    predict_fn: Callable[[jax.Array, jax.Array], jax.Array],
+    latents: jax.Array,
+    targets: jax.Array | None,
+    actions: jax.Array,
+    *,
+    history: int,
+    rng_key: jax.Array,
+  ) -> list[tuple[jax.Array, jax.Array]]:
+    """Predicts, and says what should have been predicted.
+
+    Args:
+      predict_fn: windows of latents `[..., h, D]` and actions `[..., h, A]` to
+        the latents one step on, for every token of the window.
+      latents: `[B, T, D]`.
+      targets: the same, of another encoder; None for `latents` themselves.
+      actions: `[B, T - 1, A]`.
+      history: longest window `h`.
+      rng_key: of what it draws, consumed.
+
+    Returns:
+      `Outcome.rolled`.
     """
     ...
 

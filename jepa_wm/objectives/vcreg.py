@@ -48,9 +48,7 @@ class VCReg:
     """
     fields.check(self)
 
-  def price(
-    self, outcome: terms.Outcome, rng_key: jax.Array
-  ) -> terms.Priced:
+  def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`; images (`T` of 1) have no statistics over time."""
     del rng_key
     if outcome.latents.shape[-2] == 1:

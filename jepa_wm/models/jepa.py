@@ -1,0 +1,458 @@
+"""A joint-embedding predictive architecture, put together from five slots.
+
+Encoder, actions, predictor, terms, target: a published system is a page that
+fills them. Everything else that a model is asked for (`model.Learns`,
+`model.Advances`) is here, once.
+
+Source: A path towards autonomous machine intelligence (LeCun, 2022), section
+4.4.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm.models import model, targets
+from jepa_wm.networks import encoders, projectors
+from jepa_wm.objectives import dynamics
+from jepa_wm.objectives import terms as terms_lib
+from jepa_wm.types import (
+  ActionSpec,
+  LatentState,
+  Observation,
+  ObservationSpec,
+  Variables,
+)
+
+Terms = tuple[terms_lib.Prediction, *tuple[terms_lib.Term, ...]]
+"""The terms of a loss, that of the prediction first."""
+
+DistanceFn = Callable[[jax.Array, jax.Array], jax.Array]
+"""Latents `[..., D]` and a goal, broadcast, to `[...]`."""
+
+
+def squared_distance(latents: jax.Array, goal: jax.Array) -> jax.Array:
+  """The squared Euclidean distance; a `DistanceFn`."""
+  return jnp.sum(jnp.square(latents - goal), axis=-1)
+
+
+class Networks(nn.Module):
+  """The modules of a JEPA; those left out change nothing.
+
+  Attributes:
+    encoder: what `encoders.Encoder.inputs` gives to features `[..., F]` and
+      intermediates.
+    predictor: a `predictors.Predictor`.
+    projector: features to latents `[..., D]`.
+    action_encoder: action blocks `[..., A]` to conditions.
+    prediction_projector: what it gives, to latents `[..., D]`.
+    inverse_dynamics: two successive latents to the action block between them,
+      where a term asks for it.
+    predicts_change: whether predictions are added to the latents they start
+      from.
+  """
+
+  encoder: nn.Module
+  predictor: Any
+  projector: nn.Module | None = None
+  action_encoder: nn.Module | None = None
+  prediction_projector: nn.Module | None = None
+  inverse_dynamics: nn.Module | None = None
+  predicts_change: bool = False
+
+  def encode(self, inputs: Any, *, train: bool = False) -> jax.Array:
+    """Encodes `inputs`, leading dims `[...]`, to float32 `[..., D]`.
+
+    Args:
+      inputs: what the encoder takes.
+      train: whether batch normalisation uses the statistics of this batch.
+    """
+    latents, _ = self.encoder(inputs, train=train)
+    if self.projector is not None:
+      latents = self.projector(latents, train=train)
+    return latents.astype(jnp.float32)
+
+  def predict(
+    self, latents: jax.Array, actions: jax.Array, *, train: bool = False
+  ) -> jax.Array:
+    """Predicts, for every token of a window, the latent one step on.
+
+    Args:
+      latents: `[..., T, D]`, `T` at most the history of the predictor.
+      actions: `[..., T, A]`, the normalised action block taken at each latent.
+      train: whether dropout and batch statistics are on.
+
+    Returns:
+      float32 `[..., T, D]`.
+
+    Raises:
+      ValueError: the leading axes of the two differ.
+    """
+    if latents.shape[:-1] != actions.shape[:-1]:
+      raise ValueError(
+        'latents and actions must agree in all but the last axis, got '
+        f'{latents.shape} and {actions.shape}.'
+      )
+    outputs, _ = self.predictor(latents, self._encoded(actions), train=train)
+    return self._readout(latents, outputs, train=train)
+
+  def infer_actions(self, latents: jax.Array) -> jax.Array | None:
+    """The blocks `[..., T - 1, A]` between latents `[..., T, D]`, if asked."""
+    if self.inverse_dynamics is None:
+      return None
+    return self.inverse_dynamics(latents[..., :-1, :], latents[..., 1:, :])
+
+  def start(self, latents: jax.Array, actions: jax.Array) -> LatentState:
+    """Starts a state, see `model.Advances`."""
+    return self.predictor.start(latents, self._encoded(actions))
+
+  def advance(self, state: LatentState, action: jax.Array) -> LatentState:
+    """Steps a state, see `model.Advances`."""
+    return self.predictor.advance(state, self._encoded(action), self._readout)
+
+  def __call__(self, inputs: Any, actions: jax.Array) -> jax.Array:
+    """Predicts from what is observed: all modules, once."""
+    latents = self.encode(inputs)
+    if self.inverse_dynamics is not None:
+      self.inverse_dynamics(latents, latents)
+    return self.predict(latents, actions)
+
+  def _encoded(self, actions: jax.Array) -> jax.Array:
+    if self.action_encoder is None:
+      return actions
+    return self.action_encoder(actions)
+
+  def _readout(
+    self, latents: jax.Array, outputs: jax.Array, *, train: bool = False
+  ) -> jax.Array:
+    if self.prediction_projector is not None:
+      outputs = self.prediction_projector(outputs, train=train)
+    predicted = outputs.astype(jnp.float32)
+    return latents + predicted if self.predicts_change else predicted
+
+
+@dataclasses.dataclass(frozen=True)
+class Jepa:
+  """A JEPA as pure functions of its variables: `model.Learns` and `Advances`.
+
+  Attributes:
+    config: the settings it was built from.
+    encoder: says what is observed.
+    networks: the modules, the encoder's among them.
+    latent_dim: size `D` of a latent.
+    action_spec: the actions of a latent step.
+    terms: of the loss, that of the prediction first.
+    target: what encodes the latents to be predicted.
+    distance_fn: how far a latent is from a goal.
+    token_grid: rows and columns of the tokens that a latent consists of, row by
+      row; None where it is one vector.
+  """
+
+  config: Any
+  encoder: encoders.Encoder
+  networks: Networks
+  latent_dim: int
+  action_spec: ActionSpec
+  terms: Terms
+  target: targets.Target
+  distance_fn: DistanceFn = squared_distance
+  token_grid: tuple[int, int] | None = None
+
+  def __post_init__(self) -> None:
+    """Checks that the slots fit each other.
+
+    Raises:
+      ValueError: they do not; the message names the one to change.
+    """
+    names = [term.name for term in self.terms]
+    if names[:1] != ['prediction']:
+      raise ValueError(f"terms: the first must be 'prediction', got {names}.")
+    shaping = [term.name for term in self.terms if term.shapes_latents]
+    if self.target.is_frozen and shaping:
+      raise ValueError(
+        f'terms: {", ".join(shaping)} would do nothing, since target is '
+        f'{self.target.name!r} and latents are what they are; leave out.'
+      )
+    if 'barlow_twins' in names and not self.terms[0].reaches_encoder:
+      raise ValueError(
+        'terms.barlow_twins works on predictions alone, of which '
+        'terms.prediction.gradient=0 keeps the encoder: choose one of the two.'
+      )
+
+  @property
+  def acting(self) -> 'Jepa':
+    """The model itself: actions move it."""
+    return self
+
+  @property
+  def observation_spec(self) -> ObservationSpec:
+    """See `model.Encodes`."""
+    return self.encoder.spec
+
+  @property
+  def num_tokens(self) -> int:
+    """Tokens `P` of a latent."""
+    return math.prod(self.token_grid or ())
+
+  @property
+  def clip_length(self) -> None:
+    """None: every frame has a latent."""
+    return None
+
+  @property
+  def history(self) -> int:
+    """See `model.Advances`."""
+    return self.networks.predictor.history
+
+  @property
+  def stride(self) -> int:
+    """See `model.Learns`."""
+    return self.action_spec.block
+
+  @property
+  def num_frames(self) -> int:
+    """See `model.Learns`."""
+    return self.terms[0].num_frames(self.history)
+
+  @property
+  def takes_latents(self) -> bool:
+    """See `model.Learns`."""
+    return self.target.is_frozen
+
+  def init(self, rng_key: jax.Array) -> Variables:
+    """See `model.Learns`."""
+    observation = encoders.zeros(self.observation_spec)
+    actions = jnp.zeros((1, 1, self.action_spec.size))
+    variables = self.networks.init(
+      rng_key, self.encoder.inputs(observation), actions
+    )
+    return self.target.split({'batch_stats': {}, **variables})
+
+  def draw(
+    self, rng: np.random.Generator, batch_size: int
+  ) -> Mapping[str, Any]:
+    """See `model.Learns`: nothing is drawn."""
+    del rng, batch_size
+    return {}
+
+  def encode(
+    self,
+    variables: Variables,
+    observation: Observation,
+    *,
+    tokens: bool = False,
+  ) -> jax.Array:
+    """See `model.Encodes`."""
+    if tokens and self.token_grid is None:
+      raise ValueError(
+        f'The model {self.config.name!r} has one latent a frame and no tokens; '
+        'encode without tokens=True.'
+      )
+    inputs = self.encoder.inputs(observation)
+    latents: jax.Array = self._apply(variables, inputs, method='encode')
+    if not tokens:
+      return latents
+    return latents.reshape(*latents.shape[:-1], self.num_tokens, -1)
+
+  def predict(
+    self, variables: Variables, latents: jax.Array, actions: jax.Array
+  ) -> jax.Array:
+    """Predicts one latent step on for every token of a window, in eval mode.
+
+    Args:
+      variables: of the model.
+      latents: `[..., L, D]`, `L` at most `history`.
+      actions: `[..., L, A]`, normalised, the block taken at each latent.
+
+    Returns:
+      float32 `[..., L, D]`; the last token is the latent after the window.
+
+    Raises:
+      ValueError: sizes that do not fit the model, or too long a window.
+    """
+    for name, value, size in (
+      ('latents', latents, self.latent_dim),
+      ('actions', actions, self.action_spec.size),
+    ):
+      if value.ndim < 2 or value.shape[-1] != size:
+        raise ValueError(
+          f'{name} must be [..., L, {size}], got shape {value.shape}.'
+        )
+    return self._apply(variables, latents, actions, method='predict')
+
+  def start(
+    self, variables: Variables, latents: jax.Array, actions: jax.Array
+  ) -> LatentState:
+    """See `model.Advances`."""
+    return self._apply(variables, latents, actions, method='start')
+
+  def advance(
+    self, variables: Variables, state: LatentState, action: jax.Array
+  ) -> LatentState:
+    """See `model.Advances`."""
+    return self._apply(variables, state, action, method='advance')
+
+  def read(self, state: LatentState) -> jax.Array:
+    """See `model.Advances`."""
+    return self.networks.predictor.read(state)
+
+  def distance(self, latents: jax.Array, goal: jax.Array) -> jax.Array:
+    """See `model.Advances`."""
+    return self.distance_fn(latents, goal)
+
+  def losses(
+    self, variables: Variables, batch: model.Batch, rng_key: jax.Array
+  ) -> model.Losses:
+    """See `model.Learns`; latents in a batch are for a frozen encoder."""
+    actions = batch['action']
+    given, inputs = self._given(variables, batch)
+    dropout_key, term_key = jax.random.split(rng_key)
+    goals = self._targets(variables, inputs)
+
+    def forward(networks):
+      latents = given
+      if latents is None:
+        latents = networks.encode(inputs, train=True)
+      rolled = self.terms[0].roll(
+        functools.partial(networks.predict, train=True),
+        latents,
+        goals,
+        actions,
+        history=self.history,
+        rng_key=jax.random.fold_in(rng_key, 2),
+      )
+      return latents, rolled, networks.infer_actions(latents)
+
+    (latents, rolled, inferred), updates = self.networks.apply(
+      targets.merged(variables),
+      method=forward,
+      rngs={'dropout': dropout_key},
+      mutable=['batch_stats'],
+    )
+    priced = terms_lib.price(
+      self.terms,
+      terms_lib.Outcome(latents, rolled, actions, inferred),
+      term_key,
+    )
+    loss = terms_lib.total(priced)
+    batch_stats = updates.get('batch_stats', {})
+    if self.target.is_frozen:
+      learnt = targets.learnt_part({'batch_stats': batch_stats})
+      batch_stats = learnt['batch_stats']
+    metrics = {**priced.values, **priced.metrics, 'loss': loss}
+    return model.Losses(
+      priced.values, priced.weights, loss, metrics, batch_stats, latents
+    )
+
+  def after_update(
+    self, variables: Variables, step: jax.Array | int
+  ) -> Variables:
+    """See `model.Learns`."""
+    return self.target.after_update(variables, step)
+
+  def evaluate(
+    self, variables: Variables, batch: model.Batch
+  ) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Errors of prediction, as a planner would use the model.
+
+    Args:
+      variables: of the model.
+      batch: as for `losses`.
+
+    Returns:
+      Mean squared errors per latent dimension, `prediction_error` of one step
+      after true latents and `rollout_error` of the last step after a rollout
+      from the first frame alone; and the latents `[B, T, D]`.
+    """
+    return model.prediction_errors(self, variables, batch)
+
+  def for_inference(self, variables: Variables) -> Variables:
+    """See `model.Learns`."""
+    return targets.merged(variables)
+
+  def _apply(self, variables: Variables, *args: Any, method: str) -> Any:
+    return self.networks.apply(targets.merged(variables), *args, method=method)
+
+  def _given(
+    self, variables: Variables, batch: model.Batch
+  ) -> tuple[jax.Array | None, Any]:
+    """Latents that are what they are, and else what the encoder takes.
+
+    Raises:
+      ValueError: what `_check_windows` says, or latents for an encoder that
+        is to be trained.
+    """
+    actions = batch['action']
+    if 'latents' in batch:
+      if not self.target.is_frozen:
+        raise ValueError(
+          'The batch holds latents, which train no encoder: set target to '
+          "'frozen'."
+        )
+      self._check_windows('latents', batch['latents'], actions)
+      return batch['latents'], None
+    observation = batch['observation']
+    # The batches of a world have its state even where nobody asks for it.
+    observation = {name: observation[name] for name in self.observation_spec}
+    for name, array in observation.items():
+      self._check_windows(name, array, actions)
+    if self.target.is_frozen:
+      latents = self.encode(variables, observation)
+      return jax.lax.stop_gradient(latents), None
+    return None, self.encoder.inputs(observation)
+
+  def _targets(self, variables: Variables, inputs: Any) -> jax.Array | None:
+    """Latents of the average `[B, T, D]`; None where the encoder's own do.
+
+    It normalises by the statistics of the batch, as the encoder does that it
+    follows.
+    """
+    if 'target' not in variables:
+      return None
+    latents = self.networks.apply(
+      variables['target'], inputs, train=True, method='encode'
+    )
+    return jax.lax.stop_gradient(latents)
+
+  def _check_windows(self, name: str, frames: Any, actions: Any) -> None:
+    """Refuses windows of `frames` and `actions` that do not fit."""
+    shape: tuple[int, ...] = (self.latent_dim,)
+    if name != 'latents':
+      shape = self.observation_spec[name].shape
+    if frames.ndim != 2 + len(shape) or (
+      frames.shape[1] < self.num_frames or frames.shape[2:] != shape
+    ):
+      sizes = ', '.join(map(str, shape))
+      raise ValueError(
+        f'{name} must be [B, T, {sizes}] with T at least {self.num_frames} '
+        f'(predictor.history={self.history} plus terms.prediction.steps='
+        f'{self.num_frames - self.history}), got shape {frames.shape}.'
+      )
+    num_samples, num_frames = frames.shape[:2]
+    expected = (num_samples, num_frames - 1, self.action_spec.size)
+    if actions.shape != expected:
+      raise ValueError(
+        f'action must be {list(expected)}: one block of '
+        f'action_block={self.action_spec.block} actions of '
+        f'action_dim={self.action_spec.dim} between any two frames, got shape '
+        f'{actions.shape}.'
+      )
+
+
+def inverse_dynamics(
+  all_terms: Terms, action_spec: ActionSpec, dtype: Any
+) -> nn.Module | None:
+  """The head that the term `inverse_dynamics` prices, where it is a term."""
+  for term in all_terms:
+    if isinstance(term, dynamics.InverseDynamics):
+      return projectors.InverseDynamics(
+        features=action_spec.size, hidden_dim=term.hidden_dim, dtype=dtype
+      )
+  return None

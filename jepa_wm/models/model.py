@@ -1,0 +1,282 @@
+"""What a model is to everybody else: it encodes, advances and learns."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm import fields
+from jepa_wm.types import (
+  ActionSpec,
+  LatentState,
+  Observation,
+  ObservationSpec,
+  Variables,
+)
+
+MODELS = fields.Registry('model', 'jepa_wm.models')
+"""Published systems by name: frozen dataclasses whose `build` gives a model."""
+
+Batch = Mapping[str, Any]
+"""`observation` (or, where latents are cached, `latents` `[B, T, D]`), `action`
+`[B, T - 1, A]` in normalised units, and what else the data has."""
+
+
+class Losses(NamedTuple):
+  """What a batch costs, and what came of looking at it.
+
+  Attributes:
+    values: every term of the loss before its weight, scalars by name.
+    weights: of the terms, the same names.
+    loss: scalar, the weighted values added up.
+    metrics: scalars to report: the values, `loss`, and what does not count.
+    batch_stats: the collection of that name after the batch.
+    latents: `[B, T, D]`, of the batch.
+  """
+
+  values: dict[str, jax.Array]
+  weights: dict[str, float]
+  loss: jax.Array
+  metrics: dict[str, jax.Array]
+  batch_stats: Any
+  latents: jax.Array
+
+
+class Encodes(Protocol):
+  """A model that turns observations into latents.
+
+  All that a model is in words is its `config`, a frozen dataclass registered
+  in `MODELS`: `fields.to_dict` of it can be saved, and its `build` gives the
+  model back.
+  """
+
+  @property
+  def config(self) -> Any:
+    """The settings that the model was built from."""
+    ...
+
+  @property
+  def observation_spec(self) -> ObservationSpec:
+    """What a frame, or where `clip_length` is given a clip's frame, is."""
+    ...
+
+  @property
+  def latent_dim(self) -> int:
+    """Size `D` of a latent."""
+    ...
+
+  @property
+  def token_grid(self) -> tuple[int, ...] | None:
+    """Tokens of what is encoded, by axis; None for a model without tokens.
+
+    `(rows, columns)` of a frame, or `(time, rows, columns)` of a clip.
+    """
+    ...
+
+  @property
+  def clip_length(self) -> int | None:
+    """Frames of a clip that has one latent; None where every frame has."""
+    ...
+
+  def encode(
+    self,
+    variables: Variables,
+    observation: Observation,
+    *,
+    tokens: bool = False,
+  ) -> jax.Array:
+    """Encodes what is seen, in eval mode.
+
+    Args:
+      variables: of the model, as it trains or as `for_inference` gives them.
+      observation: arrays `[..., *shape]` of `observation_spec`, as they come;
+        for a model of clips the last leading dim is time.
+      tokens: whether tokens are asked for.
+
+    Returns:
+      float32 `[..., D]`, or `[..., P, F]`.
+
+    Raises:
+      ValueError: an array is missing, of another size or dtype, or the model
+        has no tokens.
+    """
+    ...
+
+
+class Advances(Encodes, Protocol):
+  """A model of one timescale, which actions move through its latents."""
+
+  @property
+  def action_spec(self) -> ActionSpec:
+    """The actions of a latent step."""
+    ...
+
+  @property
+  def history(self) -> int:
+    """Most latents that a state can be started from."""
+    ...
+
+  def start(
+    self, variables: Variables, latents: jax.Array, actions: jax.Array
+  ) -> LatentState:
+    """Starts a state from the past.
+
+    Args:
+      variables: of the model.
+      latents: `[..., L, D]`, `L` from 1 to `history`, oldest first.
+      actions: `[..., L - 1, A]`, normalised, between them.
+
+    Returns:
+      A state for `advance`: opaque, the predictor's own.
+    """
+    ...
+
+  def advance(
+    self, variables: Variables, state: LatentState, action: jax.Array
+  ) -> LatentState:
+    """Steps a state by one normalised action block `[..., A]`."""
+    ...
+
+  def read(self, state: LatentState) -> jax.Array:
+    """The newest latent `[..., D]` of a state."""
+    ...
+
+  def distance(self, latents: jax.Array, goal: jax.Array) -> jax.Array:
+    """How far latents `[..., D]` are from a goal, broadcast: `[...]`."""
+    ...
+
+
+class Learns(Encodes, Protocol):
+  """A model that can be trained: by any optimiser, on any device."""
+
+  @property
+  def acting(self) -> Advances | None:
+    """The model as one that actions move; None where it only encodes."""
+    ...
+
+  @property
+  def stride(self) -> int:
+    """Environment steps from one frame of a batch to the next."""
+    ...
+
+  @property
+  def num_frames(self) -> int:
+    """Fewest frames `T` of a batch that the loss can use."""
+    ...
+
+  @property
+  def takes_latents(self) -> bool:
+    """Whether nothing that encodes is trained: latents may be cached."""
+    ...
+
+  def init(self, rng_key: jax.Array) -> Variables:
+    """Fresh variables, float32; consumes the key.
+
+    Returns:
+      `{'params', 'batch_stats'}`, and as the target says 'frozen', which
+      nothing changes, or 'target', which `after_update` moves.
+    """
+    ...
+
+  def draw(
+    self, rng: np.random.Generator, batch_size: int
+  ) -> Mapping[str, Any]:
+    """What a batch needs beside data, drawn on the host: masks, or nothing."""
+    ...
+
+  def losses(
+    self, variables: Variables, batch: Batch, rng_key: jax.Array
+  ) -> Losses:
+    """The losses of a batch, batch statistics and dropout on.
+
+    Args:
+      variables: of the model.
+      batch: see `Batch`.
+      rng_key: of all that is drawn, consumed.
+
+    Raises:
+      ValueError: the batch has other shapes or a wrong dtype.
+    """
+    ...
+
+  def after_update(
+    self, variables: Variables, step: jax.Array | int
+  ) -> Variables:
+    """Variables after an update of 'params', where a target follows them.
+
+    Args:
+      variables: with the new `params` and `batch_stats`.
+      step: updates before this one.
+    """
+    ...
+
+  def evaluate(
+    self, variables: Variables, batch: Batch
+  ) -> tuple[dict[str, jax.Array], jax.Array]:
+    """A look at held-out data, in eval mode.
+
+    Args:
+      variables: of the model.
+      batch: as for `losses`.
+
+    Returns:
+      Scalars by name, and the latents of the batch.
+    """
+    ...
+
+  def for_inference(self, variables: Variables) -> Variables:
+    """What an export holds and evaluations see: `{'params', 'batch_stats'}`."""
+    ...
+
+
+class Level(NamedTuple):
+  """One timescale of a world model.
+
+  Attributes:
+    model: steps latents on it.
+    units: action statistics, of what the model's actions are normalised by.
+    stride: environment steps that a latent step spans.
+  """
+
+  model: Advances
+  units: Any
+  stride: int
+
+
+def prediction_errors(
+  model: Advances, variables: Variables, batch: Batch
+) -> tuple[dict[str, jax.Array], jax.Array]:
+  """How far a model's predictions are from what came, in eval mode.
+
+  Args:
+    model: steps latents by actions.
+    variables: of it.
+    batch: `observation` `[B, T, ...]` and `action` `[B, T - 1, A]`.
+
+  Returns:
+    Mean squared errors per latent dimension, `prediction_error` of one step
+    after true latents and `rollout_error` of the last step after a rollout from
+    the first frame alone; and the latents `[B, T, D]` of the batch.
+  """
+  observation, actions = batch['observation'], batch['action']
+  seen = {name: observation[name] for name in model.observation_spec}
+  latents = model.encode(variables, seen)
+  rolled = model.start(variables, latents[:, :1], actions[:, :0])
+  errors = []
+  for t in range(1, latents.shape[1]):
+    first = max(0, t - model.history)
+    state = model.start(
+      variables, latents[:, first:t], actions[:, first : t - 1]
+    )
+    state, rolled = (
+      model.advance(variables, x, actions[:, t - 1]) for x in (state, rolled)
+    )
+    errors.append(model.read(state) - latents[:, t])
+  rollout_error = model.read(rolled) - latents[:, -1]
+  metrics = {
+    'prediction_error': jnp.mean(jnp.square(jnp.stack(errors))),
+    'rollout_error': jnp.mean(jnp.square(rollout_error)),
+  }
+  return metrics, latents

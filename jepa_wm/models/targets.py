@@ -1,0 +1,180 @@
+"""What encodes the latents to be predicted: shared, ema or frozen.
+
+  shared: the encoder itself, with gradient;
+  ema:    an exponential moving average of it, without;
+  frozen: the encoder itself, which nothing trains; latents may be cached.
+
+These words mean this everywhere. A target that stays what the encoder was at
+the start is an average of momentum 1.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jepa_wm import fields
+from jepa_wm.types import Variables
+
+TARGETS = fields.Registry('target', 'jepa_wm.models')
+
+ENCODING = ('encoder', 'projector')
+"""The modules that a latent depends on, and nothing else does."""
+
+_COLLECTIONS = ('params', 'batch_stats')
+
+
+class Target(Protocol):
+  """What encodes the targets, and which collection of variables it is.
+
+  Attributes:
+    name: of its kind in a config.
+    is_frozen: whether nothing that encodes is trained.
+  """
+
+  name: ClassVar[str]
+  is_frozen: ClassVar[bool]
+
+  def split(self, variables: Variables) -> Variables:
+    """Fresh `{'params', 'batch_stats'}` with this target's collection."""
+    ...
+
+  def after_update(
+    self, variables: Variables, step: jax.Array | int
+  ) -> Variables:
+    """Variables after an update of 'params'."""
+    ...
+
+
+@TARGETS.register
+@dataclasses.dataclass(frozen=True)
+class Shared:
+  """The encoder itself, with gradient."""
+
+  name: ClassVar[str] = 'shared'
+  is_frozen: ClassVar[bool] = False
+
+  def split(self, variables: Variables) -> Variables:
+    """See `Target`."""
+    return variables
+
+  def after_update(
+    self, variables: Variables, step: jax.Array | int
+  ) -> Variables:
+    """See `Target`."""
+    del step
+    return variables
+
+
+@TARGETS.register
+@dataclasses.dataclass(frozen=True)
+class EMA:
+  """An exponential moving average of the encoder, in the collection 'target'.
+
+  After every update each parameter and running statistic of it becomes
+  `momentum * target + (1 - momentum) * online`. The momentum goes linearly from
+  `momentum` to `momentum_end` over `momentum_steps` updates, and stays there.
+
+  Attributes:
+    momentum: share of the old target, at the start.
+    momentum_end: and at the end.
+    momentum_steps: updates from the one to the other; 0 for one momentum all
+      along, which both then must be.
+  """
+
+  name: ClassVar[str] = 'ema'
+  is_frozen: ClassVar[bool] = False
+
+  momentum: float = 0.996
+  momentum_end: float = 0.996
+  momentum_steps: int = 0
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(
+      self,
+      may_be_zero=('momentum_steps',),
+      shares=('momentum', 'momentum_end'),
+    )
+    if not self.momentum_steps and self.momentum_end != self.momentum:
+      raise ValueError(
+        f'momentum_end={self.momentum_end} is never reached with '
+        f'momentum_steps=0: set it to momentum={self.momentum}, or the steps.'
+      )
+
+  def split(self, variables: Variables) -> Variables:
+    """See `Target`."""
+    target = jax.tree.map(jnp.copy, encoding_part(variables))
+    return {**variables, 'target': target}
+
+  def after_update(
+    self, variables: Variables, step: jax.Array | int
+  ) -> Variables:
+    """See `Target`."""
+    momentum: float | jax.Array = self.momentum
+    if self.momentum_steps:
+      progress = jnp.minimum(step / self.momentum_steps, 1.0)
+      momentum = momentum + progress * (self.momentum_end - self.momentum)
+    target = jax.tree.map(
+      # This form keeps a target that equals the encoder exactly equal to it.
+      lambda target, online: target + (1 - momentum) * (online - target),
+      variables['target'],
+      encoding_part(variables),
+    )
+    return {**variables, 'target': target}
+
+
+@TARGETS.register
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+  """The encoder itself, in the collection 'frozen', which nothing trains."""
+
+  name: ClassVar[str] = 'frozen'
+  is_frozen: ClassVar[bool] = True
+
+  def split(self, variables: Variables) -> Variables:
+    """See `Target`."""
+    return {**learnt_part(variables), 'frozen': encoding_part(variables)}
+
+  def after_update(
+    self, variables: Variables, step: jax.Array | int
+  ) -> Variables:
+    """See `Target`."""
+    del step
+    return variables
+
+
+def encoding_part(variables: Variables) -> Variables:
+  """Encoder and projector out of 'params' and 'batch_stats'."""
+  return _part(variables, encodes=True)
+
+
+def learnt_part(variables: Variables) -> Variables:
+  """All but encoder and projector of 'params' and 'batch_stats'."""
+  return _part(variables, encodes=False)
+
+
+def merged(variables: Variables) -> Variables:
+  """`{'params', 'batch_stats'}` of all modules, whatever is frozen."""
+  frozen: dict[str, Any] = variables.get('frozen', {})
+  return {
+    name: {**variables.get(name, {}), **frozen.get(name, {})}
+    for name in _COLLECTIONS
+  }
+
+
+def _part(variables: Variables, *, encodes: bool) -> Variables:
+  return {
+    collection: {
+      name: module
+      for name, module in variables[collection].items()
+      if (name in ENCODING) == encodes
+    }
+    for collection in _COLLECTIONS
+    if collection in variables
+  }

@@ -1,174 +1,121 @@
-"""A trained JEPA as pure functions: encode, start, step, price.
+"""A trained model as pure functions to act with: encode, start, step, price.
 
 `WorldModel` is the door for people who bring their own training loop, planner
 or RL code. Its methods take the parameters as their first argument, so they
 compose with `jit`, `vmap`, `grad` and ensembles, and they have the signatures
-that `jepa_wm.planning` asks for.
+that `jepa_wm.planning` asks for. `exports` saves and loads it.
 """
 
 import dataclasses
-import json
-import os
-import pathlib
-import shutil
-import warnings
 from typing import Any
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from jepa_wm import families, interop, jepa, units
+from jepa_wm import models, units
 from jepa_wm.planning import constraints
-from jepa_wm.types import Params, Root
-
-FORMAT_VERSION = 1
-"""Layout of an exported folder; one more when old ones cannot be read."""
-
-SHIPPED = pathlib.Path(__file__).parent / 'checkpoints'
-"""Folder of the checkpoints that come with the package."""
-
-_WEIGHTS, _CONFIG = 'model.safetensors', 'config.json'
+from jepa_wm.types import (
+  LatentState,
+  Observation,
+  ObservationSpec,
+  Params,
+  Root,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class WorldModel:
-  """A family, its parameters, and the units its actions were trained in.
+  """A model, its parameters, and the units its actions were trained in.
 
   Attributes:
-    family: the published system and its configuration (`jepa_wm.families`).
-    params: pytree of its variables, first argument of every method below.
-    action_statistics: mean and deviation that normalise raw actions; None of a
-      family without actions.
+    model: a published system as it was configured (`jepa_wm.models`).
+    params: pytree of its variables, first argument of most methods below.
+    units: mean and deviation that normalise raw actions, a pytree; None of a
+      model without actions.
     record: how it was trained, as saved with it (may be empty).
   """
 
-  family: Any
+  model: models.Learns
   params: Params
-  action_statistics: units.ActionStatistics | None
+  units: units.ActionStatistics | None
   record: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  @property
+  def observation_spec(self) -> ObservationSpec:
+    """Shape and dtype of every array that `encode` takes of a frame."""
+    return self.model.observation_spec
+
+  @property
+  def image_size(self) -> int:
+    """Height and width in pixels of the frames that `encode` expects.
+
+    Raises:
+      ValueError: the model sees no pixels.
+    """
+    spec = self.observation_spec
+    if 'pixels' not in spec:
+      raise ValueError(f'The model sees {sorted(spec)} and no pixels.')
+    return spec['pixels'].shape[0]
+
+  @property
+  def levels(self) -> tuple[models.Level, ...]:
+    """Timescales, finest first; none of a model without actions."""
+    acting = self.model.acting
+    if acting is None:
+      return ()
+    return (models.Level(acting, self.units, acting.action_spec.block),)
 
   @property
   def action_block(self) -> int:
     """Environment steps that one latent step spans."""
-    return self._acting.action_block
+    return self._acting.action_spec.block
 
   @property
   def action_dim(self) -> int:
     """Size `A` of one action block: `action_block` raw actions, flattened."""
-    return self._acting.action_block * self._acting.action_dim
+    return self._acting.action_spec.size
 
   @property
-  def image_size(self) -> int:
-    """Height and width in pixels of the frames that `encode` expects."""
-    return self.family.image_size
-
-  @property
-  def proprio_dim(self) -> int:
-    """Numbers `S` of the body's own state that `encode` takes; 0 for none."""
-    return getattr(self.family, 'proprio_dim', 0)
-
-  @property
-  def _acting(self) -> Any:
-    """The family, if it has dynamics."""
-    if families.has_dynamics(self.family):
-      return self.family
-    acting = [
-      name for name, x in families.FAMILIES.items() if families.has_dynamics(x)
-    ]
-    raise ValueError(
-      f'The family {self.family.name!r} encodes and has no dynamics: it '
-      'predicts what is hidden and takes no actions. Use encode or tokens of '
-      f'it, or a model that acts, of {", ".join(acting)}.'
-    )
-
-  @property
-  def _statistics(self) -> units.ActionStatistics:
-    """The action statistics, which a family with dynamics has."""
-    _ = self._acting
-    assert self.action_statistics is not None
-    return self.action_statistics
+  def history(self) -> int:
+    """Most frames that a state can be started from."""
+    return self._acting.history
 
   def encode(
-    self,
-    params: Params,
-    pixels: jax.Array,
-    proprio: jax.Array | None = None,
+    self, params: Params, observation: Observation, *, tokens: bool = False
   ) -> jax.Array:
-    """Encodes frames, or clips where the family encodes clips.
+    """Encodes what is seen: frames, or clips where the model encodes clips.
 
     Args:
       params: the model's variables.
-      pixels: uint8 `[..., height, width, 3]`, 0..255; of 'vjepa'
-        `[..., T, height, width, 3]`, a latent a clip.
-      proprio: `[..., S]`, the body's own state, of a family that sees it.
+      observation: named arrays with any leading dims, as `observation_spec`
+        has them: `{'pixels': uint8 [..., height, width, 3], ...}`. Of a model
+        of clips the last leading dim is time, and a clip has one latent.
+      tokens: whether tokens are asked for.
 
     Returns:
-      Latents `[..., D]`.
+      Latents `[..., D]`, or `[..., P, F]`.
 
     Raises:
-      ValueError: pixels of another dtype or size.
+      ValueError: an array is missing, of another dtype or size, or the model
+        has no tokens.
     """
-    self._check_pixels(pixels)
-    if proprio is None:
-      return self.family.encode(params, pixels)
-    return self.family.encode(params, pixels, proprio)
+    return self.model.encode(params, observation, tokens=tokens)
 
-  def tokens(self, params: Params, pixels: jax.Array) -> jax.Array:
-    """Encodes frames or clips as tokens, where the family has such.
-
-    Args:
-      params: the model's variables.
-      pixels: as for `encode`.
-
-    Returns:
-      `[..., P, D]`.
-
-    Raises:
-      ValueError: pixels of another dtype or size, or a family without tokens.
-    """
-    self._check_pixels(pixels)
-    if not hasattr(self.family, 'tokens'):
-      raise ValueError(
-        f'The family {self.family.name!r} has one latent a frame and no '
-        'tokens; use encode.'
-      )
-    return self.family.tokens(params, pixels)
-
-  def _check_pixels(self, pixels: jax.Array) -> None:
-    size = self.image_size
-    if pixels.dtype != jnp.uint8:
-      raise ValueError(
-        f'pixels: expected uint8 in 0..255, got {pixels.dtype}; pass the '
-        'frames as rendered, normalisation is part of the model.'
-      )
-    if pixels.ndim < 3 or pixels.shape[-3:] != (size, size, 3):
-      raise ValueError(
-        f'pixels: expected [..., {size}, {size}, 3], got '
-        f'{list(pixels.shape)}; render or resize to the image size that the '
-        'model was trained at.'
-      )
-
-  def initial_state(
+  def start(
     self,
     params: Params,
-    pixels: jax.Array,
+    observation: Observation,
     actions: jax.Array | None = None,
-    *,
-    proprio: jax.Array | None = None,
-  ) -> jepa.LatentState:
-    """Starts a latent state from the frames seen so far.
+  ) -> LatentState:
+    """Starts a latent state from what was seen so far.
 
     Args:
       params: the model's variables.
-      pixels: uint8 `[..., T, height, width, 3]`, `T` from 1 to `history`
-        frames, `action_block` environment steps apart, newest last.
+      observation: arrays `[..., T, *shape]`, `T` from 1 to `history` frames,
+        `action_block` environment steps apart, newest last.
       actions: `[..., T - 1, A]` normalised blocks played between them; may be
         left out for `T = 1`.
-      proprio: `[..., T, S]`, as for `encode`.
 
     Returns:
       A state to give to `dynamics`.
@@ -177,30 +124,20 @@ class WorldModel:
       ValueError: more frames than `history`, or actions that do not fit them.
     """
     _ = self._acting
-    latents = self.encode(params, pixels, proprio)
-    return self.latent_state(params, latents, actions)
+    latents = self.encode(params, observation)
+    return self.start_from(params, latents, actions)
 
-  def latent_state(
+  def start_from(
     self, params: Params, latents: jax.Array, actions: jax.Array | None = None
-  ) -> jepa.LatentState:
-    """Starts a latent state from the latents of the frames seen so far.
+  ) -> LatentState:
+    """Starts a latent state from the latents `[..., T, D]` of those frames.
 
-    Args:
-      params: the model's variables.
-      latents: `[..., T, D]`, `T` from 1 to `history`, newest last.
-      actions: `[..., T - 1, A]` normalised blocks played between them; may be
-        left out for `T = 1`.
-
-    Returns:
-      A state to give to `dynamics`.
-
-    Raises:
-      ValueError: more latents than `history`, or actions that do not fit them.
+    Args, result and errors are those of `start`.
     """
-    length = latents.shape[-2]
-    if not 1 <= length <= self._acting.history:
+    acting, length = self._acting, latents.shape[-2]
+    if not 1 <= length <= acting.history:
       raise ValueError(
-        f'latents: expected 1 to {self.family.history} frames (history), got '
+        f'latents: expected 1 to {acting.history} frames (history), got '
         f'{length}.'
       )
     expected = (*latents.shape[:-2], length - 1, self.action_dim)
@@ -212,67 +149,59 @@ class WorldModel:
         f'actions: expected {list(expected)}, one normalised block between '
         f'each two frames, got {got}.'
       )
-    return self.family.initial_state(params, latents, actions)
+    return acting.start(params, latents, actions)
 
   def root(
     self,
     params: Params,
-    pixels: jax.Array,
-    goal_pixels: jax.Array,
+    observation: Observation,
+    goal: Observation,
     actions: jax.Array | None = None,
-    *,
-    proprio: jax.Array | None = None,
-    goal_proprio: jax.Array | None = None,
   ) -> Root:
-    """Turns what is seen and one goal image per problem into problems.
+    """Turns what is seen and one goal per problem into problems.
 
     Args:
       params: the model's variables.
-      pixels: uint8 `[B, height, width, 3]`, the frame now, or
-        `[B, T, height, width, 3]`, the frames up to now (see
-        `initial_state`).
-      goal_pixels: uint8 `[B, height, width, 3]`.
+      observation: arrays `[B, *shape]`, the frame now, or `[B, T, *shape]`, the
+        frames up to now (see `start`).
+      goal: arrays `[B, *shape]`.
       actions: `[B, T - 1, A]` normalised blocks played between the frames.
-      proprio: `[B, S]` or `[B, T, S]`, as for `encode`.
-      goal_proprio: `[B, S]`.
 
     Returns:
-      `Root` whose goal is the goal image's latent `[B, D]`.
+      `Root` whose goal is the goal's latent `[B, D]`.
 
     Raises:
-      ValueError: what `encode` and `initial_state` refuse.
+      ValueError: what `encode` and `start` refuse.
     """
     _ = self._acting
-    if pixels.ndim == 4:
-      pixels = jnp.expand_dims(pixels, 1)
-    if proprio is not None and proprio.ndim == 2:
-      proprio = jnp.expand_dims(proprio, 1)
-    latents, goal = self._encode_both(
-      params, (pixels, proprio), (goal_pixels, goal_proprio)
-    )
-    return Root(self.latent_state(params, latents, actions), goal)
+    spec = self.observation_spec
+    seen = {
+      name: jnp.expand_dims(x, 1)
+      if name in spec and x.ndim == 1 + len(spec[name].shape)
+      else x
+      for name, x in observation.items()
+    }
+    latents, wanted = self._encode_both(params, seen, goal)
+    return Root(self.start_from(params, latents, actions), wanted)
 
   def _encode_both(
-    self, params: Params, seen: tuple[Any, Any], wanted: tuple[Any, Any]
+    self, params: Params, seen: Observation, wanted: Observation
   ) -> tuple[jax.Array, jax.Array]:
-    """Latents `[B, T, D]` and `[B, D]` of frames and goals, with proprio.
+    """Latents `[B, T, D]` and `[B, D]` of frames and goals.
 
     In one pass where they are alike: half the program to compile, and larger
     products.
     """
-    self._check_pixels(seen[0])
-    self._check_pixels(wanted[0])
-    goals = [x if x is None else jnp.expand_dims(x, 1) for x in wanted]
-    shapes = [
-      [x if x is None else (x.shape[0], *x.shape[2:]) for x in pair]
-      for pair in (seen, goals)
-    ]
-    if shapes[0] != shapes[1]:
-      return self.encode(params, *seen), self.encode(params, *wanted)
+    goals = {name: jnp.expand_dims(x, 1) for name, x in wanted.items()}
+    look = lambda x: {
+      name: (a.shape[0], *a.shape[2:], a.dtype) for name, a in x.items()
+    }
+    if look(seen) != look(goals):
+      return self.encode(params, seen), self.encode(params, wanted)
     both = jax.tree.map(
-      lambda *x: jnp.concatenate(x, axis=1), list(seen), goals
+      lambda *x: jnp.concatenate(x, axis=1), dict(seen), goals
     )
-    latents = self.encode(params, *both)
+    latents = self.encode(params, both)
     return latents[:, :-1], latents[:, -1]
 
   def dynamics(
@@ -280,63 +209,45 @@ class WorldModel:
     params: Params,
     rng_key: jax.Array,
     action: jax.Array,
-    state: jepa.LatentState,
-  ) -> jepa.LatentState:
+    state: LatentState,
+  ) -> LatentState:
     """Steps `state` by one normalised action block; a `DynamicsFn`.
-
-    The predictor sees a window that grows to `history` and then slides
-    (LeWorldModel, arXiv 2603.19312, its released rollout).
 
     Args:
       params: the model's variables.
-      rng_key: not used, the predictor is deterministic.
+      rng_key: not used, the models here are deterministic.
       action: `[..., A]`, leading dims as the state's.
-      state: what `initial_state` or `dynamics` returned, leaves
-        `[..., L, *]`.
+      state: what `start` or `dynamics` returned.
 
     Returns:
-      The next state, its newest latent last.
+      The next state; what it holds is the predictor's own (see `latent`).
 
     Raises:
       ValueError: an action of another size.
     """
     del rng_key
     if action.shape[-1] != self.action_dim:
+      spec = self._acting.action_spec
       raise ValueError(
-        f'action: expected size {self.action_dim} ({self.action_block} raw '
-        f'actions of {self.family.action_dim}), got {action.shape[-1]}.'
+        f'action: expected size {self.action_dim} ({spec.block} raw actions '
+        f'of {spec.dim}), got {action.shape[-1]}.'
       )
-    return self.family.step(params, state, action)
+    return self._acting.advance(params, state, action)
 
-  def latent(self, state: jepa.LatentState) -> jax.Array:
+  def latent(self, state: LatentState) -> jax.Array:
     """The newest latent `[..., D]` of a state, for costs over latents."""
-    return state.latents[..., -1, :]
+    return self._acting.read(state)
 
   def cost(
-    self,
-    params: Params,
-    state: jepa.LatentState,
-    action: jax.Array,
-    goal: jax.Array,
+    self, params: Params, state: LatentState, action: jax.Array, goal: jax.Array
   ) -> jax.Array:
-    """Distance of the newest latent to `goal`; a `CostFn`.
+    """Distance of the newest latent to `goal` `[..., D]`; a `CostFn`.
 
-    That of the family where it has one (`cost`), else the squared Euclidean
-    distance, the sum over `D`.
-
-    Args:
-      params: not used.
-      state: latents `[..., L, D]`.
-      action: not used.
-      goal: `[..., D]`, broadcast against the state.
-
-    Returns:
-      `[...]`.
+    What it is the model says: mostly the squared Euclidean distance, the sum
+    over `D`. Parameters and action do not matter.
     """
     del params, action
-    if hasattr(self.family, 'cost'):
-      return self.family.cost(self.latent(state), goal)
-    return jnp.sum(jnp.square(self.latent(state) - goal), axis=-1)
+    return self._acting.distance(self.latent(state), goal)
 
   def in_raw_units(
     self, constraint: constraints.ActionConstraint
@@ -351,233 +262,51 @@ class WorldModel:
       constraint,
       to_raw=self.raw_actions,
       from_raw=self.normalize_actions,
-      raw_dim=self._acting.action_dim,
+      raw_dim=self._acting.action_spec.dim,
     )
 
   def normalize_actions(self, actions: jax.Array) -> jax.Array:
     """Raw actions `[..., action_block, raw]` to blocks `[..., A]`."""
     flat = actions.reshape(*actions.shape[:-2], self.action_dim)
-    return self._statistics.normalize(flat)
+    return self._units.normalize(flat)
 
   def raw_actions(self, actions: jax.Array) -> jax.Array:
     """Blocks `[..., A]` to raw actions `[..., action_block, raw]`."""
-    raw = self._statistics.denormalize(actions)
-    shape = (self.action_block, self._acting.action_dim)
-    return raw.reshape(*actions.shape[:-1], *shape)
+    raw = self._units.denormalize(actions)
+    spec = self._acting.action_spec
+    return raw.reshape(*actions.shape[:-1], spec.block, spec.dim)
 
   def action_bounds(
     self, low: np.ndarray | float, high: np.ndarray | float
   ) -> constraints.ActionBounds:
     """Raw bounds, scalar or `[raw]`, as a planner's box `[A]` on a block."""
-    shape = (self.action_block, self._acting.action_dim)
+    spec = self._acting.action_spec
     return constraints.ActionBounds(
       *(
         self.normalize_actions(
-          jnp.broadcast_to(jnp.asarray(bound, jnp.float32), shape)
+          jnp.broadcast_to(
+            jnp.asarray(bound, jnp.float32), (spec.block, spec.dim)
+          )
         )
         for bound in (low, high)
       )
     )
 
-  def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes `model.safetensors` and `config.json` into the folder `path`.
-
-    The folder appears whole or not at all; one that was there is replaced.
-
-    Raises:
-      OSError: the folder cannot be written.
-    """
-    path = pathlib.Path(path)
-    beside = path.with_name(f'.{path.name}.writing')
-    replaced = path.with_name(f'.{path.name}.replaced')
-    for leftover in (beside, replaced):
-      shutil.rmtree(leftover, ignore_errors=True)
-    beside.mkdir(parents=True)
-    flat = flax.traverse_util.flatten_dict(self.params, sep='/')
-    # Not ascontiguousarray, which gives a scalar an axis.
-    tensors = {k: np.asarray(v, order='C') for k, v in flat.items()}
-    # Not save_file: it makes files that nobody else may read.
-    (beside / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors))
-    config = {
-      'format_version': FORMAT_VERSION,
-      'family': families.to_config(self.family),
-      'action_statistics': (
-        self.action_statistics and self.action_statistics.to_dict()
-      ),
-      'record': self.record,
-    }
-    (beside / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
-    if path.exists():
-      path.rename(replaced)
-    beside.rename(path)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-  @classmethod
-  def from_checkpoint(cls, path: str | os.PathLike[str]) -> 'WorldModel':
-    """Loads an exported folder; nothing else is needed, nothing is executed.
-
-    Args:
-      path: a folder with `model.safetensors` and `config.json`, the working
-        directory of a training run (its `export` folder is read), or the name
-        of a checkpoint that ships with the package (`two_room_small`).
-
-    Raises:
-      FileNotFoundError: nothing to load there.
-      ValueError: a file that is cut off, of another family or layout.
-    """
-    folder = _find_export(pathlib.Path(path))
-    config = _read_config(folder / _CONFIG)
-    family = families.from_config(config['family'])
-    params = _read_weights(folder / _WEIGHTS, family)
-    statistics = config['action_statistics']
-    if families.has_dynamics(family):
-      statistics = units.ActionStatistics.from_dict(statistics)
-    return cls(family, params, statistics, config.get('record', {}))
-
-  @classmethod
-  def from_pretrained(
-    cls,
-    path: str | os.PathLike[str],
-    *,
-    action_statistics: units.ActionStatistics | None = None,
-    action_block: int | None = None,
-    encoder: str | None = None,
-  ) -> 'WorldModel':
-    """Loads weights that others published; nothing in them is executed.
-
-    Known are LeWM, V-JEPA 1 and 2, V-JEPA 2-AC and I-JEPA (`jepa_wm.interop`).
-    LeWM's release holds no action statistics: they were fitted on the dataset.
-    Without them the model takes and gives actions in units of their standard
-    deviation, and a warning says so. V-JEPA 2-AC's actions are as they are.
-
-    Args:
-      path: a folder with `config.json` and `weights.pt` or
-        `model.safetensors`, as downloaded from the Hub; or the file of weights
-        beside its config; or a released V-JEPA or I-JEPA file, which has none.
-      action_statistics: of the raw actions of the dataset that the weights
-        were trained on (`units.fit`).
-      action_block: environment steps of one action block, where the source
-        does not say; if left out, what its recipe has (LeWM: 5).
-      encoder: 'target_encoder' or 'encoder', where there are two (V-JEPA,
-        V-JEPA 2-AC, I-JEPA); if left out, the first.
-
-    Raises:
-      FileNotFoundError: no weights or no config there.
-      ValueError: a source that is not known, weights that do not fit their
-        config, a file with more than tensors in it, statistics of another
-        number of actions.
-    """
-    family, params, record = interop.read(
-      path, action_block=action_block, encoder=encoder
-    )
-    if not families.has_dynamics(family):
-      return cls(family, params, None, record)
-    raw_dim = family.action_dim
-    as_they_are = units.ActionStatistics(
-      np.zeros(raw_dim, np.float32), np.ones(raw_dim, np.float32)
-    )
-    if 'action_statistics' in record:
-      if action_statistics is not None:
-        raise ValueError(
-          f'{path}: takes actions as they are (action_statistics: '
-          f'{record["action_statistics"]}); leave action_statistics out.'
-        )
-      return cls(family, params, as_they_are, record)
-    if action_statistics is None:
-      warnings.warn(
-        f'{path}: no action statistics there, so actions are taken as '
-        'normalised already (mean 0, deviation 1); pass action_statistics, '
-        'fitted on the dataset the weights were trained on.',
-        stacklevel=2,
-      )
-      action_statistics = as_they_are
-      record['action_statistics'] = 'unknown, taken as mean 0, deviation 1'
-    elif action_statistics.mean.shape != (raw_dim,):
-      raise ValueError(
-        f'action_statistics: expected {raw_dim} raw actions '
-        f'(action_block={family.action_block}), got '
-        f'{list(action_statistics.mean.shape)}.'
-      )
-    return cls(family, params, action_statistics, record)
-
-
-def read_family(path: str | os.PathLike[str]) -> dict[str, Any]:
-  """The config of an exported model's family, as `families.to_config` has it.
-
-  Args:
-    path: what `WorldModel.from_checkpoint` takes.
-
-  Raises:
-    FileNotFoundError: nothing to load there.
-    ValueError: a config that is cut off or of another layout.
-  """
-  folder = _find_export(pathlib.Path(path))
-  family = families.from_config(_read_config(folder / _CONFIG)['family'])
-  return families.to_config(family)
-
-
-def _find_export(path: pathlib.Path) -> pathlib.Path:
-  """The first folder among the places `path` may mean that holds a config."""
-  candidates = [path, path / 'export']
-  if len(path.parts) == 1:
-    candidates.append(SHIPPED / path)
-  for folder in candidates:
-    if (folder / _CONFIG).is_file():
-      return folder
-  shipped = sorted(p.parent.name for p in SHIPPED.glob(f'*/{_CONFIG}'))
-  raise FileNotFoundError(
-    f'checkpoint {str(path)!r}: no {_CONFIG} there or in its export/ folder; '
-    'pass the working directory of a finished training run, an exported '
-    f'folder, or one of those that ship: {", ".join(shipped) or "none"}.'
-  )
-
-
-def _read_config(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    config = json.loads(path.read_text())
-    version = config['format_version']
-  except (ValueError, KeyError, TypeError) as error:
+  @property
+  def _acting(self) -> models.Advances:
+    """The model, if it has dynamics."""
+    if (acting := self.model.acting) is not None:
+      return acting
     raise ValueError(
-      f'{path}: not the config of an exported checkpoint ({error!r}); it may '
-      'be cut off, export it again.'
-    ) from error
-  if version != FORMAT_VERSION:
-    raise ValueError(
-      f'{path}: written in layout {version}, this version of jepa_wm reads '
-      f'layout {FORMAT_VERSION}; export the checkpoint again with this version.'
+      f'The model {self.model.config.name!r} encodes and has no dynamics: it '
+      'predicts what is hidden and takes no actions. Use encode of it, or a '
+      'model that acts, such as lewm.'
     )
-  missing = {'family', 'action_statistics'} - config.keys()
-  if missing:
-    raise ValueError(f'{path}: {sorted(missing)} missing; export it again.')
-  return config
 
-
-def _read_weights(path: pathlib.Path, family: Any) -> Params:
-  """Tensors of `path`, checked one by one against what `family` declares."""
-  if not path.is_file():
-    raise FileNotFoundError(f'{path}: missing beside its {_CONFIG}.')
-  try:
-    tensors = safetensors.numpy.load_file(path)
-  except safetensors.SafetensorError as error:
-    raise ValueError(
-      f'{path}: not a whole safetensors file ({error}); it may be cut off, '
-      'copy or export it again.'
-    ) from error
-  expected = flax.traverse_util.flatten_dict(
-    families.inference_shapes(family), sep='/'
-  )
-  wanted, got = (
-    {name: list(tensor.shape) for name, tensor in held.items()}
-    for held in (expected, tensors)
-  )
-  names = sorted(wanted.keys() | got.keys())
-  differ = [name for name in names if wanted.get(name) != got.get(name)]
-  if differ:
-    first, more = differ[0], len(differ) - 1
-    raise ValueError(
-      f'{path}: {first!r} is {got.get(first, "missing")}, the family '
-      f'{family.name!r} as configured has {wanted.get(first, "no such tensor")}'
-      f', and {more} others differ; take weights and config of one export.'
-    )
-  params = {k: jnp.asarray(v) for k, v in tensors.items()}
-  return flax.traverse_util.unflatten_dict(params, sep='/')
+  @property
+  def _units(self) -> units.ActionStatistics:
+    """The action statistics, which a model with dynamics has."""
+    _ = self._acting
+    if self.units is None:
+      raise ValueError('The model has no units: give it action statistics.')
+    return self.units

@@ -1,6 +1,4 @@
-import json
-import pathlib
-
+import golden_files
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,23 +8,26 @@ import pytest
 from jepa_wm import families
 from jepa_wm.training import optimizers
 
-GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'masks.npz'
-
 
 @pytest.fixture(scope='module')
 def golden():
   """Schedules of the released V-JEPA 2: arrays, and their parameters."""
-  with np.load(GOLDEN, allow_pickle=False) as file:
-    arrays = {k: file[k] for k in file.files if k.startswith('schedule/')}
-    return arrays, json.loads(str(file['meta']))['config']['schedules']
+  arrays, meta = golden_files.load('masks')
+  return arrays, meta['config']['schedules']
+
+
+def stopped_early(schedule_steps):
+  """Steps of a run that stops at four fifths, as V-JEPA's do, and stretch."""
+  num_steps = schedule_steps * 4 // 5
+  return num_steps, schedule_steps / num_steps
 
 
 def published(name, meta):
   """The optimiser of one of the golden learning rate schedules."""
   fields = meta[name]
-  # V-JEPA 1 stops at 90,000 of 112,500.
-  stretch = 1.25 if name == 'warmup_cosine' else 1.0
-  num_steps = round(fields['T_max'] / stretch)
+  num_steps, stretch = fields['T_max'], 1.0
+  if name == 'warmup_cosine':
+    num_steps, stretch = stopped_early(fields['T_max'])
   decays = {'warmup_stable_decay': fields.get('anneal_steps', 0)}
   return optimizers.AdamW(
     num_steps=num_steps,
@@ -57,9 +58,10 @@ def test_learning_rates_are_those_of_the_released_code(golden, name):
 def test_weight_decay_is_that_of_the_released_code(golden):
   arrays, meta = golden
   fields = meta['weight_decay_cosine']
+  num_steps, stretch = stopped_early(fields['T_max'])
   optimizer = optimizers.AdamW(
-    num_steps=90_000,
-    stretch=fields['T_max'] / 90_000,
+    num_steps=num_steps,
+    stretch=stretch,
     weight_decay=fields['ref_wd'],
     weight_decay_schedule='cosine',
     final_weight_decay=fields['final_wd'],

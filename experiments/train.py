@@ -179,7 +179,8 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       trained = families.OnLatents(family)
       given['latents'] = source.encoded('train', _encoder(model, frozen))
     else:
-      frames = source.some_batches('train', _PROBE_SEED)[0]['pixels']
+      first = source.some_batches('train', _PROBE_SEED)[0]
+      frames = first['observation']['pixels']
       frozen = jax.jit(family.fit_tokens)(frozen, frames)
     identity['frozen_encoder'] = frozen_encoders.fingerprint(frozen)
   described = dataclasses.asdict(data)

@@ -189,10 +189,12 @@ def test_the_loss_trains_the_predictor_alone(rng_key):
   family = tiny(state_dim=0, action_dim=2, action_block=5, predictor_depth=1)
   variables = start(family)
   batch = {
-    'pixels': jax.random.randint(rng_key, (2, 4, 32, 32, 3), 0, 256).astype(
-      jnp.uint8
-    ),
-    'actions': jax.random.normal(rng_key, (2, 3, 10)),
+    'observation': {
+      'pixels': jax.random.randint(rng_key, (2, 4, 32, 32, 3), 0, 256).astype(
+        jnp.uint8
+      )
+    },
+    'action': jax.random.normal(rng_key, (2, 3, 10)),
   }
 
   def loss(variables):
@@ -207,7 +209,7 @@ def test_the_loss_trains_the_predictor_alone(rng_key):
     family.loss(
       variables,
       None,
-      {'pixels': batch['pixels'][:, :2], 'actions': batch['actions'][:, :1]},
+      jax.tree.map(lambda x: x[:, : 2 - (x.ndim == 3)], batch),
       rng_key,
     )
 
@@ -280,9 +282,8 @@ def test_a_v_jepa_of_ours_is_frozen(rng_key, tmp_path):
   )
   np.testing.assert_array_equal(latents[..., -7:], states)
   batch = {
-    'pixels': pixels,
-    'actions': 0.1 * states[:, 1:],
-    'proprio': states,
+    'observation': {'pixels': pixels, 'proprio': states},
+    'action': 0.1 * states[:, 1:],
   }
   loss, (metrics, _, _) = jax.jit(family.loss)(started, None, batch, rng_key)
   assert np.isfinite(loss) and metrics['rollout'] > 0

@@ -152,7 +152,7 @@ def test_a_finished_run_is_left_as_it_is(whole):
 @pytest.mark.parametrize('num_saved', [0, 1])
 def test_nan_stops_the_run(tmp_path, num_saved):
   def poison(batch):
-    batch['actions'][0, 0, 0] = np.nan
+    batch['action'][0, 0, 0] = np.nan
 
   with pytest.raises(loop.DivergedError) as raised:
     # The report after step 6 finds what happened at step 5.

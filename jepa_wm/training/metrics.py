@@ -2,6 +2,7 @@
 
 import collections
 import datetime
+import io
 import json
 import os
 import pathlib
@@ -15,6 +16,8 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 import tensorboardX
+
+from jepa_wm import files
 
 Record = Mapping[str, Any]
 
@@ -36,9 +39,8 @@ class MetricsLog:
     self._records = [r for r in read(path) if r['step'] <= step]
     self._seconds = self._records[-1]['seconds'] if self._records else 0.0
     self._start = time.monotonic()
-    beside = path.with_suffix('.jsonl.new')
-    beside.write_text(''.join(json.dumps(r) + '\n' for r in self._records))
-    beside.replace(path)
+    text = ''.join(json.dumps(r) + '\n' for r in self._records)
+    files.write_whole(path, text)
     self._file = path.open('a')
     self._tensorboard = tensorboardX.SummaryWriter(
       str(self._workdir / 'tensorboard'),
@@ -213,10 +215,9 @@ def draw_curves(
     axis.set_xlim(0, 1.02 * max(last_step, 1))
   for axis in axes[len(panels) :]:
     axis.set_axis_off()
-  path = pathlib.Path(path)
-  beside = path.with_name(f'.{path.name}.new')
-  figure.savefig(beside, format='png')
-  beside.replace(path)
+  stream = io.BytesIO()
+  figure.savefig(stream, format='png')
+  files.write_whole(path, stream.getvalue())
 
 
 def _series(

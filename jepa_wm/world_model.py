@@ -10,7 +10,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import shutil
 import warnings
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jepa_wm import families, interop, jepa, units
+from jepa_wm import families, files, interop, jepa, units
 from jepa_wm.planning import constraints
 from jepa_wm.types import Params, Root
 
@@ -77,7 +76,9 @@ class WorldModel:
     if families.has_dynamics(self.family):
       return self.family
     acting = [
-      name for name, x in families.FAMILIES.items() if families.has_dynamics(x)
+      name
+      for name in families.FAMILIES.names()
+      if families.has_dynamics(families.FAMILIES.get(name))
     ]
     raise ValueError(
       f'The family {self.family.name!r} encodes and has no dynamics: it '
@@ -387,17 +388,9 @@ class WorldModel:
     Raises:
       OSError: the folder cannot be written.
     """
-    path = pathlib.Path(path)
-    beside = path.with_name(f'.{path.name}.writing')
-    replaced = path.with_name(f'.{path.name}.replaced')
-    for leftover in (beside, replaced):
-      shutil.rmtree(leftover, ignore_errors=True)
-    beside.mkdir(parents=True)
     flat = flax.traverse_util.flatten_dict(self.params, sep='/')
     # Not ascontiguousarray, which gives a scalar an axis.
     tensors = {k: np.asarray(v, order='C') for k, v in flat.items()}
-    # Not save_file: it makes files that nobody else may read.
-    (beside / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors))
     config = {
       'format_version': FORMAT_VERSION,
       'family': families.to_config(self.family),
@@ -406,11 +399,10 @@ class WorldModel:
       ),
       'record': self.record,
     }
-    (beside / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
-    if path.exists():
-      path.rename(replaced)
-    beside.rename(path)
-    shutil.rmtree(replaced, ignore_errors=True)
+    with files.folder_written_whole(path) as folder:
+      # Not save_file: it makes files that nobody else may read.
+      (folder / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors))
+      (folder / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
 
   @classmethod
   def from_checkpoint(cls, path: str | os.PathLike[str]) -> 'WorldModel':

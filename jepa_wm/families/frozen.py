@@ -9,8 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_wm import jepa, units
-from jepa_wm.families import fields
+from jepa_wm import fields, jepa, units
 from jepa_wm.networks import block_causal, dinov2
 from jepa_wm.types import Params
 

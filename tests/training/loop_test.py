@@ -10,6 +10,7 @@ import toy
 from jepa_wm import sharding
 from jepa_wm.training import (
   checkpoints,
+  lock,
   loop,
   metrics,
   optimizers,
@@ -172,6 +173,15 @@ def test_nan_stops_the_run(tmp_path, num_saved):
     assert saved == [] and 'No checkpoint was written' in message
   assert (tmp_path / 'curves.png').exists()
   assert not (tmp_path / 'export').exists()
+
+
+def test_a_second_run_in_the_same_workdir_is_refused(whole):
+  final, workdir = whole
+  log = (workdir / 'metrics.jsonl').read_text()
+  with lock.hold(workdir), pytest.raises(OSError, match=str(os.getpid())):
+    _train(workdir)
+  assert (workdir / 'metrics.jsonl').read_text() == log
+  _assert_same(_train(workdir), final)
 
 
 def test_checkpoints_by_the_clock(tmp_path):

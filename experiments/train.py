@@ -119,11 +119,14 @@ def make_evaluator(
       one_hot = np.eye(known['label'].max() + 1)[known['label']]
       guess = probing.fit(seen, one_hot)(latents).argmax(-1)
       groups['probe']['label_accuracy'] = np.mean(guess == answers['label'])
+    verdict = collapse.judge(
+      groups['collapse'], prediction_error=held_out.get('prediction_error')
+    )
     return {
       f'{group}/{name}': float(value)
       for group, values in groups.items()
       for name, value in values.items()
-    }
+    } | {f'collapse/{k}': v for k, v in verdict._asdict().items()}
 
   return evaluate_fn
 

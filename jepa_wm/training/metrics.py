@@ -49,16 +49,21 @@ class MetricsLog:
       filename_suffix=f'.from_step_{step}',
     )
 
-  def write(self, step: int, values: Mapping[str, float]) -> None:
-    """Logs `values`, named `group/name`, at `step`."""
+  def write(self, step: int, values: Mapping[str, float | str]) -> None:
+    """Logs `values`, named `group/name`, at `step`; words may be among them."""
     # JSON has no word for NaN and infinity: null.
-    plain = {k: v if np.isfinite(v) else None for k, v in values.items()}
+    plain = {
+      k: v if isinstance(v, str) or np.isfinite(v) else None
+      for k, v in values.items()
+    }
     record = {'step': step, 'seconds': round(self.seconds, 3), **plain}
     self._records.append(record)
     self._file.write(json.dumps(record) + '\n')
     self._file.flush()
     for name, value in plain.items():
-      if value is not None:
+      if isinstance(value, str):
+        self._tensorboard.add_text(name, value, step)
+      elif value is not None:
         self._tensorboard.add_scalar(name, value, step)
 
   @property
@@ -66,7 +71,7 @@ class MetricsLog:
     """Time the run has taken, with that of the runs it resumes."""
     return self._seconds + time.monotonic() - self._start
 
-  def newest(self) -> dict[str, float]:
+  def newest(self) -> dict[str, float | str]:
     """The newest value of every metric."""
     merged = {k: v for record in self._records for k, v in record.items()}
     return {k: v for k, v in merged.items() if '/' in k}

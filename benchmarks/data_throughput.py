@@ -137,7 +137,8 @@ def frames_per_second(
   batches: Iterator[Mapping[str, Any]], num_batches: int, repeats: int
 ) -> tuple[list[float], Any]:
   """Rates of some repetitions, and the pixels of the first batch."""
-  first = np.array(next(batches)['pixels'])
+  seen = next(batches)
+  first = np.array(seen.get('observation', seen)['pixels'])
   # Twice what is read ahead is gone before the clock starts.
   for _ in range(4):
     next(batches)

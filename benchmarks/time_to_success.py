@@ -17,7 +17,6 @@ come from a busy machine: their success holds, their time is worthless.
 
 import dataclasses
 import datetime
-import hashlib
 import io
 import json
 import math
@@ -35,7 +34,7 @@ import numpy as np
 from absl import app, flags
 
 import jepa_wm
-from jepa_wm import planning, sharding, world_model
+from jepa_wm import files, planning, sharding, world_model
 from jepa_wm.evaluation import (
   figures,
   pairs,
@@ -179,11 +178,15 @@ def _list_runs(num_pairs: int) -> list[_Run]:
 def _hash_code() -> str:
   """Hash of what decides the numbers: the package and its checkpoint."""
   root = pathlib.Path(jepa_wm.__file__).parent
-  digest = hashlib.sha256()
-  for path in sorted(root.rglob('*')):
-    if path.suffix in ('.py', '.json', '.safetensors'):
-      digest.update(f'{path.relative_to(root)}'.encode() + path.read_bytes())
-  return digest.hexdigest()[:16]
+  decisive = ('.py', '.json', '.safetensors')
+  return files.digest(
+    *(
+      part
+      for path in sorted(root.rglob('*'))
+      if path.suffix in decisive
+      for part in (str(path.relative_to(root)), path.read_bytes())
+    )
+  )[:16]
 
 
 def _identify(run: _Run, code: str) -> dict[str, Any]:
@@ -244,7 +247,9 @@ def _measure_all(runs: Sequence[_Run], path: pathlib.Path) -> Results:
     results.append((run, line))
     print(json.dumps(line), flush=True)
     lines.append(line)
-    _write(path, ''.join(f'{json.dumps(x)}\n' for x in lines).encode())
+    files.write_whole(
+      path, ''.join(f'{json.dumps(x)}\n' for x in lines).encode()
+    )
     done, left = done + run.work, left - run.work
     minutes = (time.perf_counter() - began) / 60 * left / done
     _tell(
@@ -257,13 +262,6 @@ def _measure_all(runs: Sequence[_Run], path: pathlib.Path) -> Results:
 
 def _tell(message: str) -> None:
   print(message, file=sys.stderr, flush=True)
-
-
-def _write(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file: beside, then renamed, so never half."""
-  beside = path.with_name(f'.{path.name}.writing')
-  beside.write_bytes(content)
-  os.replace(beside, path)
 
 
 def _panels(results: Results) -> dict[str, Results]:
@@ -434,8 +432,8 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(str(error)) from error
   out.parent.mkdir(parents=True, exist_ok=True)
   results = _measure_all(runs, out.with_suffix('.jsonl'))
-  _write(out.with_suffix('.md'), _table(results).encode())
-  _write(out, _draw(results))
+  files.write_whole(out.with_suffix('.md'), _table(results).encode())
+  files.write_whole(out, _draw(results))
   _tell(f'{out}, {out.with_suffix(".md")}, {out.with_suffix(".jsonl")}')
 
 

@@ -47,8 +47,10 @@ def _draw_batch(size: int) -> dict[str, np.ndarray]:
   """Frames and normalised action blocks of `size` clips."""
   rng = np.random.default_rng(0)
   return {
-    'pixels': rng.integers(0, 256, (size, 4, 224, 224, 3), np.uint8),
-    'actions': rng.standard_normal((size, 3, 10), np.float32),
+    'observation': {
+      'pixels': rng.integers(0, 256, (size, 4, 224, 224, 3), np.uint8)
+    },
+    'action': rng.standard_normal((size, 3, 10), np.float32),
   }
 
 
@@ -100,8 +102,8 @@ class _Peer:
     torch = self._torch
     emb = self._model.encode(
       {
-        'pixels': torch.from_numpy(batch['pixels']),
-        'action': torch.from_numpy(batch['actions']),
+        'pixels': torch.from_numpy(batch['observation']['pixels']),
+        'action': torch.from_numpy(batch['action']),
       }
     )
     predicted = self._model.predict(emb['emb'][:, :3], emb['act_emb'])
@@ -118,9 +120,9 @@ class _Peer:
 
 
 def _for_peer(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  pixels = units.normalize_pixels(batch['pixels'])
+  pixels = units.normalize_pixels(batch['observation']['pixels'])
   pixels = np.ascontiguousarray(np.moveaxis(np.asarray(pixels), -1, -3))
-  return {**batch, 'pixels': pixels}
+  return {**batch, 'observation': {'pixels': pixels}}
 
 
 def _check_same() -> None:

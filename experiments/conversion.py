@@ -1,7 +1,6 @@
 """Data of others, brought to our size, written as our archive, and verified."""
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 import shutil
@@ -11,7 +10,7 @@ from typing import Any
 
 import tqdm
 
-from jepa_wm import provenance
+from jepa_wm import files, provenance
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import parts as parts_lib
@@ -157,7 +156,7 @@ def convert(
   if store == 'auto':
     store = cache_lib.fitting_store(archive, max_gb=max_cache_gb)
   _verify_and_store(archive, parts, store, progress)
-  episodes_lib.replace_directory(archive, out)
+  files.replace_folder(archive, out)
   shutil.rmtree(work)
   counts = {name: 0 for name in episodes_lib.SPLITS}
   for part in parts:
@@ -184,9 +183,7 @@ def _take_up(recipe: Recipe, work: pathlib.Path, restart: bool) -> None:
   file = work / 'plan.json'
   if not file.is_file():
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    file.with_suffix('.partial').write_text(plan)
-    file.with_suffix('.partial').rename(file)
+    files.write_whole(file, plan)
   elif file.read_text() != plan:
     raise FileExistsError(
       f'{work} holds an unfinished conversion of another source or with other '
@@ -196,14 +193,13 @@ def _take_up(recipe: Recipe, work: pathlib.Path, restart: bool) -> None:
 
 def _identity(path: pathlib.Path) -> str:
   """Hash of the names, sizes and times of the files at `path`."""
-  found = hashlib.sha256()
-  files = sorted(path.rglob('*')) if path.is_dir() else [path]
-  for file in files:
+  lines = []
+  for file in sorted(path.rglob('*')) if path.is_dir() else [path]:
     if file.is_file():
       status = file.stat()
       name = file.relative_to(path) if path.is_dir() else file.name
-      found.update(f'{name} {status.st_size} {status.st_mtime_ns}\n'.encode())
-  return found.hexdigest()
+      lines.append(f'{name} {status.st_size} {status.st_mtime_ns}\n')
+  return files.digest(*lines)
 
 
 def _items(

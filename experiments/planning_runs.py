@@ -3,18 +3,16 @@
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 import tqdm
 from absl import logging
 
-from jepa_wm import families, provenance, sharding, world_model
+from jepa_wm import families, files, provenance, sharding, world_model
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation import (
   closed_loop,
@@ -210,7 +208,7 @@ class Plans:
     if len(self.combinations) == 1:
       for name in ('search.png', 'episodes.gif'):
         if content := finished[0].pictures.get(name):
-          report.write_file(self.out / name, content)
+          files.write_whole(self.out / name, content)
           paths.append(self.out / name)
     return paths
 
@@ -277,7 +275,7 @@ class Plans:
       with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(dataclasses.asdict(found))
-        report.write_file(path, text.encode())
+        files.write_whole(path, text)
     self._baselines[identity] = found
     return found
 
@@ -319,14 +317,17 @@ def _load(folder: pathlib.Path) -> runs.Run | None:
 
 def _hash_model(model: world_model.WorldModel) -> str:
   """Identity of what plans: family, weights and units."""
-  digest = hashlib.sha256()
   statistics = model.action_statistics
   described = {
     'family': families.to_config(model.family),
     'units': None if statistics is None else statistics.to_dict(),
   }
-  digest.update(json.dumps(described, sort_keys=True, default=str).encode())
-  for path, leaf in jax.tree_util.tree_leaves_with_path(model.params):
-    digest.update(jax.tree_util.keystr(path).encode())
-    digest.update(np.ascontiguousarray(leaf).tobytes())
-  return digest.hexdigest()
+  weights = jax.tree_util.tree_leaves_with_path(model.params)
+  return files.digest(
+    json.dumps(described, sort_keys=True, default=str),
+    *(
+      part
+      for path, leaf in weights
+      for part in (jax.tree_util.keystr(path), leaf)
+    ),
+  )

@@ -15,7 +15,6 @@ tokens, `pca.png`: their principal components as colours; where it was trained
 on masks, `masks.png` shows some.
 """
 
-import os
 import pathlib
 import sys
 import time
@@ -29,7 +28,7 @@ import tqdm
 from absl import app, flags, logging
 
 from experiments import command_line, probe_data
-from jepa_wm import provenance, sharding, world_model
+from jepa_wm import files, provenance, sharding, world_model
 from jepa_wm.data import digits
 from jepa_wm.evaluation import (
   feature_maps,
@@ -232,9 +231,7 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
     pictures |= _feature_maps(family, tokens_fns, dataset)
     pictures |= _masks(family, dataset)
   for file, content in pictures.items():
-    beside = out / f'.{file}.writing'
-    beside.write_bytes(content)
-    os.replace(beside, out / file)
+    files.write_whole(out / file, content)
   print(f'{out}: {", ".join(["results.json", *pictures])}')
   return records
 

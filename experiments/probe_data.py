@@ -152,21 +152,23 @@ def _take(
   """The first `count` clips of a stream of batches."""
   taken = list(itertools.islice(batches, -(-count // _BATCH_SIZE)))
 
-  def column(name: str) -> np.ndarray:
-    return np.concatenate([np.asarray(batch[name]) for batch in taken])[:count]
+  def column(read_fn: Callable[[Mapping[str, Any]], Any]) -> np.ndarray:
+    rows = [np.asarray(read_fn(batch)) for batch in taken]
+    return np.concatenate(rows)[:count]
 
   targets = {}
   if 'label' in taken[0]:
-    targets['label'] = column('label')
+    targets['label'] = column(lambda batch: batch['label'])
   if 'state' in taken[0]:
-    state = np.moveaxis(column('state'), -1, 0)
+    state = np.moveaxis(column(lambda batch: batch['state']), -1, 0)
     columns = [
       part(values)
       for name, values in zip(state_names, state, strict=True)
       for part in _parts(name).values()
     ]
     targets['state'] = np.stack(columns, axis=-1).mean(axis=1)
-  return Clips(column('pixels'), targets)
+  pixels = column(lambda batch: batch['observation']['pixels'])
+  return Clips(pixels, targets)
 
 
 def _open_cache(

@@ -20,7 +20,6 @@ and the projector then are that run's, those of what shapes latents do nothing.
 """
 
 import dataclasses
-import difflib
 import functools
 import os
 import pathlib
@@ -36,6 +35,7 @@ from ml_collections import config_flags
 
 from experiments import training_data
 from jepa_wm import families, sharding, world_model
+from jepa_wm import fields as fields_lib
 from jepa_wm.data import augmentation as augmentation_lib
 from jepa_wm.evaluation import collapse, probing
 from jepa_wm.training import frozen_encoders, loop, masks, optimizers
@@ -119,11 +119,14 @@ def make_evaluator(
       one_hot = np.eye(known['label'].max() + 1)[known['label']]
       guess = probing.fit(seen, one_hot)(latents).argmax(-1)
       groups['probe']['label_accuracy'] = np.mean(guess == answers['label'])
+    verdict = collapse.judge(
+      groups['collapse'], prediction_error=held_out.get('prediction_error')
+    )
     return {
       f'{group}/{name}': float(value)
       for group, values in groups.items()
       for name, value in values.items()
-    }
+    } | {f'collapse/{k}': v for k, v in verdict._asdict().items()}
 
   return evaluate_fn
 
@@ -179,7 +182,8 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       trained = families.OnLatents(family)
       given['latents'] = source.encoded('train', _encoder(model, frozen))
     else:
-      frames = source.some_batches('train', _PROBE_SEED)[0]['pixels']
+      first = source.some_batches('train', _PROBE_SEED)[0]
+      frames = first['observation']['pixels']
       frozen = jax.jit(family.fit_tokens)(frozen, frames)
     identity['frozen_encoder'] = frozen_encoders.fingerprint(frozen)
   described = dataclasses.asdict(data)
@@ -285,15 +289,8 @@ def _with_masks(batches: Any, family: Any, seed: int) -> Any:
 def _build(kind: Any, where: str, fields: Mapping[str, Any], **given: Any):
   """`kind(**fields)`, with a misspelt field met by the nearest one."""
   known = [f.name for f in dataclasses.fields(kind) if f.name not in given]
-  for name in fields:
-    if name not in known:
-      raise ValueError(f'{where} has no field {name!r}{_nearest(name, known)}')
+  fields_lib.check_names(where, fields, known)
   return kind(**fields, **given)
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-  near = difflib.get_close_matches(name, known, n=1)
-  return f'; did you mean {near[0]!r}?' if near else f' among {sorted(known)}.'
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -350,7 +347,7 @@ def main(argv: list[str]) -> None:
     logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
     sys.exit(str(error))
   export = pathlib.Path(_WORKDIR.value) / 'export'
-  acts = families.has_dynamics(families.FAMILIES[_CONFIG.value.model.name])
+  acts = families.has_dynamics(families.FAMILIES.get(_CONFIG.value.model.name))
   print(
     f'Trained: {export}. {"Plan with" if acts else "Probe"} it: '
     f'python -m experiments.{"plan" if acts else "probe"} '

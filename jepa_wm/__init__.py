@@ -1,8 +1,8 @@
 """JEPA world models in JAX: representation-space predictors and planning."""
 
+from jepa_wm.exports import WorldModel
 from jepa_wm.planning import ActionBounds, Plan, cem_plan, run_mpc
 from jepa_wm.types import CostFn, DynamicsFn, LatentState, Params, Root
-
 
 __version__ = '0.1.0'
 

@@ -7,12 +7,13 @@ or `some_of`. `from_dict` and `to_dict` then read and write the whole tree.
 """
 
 import dataclasses
-import difflib
 import importlib
 import math
 import pkgutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from jepa_wm import files
 
 _REGISTRY, _MANY = 'registry', 'many'
 
@@ -22,14 +23,19 @@ class Registry:
 
   Attributes:
     kind: what the things are called in messages ('encoder').
-    package: package whose modules register them; all are imported when a name
-      is first looked up, so that a new kind is a new file and no other edit.
   """
 
-  def __init__(self, kind: str, package: str):
-    self.kind, self.package = kind, package
+  def __init__(self, kind: str, package: str = ''):
+    """Makes an empty one.
+
+    Args:
+      kind: what the things are called in messages ('encoder').
+      package: whose modules register them; all are imported when a name is
+        first looked up, so that a new kind is a new file and no other edit.
+    """
+    self.kind, self._package = kind, package
     self._classes: dict[str, Any] = {}
-    self._is_complete = False
+    self._is_complete = not package
 
   def register(self, cls: Any) -> Any:
     """Registers a frozen dataclass under its `name`; a decorator.
@@ -37,9 +43,10 @@ class Registry:
     Raises:
       ValueError: another class has that name.
     """
-    before = self._classes.setdefault(cls.name, cls)
-    if before.__qualname__ != cls.__qualname__:
-      raise ValueError(f'There are two {self.kind}s named {cls.name!r}.')
+    if cls.name in self._classes:
+      raise ValueError(
+        f'The name {cls.name!r} is that of another {self.kind} already.'
+      )
     self._classes[cls.name] = cls
     return cls
 
@@ -58,22 +65,21 @@ class Registry:
     Raises:
       ValueError: there is no such kind; the message suggests the nearest.
     """
-    if name not in self._classes:
-      self._import_all()
-    if name not in self._classes:
-      field = f'{where}.name' if where else f"The config's {self.kind} name"
+    names = self.names()
+    if name not in names:
+      field = f'{where}.name' if where else f"The {self.kind}'s name"
       raise ValueError(
-        f'{field} must be one of {list(self.names())}, got {name!r}.'
-        + suggestion(name, self._classes)
+        f'{field} must be one of {list(names)}, got {name!r}.'
+        + files.nearest(name, names)
       )
     return self._classes[name]
 
   def _import_all(self) -> None:
     if self._is_complete:
       return
-    package = importlib.import_module(self.package)
+    package = importlib.import_module(self._package)
     for module in pkgutil.iter_modules(package.__path__):
-      importlib.import_module(f'{self.package}.{module.name}')
+      importlib.import_module(f'{self._package}.{module.name}')
     self._is_complete = True
 
 
@@ -96,8 +102,9 @@ def from_dict(
 
   Args:
     registry: of the outermost thing.
-    config: `{'name': ..., **fields}`; fields left out have their defaults, and
-      a kind left out (`{'predictor': {'depth': 2}}`) is the default's.
+    config: `{'name': ..., **fields}`; fields left out have their defaults. Of a
+      field of `one_of`, `{'name': ..., **fields}` is built anew, and fields
+      without a name replace those of the default.
     where: path of `config` in a larger config, for messages.
 
   Raises:
@@ -106,7 +113,7 @@ def from_dict(
   """
   fields = dict(config)
   cls = registry.find(fields.pop('name', None), where=where)
-  return _build(cls, fields, where)
+  return _build(cls, fields, where or f'The {registry.kind} {cls.name!r}')
 
 
 def to_dict(value: Any) -> dict[str, Any]:
@@ -115,7 +122,9 @@ def to_dict(value: Any) -> dict[str, Any]:
   for field in dataclasses.fields(value):
     held = getattr(value, field.name)
     if field.metadata.get(_MANY):
-      held = {part.name: _without_name(to_dict(part)) for part in held}
+      held = {part.name: to_dict(part) for part in held}
+      for part in held.values():
+        del part['name']
     elif _REGISTRY in field.metadata and held is not None:
       held = to_dict(held)
     found[field.name] = held
@@ -175,45 +184,43 @@ def check(
       )
 
 
-def suggestion(word: Any, known: Iterable[str]) -> str:
-  """' Did you mean ...?' with the nearest of `known`, or nothing."""
-  near = difflib.get_close_matches(str(word), list(known), n=1)
-  return f' Did you mean {near[0]!r}?' if near else ''
-
-
-def _build(cls: Any, config: Mapping[str, Any], where: str) -> Any:
+def _build(
+  cls: Any, config: Mapping[str, Any], where: str, default: Any = None
+) -> Any:
+  """`cls` of the fields in `config`, or `default` with them replaced."""
   known = {field.name: field for field in dataclasses.fields(cls)}
   values = {}
   for name, value in config.items():
     if name not in known:
       raise ValueError(
-        f'{where or "The config"} ({cls.name!r}) has no field {name!r}.'
-        + (suggestion(name, known) or f' It has {", ".join(known)}.')
+        f'{where} has no field {name!r}.'
+        + (files.nearest(name, known) or f' It has {", ".join(known)}.')
       )
-    field, path = known[name], f'{where}.{name}' if where else name
-    registry = field.metadata.get(_REGISTRY)
-    if field.metadata.get(_MANY):
-      value = tuple(
-        _build(registry.find(kind, where=path), fields, f'{path}.{kind}')
-        for kind, fields in value.items()
+    values[name] = _built(value, known[name])
+  if default is not None:
+    return dataclasses.replace(default, **values)
+  return cls(**values)
+
+
+def _built(value: Any, field: Any) -> Any:
+  """The value of a field, out of what a plain dict has for it."""
+  registry = field.metadata.get(_REGISTRY)
+  if registry is None or not isinstance(value, Mapping):
+    return value
+  if field.metadata.get(_MANY):
+    defaults = {part.name: part for part in field.default}
+    return tuple(
+      _build(
+        registry.find(name, where=field.name),
+        fields,
+        f'{field.name}.{name}',
+        defaults.get(name),
       )
-    elif registry is not None and isinstance(value, Mapping):
-      value = from_dict(
-        registry, {'name': _default_name(field), **value}, where=path
-      )
-    values[name] = value
-  try:
-    return cls(**values)
-  except ValueError as error:
-    raise ValueError(f'{where}: {error}' if where else str(error)) from error
-
-
-def _default_name(field: Any) -> Any:
-  return None if field.default is None else field.default.name
-
-
-def _without_name(config: dict[str, Any]) -> dict[str, Any]:
-  return {key: value for key, value in config.items() if key != 'name'}
+      for name, fields in value.items()
+    )
+  if 'name' in value or field.default is None:
+    return from_dict(registry, value, where=field.name)
+  return _build(type(field.default), value, field.name, field.default)
 
 
 def _check_integers(name: str, held: Any) -> None:

@@ -1,12 +1,12 @@
 """What a number was measured with: versions and commit."""
 
-import hashlib
 import importlib.metadata
 import pathlib
 import platform
 import subprocess
 
 import jepa_wm
+from jepa_wm import files
 
 
 def versions() -> dict[str, str]:
@@ -29,10 +29,13 @@ def versions_of(*packages: str) -> dict[str, str]:
 def code() -> str:
   """Hash of the code of this package, which decides the numbers too."""
   root = pathlib.Path(__file__).parent
-  digest = hashlib.sha256()
-  for path in sorted(root.rglob('*.py')):
-    digest.update(f'{path.relative_to(root)}'.encode() + path.read_bytes())
-  return digest.hexdigest()[:16]
+  return files.digest(
+    *(
+      part
+      for path in sorted(root.rglob('*.py'))
+      for part in (str(path.relative_to(root)), path.read_bytes())
+    )
+  )[:16]
 
 
 def commit() -> str | None:

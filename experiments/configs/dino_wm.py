@@ -57,7 +57,6 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   )
   if variant == 'two_room':
     # 100 epochs of batch 32 in the paper.
-    config.frozen_encoder = ''
     config.model = ml_collections.ConfigDict({'name': 'dino_wm'})
     config.model.dtype = 'bfloat16'
     config.num_steps = 60_000

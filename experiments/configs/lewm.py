@@ -15,13 +15,11 @@ Every field of the family is a flag, those left at their defaults too:
 Source: LeWorldModel, arXiv 2603.19312, and its released configuration.
 """
 
-import dataclasses
 from typing import Any
 
 import ml_collections
 
 from experiments.configs import variants
-from jepa_wm.data import augmentation
 
 VARIANTS = (
   'two_room_small',
@@ -50,7 +48,6 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   variants.check(variant, VARIANTS)
   config = ml_collections.ConfigDict()
   config.seed = 0
-  config.frozen_encoder = ''
   config.num_steps = 3000
   config.log_every = 100
   config.eval_every = 1000
@@ -71,9 +68,6 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
       'warmup_fraction': 0.02,
       'clip_norm': 1.0,
     }
-  )
-  config.augmentation = ml_collections.ConfigDict(
-    dataclasses.asdict(augmentation.Augmentation())
   )
   # Networks for two CPU cores: patches of 8 pixels, then one 3x3 convolution.
   small = {

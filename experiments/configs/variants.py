@@ -1,11 +1,20 @@
 """What all configs do: refuse a variant there is not, make all fields flags."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import ml_collections
 
+from experiments import training_data
 from jepa_wm import families
+from jepa_wm.data import augmentation
 from jepa_wm.training import optimizers
+
+_RUN = {
+  'frozen_encoder': '',
+  'checkpoint_seconds': 600.0,
+  'keep_checkpoints': 3,
+}
 
 
 def check(variant: str, known: Sequence[str]) -> None:
@@ -26,18 +35,28 @@ def check(variant: str, known: Sequence[str]) -> None:
 
 
 def fill_in(config: ml_collections.ConfigDict) -> None:
-  """Adds the fields of `model` and `optimizer` left at their defaults.
+  """Adds every field that a config may have and this one leaves out.
 
   Only what a config holds can be a flag.
 
   Args:
-    config: with `model`, a family's name and fields, and `optimizer`; changed.
+    config: with `model`, a family's name and fields, `optimizer` and `data`;
+      changed.
 
   Raises:
     ValueError: a field that there is not, or out of its range.
   """
   family = families.from_config(config.model.to_dict())
-  config.model = ml_collections.ConfigDict(families.to_config(family))
-  config.optimizer = ml_collections.ConfigDict(
-    optimizers.to_config(**config.optimizer)
-  )
+  filled = {
+    'model': families.to_config(family),
+    'optimizer': optimizers.to_config(**config.optimizer),
+    'data': dataclasses.asdict(training_data.Data(**config.data)),
+    'augmentation': dataclasses.asdict(
+      augmentation.Augmentation(**config.get('augmentation', {}))
+    ),
+  }
+  for name, fields in filled.items():
+    config[name] = ml_collections.ConfigDict(fields)
+  for name, value in _RUN.items():
+    if name not in config:
+      config[name] = value

@@ -60,7 +60,6 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   )
   if variant == 'published':
     # Up for 4,500 steps of batch 256, level for 85,500, down to 0 for 4,500.
-    config.frozen_encoder = ''
     sizes = masked.VIT_SIZES['vit_giant']
     encoder = families.from_config(
       {

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from jepa_wm import units
+from jepa_wm import files, units
 from jepa_wm.data import chunks, flat_frames
 from jepa_wm.data import episodes as episodes_lib
 
@@ -332,7 +332,7 @@ class CacheWriter:
         },
       }
       (self._partial / 'meta.json').write_text(json.dumps(meta, indent=2))
-      episodes_lib.replace_directory(self._partial, self._path / 'cache')
+      files.replace_folder(self._partial, self._path / 'cache')
 
 
 class _SplitWriter:

@@ -14,6 +14,7 @@ doi 10.24432/C50P49, licence CC BY 4.0. The idea of the clips: Moving MNIST
 import dataclasses
 import functools
 import pathlib
+from typing import Any
 
 import grain
 import jax
@@ -152,10 +153,10 @@ def moving_digits(
     split: a key of `SPLITS`.
 
   Returns:
-    Iterator over dicts of device arrays: `pixels` uint8
-    `[B, T, height, width, 3]`, `state` float32 `[B, T, 2 * num_digits]`, the
-    centres x, y of the digits in pixels, and `label` int32 `[B]`, the first
-    digit, 0..9.
+    Iterator over dicts of device arrays: `observation`, a dict of `pixels`
+    uint8 `[B, T, height, width, 3]`; `state` float32
+    `[B, T, 2 * num_digits]`, the centres x, y of the digits in pixels; and
+    `label` int32 `[B]`, the first digit, 0..9.
 
   Raises:
     ValueError: a count below one, or no such split.
@@ -169,7 +170,7 @@ def moving_digits(
   # Splits of one seed must not move alike.
   base_key = jax.random.fold_in(jax.random.key(seed), SPLITS[split][0])
 
-  def draw(index: int) -> dict[str, jax.Array]:
+  def draw(index: int) -> dict[str, Any]:
     return _draw(
       digits,
       images,
@@ -195,10 +196,10 @@ def _draw(
   *,
   num_frames: int,
   batch_size: int,
-) -> dict[str, jax.Array]:
+) -> dict[str, Any]:
   """One batch of `moving_digits`."""
 
-  def clip(rng_key: jax.Array) -> dict[str, jax.Array]:
+  def clip(rng_key: jax.Array) -> dict[str, Any]:
     scan_key, move_key, background_key = jax.random.split(rng_key, 3)
     which = jax.random.randint(
       scan_key, (digits.num_digits,), 0, labels.shape[0]
@@ -209,7 +210,7 @@ def _draw(
     behind = _background(digits, background_key, num_frames)
     pixels = jnp.round(255 * (behind * (1 - ink) + ink))
     return {
-      'pixels': pixels.astype(jnp.uint8),
+      'observation': {'pixels': pixels.astype(jnp.uint8)},
       'state': centres.reshape(num_frames, -1),
       'label': labels[which[0]],
     }

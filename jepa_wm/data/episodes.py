@@ -23,12 +23,10 @@ same files to the bit.
 import collections
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import math
 import os
 import pathlib
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from typing import Any, TypeVar
@@ -36,6 +34,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jepa_wm import files
 from jepa_wm import provenance as provenance_lib
 from jepa_wm.data import rlds
 
@@ -151,30 +150,14 @@ def write_episodes(
     )
   if path.exists() and not overwrite:
     raise FileExistsError(f'{path} is there already; overwrite to replace it.')
-  partial = path.with_name(f'.{path.name}.partial')
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
   try:
-    counts = _write(partial, episodes, dict(provenance), held_out_fraction)
-    replace_directory(partial, path)
-  except BaseException as error:
-    shutil.rmtree(partial, ignore_errors=True)
-    if isinstance(error, RuntimeError) and 'failed:' in str(error):
-      # How ArrayRecord reports what the operating system refused.
-      raise OSError(f'Cannot write episodes to {path}: {error}') from error
-    raise
-  return counts
-
-
-def replace_directory(source: pathlib.Path, destination: pathlib.Path) -> None:
-  """Moves `source` to `destination`, in place of what is there."""
-  # A directory cannot be renamed onto a full one, so the old one steps aside.
-  old = destination.with_name(f'.{destination.name}.old')
-  shutil.rmtree(old, ignore_errors=True)
-  if destination.exists():
-    destination.rename(old)
-  source.rename(destination)
-  shutil.rmtree(old, ignore_errors=True)
+    with files.folder_written_whole(path) as folder:
+      return _write(folder, episodes, dict(provenance), held_out_fraction)
+  except RuntimeError as error:
+    if 'failed:' not in str(error):
+      raise
+    # How ArrayRecord reports what the operating system refused.
+    raise OSError(f'Cannot write episodes to {path}: {error}') from error
 
 
 def in_threads(
@@ -348,13 +331,13 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
   path = pathlib.Path(path)
   if not (path / 'dataset_info.json').is_file():
     raise _not_found(path)
-  digest = hashlib.sha256()
+  parts: list[str | bytes] = []
   for file in sorted(path.iterdir()):
     if file.suffix == '.json':
-      digest.update(file.name.encode() + file.read_bytes())
+      parts += [file.name, file.read_bytes()]
     elif '.array_record' in file.name:
-      digest.update(f'{file.name} {file.stat().st_size}'.encode())
-  return digest.hexdigest()
+      parts.append(f'{file.name} {file.stat().st_size}')
+  return files.digest(*parts)
 
 
 def _not_found(path: pathlib.Path) -> FileNotFoundError:

@@ -8,7 +8,6 @@ interrupted.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -18,6 +17,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from jepa_wm import files
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import rlds
 
@@ -84,13 +84,18 @@ def _encoded(item: tuple[int, episodes_lib.Episode | str]) -> _Encoded:
 
 def digest(episode: episodes_lib.Episode) -> str:
   """Hash of all that an archive keeps of an episode."""
-  found = hashlib.sha256()
-  for name in ('pixels', 'actions', 'proprio', 'state'):
-    array = getattr(episode, name)
-    found.update(f'{name} {array.shape} {array.dtype}'.encode())
-    found.update(array.tobytes())
-  found.update(str(bool(episode.is_terminal)).encode())
-  return found.hexdigest()
+  arrays = [
+    (name, getattr(episode, name))
+    for name in ('pixels', 'actions', 'proprio', 'state')
+  ]
+  return files.digest(
+    *(
+      part
+      for name, array in arrays
+      for part in (f'{name} {array.shape} {array.dtype}', array)
+    ),
+    str(bool(episode.is_terminal)),
+  )
 
 
 def finished(directory: pathlib.Path) -> list[Part]:
@@ -145,7 +150,7 @@ def write(
     fields = dataclasses.asdict(part)
     del fields['path']
     (partial / 'part.json').write_text(json.dumps(fields))
-    partial.rename(directory / f'{number:05d}')
+    files.replace_folder(partial, directory / f'{number:05d}')
     number += 1
     num_episodes += part.num_episodes
     yield part.next_item

@@ -102,10 +102,10 @@ def simulated_windows(
     done_fn: whether a state ends its episode; None: only the clock does.
 
   Returns:
-    Iterator over dicts of device arrays: `pixels` uint8
-    `[B, T, height, width, 3]`, `actions` float32
-    `[B, T-1, action_block * A]` in raw units, `proprio` float32 `[B, T, S]`
-    and `state` float32 `[B, T, V]`.
+    Iterator over dicts of device arrays: `observation`, a dict of `pixels`
+    uint8 `[B, T, height, width, 3]` and `proprio` float32 `[B, T, S]`; `action`
+    float32 `[B, T-1, action_block * A]` in raw units; and `state` float32
+    `[B, T, V]`.
 
   Raises:
     ValueError: a count below one, or episodes shorter than a window.
@@ -124,7 +124,7 @@ def simulated_windows(
 
   base_key = jax.random.key(seed)
 
-  def window(rng_key: jax.Array) -> dict[str, jax.Array]:
+  def window(rng_key: jax.Array) -> dict[str, Any]:
     play_key, start_key = jax.random.split(rng_key)
     states, actions, _ = play(env, policy, play_key, num_steps=num_steps)
     length, _ = episode_length(states, done_fn)
@@ -134,15 +134,17 @@ def simulated_windows(
     states = jax.tree.map(lambda leaf: leaf[frames], states)
     actions = jax.lax.dynamic_slice_in_dim(actions, start, num_actions)
     return {
-      'pixels': jax.vmap(env.render)(states),
-      'actions': actions.reshape(num_frames - 1, action_block * env.action_dim),
-      'proprio': jax.vmap(env.proprio)(states),
+      'observation': {
+        'pixels': jax.vmap(env.render)(states),
+        'proprio': jax.vmap(env.proprio)(states),
+      },
+      'action': actions.reshape(num_frames - 1, action_block * env.action_dim),
       'state': jax.vmap(env.vector)(states),
     }
 
   # The world is closed over: known while compiling, it is faster.
   @jax.jit
-  def draw(index: jax.typing.ArrayLike) -> dict[str, jax.Array]:
+  def draw(index: jax.typing.ArrayLike) -> dict[str, Any]:
     rng_key = jax.random.fold_in(base_key, index)
     return jax.vmap(window)(jax.random.split(rng_key, batch_size))
 

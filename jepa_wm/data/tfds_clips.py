@@ -113,9 +113,9 @@ def tfds_clips(
     num_threads: threads that read ahead; 0 reads when asked.
 
   Returns:
-    Iterator over dicts of `pixels` uint8 `[B, T, image_size, image_size, 3]`
-    and, if the dataset has one, `label` int32 `[B]`. Resumable, as
-    `windows.cached_windows`.
+    Iterator over dicts of `observation`, a dict of `pixels` uint8
+    `[B, T, image_size, image_size, 3]`, and, if the dataset has one, `label`
+    int32 `[B]`. Resumable, as `windows.cached_windows`.
 
   Raises:
     ValueError: no such split, a count below one, or an empty split.
@@ -146,7 +146,8 @@ def tfds_clips(
       start + np.arange(num_frames) * frame_stride, len(frames) - 1
     )
     decoded = {row: _decode(frames[row], image_size) for row in set(rows)}
-    clip = {'pixels': np.stack([decoded[row] for row in rows])}
+    pixels = np.stack([decoded[row] for row in rows])
+    clip: dict[str, Any] = {'observation': {'pixels': pixels}}
     if dataset.label is not None:
       label = features[dataset.label].int64_list.value[0]
       clip['label'] = np.asarray(label, np.int32)

@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from typing import Any
 
 import grain
 import numpy as np
@@ -89,10 +90,11 @@ def cached_windows(
       place of them.
 
   Returns:
-    Iterator over dicts of `pixels` uint8 `[B, T, height, width, 3]` or
-    `latents` `[B, T, D]`, `actions` float32 `[B, T-1, action_block * raw_dim]`
-    in raw units, those between two frames in time order, `proprio` float32
-    `[B, T, S]` and `state` float32 `[B, T, V]`.
+    Iterator over dicts of `observation`, a dict of `pixels` uint8
+    `[B, T, height, width, 3]` and `proprio` float32 `[B, T, S]`, or in its
+    place `latents` `[B, T, D]`; `action` float32
+    `[B, T-1, action_block * raw_dim]` in raw units, those between two frames in
+    time order; and `state` float32 `[B, T, V]`.
 
   Raises:
     ValueError: no window at all, a too short episode not to be skipped, a
@@ -136,7 +138,7 @@ def cached_windows(
       cache.pixels.take(frames, axis=0, out=pixels, mode='clip')
     return pixels
 
-  def gather(number: int) -> dict[str, np.ndarray]:
+  def gather(number: int) -> dict[str, Any]:
     # One copy per array and batch; grain only ever handles numbers of batches.
     places = number * batch_size + np.arange(batch_size)
     epochs, places = divmod(places, len(starts))
@@ -145,15 +147,19 @@ def cached_windows(
     actions = cache.actions[first + action_steps]
     frames = first + frame_steps
     if latents is not None:
-      seen = {'latents': latents[frames]}
+      seen: dict[str, Any] = {'latents': latents[frames]}
     else:
-      seen = {'pixels': take_pixels(frames)}
+      seen = {
+        'observation': {
+          'pixels': take_pixels(frames),
+          'proprio': cache.proprio[frames],
+        }
+      }
     return {
       **seen,
-      'actions': actions.reshape(
+      'action': actions.reshape(
         batch_size, num_frames - 1, action_block * cache.actions.shape[1]
       ),
-      'proprio': cache.proprio[frames],
       'state': cache.state[frames],
     }
 

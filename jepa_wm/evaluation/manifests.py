@@ -1,12 +1,12 @@
 """The files that fix the pairs of a protocol: read, checked, written."""
 
-import hashlib
 import inspect
 import json
 import os
 import pathlib
 from typing import Any
 
+from jepa_wm import files
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation import protocol as protocol_lib
 
@@ -54,8 +54,7 @@ def recipe(
 def fingerprint(manifest: dict[str, Any]) -> str:
   """SHA-256 of a manifest's content in canonical JSON, without its own hash."""
   content = {k: v for k, v in manifest.items() if k != 'sha256'}
-  text = json.dumps(content, sort_keys=True, separators=(',', ':'))
-  return hashlib.sha256(text.encode()).hexdigest()
+  return files.digest_json(content)
 
 
 def shipped_path(protocol: protocol_lib.Protocol) -> pathlib.Path:
@@ -91,11 +90,11 @@ def _code(environment: str) -> list[str]:
   # What a partial or an instance was made of.
   parts = [getattr(part, 'func', part) for part in parts]
   parts = [x if hasattr(x, '__qualname__') else type(x) for x in parts]
-  files = {inspect.getsourcefile(part) for part in parts}
+  sources = {inspect.getsourcefile(part) for part in parts}
   return sorted(
-    hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()
-    for file in files
-    if file and pathlib.Path(file).is_file()
+    files.digest_file(source)
+    for source in sources
+    if source and pathlib.Path(source).is_file()
   )
 
 
@@ -146,15 +145,10 @@ def read(path: pathlib.Path, protocol: protocol_lib.Protocol) -> dict[str, Any]:
 def write(manifest: dict[str, Any], path: str | os.PathLike[str]) -> None:
   """Writes a manifest with one line per pair, so that changes can be read.
 
-  Beside, then renamed, so never half.
-
   Raises:
     OSError: the file cannot be written.
   """
-  path = pathlib.Path(path)
   entries = ',\n'.join(f'    {json.dumps(e)}' for e in manifest['pairs'])
   text = json.dumps({**manifest, 'pairs': []}, indent=2)
   text = text.replace('"pairs": []', f'"pairs": [\n{entries}\n  ]')
-  beside = path.with_name(f'.{path.name}.{os.getpid()}.writing')
-  beside.write_text(text + '\n')
-  os.replace(beside, path)
+  files.write_whole(path, text + '\n')

@@ -1,7 +1,6 @@
 """Which planner, and how it is set: what a result record says about it."""
 
 import dataclasses
-import difflib
 import inspect
 import types
 import typing
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_wm import planning
+from jepa_wm import files, planning
 from jepa_wm.types import Params, Root
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -67,11 +66,9 @@ class PlannerSettings:
     known = _options(self.planner_fn)
     for name, value in self.options.items():
       if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
         raise ValueError(
-          f'planner {self.planner!r} has no option {name!r}'
-          + (f' (did you mean {near[0]!r}?)' if near else '')
-          + f', it has {", ".join(sorted(known))}.'
+          f'planner {self.planner!r} has no option {name!r}.'
+          f'{files.nearest(name, known)} It has {", ".join(sorted(known))}.'
         )
       kinds, _ = known[name]
       # A whole number may stand for any number, but True is none.

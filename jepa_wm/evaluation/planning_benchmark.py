@@ -2,10 +2,8 @@
 
 import collections
 import dataclasses
-import hashlib
 import json
 import os
-import pathlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +12,7 @@ import jax
 import numpy as np
 import tqdm
 
-from jepa_wm import planning, provenance, sharding
+from jepa_wm import files, planning, provenance, sharding
 from jepa_wm.envs import environment as environment_lib
 from jepa_wm.envs import host, worlds
 from jepa_wm.evaluation import (
@@ -256,15 +254,12 @@ def measure_baseline(
 def write_results(
   records: Sequence[dict[str, Any]], path: str | os.PathLike[str]
 ) -> None:
-  """Writes a list of records as JSON: beside, then renamed, so never half.
+  """Writes a list of records as JSON, whole or not at all.
 
   Raises:
     OSError: the file cannot be written.
   """
-  path = pathlib.Path(path)
-  beside = path.with_name(f'.{path.name}.writing')
-  beside.write_text(json.dumps(list(records), indent=2) + '\n')
-  os.replace(beside, path)
+  files.write_whole(path, json.dumps(list(records), indent=2) + '\n')
 
 
 def _check_kind_of_actions(
@@ -349,9 +344,7 @@ def _training(model: closed_loop.PlanningModel) -> dict[str, Any]:
   text = json.dumps({**config, 'seed': None}, sort_keys=True, default=str)
   return {
     'seed': config.get('seed'),
-    'config': hashlib.sha256(text.encode()).hexdigest()[:16]
-    if config
-    else None,
+    'config': files.digest(text)[:16] if config else None,
   }
 
 

@@ -4,6 +4,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from jepa_wm import files
 from jepa_wm.evaluation import (
   animation,
   charts,
@@ -93,7 +94,7 @@ def write(
   out.mkdir(parents=True, exist_ok=True)
   names = ('results.json', 'episodes.csv', 'report.html')
   results, episodes, document = (out / name for name in names)
-  write_file(episodes, runs.episodes_csv(finished).encode())
+  files.write_whole(episodes, runs.episodes_csv(finished))
   planning_benchmark.write_results(
     [{**run.record, 'episodes': episodes.name} for run in finished], results
   )
@@ -101,19 +102,8 @@ def write(
   text = page.build(
     finished, list(zip(*columns)), command=command, failures=failures
   )
-  write_file(document, text.encode())
+  files.write_whole(document, text)
   return [results, episodes, document]
-
-
-def write_file(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file: beside, then renamed, so never half.
-
-  Raises:
-    OSError: it cannot be written.
-  """
-  beside = path.with_name(f'.{path.name}.writing')
-  beside.write_bytes(content)
-  os.replace(beside, path)
 
 
 def _columns(

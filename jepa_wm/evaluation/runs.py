@@ -2,15 +2,14 @@
 
 import csv
 import dataclasses
-import hashlib
 import io
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jepa_wm import files
 from jepa_wm.evaluation import planning_benchmark, rollout_error
 
 _RECORD, _EPISODES, _ERRORS = 'record.json', 'episodes.csv', 'errors.json'
@@ -54,8 +53,7 @@ class Run:
 
 def identify(content: Mapping[str, Any]) -> str:
   """A short hash of JSON-able `content`."""
-  text = json.dumps(content, sort_keys=True, separators=(',', ':'))
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
+  return files.digest_json(content)[:16]
 
 
 def save(run: Run, folder: str | os.PathLike[str]) -> None:
@@ -64,19 +62,14 @@ def save(run: Run, folder: str | os.PathLike[str]) -> None:
   Raises:
     OSError: it cannot be written.
   """
-  folder = pathlib.Path(folder)
-  beside = folder.with_name(f'.{folder.name}.writing')
-  shutil.rmtree(beside, ignore_errors=True)
-  beside.mkdir(parents=True)
-  (beside / _RECORD).write_text(json.dumps(run.record, indent=2) + '\n')
-  (beside / _EPISODES).write_text(episodes_csv([run]))
-  if run.errors is not None:
-    text = json.dumps(dataclasses.asdict(run.errors), indent=2)
-    (beside / _ERRORS).write_text(text + '\n')
-  for name, content in run.pictures.items():
-    (beside / name).write_bytes(content)
-  shutil.rmtree(folder, ignore_errors=True)
-  os.replace(beside, folder)
+  with files.folder_written_whole(folder) as beside:
+    (beside / _RECORD).write_text(json.dumps(run.record, indent=2) + '\n')
+    (beside / _EPISODES).write_text(episodes_csv([run]))
+    if run.errors is not None:
+      text = json.dumps(dataclasses.asdict(run.errors), indent=2)
+      (beside / _ERRORS).write_text(text + '\n')
+    for name, content in run.pictures.items():
+      (beside / name).write_bytes(content)
 
 
 def load(folder: str | os.PathLike[str]) -> Run:

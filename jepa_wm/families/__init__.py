@@ -1,12 +1,11 @@
 """Published systems: which networks, which objectives, which defaults."""
 
-import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
+from jepa_wm import fields
 from jepa_wm.families.dino_wm import DinoWM
 from jepa_wm.families.ijepa import IJEPA
 from jepa_wm.families.latent_dynamics import LatentDynamics
@@ -18,9 +17,9 @@ from jepa_wm.families.vjepa import VJEPA
 from jepa_wm.families.vjepa2_ac import VJEPA2AC
 from jepa_wm.types import Params
 
-FAMILIES = {
-  family.name: family for family in (LeWM, PLDM, DinoWM, IJEPA, VJEPA, VJEPA2AC)
-}
+FAMILIES: fields.Registry[Any] = fields.Registry('family')
+for _family in (LeWM, PLDM, DinoWM, IJEPA, VJEPA, VJEPA2AC):
+  FAMILIES.register(_family.name)(_family)
 
 __all__ = [
   'ENCODING_FIELDS',
@@ -56,42 +55,12 @@ def from_config(config: Mapping[str, Any]) -> Any:
     ValueError: no name, no such family, no such field (the message suggests
       the nearest), or a field out of its range.
   """
-  fields = dict(config)
-  name = fields.pop('name', None)
-  if name not in FAMILIES:
-    raise ValueError(
-      f"The config's name must be one of {sorted(FAMILIES)}, got {name!r}."
-      + _suggestion(name, FAMILIES)
-    )
-  family = FAMILIES[name]
-  known = [field.name for field in dataclasses.fields(family)]
-  for field in fields:
-    if field not in known:
-      raise ValueError(
-        f'The family {name!r} has no field {field!r}.'
-        + (_suggestion(field, known) or f' It has {", ".join(known)}.')
-      )
-  return family(
-    **{
-      field: from_config(value) if isinstance(value, Mapping) else value
-      for field, value in fields.items()
-    }
-  )
+  return fields.from_dict(FAMILIES, config)
 
 
 def to_config(family: Any) -> dict[str, Any]:
   """The name and all fields of `family`, which `from_config` reads back."""
-  values = {
-    field.name: getattr(family, field.name)
-    for field in dataclasses.fields(family)
-  }
-  return {
-    'name': family.name,
-    **{
-      field: to_config(value) if dataclasses.is_dataclass(value) else value
-      for field, value in values.items()
-    },
-  }
+  return fields.to_dict(FAMILIES, family)
 
 
 def has_dynamics(family: Any) -> bool:
@@ -130,8 +99,3 @@ def inference_shapes(family: Any) -> Params:
     return inference_variables(family, variables, family.init_target(variables))
 
   return jax.eval_shape(init, jax.random.key(0))
-
-
-def _suggestion(word: Any, known: Any) -> str:
-  near = difflib.get_close_matches(str(word), list(known), n=1)
-  return f' Did you mean {near[0]!r}?' if near else ''

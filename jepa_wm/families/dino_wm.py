@@ -180,7 +180,7 @@ class DinoWM(frozen.FrozenTokens):
     self,
     variables: Params,
     target_variables: None,
-    batch: Mapping[str, jax.Array],
+    batch: Mapping[str, Any],
     rng_key: jax.Array,
   ) -> tuple[jax.Array, tuple[Metrics, Params, jax.Array]]:
     """The training loss of a batch, dropout on.
@@ -188,9 +188,10 @@ class DinoWM(frozen.FrozenTokens):
     Args:
       variables: of the family.
       target_variables: None.
-      batch: `pixels` uint8 `[B, T, height, width, 3]`, `actions`
-        `[B, T - 1, action_block * action_dim]` in normalised units, and with
-        `proprio_dim` also `proprio` `[B, T, proprio_dim]`, with
+      batch: `observation`, a mapping of `pixels` uint8
+        `[B, T, height, width, 3]` and with `proprio_dim` also `proprio`
+        `[B, T, proprio_dim]`; and `action`
+        `[B, T - 1, action_block * action_dim]` in normalised units, with
         `T >= history + rollout_steps`.
       rng_key: key of dropout, consumed.
 
@@ -203,7 +204,7 @@ class DinoWM(frozen.FrozenTokens):
     """
     del target_variables
     pixels, actions = self.check_batch(batch, self.num_frames)
-    proprio = batch['proprio'] if self.proprio_dim else None
+    proprio = batch['observation']['proprio'] if self.proprio_dim else None
     latents = self.encode(variables, pixels, proprio)
     keys = iter(jax.random.split(rng_key, self.rollout_steps))
     rolled = jepa.rollout_windows(

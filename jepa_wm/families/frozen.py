@@ -9,8 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_wm import jepa, units
-from jepa_wm.families import fields
+from jepa_wm import fields, jepa, units
 from jepa_wm.networks import block_causal, dinov2
 from jepa_wm.types import Params
 
@@ -341,7 +340,7 @@ class FrozenTokens:
     del target_variables, variables, step
 
   def check_batch(
-    self, batch: Mapping[str, jax.Array], num_frames: int
+    self, batch: Mapping[str, Any], num_frames: int
   ) -> tuple[jax.Array, jax.Array]:
     """Pixels and actions of a batch.
 
@@ -355,7 +354,7 @@ class FrozenTokens:
     Raises:
       ValueError: they do not fit the family or each other.
     """
-    pixels, actions = batch['pixels'], batch['actions']
+    pixels, actions = batch['observation']['pixels'], batch['action']
     if pixels.ndim != 5 or pixels.shape[1] < num_frames:
       raise ValueError(
         'pixels must be [B, T, height, width, 3] with T at least '

@@ -101,7 +101,7 @@ class LatentDynamics(latent_networks.LatentNetworks):
     self,
     variables: Params,
     target_variables: Params | None,
-    batch: Mapping[str, jax.Array],
+    batch: Mapping[str, Any],
     rng_key: jax.Array,
   ) -> tuple[jax.Array, tuple[Metrics, Params, jax.Array]]:
     """The training loss of a batch, batch statistics and dropout on.
@@ -109,10 +109,11 @@ class LatentDynamics(latent_networks.LatentNetworks):
     Args:
       variables: of the model.
       target_variables: of the target encoder, None for 'shared'.
-      batch: `pixels` uint8 `[B, T, height, width, 3]`, `actions`
-        `[B, T - 1, action_block * action_dim]` in normalised units and, with
-        `proprio_dim`, `proprio` `[B, T, proprio_dim]`, with
-        `T >= history + rollout_steps`. Or `latents` `[B, T, D]` and `actions`:
+      batch: `observation`, a mapping of `pixels` uint8
+        `[B, T, height, width, 3]` and, with `proprio_dim`, `proprio`
+        `[B, T, proprio_dim]`; and `action`
+        `[B, T - 1, action_block * action_dim]` in normalised units, with
+        `T >= history + rollout_steps`. Or `latents` `[B, T, D]` and `action`:
         latents that are what they are, so the terms that shape them are left
         out.
       rng_key: key of dropout, of the regulariser and of scheduled sampling,
@@ -125,13 +126,14 @@ class LatentDynamics(latent_networks.LatentNetworks):
     Raises:
       ValueError: the batch has other shapes or a wrong dtype.
     """
-    given, actions = batch.get('latents'), batch['actions']
+    given, actions = batch.get('latents'), batch['action']
     if given is None:
       # The batches of a world have its state even where nobody asks for it.
-      proprio = batch.get('proprio') if self.proprio_dim else None
-      observation = self.observation(batch['pixels'], proprio)
+      seen = batch['observation']
+      proprio = seen.get('proprio') if self.proprio_dim else None
+      observation = self.observation(seen['pixels'], proprio)
       size = self.image_size
-      self._check_windows('pixels', batch['pixels'], (size, size, 3), actions)
+      self._check_windows('pixels', seen['pixels'], (size, size, 3), actions)
     else:
       self._check_windows('latents', given, (self.latent_dim,), actions)
     dropout_key, regularizer_key = jax.random.split(rng_key)

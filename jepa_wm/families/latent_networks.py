@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_wm import jepa, units
-from jepa_wm.families import fields, regularizers
+from jepa_wm import fields, jepa, units
+from jepa_wm.families import regularizers
 from jepa_wm.networks import (
   encoders,
   predictors,

@@ -132,8 +132,8 @@ class MaskedFamily(masked_networks.MaskedNetworks):
     Args:
       variables: `params` of encoder and predictor.
       target_variables: of the moving average.
-      batch: `pixels` uint8 `[B, T, height, width, 3]` and `masks`, as
-        `sample_masks` draws them.
+      batch: `observation`, a mapping of `pixels` uint8
+        `[B, T, height, width, 3]`, and `masks`, as `sample_masks` draws them.
       rng_key: key of the regulariser, consumed.
 
     Returns:
@@ -144,7 +144,7 @@ class MaskedFamily(masked_networks.MaskedNetworks):
     Raises:
       ValueError: the batch has other shapes or a wrong dtype, or no masks.
     """
-    pixels = self._normalized(batch['pixels'])
+    pixels = self._normalized(batch['observation']['pixels'])
     if 'masks' not in batch:
       raise ValueError(
         f'The batch has {sorted(batch)} and no masks; add what '
@@ -222,7 +222,7 @@ class MaskedFamily(masked_networks.MaskedNetworks):
     target = {'params': {'encoder': variables['params']['target_encoder']}}
     # The same directions of a regulariser every time.
     _, (metrics, _, _) = self.loss(variables, target, batch, jax.random.key(0))
-    return metrics, self.encode(variables, batch['pixels'])
+    return metrics, self.encode(variables, batch['observation']['pixels'])
 
   def init_target(self, variables: Params) -> Params | None:
     """The moving average at the start: a copy of the encoder."""

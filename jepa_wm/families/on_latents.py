@@ -43,9 +43,9 @@ class OnLatents:
     batch: Mapping[str, jax.Array],
     rng_key: jax.Array,
   ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Params, jax.Array]]:
-    """As `LatentDynamics.loss` of `latents` `[B, T, D]` and `actions`."""
+    """As `LatentDynamics.loss` of `latents` `[B, T, D]` and `action`."""
     del target_variables
-    batch = {name: batch[name] for name in ('latents', 'actions')}
+    batch = {name: batch[name] for name in ('latents', 'action')}
     loss, (metrics, statistics, latents) = self.inference_family.loss(
       merge(variables), None, batch, rng_key
     )

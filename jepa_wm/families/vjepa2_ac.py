@@ -209,7 +209,7 @@ class VJEPA2AC(frozen.FrozenTokens):
     self,
     variables: Params,
     target_variables: None,
-    batch: Mapping[str, jax.Array],
+    batch: Mapping[str, Any],
     rng_key: jax.Array,
   ) -> tuple[jax.Array, tuple[Metrics, Params, jax.Array]]:
     """The training loss of a batch.
@@ -217,10 +217,11 @@ class VJEPA2AC(frozen.FrozenTokens):
     Args:
       variables: of the family.
       target_variables: None.
-      batch: `pixels` uint8 `[B, T, height, width, 3]`, `actions`
-        `[B, T - 1, action_block * action_dim]` and with `state_dim` also
-        `proprio` `[B, T, state_dim]`, with `T` from `rollout_steps + 1` to
-        `history + 1`.
+      batch: `observation`, a mapping of `pixels` uint8
+        `[B, T, height, width, 3]` and with `state_dim` also `proprio`
+        `[B, T, state_dim]`; and `action`
+        `[B, T - 1, action_block * action_dim]`, with `T` from
+        `rollout_steps + 1` to `history + 1`.
       rng_key: not used, nothing is drawn.
 
     Returns:
@@ -237,7 +238,7 @@ class VJEPA2AC(frozen.FrozenTokens):
         f'pixels must have at most {self.history + 1} frames '
         f'(history={self.history} and the one after), got shape {pixels.shape}.'
       )
-    proprio = batch['proprio'] if self.state_dim else None
+    proprio = batch['observation']['proprio'] if self.state_dim else None
     latents = self.encode(variables, pixels, proprio)
     terms = self.prediction_losses(variables, latents, actions)
     loss = terms['teacher_forcing'] + terms['rollout']

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.families import lewm
 from jepa_wm.interop import layouts
-from jepa_wm.networks import encoders
+from jepa_wm.models import jepa, lewm
+from jepa_wm.networks import action_encoders, causal, projectors, vit
 from jepa_wm.types import Params
 
 NAME = 'LeWM of stable-worldmodel'
@@ -150,8 +150,8 @@ def load(
   *,
   action_block: int | None = None,
   where: str = 'tensors',
-) -> tuple[lewm.LeWM, Params, dict[str, Any]]:
-  """A published LeWM as our family and its variables.
+) -> tuple[jepa.Jepa, Params, dict[str, Any]]:
+  """A published LeWM as our model and its variables.
 
   Args:
     config: its `config.json`.
@@ -161,34 +161,34 @@ def load(
     where: the tensors are from, for messages.
 
   Returns:
-    The family, its variables (float32) and what a record should say.
+    The model, its variables (float32) and what a record should say.
 
   Raises:
-    ValueError: a config of a block that the family has not, or weights that
+    ValueError: a config of a block that the model has not, or weights that
       do not fit it (the message names the first tensor that differs).
   """
   names = {f'{part}.net.1.running_var' for part in _PROJECTORS}
   if len(names & tensors.keys()) == 1:
     raise ValueError(
       f'{where}: only one of projector and pred_proj has batch norm; the '
-      'family has it in both or in none.'
+      'model has it in both or in none.'
     )
-  family = _family(
+  model = _settings(
     config,
     action_block=(
       lewm.LeWM.action_block if action_block is None else action_block
     ),
     projector_norm='batch' if names <= tensors.keys() else 'none',
-  )
+  ).build()
   name = layout_of(tensors)
-  shapes = jax.eval_shape(family.init, jax.random.key(0))
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
   LAYOUTS[name].check(tensors, shapes, where=where)
   variables = from_source(tensors)
-  return family, variables, {'source': NAME, 'key_layout': name}
+  return model, variables, {'source': NAME, 'key_layout': name}
 
 
 def from_source(tensors: Mapping[str, np.ndarray]) -> Params:
-  """A state dict, in either layout, as variables of the family, float32.
+  """A state dict, in either layout, as variables of the model, float32.
 
   Raises:
     ValueError: a tensor that the layout does not have.
@@ -201,7 +201,7 @@ def from_source(tensors: Mapping[str, np.ndarray]) -> Params:
 def to_source(
   variables: Params, *, layout: str = 'transformers_5'
 ) -> dict[str, np.ndarray]:
-  """Variables of the family as the state dict of the published module.
+  """Variables of the model as the state dict of the published module.
 
   Args:
     variables: of a LeWM with a ViT encoder.
@@ -216,35 +216,40 @@ def to_source(
   return LAYOUTS[layout].to_tensors(variables)
 
 
-def to_config(family: lewm.LeWM) -> dict[str, Any]:
+def to_config(config: lewm.LeWM) -> dict[str, Any]:
   """The `config.json` from which stable-worldmodel builds the module.
 
   Raises:
-    ValueError: the family is not built as published.
+    ValueError: the model is not built as published.
   """
-  if family.encoder not in encoders.VIT_PRESETS:
-    raise ValueError(
-      f'The published LeWM has a ViT encoder, one of '
-      f'{(*encoders.VIT_PRESETS,)}, this one has encoder={family.encoder!r}.'
-    )
-  published = {
-    'pixel_norm': 'imagenet',
-    'projector': 'mlp',
-    'prediction': 'latent',
+  parts = {
+    'encoder': (config.encoder, vit.ViTConfig),
+    'projector': (config.projector, projectors.MLPConfig),
+    'actions': (config.actions, action_encoders.BottleneckConfig),
+    'predictor': (config.predictor, causal.CausalConfig),
   }
-  for name, value in published.items():
-    if getattr(family, name) != value:
+  for part, (ours, kind) in parts.items():
+    if not isinstance(ours, kind):
       raise ValueError(
-        f'The published LeWM has {name}={value!r}, this one has '
-        f'{name}={getattr(family, name)!r}.'
+        f'The published LeWM has {part}.name={kind.name!r}, this one has '
+        f'{part}.name={ours.name!r}.'
       )
-  if family.predictor_dim != family.latent_dim:
-    raise ValueError(
-      'The published LeWM has a predictor as wide as its latents, this one has '
-      f'predictor_dim={family.predictor_dim} and '
-      f'latent_dim={family.latent_dim}.'
-    )
-  width, module = family.latent_dim, 'stable_worldmodel.wm.lewm.module'
+  encoder: Any = config.encoder
+  projection: Any = config.projector
+  actions: Any = config.actions
+  predictor: Any = config.predictor
+  for name, ours, published in (
+    ('encoder.pixel_norm', encoder.pixel_norm, 'imagenet'),
+    ('predicts', config.predicts, 'latent'),
+    ('predictor.width', predictor.width, config.latent_dim),
+    ('actions.features', actions.features, config.latent_dim),
+  ):
+    if ours != published:
+      raise ValueError(
+        f'The published LeWM has {name}={published!r} beside latent_dim='
+        f'{config.latent_dim}, this one has {name}={ours!r}.'
+      )
+  width, module = config.latent_dim, 'stable_worldmodel.wm.lewm.module'
   norm = {'_target_': 'torch.nn.BatchNorm1d', '_partial_': True}
 
   def projector(input_dim):
@@ -252,49 +257,49 @@ def to_config(family: lewm.LeWM) -> dict[str, Any]:
       '_target_': f'{module}.MLP',
       'input_dim': input_dim,
       'output_dim': width,
-      'hidden_dim': family.projector_dim,
-      'norm_fn': norm if family.projector_norm == 'batch' else None,
+      'hidden_dim': projection.hidden_dim,
+      'norm_fn': norm if projection.norm == 'batch' else None,
     }
 
   return {
     '_target_': _TARGETS[0],
     'encoder': {
       '_target_': 'stable_pretraining.backbone.utils.vit_hf',
-      'size': family.encoder.removeprefix('vit_'),
-      'patch_size': family.patch_size,
-      'image_size': family.image_size,
+      'size': encoder.size,
+      'patch_size': encoder.patch_size,
+      'image_size': encoder.image_size,
       'pretrained': False,
       'use_mask_token': False,
     },
     'predictor': {
       '_target_': f'{module}.Predictor',
-      'num_frames': family.history,
+      'num_frames': predictor.history,
       'input_dim': width,
       'hidden_dim': width,
       'output_dim': width,
-      'depth': family.predictor_depth,
-      'heads': family.predictor_heads,
-      'mlp_dim': family.predictor_mlp_dim,
-      'dim_head': family.predictor_head_dim,
-      'dropout': family.dropout,
+      'depth': predictor.depth,
+      'heads': predictor.num_heads,
+      'mlp_dim': predictor.mlp_dim,
+      'dim_head': predictor.head_dim,
+      'dropout': predictor.dropout,
       'emb_dropout': 0.0,
     },
     'action_encoder': {
       '_target_': f'{module}.Embedder',
-      'input_dim': family.action_block * family.action_dim,
-      'smoothed_dim': family.smoothed_dim,
+      'input_dim': config.action_block * config.action_dim,
+      'smoothed_dim': actions.smoothed_dim,
       'emb_dim': width,
       'mlp_scale': _MLP_SCALE,
     },
-    'projector': projector(encoders.VIT_PRESETS[family.encoder]['width']),
+    'projector': projector(vit.SIZES[encoder.size]['width']),
     'pred_proj': projector(width),
   }
 
 
-def _family(
+def _settings(
   config: Mapping[str, Any], *, action_block: int, projector_norm: str
 ) -> lewm.LeWM:
-  """The family that a `config.json` describes."""
+  """The settings of the model that a `config.json` describes."""
   sections = {name: _Section(config, name) for name in _MODULES}
   encoder, predictor, actions, projector, pred_proj = sections.values()
   encoder.only(
@@ -308,11 +313,11 @@ def _family(
   for section in (projector, pred_proj):
     section.only('input_dim', 'output_dim', 'hidden_dim', 'norm_fn')
 
-  preset = f'vit_{encoder.get("size", "tiny")}'
-  if preset not in encoders.VIT_PRESETS:
+  size = encoder.get('size', 'tiny')
+  if size not in vit.SIZES:
     raise ValueError(
-      f"config.json: the encoder's size is {encoder.get('size')!r}, the family "
-      f'has {", ".join(x.removeprefix("vit_") for x in encoders.VIT_PRESETS)}.'
+      f"config.json: the encoder's size is {size!r}, the model has "
+      f'{", ".join(vit.SIZES)}.'
     )
   width = predictor.get('hidden_dim')
   for section, key in (
@@ -325,7 +330,7 @@ def _family(
   ):
     section.expect(key, width, "the predictor's hidden_dim")
   pred_proj.expect('hidden_dim', projector.get('hidden_dim'), "the projector's")
-  actions.expect('mlp_scale', _MLP_SCALE, 'the only one the family has')
+  actions.expect('mlp_scale', _MLP_SCALE, 'the only one the model has')
   input_dim = actions.get('input_dim')
   if action_block < 1 or input_dim % action_block:
     raise ValueError(
@@ -334,22 +339,29 @@ def _family(
       '(frameskip) that the model was trained with.'
     )
   return lewm.LeWM(
-    image_size=encoder.get('image_size', 224),
-    patch_size=encoder.get('patch_size', 16),
-    encoder=preset,
     action_dim=input_dim // action_block,
     action_block=action_block,
-    history=predictor.get('num_frames'),
     latent_dim=width,
-    projector_dim=projector.get('hidden_dim'),
-    projector_norm=projector_norm,
-    smoothed_dim=actions.get('smoothed_dim', _SMOOTHED_DIM),
-    predictor_dim=width,
-    predictor_depth=predictor.get('depth'),
-    predictor_heads=predictor.get('heads'),
-    predictor_head_dim=predictor.get('dim_head', _HEAD_DIM),
-    predictor_mlp_dim=predictor.get('mlp_dim'),
-    dropout=float(predictor.get('dropout', 0.0)),
+    encoder=vit.ViTConfig(
+      size=size,
+      patch_size=encoder.get('patch_size', 16),
+      image_size=encoder.get('image_size', 224),
+    ),
+    projector=projectors.MLPConfig(
+      hidden_dim=projector.get('hidden_dim'), norm=projector_norm
+    ),
+    actions=action_encoders.BottleneckConfig(
+      features=width, smoothed_dim=actions.get('smoothed_dim', _SMOOTHED_DIM)
+    ),
+    predictor=causal.CausalConfig(
+      history=predictor.get('num_frames'),
+      width=width,
+      depth=predictor.get('depth'),
+      num_heads=predictor.get('heads'),
+      head_dim=predictor.get('dim_head', _HEAD_DIM),
+      mlp_dim=predictor.get('mlp_dim'),
+      dropout=float(predictor.get('dropout', 0.0)),
+    ),
   )
 
 
@@ -359,8 +371,7 @@ class _Section:
   def __init__(self, config: Mapping[str, Any], name: str):
     if not isinstance(config.get(name), dict):
       raise ValueError(
-        f'config.json: no {name!r}, the family has all of '
-        f'{", ".join(_MODULES)}.'
+        f'config.json: no {name!r}, the model has all of {", ".join(_MODULES)}.'
       )
     self._fields, self._name = config[name], name
 
@@ -372,10 +383,10 @@ class _Section:
     return value
 
   def only(self, *known: str) -> None:
-    """Refuses what the family cannot be told."""
+    """Refuses what the model cannot be told."""
     if unknown := sorted(self._fields.keys() - {*known, '_target_'}):
       raise ValueError(
-        f'config.json: {self._name!r} sets {unknown[0]!r}, which the family '
+        f'config.json: {self._name!r} sets {unknown[0]!r}, which the model '
         f'has no field for; it knows {", ".join(known)}.'
       )
 
@@ -384,5 +395,5 @@ class _Section:
     if self._fields.get(key, value) != value:
       raise ValueError(
         f'config.json: {self._name!r} has {key}={self._fields[key]!r}, the '
-        f'family needs {value!r} there, {why}.'
+        f'model needs {value!r} there, {why}.'
       )

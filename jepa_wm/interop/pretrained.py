@@ -7,17 +7,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jepa_wm.interop import (
-  ijepa,
-  lewm,
-  masked_layouts,
-  state_dicts,
-  vjepa,
-  vjepa2_ac,
-)
+from jepa_wm.interop import lewm, state_dicts
+from jepa_wm.models import lewm as models_lewm
 from jepa_wm.types import Params
 
-SOURCES = (lewm, vjepa, ijepa)
+SOURCES = (lewm,)
 """Modules of this room, one per published system."""
 
 _CONFIG = 'config.json'
@@ -29,12 +23,12 @@ class Pretrained(NamedTuple):
   """What a folder of published weights holds.
 
   Attributes:
-    family: the published system and its configuration.
-    variables: of the family, float32.
+    model: the published system as it was configured, a `models.Learns`.
+    variables: of the model, as an export holds them, float32.
     record: where they are from.
   """
 
-  family: Any
+  model: Any
   variables: Params
   record: dict[str, Any]
 
@@ -70,13 +64,13 @@ def read(
   config = _read_config(config_path)
   for source in SOURCES:
     if source.matches(config):
-      family, variables, record = source.load(
+      model, variables, record = source.load(
         config,
         state_dicts.read(weights),
         action_block=action_block,
         where=str(weights),
       )
-      found = Pretrained(family, variables, {**record, 'weights': str(weights)})
+      found = Pretrained(model, variables, {**record, 'weights': str(weights)})
       return _encoding_with(encoder, found)
   known = ', '.join(source.NAME for source in (*SOURCES, vjepa2_ac))
   raise ValueError(
@@ -87,7 +81,7 @@ def read(
 
 def write_lewm(
   path: str | os.PathLike[str],
-  family: Any,
+  config: models_lewm.LeWM,
   variables: Params,
   *,
   layout: str = 'transformers_5',
@@ -99,20 +93,20 @@ def write_lewm(
 
   Args:
     path: folder for `model.safetensors` and `config.json`, made if need be.
-    family: a LeWM as published: ViT encoder, predictor as wide as latents.
-    variables: of the family.
+    config: of a LeWM as published: ViT encoder, predictor as wide as latents.
+    variables: of the model.
     layout: one of `lewm.LAYOUTS`, by the transformers that is to load it.
 
   Raises:
-    ValueError: a family or variables that the published module has no place
+    ValueError: a config or variables that the published module has no place
       for, or no such layout.
   """
-  config = lewm.to_config(family)
+  published = lewm.to_config(config)
   tensors = lewm.to_source(variables, layout=layout)
   path = pathlib.Path(path)
   path.mkdir(parents=True, exist_ok=True)
   state_dicts.write_safetensors(path / _WEIGHTS[0], tensors)
-  (path / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
+  (path / _CONFIG).write_text(json.dumps(published, indent=2) + '\n')
 
 
 def write_masked(

@@ -22,6 +22,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from jepa_wm import files
+
 FORMAT = 1
 """Raised when an old checkpoint can no longer be read."""
 
@@ -62,41 +64,38 @@ def save(
     raise ValueError(f'keep must be at least 1 checkpoint, got {keep}.')
   directory = pathlib.Path(directory).absolute()
   name = f'step_{int(state.step):08d}'
-  final, writing = directory / name, directory / f'.writing_{name}'
+  final = directory / name
   if final.exists():
     raise CheckpointError(f'Checkpoint {final} exists already.')
   try:
     directory.mkdir(parents=True, exist_ok=True)
-    for leftover in directory.glob('.*_step_*'):
+    for leftover in directory.glob('.*step_*'):
       shutil.rmtree(leftover)
     # Orbax would fail as well, with tracebacks from its threads.
     check_room(directory, state)
-    writing.mkdir()
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-      arrays = ocp.args.StandardSave(state)
-      checkpointer.save(writing / 'arrays', args=arrays)
-    text = json.dumps(
-      {'format': FORMAT, **record, 'arrays': _arrays(state)}, indent=1
-    )
-    (writing / 'record.json').write_text(text)
-    manifest = {
-      str(path.relative_to(writing)): _fingerprint(path, sync=True)
-      for path in _files(writing)
-    }
-    (writing / 'manifest.json').write_text(json.dumps(manifest, indent=1))
-    _fingerprint(writing / 'manifest.json', sync=True)
-    writing.rename(final)
+    with files.folder_written_whole(final) as writing:
+      with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        arrays = ocp.args.StandardSave(state)
+        checkpointer.save(writing / 'arrays', args=arrays)
+      text = json.dumps(
+        {'format': FORMAT, **record, 'arrays': _arrays(state)}, indent=1
+      )
+      (writing / 'record.json').write_text(text)
+      manifest = {
+        str(path.relative_to(writing)): _fingerprint(path, sync=True)
+        for path in _files(writing)
+      }
+      (writing / 'manifest.json').write_text(json.dumps(manifest, indent=1))
+      _fingerprint(writing / 'manifest.json', sync=True)
   # Orbax and TensorStore raise many types, a bare Exception among them.
   except Exception as error:
-    shutil.rmtree(writing, ignore_errors=True)
     raise CheckpointError(
       f'Checkpoint {final} could not be written ({_first_line(error)}); put '
       'that right, then run the same command again'
       + _continuing_from(steps(directory))
     ) from error
   for old in steps(directory)[:-keep]:
-    # First out of sight: a removal cut short must not look like a checkpoint.
-    shutil.rmtree(old.rename(directory / f'.removing_{old.name}'))
+    files.remove_folder(old)
   return final
 
 

@@ -1,7 +1,6 @@
 """Weights of a frozen encoder, from a checkpoint of ours or a foreign file."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -9,9 +8,8 @@ from typing import Any, NamedTuple
 
 import flax.traverse_util
 import jax
-import numpy as np
 
-from jepa_wm import families, interop, world_model
+from jepa_wm import families, files, interop, world_model
 from jepa_wm.families import on_latents
 from jepa_wm.types import Params
 
@@ -158,9 +156,7 @@ def check(family: Any, variables: Params, *, where: str | pathlib.Path) -> None:
 
 def fingerprint(variables: Params) -> str:
   """SHA-256 of names and numbers, so that a run is resumed with the same."""
-  digest = hashlib.sha256()
   flat = flax.traverse_util.flatten_dict(variables, sep='/')
-  for name in sorted(flat):
-    digest.update(name.encode())
-    digest.update(np.ascontiguousarray(flat[name]).tobytes())
-  return digest.hexdigest()
+  return files.digest(
+    *(part for name in sorted(flat) for part in (name, flat[name]))
+  )

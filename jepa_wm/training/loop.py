@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import families, provenance, sharding, world_model
-from jepa_wm.training import checkpoints, optimizers
+from jepa_wm.training import checkpoints, lock, optimizers
 from jepa_wm.training import metrics as metrics_lib
 from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib
 
 EvaluateFn = Callable[[Any], Mapping[str, Any]]
-"""Variables to scalars named `group/name`; must not touch the batches.
+"""Variables to floats and words named `group/name`; leaves the batches alone.
 
 The variables are those of `families.inference_variables`.
 """
@@ -123,7 +123,8 @@ def train(
     Interrupted: SIGTERM or Ctrl-C came; a checkpoint was written.
     CheckpointError: the newest checkpoint is damaged or of another run, or a
       new one could not be written.
-    OSError: `workdir` cannot be written, or has no room for checkpoints.
+    OSError: `workdir` cannot be written, has no room for checkpoints, or
+      another process trains in it.
     ValueError: an interval or `keep_checkpoints` below 1.
   """
   for name, value in (
@@ -135,120 +136,121 @@ def train(
     if value < 1:
       raise ValueError(f'{name} must be at least 1, got {value}.')
   workdir = _make_writable(pathlib.Path(workdir))
-  folder = workdir / 'checkpoints'
-  num_steps = optimizer.num_steps
-  identity = {
-    **config,
-    'seed': seed,
-    'num_steps': num_steps,
-    'action_statistics': action_statistics and action_statistics.to_dict(),
-  }
-  replicated = sharding.replicated(mesh)
-  last_good = checkpoints.latest(folder)
-  if last_good is None:
-    state = state_lib.create(
-      family, optimizer, jax.random.key(seed), sharding=replicated
-    )
-    if frozen is not None:
-      # A copy: the state is donated.
-      frozen = jax.device_put(jax.tree.map(jnp.array, frozen), replicated)
-      state = dataclasses.replace(
-        state, variables={**state.variables, 'frozen': frozen}
+  with lock.hold(workdir):
+    folder = workdir / 'checkpoints'
+    num_steps = optimizer.num_steps
+    identity = {
+      **config,
+      'seed': seed,
+      'num_steps': num_steps,
+      'action_statistics': action_statistics and action_statistics.to_dict(),
+    }
+    replicated = sharding.replicated(mesh)
+    last_good = checkpoints.latest(folder)
+    if last_good is None:
+      state = state_lib.create(
+        family, optimizer, jax.random.key(seed), sharding=replicated
       )
-  else:
-    record = checkpoints.read_record(last_good)
-    checkpoints.check_same_run(last_good, record, identity)
-    like = state_lib.describe(family, optimizer, sharding=replicated)
-    state = checkpoints.restore(last_good, like)
-    batches.set_state(record['iterator'])
-  step = int(state.step)
-  # One more is being written before the oldest goes.
-  count = keep_checkpoints + 1 - len(checkpoints.steps(folder))
-  checkpoints.check_room(workdir, state, count=max(count, 1))
-
-  log = metrics_lib.MetricsLog(workdir, step=step)
-  progress = metrics_lib.Progress(num_steps, step=step)
-  num_parameters = sum(
-    leaf.size for leaf in jax.tree.leaves(state.variables['params'])
-  )
-  progress.say(
-    f'{family.name}: {num_parameters / 1e6:.2f} M parameters, {num_steps} '
-    f'steps on {sharding.device_description()}.'
-  )
-  if last_good is not None:
-    doing = 'Going on from' if step < num_steps else 'Finished before at'
-    progress.say(f'{doing} {last_good}.')
-  train_step = step_lib.make_train_step(
-    family, optimizer, action_statistics, mesh, augment_fn=augment_fn
-  )
-  pending: list[tuple[int, step_lib.Metrics]] = []
-  window: list[dict[str, float]] = []
-  last_save = time.monotonic()
-  with _Signals() as signals:
-    try:
-      while step < num_steps:
-        batch = sharding.shard_batch(next(batches), mesh)
-        state, metrics = train_step(state, batch)
-        step += 1
-        pending.append((step, metrics))
-        if len(pending) > _RUN_AHEAD:
-          jax.block_until_ready(pending[-_RUN_AHEAD - 1][1]['loss'])
-
-        # Read once: a signal during what follows waits for the next step.
-        stop = signals.received
-        last = step == num_steps or stop is not None
-        logs = last or step % log_every == 0
-        evaluates = step % eval_every == 0 or step == num_steps
-        saves = (
-          last
-          or step % checkpoint_every == 0
-          or time.monotonic() - last_save > checkpoint_seconds
+      if frozen is not None:
+        # A copy: the state is donated.
+        frozen = jax.device_put(jax.tree.map(jnp.array, frozen), replicated)
+        state = dataclasses.replace(
+          state, variables={**state.variables, 'frozen': frozen}
         )
-        if logs or evaluates or saves:
-          # Before anything is kept: a state with a NaN must not be saved.
-          window += _fetch(pending, last_good)
-          pending.clear()
-        if logs:
-          values = _mean(window)
-          window.clear()
-          log.write(step, {f'train/{k}': v for k, v in values.items()})
-          progress.report(step, _losses(values))
-        if evaluates:
-          for evaluate_fn in evaluators:
-            scalars = evaluate_fn(_inference_variables(family, state))
-            log.write(step, {k: float(v) for k, v in scalars.items()})
-          if not last:
-            log.draw()
-        if saves:
-          # After the evaluation, so that a resumed run does not miss it.
-          last_good = checkpoints.save(
-            folder,
-            state,
-            {**identity, 'iterator': batches.get_state()},
-            keep=keep_checkpoints,
+    else:
+      record = checkpoints.read_record(last_good)
+      checkpoints.check_same_run(last_good, record, identity)
+      like = state_lib.describe(family, optimizer, sharding=replicated)
+      state = checkpoints.restore(last_good, like)
+      batches.set_state(record['iterator'])
+    step = int(state.step)
+    # One more is being written before the oldest goes.
+    count = keep_checkpoints + 1 - len(checkpoints.steps(folder))
+    checkpoints.check_room(workdir, state, count=max(count, 1))
+
+    log = metrics_lib.MetricsLog(workdir, step=step)
+    progress = metrics_lib.Progress(num_steps, step=step)
+    num_parameters = sum(
+      leaf.size for leaf in jax.tree.leaves(state.variables['params'])
+    )
+    progress.say(
+      f'{family.name}: {num_parameters / 1e6:.2f} M parameters, {num_steps} '
+      f'steps on {sharding.device_description()}.'
+    )
+    if last_good is not None:
+      doing = 'Going on from' if step < num_steps else 'Finished before at'
+      progress.say(f'{doing} {last_good}.')
+    train_step = step_lib.make_train_step(
+      family, optimizer, action_statistics, mesh, augment_fn=augment_fn
+    )
+    pending: list[tuple[int, step_lib.Metrics]] = []
+    window: list[dict[str, float]] = []
+    last_save = time.monotonic()
+    with _Signals() as signals:
+      try:
+        while step < num_steps:
+          batch = sharding.shard_batch(next(batches), mesh)
+          state, metrics = train_step(state, batch)
+          step += 1
+          pending.append((step, metrics))
+          if len(pending) > _RUN_AHEAD:
+            jax.block_until_ready(pending[-_RUN_AHEAD - 1][1]['loss'])
+
+          # Read once: a signal during what follows waits for the next step.
+          stop = signals.received
+          last = step == num_steps or stop is not None
+          logs = last or step % log_every == 0
+          evaluates = step % eval_every == 0 or step == num_steps
+          saves = (
+            last
+            or step % checkpoint_every == 0
+            or time.monotonic() - last_save > checkpoint_seconds
           )
-          last_save = time.monotonic()
-        if stop is not None and step < num_steps:
-          raise Interrupted(
-            f'Stopped by {stop.name} after step {step} of {num_steps} and '
-            f'saved {last_good}; run the same command again to go on.',
-            stop,
-          )
-      log.draw()
-    except (DivergedError, Interrupted):
-      log.draw()
-      raise
-    finally:
-      progress.close()
-      log.close()
-  model = world_model.WorldModel(
-    families.inference_family(family),
-    _inference_variables(family, state),
-    action_statistics,
-    {'num_parameters': num_parameters, **_training_record(log, identity)},
-  )
-  model.save(workdir / 'export')
-  return state
+          if logs or evaluates or saves:
+            # Before anything is kept: a state with a NaN must not be saved.
+            window += _fetch(pending, last_good)
+            pending.clear()
+          if logs:
+            values = _mean(window)
+            window.clear()
+            log.write(step, {f'train/{k}': v for k, v in values.items()})
+            progress.report(step, _losses(values))
+          if evaluates:
+            for evaluate_fn in evaluators:
+              scalars = evaluate_fn(_inference_variables(family, state))
+              log.write(step, scalars)
+            if not last:
+              log.draw()
+          if saves:
+            # After the evaluation, so that a resumed run does not miss it.
+            last_good = checkpoints.save(
+              folder,
+              state,
+              {**identity, 'iterator': batches.get_state()},
+              keep=keep_checkpoints,
+            )
+            last_save = time.monotonic()
+          if stop is not None and step < num_steps:
+            raise Interrupted(
+              f'Stopped by {stop.name} after step {step} of {num_steps} and '
+              f'saved {last_good}; run the same command again to go on.',
+              stop,
+            )
+        log.draw()
+      except (DivergedError, Interrupted):
+        log.draw()
+        raise
+      finally:
+        progress.close()
+        log.close()
+    model = world_model.WorldModel(
+      families.inference_family(family),
+      _inference_variables(family, state),
+      action_statistics,
+      {'num_parameters': num_parameters, **_training_record(log, identity)},
+    )
+    model.save(workdir / 'export')
+    return state
 
 
 def _inference_variables(family: Any, state: state_lib.TrainState) -> Any:

@@ -15,8 +15,8 @@ class MaskedBatches:
   Where several processes share a batch, each draws the masks of all of it.
 
   Args:
-    batches: an iterator of batches with `pixels` `[B, ...]`, and with
-      `get_state` and `set_state` if it is to be resumed.
+    batches: an iterator of batches with `observation`, a mapping of `pixels`
+      `[B, ...]`, and with `get_state` and `set_state` if it is to be resumed.
     family: draws the masks.
     seed: of the masks.
   """
@@ -31,7 +31,7 @@ class MaskedBatches:
   def __next__(self) -> Mapping[str, Any]:
     """The next batch, with its masks."""
     batch = next(self._batches)
-    size = len(batch['pixels'])
+    size = len(batch['observation']['pixels'])
     first = jax.process_index() * size
     masks = self._family.sample_masks(
       np.random.default_rng([self._seed, self._step]),

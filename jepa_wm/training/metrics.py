@@ -2,6 +2,7 @@
 
 import collections
 import datetime
+import io
 import json
 import os
 import pathlib
@@ -15,6 +16,8 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 import tensorboardX
+
+from jepa_wm import files
 
 Record = Mapping[str, Any]
 
@@ -36,9 +39,8 @@ class MetricsLog:
     self._records = [r for r in read(path) if r['step'] <= step]
     self._seconds = self._records[-1]['seconds'] if self._records else 0.0
     self._start = time.monotonic()
-    beside = path.with_suffix('.jsonl.new')
-    beside.write_text(''.join(json.dumps(r) + '\n' for r in self._records))
-    beside.replace(path)
+    text = ''.join(json.dumps(r) + '\n' for r in self._records)
+    files.write_whole(path, text)
     self._file = path.open('a')
     self._tensorboard = tensorboardX.SummaryWriter(
       str(self._workdir / 'tensorboard'),
@@ -47,16 +49,21 @@ class MetricsLog:
       filename_suffix=f'.from_step_{step}',
     )
 
-  def write(self, step: int, values: Mapping[str, float]) -> None:
-    """Logs `values`, named `group/name`, at `step`."""
+  def write(self, step: int, values: Mapping[str, float | str]) -> None:
+    """Logs `values`, named `group/name`, at `step`; words may be among them."""
     # JSON has no word for NaN and infinity: null.
-    plain = {k: v if np.isfinite(v) else None for k, v in values.items()}
+    plain = {
+      k: v if isinstance(v, str) or np.isfinite(v) else None
+      for k, v in values.items()
+    }
     record = {'step': step, 'seconds': round(self.seconds, 3), **plain}
     self._records.append(record)
     self._file.write(json.dumps(record) + '\n')
     self._file.flush()
     for name, value in plain.items():
-      if value is not None:
+      if isinstance(value, str):
+        self._tensorboard.add_text(name, value, step)
+      elif value is not None:
         self._tensorboard.add_scalar(name, value, step)
 
   @property
@@ -64,7 +71,7 @@ class MetricsLog:
     """Time the run has taken, with that of the runs it resumes."""
     return self._seconds + time.monotonic() - self._start
 
-  def newest(self) -> dict[str, float]:
+  def newest(self) -> dict[str, float | str]:
     """The newest value of every metric."""
     merged = {k: v for record in self._records for k, v in record.items()}
     return {k: v for k, v in merged.items() if '/' in k}
@@ -213,10 +220,9 @@ def draw_curves(
     axis.set_xlim(0, 1.02 * max(last_step, 1))
   for axis in axes[len(panels) :]:
     axis.set_axis_off()
-  path = pathlib.Path(path)
-  beside = path.with_name(f'.{path.name}.new')
-  figure.savefig(beside, format='png')
-  beside.replace(path)
+  stream = io.BytesIO()
+  figure.savefig(stream, format='png')
+  files.write_whole(path, stream.getvalue())
 
 
 def _series(

@@ -1,6 +1,7 @@
 """The optimiser of the published recipes, made from plain fields."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -138,12 +139,12 @@ class AdamW:
   @property
   def warmup_steps(self) -> int:
     """Steps before the peak, rounded down."""
-    return int(self.warmup_fraction * self.num_steps)
+    return _whole_steps(self.warmup_fraction, self.num_steps)
 
   @property
   def schedule_steps(self) -> int:
     """Step at which the schedules reach their ends, rounded down."""
-    return int(self.stretch * self.num_steps)
+    return _whole_steps(self.stretch, self.num_steps)
 
   def schedule(self, step: jax.Array) -> jax.Array:
     """Learning rate of the update that follows `step` finished ones.
@@ -160,15 +161,13 @@ class AdamW:
       max(round(self.decay_fraction * self.schedule_steps), 1),
       self.schedule_steps - self.warmup_steps,
     )
-    progress = (step - (self.schedule_steps - length)) / length
-    progress = jnp.clip(progress, 0.0, 1.0)
+    # Counted from the end: 1 - progress would lose the digits of a small rest,
+    # as 1 + cos would beside the square of a sine.
+    remaining = jnp.clip((self.schedule_steps - step) / length, 0.0, 1.0)
     if self.decay == 'cosine':
-      remaining = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
-    elif self.decay == 'linear':
-      # Not 1 - progress, which loses the digits of a small rest.
-      remaining = jnp.clip((self.schedule_steps - step) / length, 0.0, 1.0)
-    else:
-      remaining = jnp.ones_like(progress)
+      remaining = jnp.square(jnp.sin(0.5 * jnp.pi * remaining))
+    elif self.decay == 'constant':
+      remaining = jnp.ones_like(remaining)
     start, final = self.start_learning_rate, self.final_learning_rate
     return jnp.where(
       step < self.warmup_steps,
@@ -258,6 +257,16 @@ def is_matrix(params: Params) -> Any:
     lambda path, x: x.ndim > 1 and getattr(path[-1], 'key', '') != 'bias',
     params,
   )
+
+
+def _whole_steps(fraction: float, num_steps: int) -> int:
+  """`fraction * num_steps` rounded down, as if `fraction` were a decimal."""
+  product = fraction * num_steps
+  nearest = round(product)
+  # Both roundings of a float: 0.29 * 100 is 28.999999999999996.
+  if abs(product - nearest) <= 2.0**-51 * nearest:
+    return nearest
+  return math.floor(product)
 
 
 def _add_scheduled_decay(

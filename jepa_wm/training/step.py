@@ -11,7 +11,7 @@ from jepa_wm import families, sharding, world_model
 from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
 
-Batch = Mapping[str, jax.Array]
+Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
 TrainStepFn = Callable[
   [state_lib.TrainState, Batch], tuple[state_lib.TrainState, Metrics]
@@ -45,26 +45,28 @@ def make_train_step(
 
   Returns:
     `(state, batch) -> (state, metrics)`, jitted; `state` is donated and must
-    not be used again. `batch` holds uint8 pixels `[B, T, height, width, C]`
-    and raw actions `[B, T-1, action_block * raw_dim]`, or what else the family
-    takes. The metrics are scalars
-    on the device: `loss` and what the family reports, `grad_norm` before
-    clipping, what `optimizer.metrics` says, and the bool `finite`, false where
-    the loss, the gradient or the new batch statistics hold a NaN or an
-    infinity.
+    not be used again. `batch` holds `observation`, a mapping of uint8 `pixels`
+    `[B, T, height, width, C]` and the like, and raw `action`
+    `[B, T-1, action_block * raw_dim]`, or what else the family takes. The
+    metrics are scalars on the device: `loss` and what the family reports,
+    `grad_norm` before clipping, what `optimizer.metrics` says, and the bool
+    `finite`, false where the loss, the gradient or the new batch statistics
+    hold a NaN or an infinity.
   """
   transformation = optimizer.transformation()
 
   def train_step(state, batch):
     if action_statistics is not None:
-      actions = action_statistics.normalize(batch['actions'])
-      batch = {**batch, 'actions': actions}
+      action = action_statistics.normalize(batch['action'])
+      batch = {**batch, 'action': action}
 
     step_key = state.step_key()
     if augment_fn is not None:
       # Split only here: a run without augmentation keeps its key, and its bits.
       augment_key, step_key = jax.random.split(step_key)
-      batch = {**batch, 'pixels': augment_fn(augment_key, batch['pixels'])}
+      seen = batch['observation']
+      seen = {**seen, 'pixels': augment_fn(augment_key, seen['pixels'])}
+      batch = {**batch, 'observation': seen}
 
     def loss_fn(params):
       loss, (metrics, batch_stats, _) = family.loss(
@@ -130,11 +132,11 @@ def make_eval_step(model: world_model.WorldModel) -> EvalStepFn:
   assert statistics is not None
 
   def eval_step(variables, batch):
-    actions = statistics.normalize(batch['actions'])
+    actions = statistics.normalize(batch['action'])
     proprio = None
     if getattr(model.family, 'proprio_dim', 0):
-      proprio = batch['proprio']
-    latents = model.encode(variables, batch['pixels'], proprio)
+      proprio = batch['observation']['proprio']
+    latents = model.encode(variables, batch['observation']['pixels'], proprio)
     history = model.family.history
     # Never drawn from: evaluation is deterministic.
     rng_key = jax.random.key(0)

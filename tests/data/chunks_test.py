@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -137,8 +138,7 @@ def test_a_cache_of_chunks_is_the_flat_one(chunked, archive):
     stores[store] = cache.pixels[:], [next(stream) for _ in range(5)]
   np.testing.assert_array_equal(stores['flat'][0], stores['chunks'][0])
   for flat, chunk in zip(stores['flat'][1], stores['chunks'][1], strict=True):
-    for name, array in flat.items():
-      np.testing.assert_array_equal(chunk[name], array)
+    jax.tree.map(np.testing.assert_array_equal, chunk, flat)
 
 
 def test_resumed_is_uninterrupted(chunked):
@@ -155,7 +155,10 @@ def test_resumed_is_uninterrupted(chunked):
   second = stream()
   second.set_state(state)
   for _ in range(3):
-    np.testing.assert_array_equal(next(second)['pixels'], next(first)['pixels'])
+    np.testing.assert_array_equal(
+      next(second)['observation']['pixels'],
+      next(first)['observation']['pixels'],
+    )
 
 
 def test_chunks_are_built_where_flat_frames_do_not_fit(archive):

@@ -33,12 +33,12 @@ def test_splits_are_all_the_scans_once_and_every_digit_is_in_each():
 
 def test_a_clip_is_what_it_says():
   batch = next(clips(num_digits=2, batch_size=16))
-  assert {k: (v.shape, str(v.dtype)) for k, v in batch.items()} == {
-    'pixels': ((16, 12, 32, 32, 3), 'uint8'),
+  assert jax.tree.map(lambda a: (a.shape, str(a.dtype)), batch) == {
+    'observation': {'pixels': ((16, 12, 32, 32, 3), 'uint8')},
     'state': ((16, 12, 4), 'float32'),
     'label': ((16,), 'int32'),
   }
-  assert all(isinstance(array, jax.Array) for array in batch.values())
+  assert all(isinstance(array, jax.Array) for array in jax.tree.leaves(batch))
   assert digits.MovingDigits(num_digits=2).state_names == (
     'x0', 'y0', 'x1', 'y1',
   )  # fmt: skip
@@ -69,7 +69,7 @@ def test_ink_is_the_scan_enlarged_around_its_centre():
 def test_state_is_where_the_ink_is():
   """The ink's own centre, which the scans keep within a fifth of the middle."""
   batch = next(clips(image_size=64, batch_size=32))
-  ink = np.asarray(batch['pixels'][..., 0], np.float64)
+  ink = np.asarray(batch['observation']['pixels'][..., 0], np.float64)
   places = np.arange(64) + 0.5
   total = ink.sum((2, 3))
   centre = np.stack(
@@ -114,9 +114,9 @@ def test_resumed_is_uninterrupted_and_compiled_once():
 
 
 def test_backgrounds():
-  plain = next(clips())['pixels']
-  noise = next(clips(background='noise'))['pixels']
-  texture = next(clips(background='texture'))['pixels']
+  plain = next(clips())['observation']['pixels']
+  noise = next(clips(background='noise'))['observation']['pixels']
+  texture = next(clips(background='texture'))['observation']['pixels']
   np.testing.assert_array_equal(plain[..., :1], plain[..., 2:])
   where = np.asarray(plain) == 0
   for behind in (noise, texture):

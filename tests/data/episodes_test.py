@@ -133,8 +133,8 @@ def test_an_interruption_leaves_nothing(tmp_path, episodes, error):
     episodes_lib.write_episodes(path, interrupted(), provenance={})
   assert list(path.parent.iterdir()) == []
   # After a kill that nobody could clean up after, the next one starts over.
-  (path.parent / '.archive.partial').mkdir()
-  (path.parent / '.archive.partial' / 'rest').write_text('half')
+  (path.parent / '.archive.writing').mkdir()
+  (path.parent / '.archive.writing' / 'rest').write_text('half')
   episodes_lib.write_episodes(path, episodes, provenance={})
   assert [file.name for file in path.parent.iterdir()] == ['archive']
   assert not (path / 'rest').exists()

@@ -73,20 +73,22 @@ def windows(*, limit=99, **options):
 
 def test_frames_actions_and_states_belong_together():
   batch = next(windows())
-  assert {name: (a.shape, str(a.dtype)) for name, a in batch.items()} == {
-    'pixels': ((64, 3, 4, 4, 3), 'uint8'),
-    'actions': ((64, 2, 4), 'float32'),
-    'proprio': ((64, 3, 1), 'float32'),
+  assert jax.tree.map(lambda a: (a.shape, str(a.dtype)), batch) == {
+    'observation': {
+      'pixels': ((64, 3, 4, 4, 3), 'uint8'),
+      'proprio': ((64, 3, 1), 'float32'),
+    },
+    'action': ((64, 2, 4), 'float32'),
     'state': ((64, 3, 1), 'float32'),
   }
-  assert all(isinstance(array, jax.Array) for array in batch.values())
-  times = np.asarray(batch['pixels'][:, :, 0, 0, 0]).astype(int)
+  assert all(isinstance(array, jax.Array) for array in jax.tree.leaves(batch))
+  times = np.asarray(batch['observation']['pixels'][:, :, 0, 0, 0]).astype(int)
   np.testing.assert_array_equal(np.diff(times, axis=1), 2)
-  actions = np.asarray(batch['actions']).reshape(64, 2, 2, 2)
+  actions = np.asarray(batch['action']).reshape(64, 2, 2, 2)
   np.testing.assert_array_equal(actions[..., 0], times[:, :2, None] + [0, 1])
   moves = 2.0 * actions.sum(axis=(2, 3))
   np.testing.assert_allclose(
-    np.diff(batch['proprio'][..., 0], axis=1), moves, rtol=1e-4
+    np.diff(batch['observation']['proprio'][..., 0], axis=1), moves, rtol=1e-4
   )
   # Every place of a window in the episode: starts 0 to 6.
   assert set(times[:, 0]) == set(range(7))
@@ -102,18 +104,19 @@ def test_resumed_is_uninterrupted_and_compiled_once():
   resumed.set_state(state)
   jax.tree.map(np.testing.assert_array_equal, next(resumed), second)
   other = next(windows(seed=1))
-  for name in ('actions', 'proprio', 'state'):
-    assert not np.array_equal(first[name], second[name])
-    assert not np.array_equal(first[name], other[name])
+  for batch in (second, other):
+    same = jax.tree.map(np.array_equal, first, batch)
+    assert not same['observation']['proprio']
+    assert not same['action'] and not same['state']
   assert Walk.num_traces == num_traces + 3  # One a stream.
 
 
 def test_windows_stay_before_the_end_of_the_episode():
   batch = next(windows(limit=7))
-  times = np.asarray(batch['pixels'][:, :, 0, 0, 0])
+  times = np.asarray(batch['observation']['pixels'][:, :, 0, 0, 0])
   assert set(times[:, 0]) == {0, 1, 2, 3}
   batch = next(windows(limit=1))
-  assert set(np.asarray(batch['pixels'][:, 0, 0, 0, 0])) == {0}
+  assert set(np.asarray(batch['observation']['pixels'][:, 0, 0, 0, 0])) == {0}
 
 
 def test_play_starts_with_the_reset_and_ends_after_the_last_action(rng_key):

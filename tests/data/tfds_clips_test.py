@@ -3,6 +3,7 @@ import json
 import os
 import sys
 
+import jax
 import numpy as np
 import PIL.Image
 import pytest
@@ -94,7 +95,7 @@ def test_a_clip_is_of_one_video_and_in_order(dataset):
   seen, starts = [], set()
   for _ in range(30):
     batch = next(batches)
-    pixels = np.asarray(batch['pixels'])
+    pixels = np.asarray(batch['observation']['pixels'])
     assert pixels.shape == (3, 3, 8, 8, 3) and pixels.dtype == np.uint8
     assert batch['label'].dtype == np.int32
     which = pixels[:, :, 0, 0, 0]
@@ -114,7 +115,7 @@ def test_splits_share_no_video(dataset):
   of = lambda split, **options: {
     int(value)
     for _, batch in zip(range(8), _clips(dataset, split=split, **options))
-    for value in np.asarray(batch['pixels'])[:, 0, 0, 0, 0]
+    for value in np.asarray(batch['observation']['pixels'])[:, 0, 0, 0, 0]
   }
   assert of('validation', batch_size=1) == {9}
   assert of('held_out') == set(range(100, 106))
@@ -128,15 +129,16 @@ def test_resumed_is_uninterrupted(dataset):
   resumed = _clips(dataset)
   resumed.set_state(state)
   third = next(resumed)
-  for name in ('pixels', 'label'):
-    np.testing.assert_array_equal(third[name], second[name])
-  assert not np.array_equal(first['pixels'], second['pixels'])
+  jax.tree.map(np.testing.assert_array_equal, third, second)
+  assert not np.array_equal(
+    first['observation']['pixels'], second['observation']['pixels']
+  )
 
 
 def test_short_videos_hold_their_last_frame(dataset):
-  times = np.asarray(next(_clips(dataset, num_frames=8))['pixels'])[
-    ..., 0, 0, 1
-  ]
+  times = np.asarray(
+    next(_clips(dataset, num_frames=8))['observation']['pixels']
+  )[..., 0, 0, 1]
   for clip in times.astype(int) // 10:
     assert list(clip[:5]) == [0, 2, 4, 6, 8] and np.ptp(clip[5:]) == 0
 
@@ -159,8 +161,10 @@ def test_grey_images_of_one_split_stand_still_in_three_colours(tmp_path):
   dataset = tfds_clips.find(str(tmp_path / 'stills'))
   assert dataset.path == path and dataset.label is None
   batch = next(_clips(dataset, split='held_out', batch_size=1))
-  assert list(batch) == ['pixels']
-  np.testing.assert_array_equal(batch['pixels'], np.full((1, 3, 8, 8, 3), 200))
+  assert list(batch) == ['observation']
+  np.testing.assert_array_equal(
+    batch['observation']['pixels'], np.full((1, 3, 8, 8, 3), 200)
+  )
 
 
 def test_doors(dataset, tmp_path):

@@ -31,43 +31,45 @@ def batches(cache, **options):
 
 def origins(batch):
   """Episode and time of each window's first frame, from its pixels."""
-  first = batch['pixels'][:, 0, 0, 0]
+  first = batch['observation']['pixels'][:, 0, 0, 0]
   return [(int(episode), int(time)) for episode, time, _ in first]
 
 
 @pytest.mark.parametrize('num_threads', [0, 2])
 def test_actions_lie_between_their_frames(cache, episodes, num_threads):
   batch = next(batches(cache, num_threads=num_threads))
-  assert batch['pixels'].shape == (5, 3, 6, 5, 3)
-  assert batch['pixels'].dtype == np.uint8
-  assert batch['actions'].shape == (5, 2, 8)
-  assert batch['actions'].dtype == batch['proprio'].dtype == np.float32
+  assert batch['observation']['pixels'].shape == (5, 3, 6, 5, 3)
+  assert batch['observation']['pixels'].dtype == np.uint8
+  assert batch['action'].shape == (5, 2, 8)
+  assert (
+    batch['action'].dtype == batch['observation']['proprio'].dtype == np.float32
+  )
   assert batch['state'].dtype == np.float32
   for row, (episode, start) in enumerate(origins(batch)):
     times = start + 4 * np.arange(3)
     np.testing.assert_array_equal(
-      batch['pixels'][row], episodes[episode].pixels[times]
+      batch['observation']['pixels'][row], episodes[episode].pixels[times]
     )
     np.testing.assert_array_equal(
-      batch['proprio'][row], episodes[episode].proprio[times]
+      batch['observation']['proprio'][row], episodes[episode].proprio[times]
     )
     for t in range(2):
       # Raw actions (episode, time), flattened in time order.
       expected = [(episode, times[t] + step) for step in range(4)]
-      np.testing.assert_array_equal(
-        batch['actions'][row, t], np.ravel(expected)
-      )
+      np.testing.assert_array_equal(batch['action'][row, t], np.ravel(expected))
 
 
 def test_latents_take_the_place_of_pixels(cache):
   latents = np.arange(2.0 * len(cache.state)).reshape(-1, 2)
   seen, expected = next(batches(cache, latents=latents)), next(batches(cache))
-  assert set(seen) == set(expected) - {'pixels'} | {'latents'}
-  for name in ('actions', 'proprio', 'state'):
+  assert set(seen) == set(expected) - {'observation'} | {'latents'}
+  for name in ('action', 'state'):
     np.testing.assert_array_equal(seen[name], expected[name])
   # The row says which frame it is of.
   frames = (seen['latents'][..., 0] / 2).astype(int)
-  np.testing.assert_array_equal(cache.pixels[frames], expected['pixels'])
+  np.testing.assert_array_equal(
+    cache.pixels[frames], expected['observation']['pixels']
+  )
   with pytest.raises(ValueError, match=f'{len(latents)} frames of .* got 3'):
     batches(cache, latents=latents[:3])
 
@@ -116,21 +118,19 @@ def test_resumed_is_uninterrupted(cache, num_threads):
   resumed.set_state(state)
   for batch in expected:
     got = next(resumed)
-    assert got.keys() == batch.keys()
-    for name, array in batch.items():
-      np.testing.assert_array_equal(got[name], array)
+    jax.tree.map(np.testing.assert_array_equal, got, batch)
 
 
 def test_one_frame_windows_have_no_actions(cache):
   batch = next(batches(cache, num_frames=1))
-  assert batch['pixels'].shape == (5, 1, 6, 5, 3)
-  assert batch['actions'].shape == (5, 0, 8)
+  assert batch['observation']['pixels'].shape == (5, 1, 6, 5, 3)
+  assert batch['action'].shape == (5, 0, 8)
 
 
 def test_batches_are_the_reader_s_own(cache):
   batch = next(batches(cache))
   before = cache.pixels[:].copy()
-  for array in batch.values():
+  for array in jax.tree.leaves(batch):
     assert type(array) is np.ndarray
     array[...] = 0
   np.testing.assert_array_equal(cache.pixels, before)
@@ -146,14 +146,16 @@ def test_what_is_held_stays_and_what_is_not_is_used_again(
   held, copies = [], []
   # The batch itself, a view of it, and an array that may share its memory.
   for keep in (lambda x: x, lambda x: x[1:, :2], jax.device_put) * 5:
-    pixels = next(stream)['pixels']
+    pixels = next(stream)['observation']['pixels']
     held.append(keep(pixels))
     copies.append(np.array(held[-1]))
   del pixels
   for array, copy in zip(held, copies, strict=True):
     np.testing.assert_array_equal(array, copy)
   held.clear()
-  places = {next(stream)['pixels'].ctypes.data for _ in range(40)}
+  places = {
+    next(stream)['observation']['pixels'].ctypes.data for _ in range(40)
+  }
   assert len(places) <= 3 * num_threads + 3
 
 

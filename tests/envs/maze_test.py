@@ -1,17 +1,15 @@
 """Mazes: MuJoCo's recorded motion, walls, layouts, expert, pictures, misuse."""
 
 import dataclasses
-import pathlib
 from collections import deque
 
+import golden_files
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jepa_wm.envs import maze, maze_expert, maze_layouts, worlds
-
-_GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'point_maze.npz'
 
 
 def _clearance(walls, positions):
@@ -61,8 +59,8 @@ def _play(env, policy, rng_keys, *, num_steps):
 
 
 def test_motion_is_mujocos():
-  with np.load(_GOLDEN, allow_pickle=False) as file:
-    vectors, actions = file['vectors'], file['actions']
+  golden, _ = golden_files.load('point_maze')
+  vectors, actions = golden['vectors'], golden['actions']
   world = maze.Maze()
 
   def step(vector, action):

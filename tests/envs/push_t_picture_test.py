@@ -1,7 +1,6 @@
 """Push-T's picture against the peer, area averages and closed forms."""
 
-import pathlib
-
+import golden_files
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 
 from jepa_wm.envs import push_t_picture, shapes
 
-_GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 _TEE = np.array([[0, 15, 60, 15], [0, 75, 15, 45]], np.float32)
 _LOOK = {
   'agent_radius': np.float32(15),
@@ -37,17 +35,15 @@ def _floats(image_size, agent, block, **changes):
 
 
 def test_frames_are_the_peers():
-  with np.load(_GOLDEN / 'push_t.npz', allow_pickle=False) as file:
-    frames, states = file['frames'], file['frame_full_states']
-    goal_poses = file['frame_goal_pose']
-  for frame, state, goal_pose in zip(frames, states, goal_poses):
-    ours = _floats(224, state[:2], state[2:5], goal_pose=goal_pose)
+  golden, _ = golden_files.load('push_t')
+  states, goal_poses = golden['frame_full_states'], golden['frame_goal_pose']
+  for frame, state, goal_pose in zip(golden['frames'], states, goal_poses):
+    ours = _floats(len(frame), state[:2], state[2:5], goal_pose=goal_pose)
     assert np.abs(ours - frame).mean() < 0.5
 
 
 def test_every_shape_size_and_colour_is_the_peers():
-  with np.load(_GOLDEN / 'push_t_shapes.npz', allow_pickle=False) as file:
-    golden = {name: file[name] for name in file.files}
+  golden, _ = golden_files.load('push_t_shapes')
   for row, frame in enumerate(golden['frames']):
     look = {
       name: golden[name][row].astype(np.float32)

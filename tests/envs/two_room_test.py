@@ -1,8 +1,8 @@
 """Two Room against the peer's recorded behaviour, closed forms, and misuse."""
 
-import json
-import pathlib
+import re
 
+import golden_files
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 
 from jepa_wm.envs import painting, two_room
 
-_GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'two_room.npz'
+_GOLDEN, _META = golden_files.load('two_room')
 _SLOTS = {
   'door_positions': 'door_position',
   'door_sizes': 'door_half_size',
@@ -22,14 +22,8 @@ _SAME_NAME = [
 ]
 
 
-@pytest.fixture(scope='module')
-def golden():
-  with np.load(_GOLDEN, allow_pickle=False) as file:
-    return {name: file[name] for name in file.files}
-
-
-def _world(golden, name, **changes):
-  meta = json.loads(str(golden['meta']))[name]
+def _world(name, **changes):
+  meta = _META[name]
   fields = {field: np.float32(meta[field]) for field in _SAME_NAME}
   fields['num_doors'] = np.int32(meta['n_doors'])
   for field, key in _SLOTS.items():
@@ -37,7 +31,8 @@ def _world(golden, name, **changes):
     slots[: meta['n_doors']] = meta[key]
     fields[field] = slots
   fields['render_target'] = np.bool_(meta['render_target'])
-  return two_room.TwoRoom(**fields, **changes)
+  fields['image_size'] = _META['constants']['image_size']
+  return two_room.TwoRoom(**{**fields, **changes})
 
 
 def _stack(*worlds):
@@ -111,9 +106,9 @@ def _at(x, y, target=(164.0, 112.0)):
 
 
 @pytest.mark.parametrize('name', ['default', 'varied'])
-def test_transitions_and_rollout_are_the_peers(golden, name):
-  world = _world(golden, name)
-  get = lambda key: golden[f'{name}/{key}']
+def test_transitions_and_rollout_are_the_peers(name):
+  world = _world(name)
+  get = lambda key: _GOLDEN[f'{name}/{key}']
   state = two_room.TwoRoomState(get('state'), get('target'))
   after = _step_all(world, state, get('action'))
   np.testing.assert_allclose(after.position, get('next_state'), atol=1e-6)
@@ -133,10 +128,13 @@ def test_transitions_and_rollout_are_the_peers(golden, name):
   np.testing.assert_allclose(rolled, path[1:], atol=1e-4)
 
 
-def test_different_worlds_step_in_one_vmap(golden):
+def test_different_worlds_step_in_one_vmap():
   names = ['default', 'varied']
-  worlds = _stack(*(_world(golden, name) for name in names))
-  both = lambda key: np.stack([golden[f'{name}/{key}'] for name in names])
+  worlds = _stack(*(_world(name) for name in names))
+  num = min(len(_GOLDEN[f'{name}/state']) for name in names)
+  both = lambda key: np.stack(
+    [_GOLDEN[f'{name}/{key}'][:num] for name in names]
+  )
   states = two_room.TwoRoomState(both('state'), both('target'))
   step = lambda world, states, actions: jax.vmap(world.step)(states, actions)
   after = jax.jit(jax.vmap(step))(worlds, states, both('action'))
@@ -146,11 +144,11 @@ def test_different_worlds_step_in_one_vmap(golden):
 @pytest.mark.parametrize(
   ('name', 'known'), [('default', True), ('default', False), ('varied', False)]
 )
-def test_frames_are_the_peers(golden, name, known):
+def test_frames_are_the_peers(name, known):
   # Known to the compiler or an argument: the target is left out or not.
-  world = _world(golden, name)
+  world = _world(name)
   states = two_room.TwoRoomState(
-    golden[f'{name}/frame_states'][:4], golden[f'{name}/frame_targets'][:4]
+    _GOLDEN[f'{name}/frame_states'][:4], _GOLDEN[f'{name}/frame_targets'][:4]
   )
   if known:
     frames = jax.jit(jax.vmap(world.render))(states)
@@ -158,23 +156,27 @@ def test_frames_are_the_peers(golden, name, known):
     frames = _render_all(world, states)
   assert frames.dtype == jnp.uint8
   difference = np.abs(
-    np.asarray(frames, np.int32) - golden[f'{name}/frames'][:4].astype(np.int32)
+    np.asarray(frames, np.int32)
+    - _GOLDEN[f'{name}/frames'][:4].astype(np.int32)
   )
   assert difference.max() <= 1
   assert (difference > 0).mean() <= 0.002
 
 
 @pytest.mark.parametrize('name', ['default', 'varied'])
-def test_expert_is_the_peers(golden, name, rng_key):
-  world = _world(golden, name)
+def test_expert_is_the_peers(name, rng_key):
+  world = _world(name)
   expert = two_room.TwoRoomExpert(world)
-  get = lambda key: golden[f'{name}/{key}']
+  get = lambda key: _GOLDEN[f'{name}/{key}']
   states = two_room.TwoRoomState(get('expert_state'), get('expert_goal'))
   act = jax.jit(jax.vmap(lambda state: expert(rng_key, state, ())[0]))
   np.testing.assert_allclose(act(states), get('expert_action'), atol=1e-5)
-  for episode in range(2):
-    path = get(f'expert_episode{episode}_states')
-    goal = get(f'expert_episode{episode}_goal')
+  episodes = re.findall(
+    rf'{name}/(expert_episode\d+)_states', ' '.join(_GOLDEN)
+  )
+  assert episodes
+  for episode in episodes:
+    path, goal = get(f'{episode}_states'), get(f'{episode}_goal')
     played = _play_expert(expert, _at(*path[0].tolist(), goal.tolist()))
     np.testing.assert_allclose(
       played[: len(path) - 1], path[1:], atol=1e-4, rtol=0
@@ -203,7 +205,7 @@ def test_expert_reaches_the_target_as_often_as_the_peers(
 
 
 @pytest.mark.parametrize('wall_axis', [1, 0])
-def test_reset_draws_what_the_peer_draws(golden, wall_axis, rng_key):
+def test_reset_draws_what_the_peer_draws(wall_axis, rng_key):
   world = two_room.TwoRoom(wall_axis=wall_axis)
   state = _reset_all(world, jax.random.split(rng_key, 4000))
   drawn = np.concatenate([state.position, state.target], axis=1)
@@ -217,7 +219,7 @@ def test_reset_draws_what_the_peer_draws(golden, wall_axis, rng_key):
   same_room = (drawn[:, across] < 112) == (drawn[:, 2 + across] < 112)
   assert 0.46 < same_room.mean() < 0.54
   if wall_axis == 1:
-    reference = golden['reset_samples']
+    reference = _GOLDEN['reset_samples']
     error = reference.std(axis=0) / np.sqrt(len(reference))
     assert (np.abs(drawn.mean(0) - reference.mean(0)) < 4 * error).all()
 
@@ -298,11 +300,11 @@ def test_sampled_worlds_stay_in_range_and_have_a_door_that_fits(sampled):
   assert not np.array_equal(worlds.agent_color, worlds.wall_color)
 
 
-def test_a_small_picture_is_the_big_one_averaged(golden):
+def test_a_small_picture_is_the_big_one_averaged():
   state = _at(40.3, 171.8, (150.2, 30.9))
   for name in ('default', 'varied'):
-    big = np.asarray(_render(_world(golden, name), state), np.float32)
-    world = _world(golden, name, image_size=64)
+    big = np.asarray(_render(_world(name), state), np.float32)
+    world = _world(name, image_size=64)
     small = np.asarray(_render(world, state), np.float32)
     assert small.shape == (64, 64, 3)
     matrix = painting.area_matrix(224, 64)
@@ -311,7 +313,7 @@ def test_a_small_picture_is_the_big_one_averaged(golden):
     np.testing.assert_allclose(small, averaged, atol=6.0)
     assert np.abs(small - averaged).mean() < 0.6
   # No dot within 60 pixels of these: walls and doors are exact but rounded.
-  default = _world(golden, 'default')
+  default = _world('default')
   big = np.asarray(_render(default, state), np.float32)
   averaged = _average(big, matrix)
   small = _render(default.replace(image_size=64), state)

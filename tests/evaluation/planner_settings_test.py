@@ -72,10 +72,10 @@ def test_every_planner_has_a_record_and_plans():
   [
     (
       {'temprature': 1.0},
-      "no option 'temprature' (did you mean 'temperature'?), it has greedy,"
+      "no option 'temprature'. Did you mean 'temperature'? It has greedy,"
       ' kind, num_samples, temperature.',
     ),
-    ({'zzz': 1.0}, "no option 'zzz', it has"),
+    ({'zzz': 1.0}, "no option 'zzz'. It has"),
     ({'horizon': 3}, "no option 'horizon'"),
     ({'noise_fn': None}, "no option 'noise_fn'"),
     ({'init_mean': None}, "no option 'init_mean'"),

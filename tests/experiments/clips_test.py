@@ -17,11 +17,13 @@ def _source(**fields):
 def test_digits_are_a_source():
   source = _source(source='digits', num_digits=2, background='noise')
   first, second = source.some_batches('train', 3)
-  assert first['pixels'].shape == (4, 2, 16, 16, 3)
+  assert first['observation']['pixels'].shape == (4, 2, 16, 16, 3)
   assert first['state'].shape == (4, 2, 4)
   stream = source.batches('train', 3)
   next(stream)
-  np.testing.assert_array_equal(next(stream)['pixels'], second['pixels'])
+  np.testing.assert_array_equal(
+    next(stream)['observation']['pixels'], second['observation']['pixels']
+  )
   held_out = source.some_batches('held_out', 3)[0]
   assert not np.array_equal(held_out['state'], first['state'])
 

@@ -1,11 +1,17 @@
 """Every config builds what it names; what ships was trained by its config."""
 
 import dataclasses
+import pathlib
 
+import ml_collections
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
-from experiments.configs import lewm, pldm
+from experiments import training_data
+from experiments.configs import dino_wm, ijepa, lewm, pldm, vjepa, vjepa2_ac
 from jepa_wm import families, world_model
+from jepa_wm.data import augmentation
 from jepa_wm.training import optimizers
 
 SHIPPED = world_model.SHIPPED / 'two_room_small'
@@ -21,6 +27,53 @@ def test_every_variant_is_whole(module, variant):
   optimizers.AdamW(num_steps=config['num_steps'], **config['optimizer'])
   # A window must hold what the loss predicts.
   assert config['data']['num_frames'] >= family.num_frames
+
+
+def _leaves(config, prefix='config'):
+  """Dotted names and values of all that can be a flag."""
+  for name, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      yield from _leaves(value, f'{prefix}.{name}')
+    else:
+      yield f'{prefix}.{name}', value
+
+
+@pytest.mark.parametrize(
+  'module',
+  [dino_wm, ijepa, lewm, pldm, vjepa, vjepa2_ac],
+  ids=lambda module: pathlib.Path(module.__file__).stem,
+)
+@pytest.mark.filterwarnings('ignore:the load_module')
+def test_every_documented_field_is_a_flag_of_every_variant(module, monkeypatch):
+  run = 'num_steps seed log_every eval_every checkpoint_every '
+  run += 'checkpoint_seconds keep_checkpoints frozen_encoder'
+  for variant in module.VARIANTS:
+    config = module.get_config(variant)
+    values = dict(_leaves(config))
+    documented = {f'config.{name}' for name in run.split()}
+    for where, kind in (
+      ('data', training_data.Data),
+      ('optimizer', optimizers.AdamW),
+      ('augmentation', augmentation.Augmentation),
+      ('model', families.FAMILIES[config.model.name]),
+    ):
+      documented |= {
+        f'config.{where}.{field.name}'
+        for field in dataclasses.fields(kind)
+        # The run says it.
+        if (where, field.name) != ('optimizer', 'num_steps')
+      }
+    assert {x for x in documented if x not in values} <= {
+      'config.model.encoder'
+    }, variant
+    own = flags.FlagValues()
+    config_flags.DEFINE_config_file('config', flag_values=own)
+    argv = ['train', f'--config={module.__file__}:{variant}']
+    argv += [f'--{name}={value}' for name, value in values.items()]
+    # ml_collections looks there for the overrides of a config.
+    monkeypatch.setattr('sys.argv', argv)
+    own(argv)
+    assert own.config.to_dict() == config.to_dict(), variant
 
 
 def test_the_full_size_is_the_published_model():

@@ -93,7 +93,7 @@ def _sentence(checkpoint, *arguments):
   ('arguments', 'message'),
   [
     (['--num_samples=10', '--num_elites=20'], 'num_samples, got 20 of 10'),
-    (['--set=num_keep=3'], "no option 'num_keep' (did you mean 'num_kept'?)"),
+    (['--set=num_keep=3'], "no option 'num_keep'. Did you mean 'num_kept'?"),
     (['--set=init_std=wide'], "a quoted string for a value, got 'init_std=wid"),
     (['--set=min_std'], 'name=value with a number, True, False, None'),
     (['--set=min_std=0.1', '--set=min_std=0.2'], 'min_std is given twice'),

@@ -53,9 +53,11 @@ def batch_of(rng_key, num_frames=4, size=2):
   keys = jax.random.split(rng_key, 3)
   shape = (size, num_frames, 16, 16, 3)
   return {
-    'pixels': jax.random.randint(keys[0], shape, 0, 256).astype(jnp.uint8),
-    'actions': jax.random.normal(keys[1], (size, num_frames - 1, 10)),
-    'proprio': 5 * jax.random.normal(keys[2], (size, num_frames, 2)),
+    'observation': {
+      'pixels': jax.random.randint(keys[0], shape, 0, 256).astype(jnp.uint8),
+      'proprio': 5 * jax.random.normal(keys[2], (size, num_frames, 2)),
+    },
+    'action': jax.random.normal(keys[1], (size, num_frames - 1, 10)),
   }
 
 
@@ -91,7 +93,7 @@ def test_tokens_are_the_pooled_feature_map_of_the_frozen_encoder(
 ):
   trained = encoder_family(pixel_norm=pixel_norm)
   variables = start(trained)
-  pixels = batch_of(rng_key)['pixels']
+  pixels = batch_of(rng_key)['observation']['pixels']
   _, kept = jax.jit(
     lambda variables, x: trained.model().apply(
       variables, x, method=lambda model, x: model.encoder(x)
@@ -115,7 +117,7 @@ def test_tokens_are_the_pooled_feature_map_of_the_frozen_encoder(
 
 def test_tokens_are_standardised_over_the_dataset(rng_key):
   family = tiny(token_norm='dataset')
-  pixels = batch_of(rng_key)['pixels']
+  pixels = batch_of(rng_key)['observation']['pixels']
   frozen = family.fit_tokens(family.init_encoder(rng_key), pixels)
   tokens = family.encode_tokens(frozen, pixels).reshape(8, 4, 6)
   np.testing.assert_allclose(tokens.mean(0), 0.0, atol=1e-5)
@@ -133,17 +135,17 @@ def test_the_loss_is_the_mean_squared_error_to_detached_tokens(case, rng_key):
 
   loss, (metrics, batch_stats, latents) = loss_fn(variables)
   assert batch_stats == {}
-  proprio = batch['proprio'] if family.proprio_dim else None
+  proprio = batch['observation']['proprio'] if family.proprio_dim else None
   np.testing.assert_allclose(
     latents,
-    jax.jit(family.encode)(variables, batch['pixels'], proprio),
+    jax.jit(family.encode)(variables, batch['observation']['pixels'], proprio),
     atol=1e-5,
   )
   errors, predict = [], jax.jit(family.predict)
   for first in range(2):
     window = slice(first, first + 2)
     predicted = predict(
-      variables, latents[:, window], batch['actions'][:, window]
+      variables, latents[:, window], batch['action'][:, window]
     )
     errors.append((predicted - latents[:, first + 1 : first + 3]) ** 2)
   np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-5)
@@ -157,12 +159,12 @@ def test_the_loss_is_the_mean_squared_error_to_detached_tokens(case, rng_key):
 
 def test_steps_equal_predictions_of_the_window(case):
   family, variables, batch = case
-  proprio = batch['proprio'] if family.proprio_dim else None
+  proprio = batch['observation']['proprio'] if family.proprio_dim else None
   encode, step, predict = map(
     jax.jit, (family.encode, family.step, family.predict)
   )
-  window = encode(variables, batch['pixels'], proprio)[:, :1]
-  actions = batch['actions']
+  window = encode(variables, batch['observation']['pixels'], proprio)[:, :1]
+  actions = batch['action']
   state = family.initial_state(variables, window, actions[:, :0])
   for t in range(3):
     state = step(variables, state, actions[:, t])
@@ -178,8 +180,8 @@ def test_a_planner_works_with_it(case):
   seen = {}
   if family.proprio_dim:
     seen = {
-      'proprio': batch['proprio'][:, 0],
-      'goal_proprio': batch['proprio'][:, 1],
+      'proprio': batch['observation']['proprio'][:, 0],
+      'goal_proprio': batch['observation']['proprio'][:, 1],
     }
 
   @jax.jit
@@ -195,7 +197,7 @@ def test_a_planner_works_with_it(case):
       num_samples=4,
     )
 
-  pixels = batch['pixels']
+  pixels = batch['observation']['pixels']
   found = plan(variables, pixels[:, 0], pixels[:, 1], seen)
   assert np.isfinite(found.cost).all()
 
@@ -294,5 +296,6 @@ def test_bad_fields_are_named(rng_key):
   family = tiny(proprio_dim=2)
   with pytest.raises(ValueError, match=r'proprio must be \[2, 4, 2\]'):
     family.encode(
-      {'frozen': family.init_frozen(rng_key)}, batch_of(rng_key)['pixels']
+      {'frozen': family.init_frozen(rng_key)},
+      batch_of(rng_key)['observation']['pixels'],
     )

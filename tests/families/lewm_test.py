@@ -46,8 +46,8 @@ PLAIN = dataclasses.replace(
 def batch():
   draw = np.random.default_rng(1)
   return {
-    'pixels': draw.integers(0, 256, (8, 5, 8, 8, 3), np.uint8),
-    'actions': draw.normal(size=(8, 4, 6)).astype(np.float32),
+    'observation': {'pixels': draw.integers(0, 256, (8, 5, 8, 8, 3), np.uint8)},
+    'action': draw.normal(size=(8, 4, 6)).astype(np.float32),
   }
 
 
@@ -92,9 +92,11 @@ def test_published_model_has_the_published_size():
 def test_loss_is_its_formula(batch, plain_run):
   variables, (loss, (metrics, batch_stats, latents)) = plain_run
   assert batch_stats == {}
-  z = np.asarray(jax.jit(PLAIN.encode)(variables, batch['pixels']))
+  z = np.asarray(
+    jax.jit(PLAIN.encode)(variables, batch['observation']['pixels'])
+  )
   np.testing.assert_allclose(latents, z, atol=1e-5)
-  actions = batch['actions']
+  actions = batch['action']
   predict = jax.jit(PLAIN.predict)
   errors = {1: [], 2: []}
   for w in range(3):
@@ -324,16 +326,17 @@ def test_bad_fields(config, message):
 
 def test_bad_batches(batch, rng_key):
   variables = jax.eval_shape(SMALL.init, rng_key)
-  pixels, actions = batch['pixels'], batch['actions']
-  for bad, message in (
-    ({'pixels': pixels.astype(np.float32)}, 'pixels must be uint8'),
-    ({'pixels': pixels[..., :4, :]}, r'pixels must be .*8, 8, 3.*image_size=8'),
-    ({'pixels': pixels[:, :2]}, r'T at least 3 \(history=2 plus rollout_st'),
-    ({'actions': actions[..., :5]}, r'actions must be \[8, 4, 6\]'),
-    ({'actions': actions[:, :3]}, r'actions must be \[8, 4, 6\]'),
+  pixels, actions = batch['observation']['pixels'], batch['action']
+  for frames, moves, message in (
+    (pixels.astype(np.float32), actions, 'pixels must be uint8'),
+    (pixels[..., :4, :], actions, r'pixels must be .*8, 8, 3.*image_size=8'),
+    (pixels[:, :2], actions, r'T at least 3 \(history=2 plus rollout_st'),
+    (pixels, actions[..., :5], r'actions must be \[8, 4, 6\]'),
+    (pixels, actions[:, :3], r'actions must be \[8, 4, 6\]'),
   ):
+    bad = {'observation': {'pixels': frames}, 'action': moves}
     with pytest.raises(ValueError, match=message):
-      SMALL.loss(variables, None, {**batch, **bad}, rng_key)
+      SMALL.loss(variables, None, bad, rng_key)
   with pytest.raises(ValueError, match=r'pixels must be \[..., 8, 8, 3\]'):
     SMALL.encode(variables, pixels[..., 0])
   latents = np.zeros((1, 3, 4))

@@ -49,7 +49,7 @@ class Clips:
       for t, frame in enumerate(clip):
         y, x = np.minimum(start + t, 10)
         frame[y : y + 6, x : x + 6] = (255, 128, 60)
-    return {'pixels': pixels}
+    return {'observation': {'pixels': pixels}}
 
   def get_state(self):
     return {'position': self.position}
@@ -94,7 +94,7 @@ def test_the_loss_is_that_of_the_paper(family, rng_key):
   assert latents.shape == (BATCH_SIZE, kinds, 24) and batch_stats == {}
   assert loss == metrics['loss'] == metrics['prediction_loss']
 
-  pixels = (batch['pixels'] / 255 - [0.485, 0.456, 0.406]) / [
+  pixels = (batch['observation']['pixels'] / 255 - [0.485, 0.456, 0.406]) / [
     *(0.229, 0.224, 0.225)
   ]
   pixels = pixels.astype(np.float32)
@@ -277,7 +277,7 @@ def test_encodes_by_the_target_encoder(family, rng_key):
   variables, target = start(family)
   target = jax.tree.map(lambda x: 1.1 * x, target)
   whole = families.inference_variables(family, variables, target)
-  pixels = jnp.asarray(next(Clips(family.num_frames))['pixels'])
+  pixels = jnp.asarray(next(Clips(family.num_frames))['observation']['pixels'])
   if family.name == 'ijepa':
     pixels = pixels[:, 0]
   model = world_model.WorldModel(family, whole, None)
@@ -360,12 +360,13 @@ def test_fields_out_of_range(kind, fields, message):
 def test_batches_that_do_not_fit(family, rng_key):
   variables, target = start(family)
   batch = next(batches(family))
-  bare = {'pixels': batch['pixels']}
+  bare = {'observation': batch['observation']}
   with pytest.raises(ValueError, match='no masks'):
     family.loss(variables, target, bare, rng_key)
-  small = {**batch, 'pixels': batch['pixels'][..., :8, :8, :]}
+  pixels = batch['observation']['pixels']
+  small = {**batch, 'observation': {'pixels': pixels[..., :8, :8, :]}}
   with pytest.raises(ValueError, match=r'clips \[..., T, 16, 16, 3\]'):
     family.loss(variables, target, small, rng_key)
-  doubled = np.concatenate([batch['pixels']] * 2, axis=1)
+  doubled = {'pixels': np.concatenate([pixels] * 2, axis=1)}
   with pytest.raises(ValueError, match='T equal to num_frames'):
-    family.loss(variables, target, {**batch, 'pixels': doubled}, rng_key)
+    family.loss(variables, target, {**batch, 'observation': doubled}, rng_key)

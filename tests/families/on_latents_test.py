@@ -47,14 +47,14 @@ def variables():
 def batch():
   draw = np.random.default_rng(1)
   return {
-    'pixels': draw.integers(0, 256, (6, 5, 8, 8, 3), np.uint8),
-    'actions': draw.normal(size=(6, 4, 6)).astype(np.float32),
+    'observation': {'pixels': draw.integers(0, 256, (6, 5, 8, 8, 3), np.uint8)},
+    'action': draw.normal(size=(6, 4, 6)).astype(np.float32),
   }
 
 
 def encoded(variables, batch):
-  latents = FAMILY.encode(variables, batch['pixels'])
-  return {'latents': latents, 'actions': batch['actions']}
+  latents = FAMILY.encode(variables, batch['observation']['pixels'])
+  return {'latents': latents, 'action': batch['action']}
 
 
 def test_the_predictor_learns_what_it_would_from_pixels(variables, batch):
@@ -114,8 +114,8 @@ def test_updates_leave_what_encodes(norm, batch):
   )
   whole = learner.inference_variables(before, None)
   given = {
-    'latents': family.encode(whole, batch['pixels']),
-    'actions': batch['actions'],
+    'latents': family.encode(whole, batch['observation']['pixels']),
+    'action': batch['action'],
   }
   for _ in range(2):
     state, metrics = update(state, given)
@@ -128,10 +128,11 @@ def test_updates_leave_what_encodes(norm, batch):
   # What the family itself would draw, structure and all.
   jax.tree.map(lambda a, b: None, family.init(jax.random.key(0)), last)
   np.testing.assert_array_equal(
-    family.encode(first, batch['pixels']), family.encode(last, batch['pixels'])
+    family.encode(first, batch['observation']['pixels']),
+    family.encode(last, batch['observation']['pixels']),
   )
   predict = lambda variables: family.predict(
-    variables, given['latents'][:, :2], batch['actions'][:, :2]
+    variables, given['latents'][:, :2], batch['action'][:, :2]
   )
   assert not np.allclose(predict(first), predict(last))
 
@@ -148,6 +149,6 @@ def test_updates_leave_what_encodes(norm, batch):
 def test_latents_of_another_shape_are_refused(
   variables, batch, latents, message
 ):
-  batch = {'latents': jnp.zeros(latents), 'actions': batch['actions']}
+  batch = {'latents': jnp.zeros(latents), 'action': batch['action']}
   with pytest.raises(ValueError, match=message):
     FAMILY.loss(variables, None, batch, jax.random.key(0))

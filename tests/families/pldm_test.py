@@ -36,10 +36,14 @@ PROPRIO = dataclasses.replace(SMALL, proprio_dim=2, proprio_scale=10.0)
 
 def draw_batch():
   draw = np.random.default_rng(1)
+  pixels = draw.integers(0, 256, (8, 5, 8, 8, 3), np.uint8)
+  action = draw.normal(size=(8, 4, 6)).astype(np.float32)
   return {
-    'pixels': draw.integers(0, 256, (8, 5, 8, 8, 3), np.uint8),
-    'actions': draw.normal(size=(8, 4, 6)).astype(np.float32),
-    'proprio': 10 * draw.normal(size=(8, 5, 2)).astype(np.float32),
+    'observation': {
+      'pixels': pixels,
+      'proprio': 10 * draw.normal(size=(8, 5, 2)).astype(np.float32),
+    },
+    'action': action,
   }
 
 
@@ -83,14 +87,16 @@ def test_loss_is_its_formula():
   loss, (metrics, _, latents) = jax.jit(SMALL.loss)(
     variables, None, batch, jax.random.key(5)
   )
-  z = np.asarray(jax.jit(SMALL.encode)(variables, batch['pixels']))
+  z = np.asarray(
+    jax.jit(SMALL.encode)(variables, batch['observation']['pixels'])
+  )
   np.testing.assert_allclose(latents, z, atol=1e-5)
   # Frame by frame, as a planner steps, from every frame that reaches so far.
   errors, one_step = [], jax.jit(SMALL.step)
   for step in (1, 2, 3):
     state = jepa.LatentState(jnp.asarray(z[:, : 5 - step, None]))
     for j in range(step):
-      actions = batch['actions'][:, j : 5 - step + j]
+      actions = batch['action'][:, j : 5 - step + j]
       state = one_step(variables, state, jnp.asarray(actions))
     errors.append(np.square(state.latents[:, :, 0] - z[:, step:]).mean())
   inferred = SMALL.model().apply(
@@ -100,7 +106,7 @@ def test_loss_is_its_formula():
   expected = {
     'prediction_loss': np.mean(errors),
     'temporal_similarity': np.square(np.diff(z, axis=1)).mean(),
-    'inverse_dynamics': np.square(inferred - batch['actions']).mean(),
+    'inverse_dynamics': np.square(inferred - batch['action']).mean(),
     'variance': terms.variance,
     'covariance': terms.covariance,
     'time_variance': terms.time_variance,
@@ -136,7 +142,7 @@ def test_steps_are_those_of_the_window(memory_dim):
 
 def test_the_state_of_the_body_is_seen():
   batch = draw_batch()
-  pixels, proprio = batch['pixels'], batch['proprio']
+  pixels, proprio = (batch['observation'][x] for x in ('pixels', 'proprio'))
   variables = start(PROPRIO)
   encode = jax.jit(PROPRIO.encode)
   plain = encode(variables, pixels, proprio)
@@ -164,7 +170,7 @@ def test_a_world_model_passes_the_state_on():
   batch, variables = draw_batch(), start(PROPRIO)
   statistics = units.ActionStatistics(np.zeros(2), np.ones(2))
   model = world_model.WorldModel(PROPRIO, variables, statistics)
-  pixels, proprio = batch['pixels'], batch['proprio']
+  pixels, proprio = (batch['observation'][x] for x in ('pixels', 'proprio'))
   latents = jax.jit(PROPRIO.encode)(variables, pixels, proprio)
   root = jax.jit(model.root)(
     variables,
@@ -199,11 +205,11 @@ def test_bad_fields(fields, message):
 
 
 def test_bad_states():
-  batch = draw_batch()
+  seen = draw_batch()['observation']
   variables = jax.eval_shape(PROPRIO.init, jax.random.key(0))
   with pytest.raises(ValueError, match=r'proprio must be \[8, 5, 2\] .* None'):
-    PROPRIO.encode(variables, batch['pixels'])
+    PROPRIO.encode(variables, seen['pixels'])
   with pytest.raises(ValueError, match=r'\[8, 5, 2\] .*got \[8, 5, 1\]'):
-    PROPRIO.encode(variables, batch['pixels'], batch['proprio'][..., :1])
+    PROPRIO.encode(variables, seen['pixels'], seen['proprio'][..., :1])
   with pytest.raises(ValueError, match=r'None for proprio_dim=0'):
-    SMALL.encode(variables, batch['pixels'], batch['proprio'])
+    SMALL.encode(variables, seen['pixels'], seen['proprio'])

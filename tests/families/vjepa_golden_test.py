@@ -1,8 +1,6 @@
 """V-JEPA 2's encoder, predictor and loss against the published code."""
 
-import json
-import pathlib
-
+import golden_files
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +10,6 @@ from jepa_wm import families
 from jepa_wm.families import masked
 from jepa_wm.interop import masked_layouts
 from jepa_wm.objectives import mask_buckets
-
-GOLDEN = pathlib.Path(__file__).parent.parent / 'golden' / 'vjepa2_tiny.npz'
 
 
 def close(actual, expected, tolerance=1e-5):
@@ -32,12 +28,12 @@ def highest_precision():
 
 @pytest.fixture(scope='module')
 def golden():
-  with np.load(GOLDEN, allow_pickle=False) as file:
-    data = {name: file[name] for name in file.files}
-  return data, json.loads(str(data.pop('meta')))['config']
+  data, meta = golden_files.load('vjepa2_tiny')
+  return data, meta['config'] | {'mlp_ratio': meta['numerics']['mlp_ratio']}
 
 
 def make_family(config, **changes):
+  ratio = config['mlp_ratio']
   fields = {
     'image_size': config['image_size'],
     'patch_size': config['patch_size'],
@@ -46,14 +42,15 @@ def make_family(config, **changes):
     'encoder_dim': config['embed_dim'],
     'encoder_depth': config['layers'],
     'encoder_heads': config['heads'],
-    'encoder_mlp_dim': 4 * config['embed_dim'],
+    'encoder_mlp_dim': ratio * config['embed_dim'],
     'predictor_dim': config['pred_dim'],
     'predictor_depth': config['pred_layers'],
     'predictor_heads': config['pred_heads'],
-    'predictor_mlp_dim': 4 * config['pred_dim'],
+    'predictor_mlp_dim': ratio * config['pred_dim'],
     'num_mask_tokens': config['num_mask_tokens'],
-    'mask_blocks': (2,),
-    'mask_percent': (15,),
+    # Of no account here, and possible on the smallest grids.
+    'mask_blocks': (1,),
+    'mask_percent': (50,),
   }
   return families.VJEPA(**{**fields, **changes})
 
@@ -65,7 +62,7 @@ def family(golden):
 
 @pytest.fixture(scope='module')
 def variables(golden, family):
-  tensors = {k[3:]: x for k, x in golden[0].items() if k.startswith('sd/')}
+  tensors = golden_files.state_dict(golden[0])
   return masked_layouts.load(family, tensors)[0]
 
 
@@ -92,21 +89,23 @@ def test_the_encoder_sees_a_context_alone(golden, family, variables, video):
 def test_the_other_rope_style_is_told_apart(golden, variables, video):
   family = make_family(golden[1], rope_style='interleaved')
   tokens = encode(family, variables, video)
-  assert np.abs(tokens - golden[0]['encoder/full']).max() > 1e-2
+  expected = golden[0]['encoder/full']
+  assert np.abs(tokens - expected).max() > 2e-3 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize(
-  ('mask_index', 'ids', 'name'),
+  ('mask_index', 'turns', 'ids', 'name'),
   [
-    (0, 'target_ids', 'predictor/mask_index0'),
-    (1, 'target_ids', 'predictor/mask_index1'),
-    # Modulo the number of mask tokens, four.
-    (5, 'target_ids', 'predictor/mask_index1'),
-    (1, 'target_ids_shuffled', 'predictor/shuffled_target_ids_mask_index1'),
+    (0, 0, 'target_ids', 'predictor/mask_index0'),
+    (1, 0, 'target_ids', 'predictor/mask_index1'),
+    # Modulo the number of mask tokens.
+    (1, 1, 'target_ids', 'predictor/mask_index1'),
+    (1, 0, 'target_ids_shuffled', 'predictor/shuffled_target_ids_mask_index1'),
   ],
 )
-def test_the_predictor(golden, family, variables, mask_index, ids, name):
-  data = golden[0]
+def test_the_predictor(golden, family, variables, mask_index, turns, ids, name):
+  data, config = golden
+  mask_index += turns * config['num_mask_tokens']
   predict = jax.jit(family.predict, static_argnames='mask_index')
   predicted = predict(
     variables,

@@ -1,5 +1,4 @@
-import pathlib
-
+import golden_files
 import jax
 import numpy as np
 import pytest
@@ -8,15 +7,10 @@ from jepa_wm import interop
 from jepa_wm.interop import state_dicts
 from jepa_wm.interop import vjepa2_ac as layout
 
-GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'vjepa2_ac_tiny.npz'
-
 
 @pytest.fixture(scope='module')
 def tensors():
-  with np.load(GOLDEN, allow_pickle=False) as file:
-    return {
-      name[3:]: file[name] for name in file.files if name.startswith('sd/')
-    }
+  return golden_files.state_dict(golden_files.load('vjepa2_ac_tiny')[0])
 
 
 def test_there_and_back(tensors, tmp_path):
@@ -43,14 +37,18 @@ def test_prefixes_of_parallel_training_are_stripped(tensors, tmp_path):
 
 def test_a_misfit_names_the_first_tensor(tensors, tmp_path):
   variables = layout.to_variables(tensors)
+  name = 'predictor_blocks.0.mlp.fc1.weight'
+  rows, columns = tensors[name].shape
+  bias = tensors['predictor_proj.bias']
   cut = {
     **tensors,
-    'predictor_blocks.1.mlp.fc1.weight': np.zeros((64, 32), np.float32),
-    'predictor_proj.bias': np.zeros(7, np.float32),
+    name: tensors[name][: rows // 2],
+    'predictor_proj.bias': bias[:-1],
   }
   state_dicts.write_safetensors(tmp_path / 'ac.safetensors', cut)
   with pytest.raises(
     ValueError,
-    match=r'1\.mlp\.fc1\.weight.* is \[64, 32\], expected \[128, 32\].*1 other',
+    match=rf'0\.mlp\.fc1\.weight.* is \[{rows // 2}, {columns}\], '
+    rf'expected \[{rows}, {columns}\].*1 other',
   ):
     interop.read_vjepa2_ac(tmp_path / 'ac.safetensors', variables)

@@ -1,5 +1,4 @@
-import pathlib
-
+import golden_files
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,13 +6,10 @@ import pytest
 
 from jepa_wm.objectives import dynamics
 
-GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'sigreg.npz'
-
 
 @pytest.fixture(scope='module')
 def golden():
-  with np.load(GOLDEN, allow_pickle=False) as file:
-    return {name: file[name] for name in file.files}
+  return golden_files.load('sigreg')[0]
 
 
 def mean_and_grad(function, x):
@@ -24,9 +20,7 @@ def test_temporal_similarity_matches_pldm(golden):
   value, grad = mean_and_grad(dynamics.temporal_similarity, golden['pldm/z'])
   expected = 'pldm/temp_align_loss'
   np.testing.assert_allclose(value, golden[f'{expected}/value'], rtol=1e-6)
-  np.testing.assert_allclose(
-    grad, golden[f'{expected}/grad_z'], rtol=1e-4, atol=1e-7
-  )
+  golden_files.close(grad, golden[f'{expected}/grad_z'], 2e-6)
 
 
 @pytest.mark.parametrize('case', ['moving', 'with_rest'])
@@ -40,8 +34,14 @@ def test_straightening_matches_the_reference(golden, case):
   assert np.isfinite(grad).all()
   # Beside a rest the reference divides by its epsilon; ours sends nothing.
   same = np.abs(expected) < 1e3
-  assert same.all() if case == 'moving' else 0.5 < same.mean() < 1
-  np.testing.assert_allclose(grad[same], expected[same], rtol=1e-3, atol=2e-7)
+  rests = ~np.diff(x, axis=1).any(-1)
+  beside = np.pad(rests, [(0, 0), (0, 1)]) | np.pad(rests, [(0, 0), (1, 0)])
+  assert same[~beside].all()
+  assert same.all() == (case == 'moving')
+  scale = np.abs(expected[~beside]).max()
+  np.testing.assert_allclose(
+    grad[same], expected[same], rtol=1e-3, atol=1e-5 * scale
+  )
 
 
 def test_temporal_similarity_of_a_steady_path():
@@ -97,8 +97,6 @@ def test_inverse_dynamics_matches_pldm(golden):
   )
   expected = 'pldm/idm_loss'
   np.testing.assert_allclose(value, golden[f'{expected}/value'], rtol=1e-6)
-  np.testing.assert_allclose(
-    grad, golden[f'{expected}/grad_a_pred'], rtol=1e-4, atol=1e-8
-  )
+  golden_files.close(grad, golden[f'{expected}/grad_a_pred'], 1e-6)
   with pytest.raises(ValueError, match='inferred and actions must both be'):
     dynamics.inverse_dynamics(jnp.zeros((2, 3)), jnp.zeros((2, 1)))

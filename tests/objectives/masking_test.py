@@ -1,13 +1,13 @@
 import functools
-import json
-import pathlib
 
+import golden_files
 import numpy as np
 import pytest
 
 from jepa_wm.objectives import mask_buckets, masking
 
-GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'masks.npz'
+GOLDEN, META = golden_files.load('masks')
+SETTINGS = META['config']['masks']
 GRID = 8, 14, 14
 CAUSAL = masking.VideoMaskSpec(
   GRID,
@@ -24,10 +24,17 @@ VIDEO = {
 IMAGE = masking.ImageMaskSpec((14, 14))
 
 
-@pytest.fixture(scope='module')
-def golden():
-  with np.load(GOLDEN, allow_pickle=False) as file:
-    return {name: file[name] for name in file.files}
+def published(name):
+  """The masks of one of the golden groups."""
+  settings = SETTINGS[name]
+  return masking.VideoMaskSpec(
+    tuple(settings['grid_thw']),
+    num_blocks=settings['num_blocks'],
+    spatial_scale=tuple(settings['spatial_scale']),
+    temporal_scale=tuple(settings['temporal_scale']),
+    aspect_ratio=tuple(settings['aspect_ratio']),
+    max_temporal_keep=settings['max_temporal_keep'],
+  )
 
 
 def rng(*seed):
@@ -43,19 +50,20 @@ def cut(members):
 
 
 @functools.cache
-def batches(name, num=200, batch_size=24):
+def batches(name, num=200):
   """Contexts, and both sets as they are cut, of batches like the golden's."""
-  spec, draws = VIDEO[name], rng(1)
+  spec, draws = published(name), rng(1)
+  batch_size = SETTINGS[name]['batch_size']
   pairs = [
     spec.place(spec.draw_size(draws), draws, batch_size) for _ in range(num)
   ]
   return [(context, cut(context), cut(target)) for context, target in pairs]
 
 
-def per_frame(ids):
+def per_frame(ids, grid):
   """Ids `[B, K]` to how many a sample has in each frame, `[T]`."""
-  frames = ids // (GRID[1] * GRID[2])
-  return np.bincount(frames.ravel(), minlength=GRID[0]) / len(ids)
+  frames = ids // (grid[1] * grid[2])
+  return np.bincount(frames.ravel(), minlength=grid[0]) / len(ids)
 
 
 def assert_same_mean(values, mean, error):
@@ -66,38 +74,50 @@ def assert_same_mean(values, mean, error):
   np.testing.assert_array_less(np.abs(values.mean(0) - mean), tolerance)
 
 
-@pytest.mark.parametrize('name', VIDEO)
-def test_lengths_are_distributed_as_v_jepas(golden, name):
+def assert_same_deviation(values, deviation, num_stored):
+  """Whether that of `values` `[batches, ...]` is within 5 errors."""
+  values = np.asarray(values, np.float64)
+  squares = np.square(values - values.mean()).reshape(len(values), -1).mean(1)
+  # A deviation errs by half as much, relative to itself, as its square.
+  error = 0.5 * squares.std() / max(squares.mean(), 1e-12)
+  tolerance = 5 * error * np.hypot(len(values) ** -0.5, num_stored**-0.5)
+  assert values.std() == pytest.approx(deviation, rel=tolerance, abs=1e-6)
+
+
+@pytest.mark.parametrize('name', SETTINGS)
+def test_lengths_are_distributed_as_v_jepas(name):
   drawn = batches(name)
   counts = np.stack([context.sum(-1) for context, _, _ in drawn])
-  errors = golden[f'{name}/se_of_mean']
-  mean, deviation, *_ = golden[f'{name}/pre_context_stats']
+  errors = GOLDEN[f'{name}/se_of_mean']
+  mean, deviation, *_ = GOLDEN[f'{name}/pre_context_stats']
   assert_same_mean(counts.mean(1), mean, errors[0])
-  assert counts.std() == pytest.approx(deviation, rel=0.1)
+  num_stored = SETTINGS[name]['batches']
+  assert_same_deviation(counts, deviation, num_stored)
   for i, part in enumerate(['context', 'target'], 1):
-    mean, deviation, *_ = golden[f'{name}/post_{part}_stats']
+    mean, deviation, *_ = GOLDEN[f'{name}/post_{part}_stats']
     lengths = [sets[i].shape[1] for sets in drawn]
     assert_same_mean(lengths, mean, errors[i])
-    assert np.std(lengths) == pytest.approx(deviation, rel=0.2)
+    assert_same_deviation(lengths, deviation, num_stored)
 
 
-@pytest.mark.parametrize('name', VIDEO)
+@pytest.mark.parametrize('name', SETTINGS)
 @pytest.mark.parametrize('part', ['context', 'target'])
-def test_frames_lose_tokens_as_in_v_jepa(golden, name, part):
+def test_frames_lose_tokens_as_in_v_jepa(name, part):
   # Late frames lose most: the bias that `random` and `none` are without.
   index = 1 + (part == 'target')
-  drawn = [per_frame(sets[index]) for sets in batches(name)]
-  stored = golden[f'{name}/post_{part}_per_slot_stats'][:, 0]
-  assert_same_mean(drawn, stored, golden[f'{name}/se_of_mean_{part}_per_slot'])
+  grid = published(name).grid
+  drawn = [per_frame(sets[index], grid) for sets in batches(name)]
+  stored = GOLDEN[f'{name}/post_{part}_per_slot_stats'][:, 0]
+  assert_same_mean(drawn, stored, GOLDEN[f'{name}/se_of_mean_{part}_per_slot'])
 
 
-@pytest.mark.parametrize('name', VIDEO)
-def test_given_the_released_sizes_the_contexts_are_sharper(golden, name):
+@pytest.mark.parametrize('name', SETTINGS)
+def test_given_the_released_sizes_the_contexts_are_sharper(name):
   """One batch for each stored size: what is left is the noise of the places."""
-  spec, draws = VIDEO[name], rng(2)
+  spec, draws = published(name), rng(2)
   gaps, supported = [], {*spec.sizes()}
-  stored = golden[f'{name}/pre_context_count']
-  for size, counts in zip(golden[f'{name}/block_size_thw'].tolist(), stored):
+  stored = GOLDEN[f'{name}/pre_context_count']
+  for size, counts in zip(GOLDEN[f'{name}/block_size_thw'].tolist(), stored):
     assert tuple(size) in supported
     context, _ = spec.place(tuple(size), draws, len(counts))
     gaps.append(context.sum(-1).mean() - counts.mean())
@@ -113,17 +133,16 @@ def test_sizes_drawn_are_the_supported(name):
     assert drawn == {*spec.sizes()}
 
 
-@pytest.mark.parametrize('name', VIDEO)
-def test_cuts_the_released_example_to_its_ids(golden, name):
-  packed = golden[f'{name}/example_pre_truncation_context']
-  meta = json.loads(str(golden['meta']))
-  num_tokens = meta['config']['masks'][name]['tokens']
+@pytest.mark.parametrize('name', SETTINGS)
+def test_cuts_the_released_example_to_its_ids(name):
+  packed = GOLDEN[f'{name}/example_pre_truncation_context']
+  num_tokens = SETTINGS[name]['tokens']
   context = np.unpackbits(packed, axis=-1, count=num_tokens).astype(bool)
   np.testing.assert_array_equal(
-    cut(context), golden[f'{name}/example_context_ids']
+    cut(context), GOLDEN[f'{name}/example_context_ids']
   )
   np.testing.assert_array_equal(
-    cut(~context), golden[f'{name}/example_target_ids']
+    cut(~context), GOLDEN[f'{name}/example_target_ids']
   )
 
 

@@ -78,10 +78,11 @@ def test_colors_noise_like_the_published_planner(golden):
   data, config = golden
   first = white_noise(data)[0]
   colored = icem.color(jnp.asarray(first), config['icem_noise_beta'])
-  # The first mean is 0 and the first deviation 1.
-  colored = np.clip(colored, config['icem_action_low'], 1.0)[:, 1:]
+  # The first mean is 0.
+  low, high = config['icem_action_low'], config['icem_action_high']
+  candidates = np.clip(config['initial_std'] * colored, low, high)
   np.testing.assert_allclose(
-    colored, data['icem/candidates'][0][:, 1:], atol=1e-5
+    candidates[:, 1:], data['icem/candidates'][0][:, 1:], atol=1e-5
   )
 
 

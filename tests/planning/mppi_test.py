@@ -34,7 +34,7 @@ def test_equals_the_published_planner(run):
   answer = plan(problem_sets.golden_root(data, config))
   np.testing.assert_allclose(answer.actions, data[f'{run}/actions'], atol=1e-5)
   np.testing.assert_array_equal(answer.mean, answer.actions)
-  np.testing.assert_array_equal(answer.std, config['initial_std'])
+  np.testing.assert_array_equal(answer.std, np.float32(config['initial_std']))
   trace = answer.diagnostics
   costs = np.sort(data[f'{run}/costs'], axis=2)
   elite_cost = costs[..., :num_elites].mean(2)

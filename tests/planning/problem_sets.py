@@ -1,8 +1,6 @@
 """Problems whose answers are known, for the tests of every planner."""
 
-import json
-import pathlib
-
+import golden_files
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,14 +121,11 @@ def valley_root():
 
 # The published planner's cost, of the whole sequence.
 
-_GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'cem_trace.npz'
-
 
 def load_golden():
   """Arrays and configuration of the published planners' traces."""
-  with np.load(_GOLDEN, allow_pickle=False) as file:
-    data = {key: file[key] for key in file.files}
-  return data, json.loads(str(data.pop('meta')))['config']
+  data, meta = golden_files.load('cem_trace')
+  return data, meta['config']
 
 
 def golden_params(data):

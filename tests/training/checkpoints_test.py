@@ -130,7 +130,7 @@ def test_leftovers_of_a_killed_run_are_no_checkpoints(saved, tmp_path):
   copy = tmp_path / 'copy'
   shutil.copytree(saved, copy)
   whole = checkpoints.latest(copy)
-  for name in ('.writing_step_00000040', '.removing_step_00000010'):
+  for name in ('.step_00000040.writing', '.step_00000010.removing'):
     (copy / name).mkdir()
     (copy / name / 'record.json').write_text('{')
   assert checkpoints.latest(copy) == whole

@@ -10,6 +10,7 @@ import toy
 from jepa_wm import sharding
 from jepa_wm.training import (
   checkpoints,
+  lock,
   loop,
   metrics,
   optimizers,
@@ -152,7 +153,7 @@ def test_a_finished_run_is_left_as_it_is(whole):
 @pytest.mark.parametrize('num_saved', [0, 1])
 def test_nan_stops_the_run(tmp_path, num_saved):
   def poison(batch):
-    batch['actions'][0, 0, 0] = np.nan
+    batch['action'][0, 0, 0] = np.nan
 
   with pytest.raises(loop.DivergedError) as raised:
     # The report after step 6 finds what happened at step 5.
@@ -172,6 +173,15 @@ def test_nan_stops_the_run(tmp_path, num_saved):
     assert saved == [] and 'No checkpoint was written' in message
   assert (tmp_path / 'curves.png').exists()
   assert not (tmp_path / 'export').exists()
+
+
+def test_a_second_run_in_the_same_workdir_is_refused(whole):
+  final, workdir = whole
+  log = (workdir / 'metrics.jsonl').read_text()
+  with lock.hold(workdir), pytest.raises(OSError, match=str(os.getpid())):
+    _train(workdir)
+  assert (workdir / 'metrics.jsonl').read_text() == log
+  _assert_same(_train(workdir), final)
 
 
 def test_checkpoints_by_the_clock(tmp_path):

@@ -66,7 +66,10 @@ def test_each_process_takes_its_rows(monkeypatch):
 
 def test_what_is_in_the_batch_stays():
   batch = next(stream())
-  assert equal(batch['pixels'], next(toy.ToyBatches())['pixels'])
+  assert equal(
+    batch['observation']['pixels'],
+    next(toy.ToyBatches())['observation']['pixels'],
+  )
   assert len(batch['masks']) == 2
 
 

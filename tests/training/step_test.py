@@ -44,8 +44,8 @@ def test_one_step_is_gradient_of_the_normalised_batch():
   after, metrics = train_step(state, sharding.shard_batch(batch, mesh))
 
   # Blocks of two raw actions of two numbers.
-  actions = (batch['actions'] - [0.5, -1.0] * 2) / ([2.0, 0.25] * 2)
-  batch = {**batch, 'actions': jnp.asarray(actions, jnp.float32)}
+  actions = (batch['action'] - [0.5, -1.0] * 2) / ([2.0, 0.25] * 2)
+  batch = {**batch, 'action': jnp.asarray(actions, jnp.float32)}
 
   def loss_fn(params):
     return family.loss({**before[0], 'params': params}, None, batch, key)
@@ -124,12 +124,12 @@ def test_loss_falls():
   assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize('where', ['actions', 'params', 'batch_stats'])
+@pytest.mark.parametrize('where', ['action', 'params', 'batch_stats'])
 def test_what_is_not_finite_is_flagged(where):
   mesh, state, train_step = _start(toy.ToyFamily())
   batch = next(toy.ToyBatches())
-  if where == 'actions':
-    batch['actions'][0, 0, 0] = np.nan
+  if where == 'action':
+    batch['action'][0, 0, 0] = np.nan
   elif where == 'params':
     kernel = state.variables['params']['encoder']['kernel']
     state.variables['params']['encoder']['kernel'] = kernel.at[0, 0].set(np.inf)
@@ -153,9 +153,9 @@ def test_held_out_errors_are_those_of_a_loop(rng_key):
   metrics, latents = _eval_step(family, variables, batch)
   encoder = np.asarray(variables['params']['encoder']['kernel'])
   predictor = np.asarray(variables['params']['predictor']['kernel'])
-  flat = batch['pixels'].reshape(8, 5, -1) / 255.0 - 0.5
+  flat = batch['observation']['pixels'].reshape(8, 5, -1) / 255.0 - 0.5
   true = flat @ encoder
-  actions = (batch['actions'] - [0.5, -1.0] * 2) / ([2.0, 0.25] * 2)
+  actions = (batch['action'] - [0.5, -1.0] * 2) / ([2.0, 0.25] * 2)
   rolled, errors = true[:, 0], []
   for t in range(4):
     ahead = [
@@ -190,10 +190,13 @@ def test_pixels_are_augmented_by_a_key_of_their_own():
   batch = next(toy.ToyBatches())
   sharded = sharding.shard_batch(batch, mesh)
   augment_key, loss_key = jax.random.split(state.step_key())
-  actions = toy.STATISTICS.normalize(jnp.asarray(batch['actions']))
-  pixels = augment_fn(augment_key, jnp.asarray(batch['pixels']))
+  actions = toy.STATISTICS.normalize(jnp.asarray(batch['action']))
+  pixels = augment_fn(augment_key, jnp.asarray(batch['observation']['pixels']))
   expected, _ = jax.jit(family.loss)(
-    state.variables, None, {'pixels': pixels, 'actions': actions}, loss_key
+    state.variables,
+    None,
+    {'observation': {'pixels': pixels}, 'action': actions},
+    loss_key,
   )
   copy = jax.tree.map(jnp.copy, state)
   _, metrics = augmented_step(copy, sharded)

@@ -78,13 +78,13 @@ class ToyFamily:
     return jepa.advance(state, predicted, (), history=self.history)
 
   def loss(self, variables, target_variables, batch, rng_key):
-    latents = self.encode(variables, batch['pixels'])
+    latents = self.encode(variables, batch['observation']['pixels'])
     targets = latents
     if target_variables is not None:
-      targets = self._encode(target_variables, batch['pixels'])
+      targets = self._encode(target_variables, batch['observation']['pixels'])
     noise = self.noise * jax.random.normal(rng_key, latents[:, :-1].shape)
     predicted = self.predict(
-      variables, latents[:, :-1] + noise, batch['actions']
+      variables, latents[:, :-1] + noise, batch['action']
     )
     prediction = jnp.mean(jnp.square(predicted - targets[:, 1:]))
     mean = jnp.mean(latents, axis=(0, 1))
@@ -108,10 +108,12 @@ class ToyBatches:
     rng = np.random.default_rng(self.position)
     self.position += 1
     batch = {
-      'pixels': rng.integers(
-        0, 256, (self._batch_size, self._num_frames, 4, 4, 3), np.uint8
-      ),
-      'actions': rng.normal(
+      'observation': {
+        'pixels': rng.integers(
+          0, 256, (self._batch_size, self._num_frames, 4, 4, 3), np.uint8
+        )
+      },
+      'action': rng.normal(
         size=(self._batch_size, self._num_frames - 1, 4)
       ).astype(np.float32),
     }

@@ -1,0 +1,251 @@
+"""Trained models as folders: saved, found, loaded, and those of others read.
+
+A folder has `model.safetensors` and `config.json`. Nothing else is needed to
+use the model, and nothing in it is executed.
+"""
+
+import json
+import os
+import pathlib
+import warnings
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jepa_wm import fields, files, interop, models, units, world_model
+from jepa_wm.types import Variables
+
+FORMAT_VERSION = 2
+"""Layout of an exported folder; one more when old ones cannot be read."""
+
+SHIPPED = pathlib.Path(__file__).parent / 'checkpoints'
+"""Folder of the checkpoints that come with the package."""
+
+_WEIGHTS, _CONFIG = 'model.safetensors', 'config.json'
+
+
+class WorldModel(world_model.WorldModel):
+  """A world model that can be saved and loaded: the one that users hold."""
+
+  def save(self, path: str | os.PathLike[str]) -> None:
+    """Writes `model.safetensors` and `config.json` into the folder `path`.
+
+    The folder appears whole or not at all; one that was there is replaced.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    flat = flax.traverse_util.flatten_dict(self.params, sep='/')
+    # Not ascontiguousarray, which gives a scalar an axis.
+    tensors = {k: np.asarray(v, order='C') for k, v in flat.items()}
+    config = {
+      'format_version': FORMAT_VERSION,
+      'model': fields.to_dict(self.model.config),
+      'units': None if self.units is None else self.units.to_dict(),
+      'record': self.record,
+    }
+    with files.folder_written_whole(path) as folder:
+      # Not save_file: it makes files that nobody else may read.
+      (folder / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors))
+      (folder / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
+
+  @classmethod
+  def from_checkpoint(cls, path: str | os.PathLike[str]) -> 'WorldModel':
+    """Loads an exported folder.
+
+    Args:
+      path: a folder with `model.safetensors` and `config.json`, the working
+        directory of a training run (its `export` folder is read), or the name
+        of a checkpoint that ships with the package (`two_room_small`).
+
+    Raises:
+      FileNotFoundError: nothing to load there.
+      ValueError: a file that is cut off, of another model or layout.
+    """
+    folder = find(path)
+    config = _read_config(folder / _CONFIG)
+    model = models.from_config(config['model'])
+    params = _read_weights(folder / _WEIGHTS, model)
+    known = None
+    if model.acting is not None:
+      known = units.ActionStatistics.from_dict(config['units'])
+    return cls(model, params, known, config.get('record', {}))
+
+  @classmethod
+  def from_pretrained(
+    cls,
+    path: str | os.PathLike[str],
+    *,
+    action_statistics: units.ActionStatistics | None = None,
+    action_block: int | None = None,
+    encoder: str | None = None,
+  ) -> 'WorldModel':
+    """Loads weights that others published; nothing in them is executed.
+
+    Known are LeWM, V-JEPA 1 and 2, V-JEPA 2-AC and I-JEPA (`jepa_wm.interop`).
+    LeWM's release holds no action statistics: they were fitted on the dataset.
+    Without them the model takes and gives actions in units of their standard
+    deviation, and a warning says so. V-JEPA 2-AC's actions are as they are.
+
+    Args:
+      path: a folder with `config.json` and `weights.pt` or
+        `model.safetensors`, as downloaded from the Hub; or the file of weights
+        beside its config; or a released V-JEPA or I-JEPA file, which has none.
+      action_statistics: of the raw actions of the dataset that the weights
+        were trained on (`units.fit`).
+      action_block: environment steps of one action block, where the source
+        does not say; if left out, what its recipe has (LeWM: 5).
+      encoder: 'target_encoder' or 'encoder', where there are two (V-JEPA,
+        V-JEPA 2-AC, I-JEPA); if left out, the first.
+
+    Raises:
+      FileNotFoundError: no weights or no config there.
+      ValueError: a source that is not known, weights that do not fit their
+        config, a file with more than tensors in it, statistics of another
+        number of actions.
+    """
+    model, params, record = interop.read(
+      path, action_block=action_block, encoder=encoder
+    )
+    if model.acting is None:
+      return cls(model, params, None, record)
+    spec = model.acting.action_spec
+    as_they_are = units.ActionStatistics(
+      np.zeros(spec.dim, np.float32), np.ones(spec.dim, np.float32)
+    )
+    if 'action_statistics' in record:
+      if action_statistics is not None:
+        raise ValueError(
+          f'{path}: takes actions as they are (action_statistics: '
+          f'{record["action_statistics"]}); leave action_statistics out.'
+        )
+      return cls(model, params, as_they_are, record)
+    if action_statistics is None:
+      warnings.warn(
+        f'{path}: no action statistics there, so actions are taken as '
+        'normalised already (mean 0, deviation 1); pass action_statistics, '
+        'fitted on the dataset the weights were trained on.',
+        stacklevel=2,
+      )
+      action_statistics = as_they_are
+      record['action_statistics'] = 'unknown, taken as mean 0, deviation 1'
+    elif action_statistics.mean.shape != (spec.dim,):
+      raise ValueError(
+        f'action_statistics: expected {spec.dim} raw actions '
+        f'(action_block={spec.block}), got '
+        f'{list(action_statistics.mean.shape)}.'
+      )
+    return cls(model, params, action_statistics, record)
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+  """The nested settings of an exported model, as `fields.to_dict` has them.
+
+  Args:
+    path: what `WorldModel.from_checkpoint` takes.
+
+  Raises:
+    FileNotFoundError: nothing to load there.
+    ValueError: a config that is cut off or of another layout.
+  """
+  config = _read_config(find(path) / _CONFIG)['model']
+  return fields.to_dict(models.from_config(config).config)
+
+
+def read_encoder(path: str | os.PathLike[str]) -> dict[str, Any]:
+  """The settings of an exported model's encoder, to be frozen in another.
+
+  Args, result and errors are those of `read_config`; besides:
+
+  Raises:
+    ValueError: a model whose config has no encoder.
+  """
+  config = read_config(path)
+  if 'encoder' not in config:
+    raise ValueError(f'{path}: the model {config["name"]!r} has no encoder.')
+  found: dict[str, Any] = config['encoder']
+  return found
+
+
+def find(path: str | os.PathLike[str]) -> pathlib.Path:
+  """The first folder among the places `path` may mean that holds a config.
+
+  Raises:
+    FileNotFoundError: none does.
+  """
+  path = files.expand(path)
+  candidates = [path, path / 'export']
+  if len(path.parts) == 1:
+    candidates.append(SHIPPED / path)
+  for folder in candidates:
+    if (folder / _CONFIG).is_file():
+      return folder
+  shipped = sorted(p.parent.name for p in SHIPPED.glob(f'*/{_CONFIG}'))
+  raise FileNotFoundError(
+    f'checkpoint {str(path)!r}: no {_CONFIG} there or in its export/ folder; '
+    'pass the working directory of a finished training run, an exported '
+    f'folder, or one of those that ship: {", ".join(shipped) or "none"}.'
+  )
+
+
+def inference_shapes(model: models.Learns) -> Variables:
+  """Shapes of what an export of `model` holds, without computing any."""
+  init = lambda rng_key: model.for_inference(model.init(rng_key))
+  shapes: Variables = jax.eval_shape(init, jax.random.key(0))
+  return shapes
+
+
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    config: dict[str, Any] = json.loads(files.read_json_text(path))
+    version = config['format_version']
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+      f'{path}: not the config of an exported checkpoint ({error!r}); it may '
+      'be cut off, export it again.'
+    ) from error
+  if version != FORMAT_VERSION:
+    raise ValueError(
+      f'{path}: written in layout {version}, this version of jepa_wm reads '
+      f'layout {FORMAT_VERSION}; export the checkpoint again with this version.'
+    )
+  missing = {'model', 'units'} - config.keys()
+  if missing:
+    raise ValueError(f'{path}: {sorted(missing)} missing; export it again.')
+  return config
+
+
+def _read_weights(path: pathlib.Path, model: models.Learns) -> Variables:
+  """Tensors of `path`, checked one by one against what `model` declares."""
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: missing beside its {_CONFIG}.')
+  try:
+    tensors = safetensors.numpy.load_file(path)
+  except safetensors.SafetensorError as error:
+    raise ValueError(
+      f'{path}: not a whole safetensors file ({error}); it may be cut off, '
+      'copy or export it again.'
+    ) from error
+  expected = flax.traverse_util.flatten_dict(inference_shapes(model), sep='/')
+  wanted, got = (
+    {name: list(tensor.shape) for name, tensor in held.items()}
+    for held in (expected, tensors)
+  )
+  names = sorted(wanted.keys() | got.keys())
+  differ = [name for name in names if wanted.get(name) != got.get(name)]
+  if differ:
+    first, more = differ[0], len(differ) - 1
+    raise ValueError(
+      f'{path}: {first!r} is {got.get(first, "missing")}, the model '
+      f'{model.config.name!r} as configured has '
+      f'{wanted.get(first, "no such tensor")}, and {more} others differ; take '
+      'weights and config of one export.'
+    )
+  params = {k: jnp.asarray(v) for k, v in tensors.items()}
+  unflat: Variables = flax.traverse_util.unflatten_dict(params, sep='/')
+  return unflat

@@ -1,0 +1,94 @@
+"""One run at a time in a folder, also after a run that was killed."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+FILE = 'run.lock'
+"""In the folder of a run, as long as it runs: host and pid of who does."""
+
+
+class HeldError(OSError):
+  """Another process trains in this folder; the sentence says which."""
+
+
+@contextlib.contextmanager
+def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
+  """Keeps others out of a folder; what a killed run left behind is taken over.
+
+  The file is locked as well as there: the system unlocks it with the process,
+  however that ends, and a pid that is given away again does not matter.
+
+  Args:
+    workdir: an existing folder.
+
+  Raises:
+    HeldError: another run is in it, on this host or on another one.
+  """
+  path = pathlib.Path(workdir) / FILE
+  descriptor = _acquire(path)
+  try:
+    yield
+  finally:
+    # Before it is unlocked, so that nobody's file but ours is removed.
+    path.unlink(missing_ok=True)
+    os.close(descriptor)
+
+
+def _acquire(path: pathlib.Path) -> int:
+  """The locked file, with our host and pid in it."""
+  while True:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      holder = _read(descriptor)
+      os.close(descriptor)
+      raise HeldError(_sentence(path, holder)) from None
+    if not _is_at(path, descriptor):
+      # Whoever held it removed it in between.
+      os.close(descriptor)
+      continue
+    holder = _read(descriptor)
+    # Not every file system of several hosts carries a lock to the others.
+    if holder.get('host', socket.gethostname()) != socket.gethostname():
+      os.close(descriptor)
+      raise HeldError(
+        _sentence(path, holder) + f' If it is dead, remove {path}.'
+      )
+    os.ftruncate(descriptor, 0)
+    us = {'host': socket.gethostname(), 'pid': os.getpid()}
+    os.pwrite(descriptor, json.dumps(us).encode(), 0)
+    return descriptor
+
+
+def _is_at(path: pathlib.Path, descriptor: int) -> bool:
+  """Whether the open file is the one that has this name."""
+  try:
+    return os.path.samestat(os.stat(path), os.fstat(descriptor))
+  except FileNotFoundError:
+    return False
+
+
+def _read(descriptor: int) -> dict[str, Any]:
+  """Who wrote the file; nothing where it is half written."""
+  try:
+    holder = json.loads(os.pread(descriptor, 4096, 0))
+  except ValueError:
+    return {}
+  return holder if isinstance(holder, dict) else {}
+
+
+def _sentence(path: pathlib.Path, holder: dict[str, Any]) -> str:
+  who = 'Another process'
+  if holder:
+    who = f'Process {holder.get("pid")} on {holder.get("host")}'
+  return (
+    f'{who} trains in {path.parent} already; wait for it, stop it, or choose '
+    'another workdir.'
+  )

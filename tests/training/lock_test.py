@@ -1,0 +1,75 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from jepa_wm.training import lock
+
+HOLDER = """
+import sys, time
+from jepa_wm.training import lock
+with lock.hold(sys.argv[1]):
+  print('held', flush=True)
+  time.sleep(600)
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+  """Another process that holds `tmp_path`."""
+  process = subprocess.Popen(
+    [sys.executable, '-c', HOLDER, str(tmp_path)],
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout.readline() == 'held\n'
+  yield process
+  process.kill()
+  process.communicate()
+
+
+def test_a_second_process_is_told_who_holds_it(tmp_path, other):
+  with pytest.raises(lock.HeldError) as raised:
+    lock.hold(tmp_path).__enter__()
+  who = f'Process {other.pid} on {socket.gethostname()} trains in {tmp_path}'
+  assert who in str(raised.value)
+  # Refused, and still in place.
+  assert json.loads((tmp_path / lock.FILE).read_text())['pid'] == other.pid
+
+
+def test_what_a_killed_process_left_is_taken_over(tmp_path, other):
+  other.send_signal(signal.SIGKILL)
+  other.wait()
+  assert (tmp_path / lock.FILE).exists()
+  with lock.hold(tmp_path):
+    left = json.loads((tmp_path / lock.FILE).read_text())
+    assert left == {'host': socket.gethostname(), 'pid': os.getpid()}
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_one_process_cannot_hold_it_twice(tmp_path):
+  with lock.hold(tmp_path), pytest.raises(lock.HeldError, match='Process'):
+    lock.hold(tmp_path).__enter__()
+  # Whatever happened inside, it is free afterwards.
+  with pytest.raises(ZeroDivisionError), lock.hold(tmp_path):
+    raise ZeroDivisionError
+  with lock.hold(tmp_path):
+    pass
+
+
+def test_another_host_is_believed_until_its_file_is_removed(tmp_path):
+  path = tmp_path / lock.FILE
+  path.write_text(json.dumps({'host': 'elsewhere', 'pid': 7}))
+  with pytest.raises(lock.HeldError, match=f'7 on elsewhere.*remove {path}'):
+    lock.hold(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize('content', ['', '{"host": "her', 'null', '[]'])
+def test_a_half_written_file_stops_nobody(tmp_path, content):
+  (tmp_path / lock.FILE).write_text(content)
+  with lock.hold(tmp_path):
+    pass

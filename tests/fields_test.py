@@ -6,9 +6,9 @@ import pytest
 
 from jepa_wm import fields
 
-ENCODERS: fields.Registry[Any] = fields.Registry('encoder')
-TERMS: fields.Registry[Any] = fields.Registry('term')
-MODELS: fields.Registry[Any] = fields.Registry('model')
+ENCODERS: fields.Registry = fields.Registry('encoder')
+TERMS: fields.Registry = fields.Registry('term')
+MODELS: fields.Registry = fields.Registry('model')
 
 
 @ENCODERS.register

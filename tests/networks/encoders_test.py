@@ -3,17 +3,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.networks import encoders
+from jepa_wm.networks import conv, vit
 
 
 def count(tree):
   return sum(x.size for x in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize('preset', encoders.VIT_PRESETS)
+@pytest.mark.parametrize('preset', vit.SIZES)
 def test_vit_sizes(preset):
-  sizes = encoders.VIT_PRESETS[preset]
-  module = encoders.ViT(patch_size=14, image_size=224, **sizes)
+  sizes = vit.SIZES[preset]
+  module = vit.ViT(patch_size=14, image_size=224, **sizes)
   params = jax.eval_shape(
     module.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3))
   )
@@ -27,7 +27,7 @@ def test_vit_sizes(preset):
 
 
 def test_vit_leading_axes_and_other_sizes(draw, fill):
-  module = encoders.ViT(
+  module = vit.ViT(
     width=8, depth=1, num_heads=2, mlp_dim=16, patch_size=4, image_size=8
   )
   pixels = draw(2, 3, 8, 8, 3)
@@ -44,7 +44,7 @@ def test_vit_leading_axes_and_other_sizes(draw, fill):
 
 
 def test_impala_is_the_published_network(rng_key):
-  module = encoders.ConvEncoder()
+  module = conv.ConvEncoder()
   pixels = jnp.zeros((1, 64, 64, 3))
   (features, intermediates), variables = jax.eval_shape(
     module.init_with_output, rng_key, pixels
@@ -61,7 +61,7 @@ def test_impala_is_the_published_network(rng_key):
 
 @pytest.mark.parametrize('pooling', [True, False])
 def test_conv_stages(draw, fill, pooling):
-  module = encoders.ConvEncoder(
+  module = conv.ConvEncoder(
     features=5,
     channels=(4, 6),
     strides=(4, 2),
@@ -79,7 +79,7 @@ def test_conv_stages(draw, fill, pooling):
 
 
 def test_strided_stages_alternate_with_relu(draw, fill):
-  module = encoders.ConvEncoder(
+  module = conv.ConvEncoder(
     features=5, channels=(4, 6), strides=(2, 4), blocks=(0, 0), pooling=False
   )
   pixels = draw(2, 16, 16, 3)
@@ -103,7 +103,7 @@ def test_strided_stages_alternate_with_relu(draw, fill):
 
 
 def test_keypoints_are_where_the_softmax_of_a_map_is(draw, fill):
-  module = encoders.ConvEncoder(
+  module = conv.ConvEncoder(
     features=5,
     channels=(4, 3),
     strides=(2, 1),

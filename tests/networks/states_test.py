@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from jepa_wm.networks import encoders, states
+from jepa_wm.networks import conv, states
 
 
 def test_states_pass_through_the_mlp_as_written(draw, fill):
@@ -37,7 +37,7 @@ def test_without_hidden_maps_it_is_linear(draw, fill):
 
 
 def test_fused_features_lie_side_by_side(draw, fill):
-  pixels = encoders.ConvEncoder(
+  pixels = conv.ConvEncoder(
     4, channels=(3,), strides=(4,), blocks=(0,), pooling=False
   )
   proprio = states.StateEncoder(2, hidden_dims=(6,))

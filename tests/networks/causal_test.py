@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.networks import attention, predictors, transformer
+from jepa_wm.networks import action_encoders, attention, causal, transformer
 
 
 @pytest.fixture(scope='module')
@@ -21,7 +21,7 @@ def make(**fields):
     'head_dim': 4,
     'mlp_dim': 16,
   }
-  return predictors.CausalPredictor(**{**defaults, **fields})
+  return causal.CausalPredictor(**{**defaults, **fields})
 
 
 @pytest.fixture(scope='module')
@@ -91,7 +91,9 @@ def test_width_of_its_own(rng_key, windows):
 
 
 def test_action_encoder_is_linear_before_its_mlp(draw, fill):
-  module = predictors.ActionEncoder(features=6, smoothed_dim=3, hidden_dim=8)
+  module = action_encoders.ActionEncoder(
+    features=6, smoothed_dim=3, hidden_dim=8
+  )
   actions = draw(2, 3, 4)
   variables = fill(module, actions)
   params = jax.tree.map(np.asarray, variables['params'])
@@ -138,7 +140,7 @@ def test_a_cache_changes_the_work_and_not_the_answer(windows, fill):
     np.testing.assert_allclose(token[:, 0], plain[:, -1], rtol=2e-5, atol=2e-5)
     assert cache[0].past.keys.shape == (2, t - first + 1, 8)
     if t >= 2:
-      cache = predictors.slide(cache)
+      cache = causal.slide(cache)
       assert cache[0].modulations.shape == (2, 2, 48)
       assert cache[0].past.keys.shape == (2, 0, 8)
 

@@ -10,10 +10,10 @@ import pytest
 from flax import traverse_util
 from golden_files import close
 
-from jepa_wm import jepa
 from jepa_wm.interop import lewm
-from jepa_wm.networks import encoders, predictors, projectors
-from jepa_wm.objectives import prediction, sigreg
+from jepa_wm.models import jepa
+from jepa_wm.networks import action_encoders, causal, projectors, vit
+from jepa_wm.objectives import prediction, rolling, sigreg
 
 
 def images(pixels):
@@ -38,8 +38,8 @@ def model(golden):
     'features': config['embed_dim'],
     'hidden_dim': config['projector_hidden'],
   }
-  return jepa.Jepa(
-    encoder=encoders.ViT(
+  return jepa.Networks(
+    encoder=vit.ViT(
       width=config['embed_dim'],
       depth=config['vit_layers'],
       num_heads=config['vit_heads'],
@@ -48,12 +48,12 @@ def model(golden):
       image_size=config['image_size'],
     ),
     projector=projectors.Projector(**projector),
-    action_encoder=predictors.ActionEncoder(
+    action_encoder=action_encoders.ActionEncoder(
       features=config['embed_dim'],
       smoothed_dim=config['embedder_smoothed_dim'],
       hidden_dim=config['embedder_mlp_scale'] * config['embed_dim'],
     ),
-    predictor=predictors.CausalPredictor(
+    predictor=causal.CausalPredictor(
       width=config['embed_dim'],
       history=config['history_size'],
       depth=config['predictor_depth'],
@@ -118,7 +118,9 @@ def test_predictor(golden, model, variables, predict):
   history = meta['config']['history_size']
   actions = jnp.asarray(data['actions'])
   conditions = jax.jit(
-    lambda x: model.apply(variables, x, method='encode_actions')
+    lambda x: model.apply(
+      variables, x, method=lambda model, x: model.action_encoder(x)
+    )
   )(actions)
   close(conditions, data['eval/act_emb'], 1e-5)
 
@@ -179,7 +181,7 @@ def test_training(golden, model, variables):
   def loss_fn(params):
     def forward(model):
       latents = model.encode(images(data['pixels']), train=True)
-      (pred,) = jepa.rollout_windows(
+      (pred,) = rolling.rollout_windows(
         lambda *window: model.predict(*window, train=True),
         latents,
         jnp.asarray(data['actions'])[:, :history],
@@ -191,7 +193,7 @@ def test_training(golden, model, variables):
     (latents, pred), updates = model.apply(
       {**variables, 'params': params}, method=forward, mutable=['batch_stats']
     )
-    target = jepa.window_view(latents, 1, (1, history))
+    target = rolling.window_view(latents, 1, (1, history))
     loss = prediction.squared_error(pred, target).mean()
     return loss, (latents, pred, updates['batch_stats'])
 

@@ -221,7 +221,8 @@ def _place(where: str, row: dict[str, Any], parquet: Any) -> tuple[int, int]:
 
 def _part(parquet: Any, names: list[str], begin: int, length: int) -> Any:
   """Some rows of a table, of the groups alone that they are in."""
-  groups, group_begin, skipped = [], 0, 0
+  groups: list[int] = []
+  group_begin, skipped = 0, 0
   for group in range(parquet.num_row_groups):
     size = parquet.metadata.row_group(group).num_rows
     if group_begin < begin + length and group_begin + size > begin:

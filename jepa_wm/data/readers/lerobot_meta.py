@@ -36,19 +36,21 @@ def read_info(path: pathlib.Path) -> dict[str, Any]:
     raise FileNotFoundError(
       f'{path} is no LeRobot dataset: it has no meta/info.json.'
     )
-  info = files.read_json(file)
-  if not isinstance(info, dict):
+  found = files.read_json(file)
+  if not isinstance(found, dict):
     raise ValueError(f'{file} is no JSON object; copy it again.')
-  info = {'chunks_size': 1000, 'video_path': None, 'fps': None} | info
-  for name, kinds, what in (
+  defaults = {'chunks_size': 1000, 'video_path': None, 'fps': None}
+  info: dict[str, Any] = defaults | found
+  fields: tuple[tuple[str, Any, str], ...] = (
     ('codebase_version', str, 'a text'),
     ('features', dict, 'an object'),
     ('data_path', str, 'a template of paths'),
     ('video_path', str | None, 'a template of paths'),
     ('chunks_size', int, 'a number above 0'),
     ('fps', int | float | None, 'a number above 0'),
-  ):
-    value = info.get(name)
+  )
+  for name, kinds, what in fields:
+    value: Any = info.get(name)
     is_number = isinstance(value, int | float)
     if not isinstance(value, kinds) or (is_number and not value > 0):
       raise ValueError(

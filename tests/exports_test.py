@@ -69,7 +69,7 @@ def cut(path):
   ('damage', 'message'),
   [
     (lambda f: cut(f / 'model.safetensors'), 'not a whole safetensors file'),
-    (lambda f: cut(f / 'config.json'), 'may be cut off'),
+    (lambda f: cut(f / 'config.json'), 'is cut off or damaged'),
     (lambda f: edit_config(f, format_version=0), 'layout 0, .* reads layout 2'),
     (
       lambda f: edit_config(f, model=CONFIG | {'latent_dim': 4}),

@@ -218,7 +218,7 @@ def test_weights_that_do_not_fit_their_config(folder, changes, message):
     ('predictor', {'depth': None}, "'predictor' has no 'depth'"),
     ('predictor', {'hidden_dim': 8}, 'has input_dim=6, the model needs 8'),
     ('action_encoder', {'mlp_scale': 2}, 'mlp_scale=2, the model needs 4'),
-    ('pred_proj', {'hidden_dim': 9}, 'hidden_dim=9, the family needs 10'),
+    ('pred_proj', {'hidden_dim': 9}, 'hidden_dim=9, the model needs 10'),
     (None, {'projector': None}, "no 'projector', the model has all of enc"),
     (None, {'_target_': 'wm.PLDM'}, "'wm.PLDM'); known are: LeWM of stable"),
     (None, {'format_version': 1}, 'WorldModel.from_checkpoint reads it'),

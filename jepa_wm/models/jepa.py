@@ -316,7 +316,7 @@ class Jepa:
     dropout_key, term_key = jax.random.split(rng_key)
     goals = self._targets(variables, inputs)
 
-    def forward(networks):
+    def forward(networks: Networks) -> Any:
       latents = given
       if latents is None:
         latents = networks.encode(inputs, train=True)
@@ -416,7 +416,7 @@ class Jepa:
     """
     if 'target' not in variables:
       return None
-    latents = self.networks.apply(
+    latents: Any = self.networks.apply(
       variables['target'], inputs, train=True, method='encode'
     )
     return jax.lax.stop_gradient(latents)

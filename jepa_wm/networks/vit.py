@@ -64,11 +64,12 @@ class ViTConfig:
 
   def build(self, dtype: Any) -> nn.Module:
     """See `encoders.Encoder`."""
+    sizes: Any = SIZES[self.size]
     return ViT(
       patch_size=self.patch_size,
       image_size=self.image_size,
       dtype=dtype,
-      **SIZES[self.size],
+      **sizes,
     )
 
 

@@ -148,8 +148,9 @@ def price(
       )
     if twice := total.values.keys() & priced.values.keys():
       raise ValueError(f'Two terms give a value named {min(twice)!r}.')
-    for whole, part in zip(total, priced):
-      whole.update(part)  # type: ignore[arg-type]
+    total.values.update(priced.values)
+    total.weights.update(priced.weights)
+    total.metrics.update(priced.metrics)
   return total
 
 

@@ -25,13 +25,25 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
   however that ends, and a pid that is given away again does not matter.
 
   Args:
-    workdir: an existing folder.
+    workdir: the folder; made where missing.
 
   Raises:
     HeldError: another run is in it, on this host or on another one.
+    OSError: it cannot be written.
   """
-  path = pathlib.Path(workdir) / FILE
-  descriptor = _acquire(path)
+  workdir = pathlib.Path(workdir)
+  path = workdir / FILE
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    descriptor = _acquire(path)
+  except HeldError:
+    raise
+  except OSError as error:
+    # Found out before the training, not after it.
+    raise OSError(
+      f'workdir {workdir} cannot be written ({error.strerror}); choose another '
+      'folder.'
+    ) from error
   try:
     yield
   finally:

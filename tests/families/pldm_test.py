@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from jepa_wm import families, jepa, units, world_model
+from jepa_wm.evaluation import held_out
 from jepa_wm.families import PLDM
 from jepa_wm.objectives import vcreg
-from jepa_wm.training import step as step_lib
 
 SMALL = PLDM(
   image_size=8,
@@ -181,7 +181,7 @@ def test_a_world_model_passes_the_state_on():
   )
   np.testing.assert_allclose(root.state.latents[:, 0], latents[:, 0], atol=1e-5)
   np.testing.assert_allclose(root.goal, latents[:, 1], atol=1e-5)
-  metrics, seen = step_lib.make_eval_step(model)(variables, batch)
+  metrics, seen = held_out.make_eval_step(model)(variables, batch)
   np.testing.assert_allclose(seen, latents, atol=1e-5)
   assert np.isfinite(metrics['rollout_error'])
   with pytest.raises(ValueError, match='proprio must be'):

@@ -139,6 +139,13 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
     Interrupted: SIGTERM or Ctrl-C came; a checkpoint was written.
   """
   plan = read_config(config)
+  # First of all: nothing is decoded or encoded for a run that may not be.
+  with lock.hold(workdir):
+    _train(plan, pathlib.Path(workdir))
+
+
+def _train(plan: Plan, workdir: pathlib.Path) -> None:
+  """Takes the steps that are left, then exports."""
   source = training_data.open_source(plan.data, plan.family)
   model = world_model.WorldModel(
     plan.family,
@@ -147,32 +154,30 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
   )
   plan, given = _freeze(plan, source, model)
   trained = families.OnLatents(plan.family) if given else plan.family
-  evaluator = _evaluator(plan, source, model)
+  beside, log = hooks.usual(
+    workdir,
+    name=plan.family.name,
+    evaluators=[_evaluator(plan, source, model)],
+    intervals=plan.intervals,
+  )
   batches = source.batches('train', plan.seed, **given)
-  with lock.hold(workdir):
-    beside, log = hooks.usual(
-      workdir,
-      name=plan.family.name,
-      evaluators=[evaluator],
-      intervals=plan.intervals,
-    )
-    training = run_lib.Run(
-      learner.Learner(trained),
-      plan.optimizer.transformation(),
-      _with_masks(batches, plan.family, plan.seed),
-      num_steps=plan.optimizer.num_steps,
-      seed=plan.seed,
-      action_statistics=model.action_statistics,
-      augment_fn=plan.augmentation,
-      schedule_fn=plan.optimizer.metrics,
-      frozen=plan.frozen,
-      config=_identity(plan, source),
-      hooks=beside,
-    )
-    training.resume(pathlib.Path(workdir) / 'checkpoints')
-    for _ in training.steps():
-      pass
-    _export(training, log, model, pathlib.Path(workdir) / 'export')
+  training = run_lib.Run(
+    learner.Learner(trained),
+    plan.optimizer.transformation(),
+    _with_masks(batches, plan.family, plan.seed),
+    num_steps=plan.optimizer.num_steps,
+    seed=plan.seed,
+    action_statistics=model.action_statistics,
+    augment_fn=plan.augmentation,
+    schedule_fn=plan.optimizer.metrics,
+    frozen=plan.frozen,
+    config=_identity(plan, source),
+    hooks=beside,
+  )
+  training.resume(workdir / 'checkpoints')
+  for _ in training.steps():
+    pass
+  _export(training, log, model, workdir / 'export')
 
 
 def _freeze(

@@ -13,7 +13,7 @@ import pytest
 from experiments import train
 from jepa_wm import families, world_model
 from jepa_wm.data import cache, episodes
-from jepa_wm.training import hooks, metrics
+from jepa_wm.training import hooks, lock, metrics
 from jepa_wm.training import run as run_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -194,6 +194,18 @@ def test_what_a_frozen_encoder_cannot_have_is_named(
   with pytest.raises((ValueError, OSError), match=message):
     train.run(config, tmp_path / 'run')
   assert not (tmp_path / 'run' / 'export').exists()
+
+
+def test_a_workdir_in_use_is_refused_before_any_work(tmp_path):
+  # No data either, which would be said next.
+  config = _config()
+  config['data']['path'] = 'nowhere'
+  with (
+    lock.hold(tmp_path),
+    pytest.raises(OSError, match=f'{os.getpid()}.*trains in {tmp_path}'),
+  ):
+    train.run(config, tmp_path)
+  assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

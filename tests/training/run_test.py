@@ -251,6 +251,19 @@ def test_hooks_are_called_in_order_and_may_stop_the_run():
   assert ('a', 'end') not in calls
 
 
+def test_steps_that_nobody_checks_are_checked_in_time(monkeypatch):
+  monkeypatch.setattr(run_lib, '_CHECK_EVERY', 3)
+
+  def poison(batch):
+    batch['action'][0, 0, 0] = np.nan
+
+  run = _run(_at(2, poison))
+  with pytest.raises(run_lib.DivergedError, match='diverged at step 2'):
+    for _ in run.steps():
+      pass
+  assert run.step == 3
+
+
 def test_any_optimizer_of_optax_trains():
   run = run_lib.Run(
     toy.ToyFamily(),

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from jepa_wm import families, sharding, world_model
+from jepa_wm.families import learner as learner_lib
 from jepa_wm.objectives import prediction
 from jepa_wm.training import masks as masks_lib
 from jepa_wm.training import optimizers
@@ -235,12 +236,13 @@ def test_learns_and_is_compiled_once_per_bucket(family, rng_key):
   family = dataclasses.replace(family, target_momentum=0.95)
   optimizer = optimizers.AdamW(
     num_steps=60, learning_rate=3e-3, warmup_fraction=0.0
-  )
+  ).transformation()
+  learner = learner_lib.Learner(family)
   mesh = sharding.make_mesh(1)
   state = state_lib.create(
-    family, optimizer, rng_key, sharding=sharding.replicated(mesh)
+    learner, optimizer, rng_key, sharding=sharding.replicated(mesh)
   )
-  train_step = step_lib.make_train_step(family, optimizer, None, mesh)
+  train_step = step_lib.make_train_step(learner, optimizer, mesh)
   stream, losses, shapes = batches(family), [], set()
   for _ in range(60):
     batch = next(stream)

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import jepa, units
+from jepa_wm import units
+from jepa_wm.models import model as model_lib
+from jepa_wm.types import ActionSpec
 
 STATISTICS = units.ActionStatistics(
   mean=np.array([0.5, -1.0], np.float32), std=np.array([2.0, 0.25], np.float32)
@@ -68,7 +70,28 @@ class ToyFamily:
   def for_inference(self, variables):
     return variables
 
-  def encode(self, variables, pixels):
+  @property
+  def acting(self):
+    return self
+
+  @property
+  def config(self):
+    return self
+
+  @property
+  def observation_spec(self):
+    shape = (self.image_size, self.image_size, 3)
+    return {'pixels': jax.ShapeDtypeStruct(shape, jnp.uint8)}
+
+  @property
+  def action_spec(self):
+    return ActionSpec(self.action_dim, self.action_block)
+
+  def evaluate(self, variables, batch):
+    return model_lib.prediction_errors(self, variables, batch)
+
+  def encode(self, variables, observation):
+    pixels = observation['pixels']
     return self._encode(variables['params']['encoder'], pixels)
 
   def _encode(self, encoder, pixels):
@@ -79,17 +102,17 @@ class ToyFamily:
     kernel = variables['params']['predictor']['kernel']
     return latents + jnp.concatenate([latents, actions], axis=-1) @ kernel
 
-  def initial_state(self, variables, latents, actions):
-    return jepa.LatentState(latents)
+  def start(self, variables, latents, actions):
+    return latents[..., -1, :]
 
-  def step(self, variables, state, action):
-    action = jnp.expand_dims(action, -2)
-    newest = state.latents[..., -1:, :]
-    predicted = self.predict(variables, newest, action)
-    return jepa.advance(state, predicted, (), history=self.history)
+  def advance(self, variables, state, action):
+    return self.predict(variables, state, action)
+
+  def read(self, state):
+    return state
 
   def losses(self, variables, batch, rng_key):
-    latents = self.encode(variables, batch['observation']['pixels'])
+    latents = self.encode(variables, batch['observation'])
     targets = latents
     if self.target == 'ema':
       targets = self._encode(

@@ -1,14 +1,14 @@
 """What a run says of its model: errors, collapse and probes, held out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import families, sharding
+from jepa_wm import models, sharding
 from jepa_wm.evaluation import collapse, probing
+from jepa_wm.units import ActionStatistics
 
 Record = Mapping[str, Any]
 EvalStepFn = Callable[
@@ -16,11 +16,21 @@ EvalStepFn = Callable[
 ]
 EvaluateFn = Callable[[Any, Sequence[Record]], dict[str, float | str]]
 
+class Measured(Protocol):
+  """What is asked of a `WorldModel`; its parameters are not used."""
+
+  @property
+  def model(self) -> models.Learns: ...
+
+  @property
+  def units(self) -> ActionStatistics | None: ...
+
+
 _DEVIATION = 'collapse/latent_std_mean'
 
 
 def make_evaluator(
-  model: Any,
+  model: Measured,
   mesh: jax.sharding.Mesh,
   probe_batches: Sequence[Mapping[str, Any]],
   held_out_batches: Sequence[Mapping[str, Any]],
@@ -28,7 +38,7 @@ def make_evaluator(
   """What a run reports beside its loss, all of it on held-out windows.
 
   Args:
-    model: a `WorldModel`; the family and its action statistics.
+    model: what is trained, and its units.
     mesh: where to compute.
     probe_batches: training windows, which the linear probe is fitted on.
     held_out_batches: windows that everything is measured on.
@@ -110,52 +120,22 @@ def _probe(
   return scores
 
 
-def make_eval_step(model: Any) -> EvalStepFn:
+def make_eval_step(model: Measured) -> EvalStepFn:
   """Compiles a look at held-out windows, as a planner would use the model.
 
   Args:
-    model: a `WorldModel`: the family and its action statistics; its parameters
-      are not used.
+    model: the model and its units.
 
   Returns:
     `(variables, batch) -> (metrics, latents)`, jitted, evaluation mode (no
-    dropout, running batch statistics). Both metrics are mean squared errors
-    per latent dimension: `prediction_error` of one step after true latents,
-    `rollout_error` of the last step after a rollout from the first frame
-    alone. `latents` `[B, T, D]` are those of the batch, for telemetry. A
-    family without dynamics says by its `evaluate` what its metrics are.
+    dropout, running batch statistics): what the model's `evaluate` says of
+    batches whose actions are raw.
   """
-  if not families.has_dynamics(model.family):
-    return jax.jit(model.family.evaluate)
-  statistics = model.action_statistics
-  assert statistics is not None
 
   def eval_step(variables, batch):
-    actions = statistics.normalize(batch['action'])
-    proprio = None
-    if getattr(model.family, 'proprio_dim', 0):
-      proprio = batch['observation']['proprio']
-    latents = model.encode(variables, batch['observation']['pixels'], proprio)
-    history = model.family.history
-    # Never drawn from: evaluation is deterministic.
-    rng_key = jax.random.key(0)
-    rolled = model.latent_state(variables, latents[:, :1])
-    errors = []
-    for t in range(1, latents.shape[1]):
-      first = max(0, t - history)
-      seen = model.latent_state(
-        variables, latents[:, first:t], actions[:, first : t - 1]
-      )
-      predicted, rolled = (
-        model.dynamics(variables, rng_key, actions[:, t - 1], state)
-        for state in (seen, rolled)
-      )
-      errors.append(predicted.latents[:, -1] - latents[:, t])
-    rollout_error = rolled.latents[:, -1] - latents[:, -1]
-    metrics = {
-      'prediction_error': jnp.mean(jnp.square(jnp.stack(errors))),
-      'rollout_error': jnp.mean(jnp.square(rollout_error)),
-    }
-    return metrics, latents
+    if model.units is not None:
+      action = model.units.normalize(batch['action'])
+      batch = {**batch, 'action': action}
+    return model.model.evaluate(variables, batch)
 
   return jax.jit(eval_step)

@@ -31,6 +31,7 @@ class ViTConfig:
   """
 
   name: ClassVar[str] = 'vit'
+  clip_length: ClassVar[int] = 0
 
   size: str = 'tiny'
   patch_size: int = 14

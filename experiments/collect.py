@@ -22,7 +22,7 @@ import numpy as np
 import tqdm
 from absl import app, flags, logging
 
-from experiments import collect_host
+from experiments import collect_host, command_line
 from jepa_wm import envs, provenance
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import episodes as episodes_lib
@@ -381,4 +381,9 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  app.run(
+    main,
+    flags_parser=lambda argv: app.parse_flags_with_usage(
+      command_line.at_home(argv)
+    ),
+  )

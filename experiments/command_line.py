@@ -1,12 +1,17 @@
 """What the command lines of this package do alike."""
 
+import os
 import pathlib
+import re
 import shlex
 import tempfile
 from collections.abc import Iterable
 from typing import Any
 
 from absl import app, flags, logging
+
+# A value, or one of a list, that begins with somebody's home; shells leave it.
+_HOME = re.compile(r'(?<=[=,])~[^,]*')
 
 
 def parse(own_flags: flags.FlagValues, argv: list[str]) -> list[str]:
@@ -17,8 +22,9 @@ def parse(own_flags: flags.FlagValues, argv: list[str]) -> list[str]:
     argv: the command and its arguments.
 
   Returns:
-    The arguments that are no flags.
+    The arguments that are no flags. Paths of all begin where `~` points to.
   """
+  argv = at_home(argv)
   for name in own_flags:
     flags.FLAGS[name] = own_flags[name]
     # What --help shows is what belongs to the main module.
@@ -28,6 +34,17 @@ def parse(own_flags: flags.FlagValues, argv: list[str]) -> list[str]:
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
   return rest
+
+
+def at_home(argv: Iterable[str]) -> list[str]:
+  """Arguments whose values begin where `~` points to, as every shell means it.
+
+  Shells leave a `~` behind `=` alone, and a folder of that name would be made.
+  """
+  return [
+    _HOME.sub(lambda home: os.path.expanduser(home[0]), argument)
+    for argument in argv
+  ]
 
 
 def writable(out: pathlib.Path) -> pathlib.Path:

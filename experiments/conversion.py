@@ -101,7 +101,7 @@ def convert(
     ValueError: the source is damaged or lacks a column, or what was written is
       not what was read.
   """
-  out = out.absolute()
+  out = files.expand(out).absolute()
   if out.exists() and not overwrite:
     raise FileExistsError(
       f'{out} is there already; add --overwrite to replace it.'
@@ -176,7 +176,7 @@ def _take_up(recipe: Recipe, work: pathlib.Path, restart: bool) -> None:
   plan = json.dumps(
     {
       'recipe': dataclasses.asdict(recipe),
-      'source': _identity(pathlib.Path(recipe.source)),
+      'source': _identity(files.expand(recipe.source)),
     },
     indent=2,
   )
@@ -194,11 +194,15 @@ def _take_up(recipe: Recipe, work: pathlib.Path, restart: bool) -> None:
 def _identity(path: pathlib.Path) -> str:
   """Hash of the names, sizes and times of the files at `path`."""
   lines = []
-  for file in sorted(path.rglob('*')) if path.is_dir() else [path]:
-    if file.is_file():
-      status = file.stat()
-      name = file.relative_to(path) if path.is_dir() else file.name
-      lines.append(f'{name} {status.st_size} {status.st_mtime_ns}\n')
+  try:
+    for file in sorted(path.rglob('*')) if path.is_dir() else [path]:
+      if file.is_file():
+        status = file.stat()
+        name = file.relative_to(path) if path.is_dir() else file.name
+        lines.append(f'{name} {status.st_size} {status.st_mtime_ns}\n')
+  except OSError as error:
+    # Not one of writing, which is what callers take it for.
+    raise ValueError(f'{path} cannot be read ({error}).') from error
   return files.digest(*lines)
 
 

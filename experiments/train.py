@@ -33,7 +33,7 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import training_data
+from experiments import command_line, training_data
 from jepa_wm import families, sharding, world_model
 from jepa_wm import fields as fields_lib
 from jepa_wm.data import augmentation as augmentation_lib
@@ -303,7 +303,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     The command and the arguments that are no flags.
   """
   try:
-    rest = flags.FLAGS(argv)
+    rest = flags.FLAGS(command_line.at_home(argv))
     if flags.FLAGS.config is not None:
       # A file that is not there is only noticed when a field is read.
       flags.FLAGS.config.to_dict()

@@ -201,14 +201,13 @@ def inference_shapes(model: models.Learns) -> Variables:
 
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    config: dict[str, Any] = json.loads(files.read_json_text(path))
-    version = config['format_version']
-  except (ValueError, KeyError, TypeError) as error:
+  config: Any = files.read_json(path)
+  if not isinstance(config, dict) or 'format_version' not in config:
     raise ValueError(
-      f'{path}: not the config of an exported checkpoint ({error!r}); it may '
-      'be cut off, export it again.'
-    ) from error
+      f'{path}: not the config of an exported checkpoint; WorldModel.'
+      'from_pretrained reads what others published.'
+    )
+  version = config['format_version']
   if version != FORMAT_VERSION:
     raise ValueError(
       f'{path}: written in layout {version}, this version of jepa_wm reads '
@@ -217,7 +216,8 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
   missing = {'model', 'units'} - config.keys()
   if missing:
     raise ValueError(f'{path}: {sorted(missing)} missing; export it again.')
-  return config
+  found: dict[str, Any] = config
+  return found
 
 
 def _read_weights(path: pathlib.Path, model: models.Learns) -> Variables:

@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 import math
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jepa_wm import files
@@ -89,7 +89,11 @@ def one_of(registry: Registry, default: Any) -> Any:
 
 
 def some_of(registry: Registry, default: tuple[Any, ...]) -> Any:
-  """A field that holds a tuple of kinds; `{name: fields}`, order kept."""
+  """A field that holds a tuple of kinds, each at most once; `{name: fields}`.
+
+  `check` puts them in one order, whatever the order of a dict: those of the
+  default in its order, then the others by name.
+  """
   return dataclasses.field(
     default=default, metadata={_REGISTRY: registry, _MANY: True}
   )
@@ -131,6 +135,65 @@ def to_dict(value: Any) -> dict[str, Any]:
   return found
 
 
+def with_kind(
+  registry: Registry, config: dict[str, Any], path: Sequence[str], name: str
+) -> dict[str, Any]:
+  """A nested config with another kind at `path`, or one more of `some_of`.
+
+  Args:
+    registry: of the outermost thing.
+    config: what `to_dict` gave.
+    path: fields from there to the one that holds a kind: `('encoder',)`.
+    name: of the kind.
+
+  Returns:
+    The config with all fields of the kind: those that the one before had, too,
+    keep their values, the others have their defaults. It is not checked.
+
+  Raises:
+    ValueError: no such field, or no such kind.
+  """
+  cls = registry.find(config['name'])
+  known = {x.name: x for x in dataclasses.fields(cls)}
+  check_names(f'The {registry.kind} {cls.name!r}', path[:1], list(known))
+  field, before = known[path[0]], config[path[0]]
+  own = field.metadata.get(_REGISTRY)
+  if own is None:
+    raise ValueError(f'{path[0]} holds no kind with a name.')
+  if path[1:]:
+    after = with_kind(own, before, path[1:], name)
+  else:
+    after = to_dict(own.find(name, where=path[0])())
+  if field.metadata.get(_MANY):
+    del after['name']
+    after = {name: after, **before}
+  elif not path[1:]:
+    shared = (before or {}).keys() & after.keys() - {'name'}
+    after |= {x: before[x] for x in shared}
+  return {**config, path[0]: after}
+
+
+def check_names(
+  where: str, given: Iterable[str], known: Sequence[str]
+) -> None:
+  """Refuses names of fields that are not known.
+
+  Args:
+    where: what has the fields, for the sentence: "The model 'lewm'".
+    given: names.
+    known: those there are.
+
+  Raises:
+    ValueError: the first that is not there; the nearest is suggested.
+  """
+  for name in given:
+    if name not in known:
+      raise ValueError(
+        f'{where} has no field {name!r}.'
+        + (files.nearest(name, known) or f' It has {", ".join(known)}.')
+      )
+
+
 def check(
   value: Any,
   choices: Mapping[str, Sequence[Any]] | None = None,
@@ -142,7 +205,7 @@ def check(
 
   An integer must be positive, a number finite and not negative, a tuple hold
   integers that are not negative; lists, which is what JSON has, become tuples.
-  Fields of `one_of` and `some_of` check themselves.
+  What fields of `one_of` and `some_of` hold checks itself.
 
   Args:
     value: a frozen dataclass whose fields all have defaults, checked while it
@@ -156,9 +219,11 @@ def check(
   """
   choices = choices or {}
   for field in dataclasses.fields(value):
+    name, held = field.name, getattr(value, field.name)
+    if field.metadata.get(_MANY):
+      object.__setattr__(value, name, _ordered(name, held, field.default))
     if _REGISTRY in field.metadata:
       continue
-    name, held = field.name, getattr(value, field.name)
     if isinstance(field.default, tuple):
       _check_integers(name, held)
       object.__setattr__(value, name, tuple(held))
@@ -189,14 +254,8 @@ def _build(
 ) -> Any:
   """`cls` of the fields in `config`, or `default` with them replaced."""
   known = {field.name: field for field in dataclasses.fields(cls)}
-  values = {}
-  for name, value in config.items():
-    if name not in known:
-      raise ValueError(
-        f'{where} has no field {name!r}.'
-        + (files.nearest(name, known) or f' It has {", ".join(known)}.')
-      )
-    values[name] = _built(value, known[name])
+  check_names(where, config, list(known))
+  values = {name: _built(x, known[name]) for name, x in config.items()}
   if default is not None:
     return dataclasses.replace(default, **values)
   return cls(**values)
@@ -221,6 +280,18 @@ def _built(value: Any, field: Any) -> Any:
   if 'name' in value or field.default is None:
     return from_dict(registry, value, where=field.name)
   return _build(type(field.default), value, field.name, field.default)
+
+
+def _ordered(
+  name: str, held: Sequence[Any], default: Sequence[Any]
+) -> tuple[Any, ...]:
+  """What a field of `some_of` holds, in the one order."""
+  names = [part.name for part in held]
+  if twice := [x for x in names if names.count(x) > 1]:
+    raise ValueError(f'{name} holds {twice[0]!r} twice.')
+  first = [part.name for part in default]
+  rank = lambda x: (first.index(x) if x in first else len(first), x)
+  return tuple(sorted(held, key=lambda part: rank(part.name)))
 
 
 def _check_integers(name: str, held: Any) -> None:

@@ -1,7 +1,7 @@
 """Files that appear whole or not at all; digests; the nearest name.
 
-The only file that renames, hashes and compares spellings, so that all of these
-are done in one way.
+The only file that renames, hashes, compares spellings and parses the JSON of
+others, so that all of these are done in one way.
 """
 
 import contextlib
@@ -34,27 +34,67 @@ def visible(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
   return [path for path in paths if not path.name.startswith('.')]
 
 
-def read_json_text(path: Path) -> str:
-  """Text of a JSON file, also of one that begins with a byte order mark.
-
-  Raises:
-    OSError: the file cannot be read.
-    ValueError: it is not UTF-8.
-  """
+def is_lfs_pointer(path: pathlib.Path) -> bool:
+  """Whether git-lfs left a few lines of text in place of the file."""
   try:
-    return pathlib.Path(path).read_text(encoding='utf-8-sig')
-  except UnicodeDecodeError as error:
-    raise ValueError(f'{path}: not text in UTF-8 ({error}).') from error
+    with path.open('rb') as file:
+      return file.read(len(_LFS_POINTER)) == _LFS_POINTER
+  except OSError:
+    return False
 
 
-def is_lfs_pointer(path: Path) -> bool:
-  """Whether git-lfs has left a pointer here, in place of the file itself.
+def damaged(path: pathlib.Path, error: object) -> ValueError:
+  """What to say of a file that cannot be read, and what to do about it.
+
+  Args:
+    path: the file.
+    error: what went wrong, an exception or a sentence.
+  """
+  if is_lfs_pointer(path):
+    return ValueError(
+      f'{path} is a git-lfs pointer and not the file itself; run `git lfs '
+      'pull` where it was cloned.'
+    )
+  why = (
+    f'{type(error).__name__}: {error}'
+    if isinstance(error, Exception)
+    else error
+  )
+  return ValueError(f'{path} is cut off or damaged ({why}); copy it again.')
+
+
+def read_json(path: pathlib.Path, *, pairs: bool = False) -> Any:
+  """What a JSON file of others holds; a byte order mark is skipped.
+
+  Args:
+    path: the file.
+    pairs: gives objects as lists of pairs, of which a key may be there twice.
 
   Raises:
-    OSError: the file cannot be read.
+    FileNotFoundError: no such file.
+    ValueError: it is cut off, no JSON, or nested too deep to be meant well.
   """
-  with pathlib.Path(path).open('rb') as file:
-    return file.read(len(_LFS_POINTER)) == _LFS_POINTER
+  return parse_json(path, _text(path), pairs=pairs)
+
+
+def read_json_lines(path: pathlib.Path) -> list[Any]:
+  """What each line of a JSONL file of others holds; empty lines are skipped.
+
+  Lines end at a line feed alone: texts hold what `str.splitlines` cuts at.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: as of `read_json`.
+  """
+  return [parse_json(path, x) for x in _text(path).split('\n') if x.strip()]
+
+
+def parse_json(path: pathlib.Path, text: str, *, pairs: bool = False) -> Any:
+  """What JSON text out of a file holds; see `read_json`."""
+  try:
+    return json.loads(text, object_pairs_hook=list if pairs else None)
+  except (ValueError, RecursionError, MemoryError) as error:
+    raise damaged(path, error) from error
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -184,6 +224,15 @@ def nearest(word: Any, known: Iterable[str]) -> str:
 def _old(path: pathlib.Path) -> pathlib.Path:
   """Where a folder stands while another takes its place."""
   return path.with_name(f'.{path.name}.replaced')
+
+
+def _text(path: pathlib.Path) -> str:
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: no such file; copy the source again.')
+  try:
+    return path.read_bytes().decode('utf-8-sig')
+  except (OSError, ValueError) as error:
+    raise damaged(path, error) from error
 
 
 @contextlib.contextmanager

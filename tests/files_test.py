@@ -1,6 +1,5 @@
 import errno
 import hashlib
-import json
 import os
 
 import jax.numpy as jnp
@@ -132,9 +131,22 @@ def test_reading_what_others_left(tmp_path, monkeypatch):
   assert [p.name for p in files.visible(sorted(tmp_path.iterdir()))] == [
     'info.json'
   ]
-  assert json.loads(files.read_json_text(tmp_path / 'info.json')) == {'a': 1}
-  with pytest.raises(ValueError, match=r'_info\.json: not text in UTF-8'):
-    files.read_json_text(tmp_path / '._info.json')
+  assert files.read_json(tmp_path / 'info.json') == {'a': 1}
+  assert files.read_json(tmp_path / 'info.json', pairs=True) == [('a', 1)]
+  with pytest.raises(ValueError, match=r'_info\.json is cut off .*utf-8'):
+    files.read_json(tmp_path / '._info.json')
+  with pytest.raises(FileNotFoundError, match=r'nowhere\.json: no such file'):
+    files.read_json(tmp_path / 'nowhere.json')
+  for text in ('', '{', '[' * 100_000):
+    (tmp_path / 'info.json').write_text(text)
+    with pytest.raises(ValueError, match=r'info\.json is cut off or damaged'):
+      files.read_json(tmp_path / 'info.json')
+  lines = '"a\u2028b"\r\n\n"c\x85d"'
+  (tmp_path / 'a.jsonl').write_text(lines, encoding='utf-8', newline='')
+  assert files.read_json_lines(tmp_path / 'a.jsonl') == [
+    'a\u2028b',
+    'c\x85d',
+  ]
 
 
 def test_pointers_of_git_lfs_are_known(tmp_path):
@@ -143,5 +155,9 @@ def test_pointers_of_git_lfs_are_known(tmp_path):
     'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n'
   )
   assert files.is_lfs_pointer(path)
+  with pytest.raises(
+    ValueError, match=r'clip\.mp4 is a git-lfs .*git lfs pull'
+  ):
+    files.read_json(path)
   path.write_bytes(b'')
   assert not files.is_lfs_pointer(path)

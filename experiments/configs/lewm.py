@@ -9,8 +9,10 @@
   --config=experiments/configs/lewm.py:reacher_small    dm_control's arm
   --config=experiments/configs/lewm.py:cube_small       OGBench's cube
 
-Every field of the family is a flag, those left at their defaults too:
-`--config.model.regularizer=vcreg`.
+Every field of the model is a flag, those left at their defaults too:
+`--config.model.predictor.dropout=0.1`. Another kind of module is
+`--config.model.encoder.name=vit`, whose fields then are flags; another term of
+the loss is `--config.model.terms.vcreg.variance=18`.
 
 Source: LeWorldModel, arXiv 2603.19312, and its released configuration.
 """
@@ -69,44 +71,17 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
       'clip_norm': 1.0,
     }
   )
-  # Networks for two CPU cores: patches of 8 pixels, then one 3x3 convolution.
-  small = {
-    'name': 'lewm',
-    'image_size': 64,
-    'encoder': 'conv',
-    'encoder_channels': (64, 32),
-    'encoder_strides': (8, 1),
-    'encoder_blocks': (0, 0),
-    'encoder_features': 128,
-    'projector_dim': 256,
-    'predictor_dim': 128,
-    'predictor_depth': 2,
-    'predictor_heads': 4,
-    'predictor_head_dim': 32,
-    'predictor_mlp_dim': 256,
-    'dropout': 0.0,
-    'num_projections': 256,
-  }
   if variant == 'two_room_small':
-    config.model = ml_collections.ConfigDict(
-      {
-        **small,
-        'latent_dim': 8,
-        'history': 1,
-        'rollout_steps': 3,
-        'sigreg_weight': 0.09,
-        'temporal_similarity_weight': 5.0,
-      }
-    )
+    model = small(latent_dim=8, history=1)
+    model['terms']['prediction'] = {'steps': 3}
+    model['terms']['temporal_similarity'] = {'weight': 5.0}
   elif variant == 'two_room_plain':
-    config.model = ml_collections.ConfigDict(
-      {**small, 'latent_dim': 192, 'history': 3, 'dropout': 0.1}
-    )
+    model = small(latent_dim=192, history=3)
+    model['predictor']['dropout'] = 0.1
   elif variant == 'two_room':
     # The released configuration: 10,000 episodes, 10 epochs of the paper at
     # batch 128 are about 60,000 steps.
-    config.model = ml_collections.ConfigDict({'name': 'lewm'})
-    config.model.dtype = 'bfloat16'
+    model = {'name': 'lewm', 'dtype': 'bfloat16'}
     config.num_steps = 60_000
     config.data.path = 'data/two_room_224'
     config.optimizer.learning_rate = 5e-5
@@ -117,28 +92,63 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     config.eval_every = config.checkpoint_every = 10
     config.data.batch_size = 16
     config.data.num_eval_windows = 64
-    config.model = ml_collections.ConfigDict(
-      {
-        **small,
-        'encoder_channels': (16, 8),
-        'encoder_features': 32,
-        'projector_dim': 32,
-        'predictor_dim': 32,
-        'predictor_depth': 1,
-        'num_projections': 32,
-        'latent_dim': 8,
-        'history': 1,
-      }
-    )
+    model = small(latent_dim=8, history=1)
+    model['encoder'] |= {'channels': (16, 8), 'features': 32}
+    model['projector'] = {'hidden_dim': 32}
+    model['actions'] = {'features': 32}
+    model['predictor'] |= {'width': 32, 'depth': 1}
+    model['terms']['sigreg'] = {'num_projections': 32}
   else:
-    _read_as_points(config, variant, small)
+    model = _read_as_points(config, variant)
+  config.model = ml_collections.ConfigDict(model)
   variants.fill_in(config)
   return config
 
 
+def small(*, latent_dim: int, history: int) -> dict[str, Any]:
+  """LeWM for two CPU cores: patches of 8 pixels, then one 3x3 convolution.
+
+  Args:
+    latent_dim: size of a latent.
+    history: longest window of the predictor.
+
+  Returns:
+    Nested settings, to be changed.
+  """
+  return {
+    'name': 'lewm',
+    'latent_dim': latent_dim,
+    'encoder': {
+      'name': 'conv',
+      'image_size': 64,
+      'channels': (64, 32),
+      'strides': (8, 1),
+      'blocks': (0, 0),
+      'features': 128,
+    },
+    'projector': {'hidden_dim': 256},
+    'actions': {'features': 128},
+    'predictor': {
+      'history': history,
+      'width': 128,
+      'depth': 2,
+      'num_heads': 4,
+      'head_dim': 32,
+      'mlp_dim': 256,
+      'dropout': 0.0,
+    },
+    'terms': {
+      'prediction': {},
+      'sigreg': {'num_projections': 256},
+      'temporal_similarity': {},
+      'straightening': {},
+    },
+  }
+
+
 def _read_as_points(
-  config: ml_collections.ConfigDict, variant: str, small: dict[str, Any]
-) -> None:
+  config: ml_collections.ConfigDict, variant: str
+) -> dict[str, Any]:
   """Makes `config` that of a world of small things whose angles matter.
 
   Maps are read as points, and InfoNCE alone shapes the latent: README.md here
@@ -147,39 +157,47 @@ def _read_as_points(
   Args:
     config: changed.
     variant: one of those of Push-T, Reacher and Cube.
-    small: sizes of networks for two cores.
+
+  Returns:
+    The settings of the model.
   """
   world = variant.rpartition('_')[0]
   config.data.path = f'data/{world}'
   config.data.batch_size = 64
   config.optimizer.learning_rate = 2e-3
   config.optimizer.clip_norm = 10.0
-  model = {
-    **small,
-    'encoder': 'keypoints',
-    'encoder_channels': (16, 32, 32),
-    'encoder_strides': (2, 2, 1),
-    'encoder_blocks': (0, 0, 0),
-    'encoder_features': 256,
-    'projector': 'linear',
-    'predictor_dim': 192,
-    'prediction': 'change',
-    'rollout_steps': 3,
-    'regularizer': 'info_nce',
-    'prediction_gradient': 0.0,
-    'latent_dim': 32 if world == 'cube' else 16,
+  model = small(latent_dim=32 if world == 'cube' else 16, history=2)
+  model |= {
     'action_dim': 5 if world == 'cube' else 2,
+    'encoder': {
+      'name': 'keypoints',
+      'image_size': 64,
+      'channels': (16, 32, 32),
+      'strides': (2, 2, 1),
+      'blocks': (0, 0, 0),
+      'features': 256,
+    },
+    'projector': {'name': 'linear'},
+    'actions': {'features': 192},
+    'predicts': 'change',
+    'terms': {
+      'prediction': {'steps': 3, 'gradient': 0.0},
+      'info_nce': {},
+      'temporal_similarity': {},
+      'straightening': {},
+    },
   }
+  model['predictor']['width'] = 192
   if world == 'push_t':
     config.num_steps = 6000
     config.eval_every = config.checkpoint_every = 2000
-    model |= {'pixel_norm': 'white_ground', 'history': 1}
+    model['encoder']['pixel_norm'] = 'white_ground'
+    model['predictor']['history'] = 1
   else:
     config.num_steps = 1500
     config.eval_every = config.checkpoint_every = 500
-    # A picture says nothing of velocities, hence two.
+    # A picture says nothing of velocities, hence a history of two.
     config.data.num_frames = 5
-    model['history'] = 2
   if variant == 'push_t_predictor':
     # A step without pixels costs a fraction, so there are more of them, each of
     # as many predictions as a plan has.
@@ -188,5 +206,6 @@ def _read_as_points(
     config.log_every = 500
     config.data.num_frames = 6
     config.optimizer.learning_rate = 1e-3
-    model['rollout_steps'] = 5
-  config.model = ml_collections.ConfigDict(model)
+    model['target'] = {'name': 'frozen'}
+    model['terms'] = {'prediction': {'steps': 5}}
+  return model

@@ -5,8 +5,8 @@
   --config=experiments/configs/pldm.py:two_room         stable-worldmodel's
   --config=experiments/configs/pldm.py:two_room_tiny    seconds, for a look
 
-Every field of the family is a flag, those left at their defaults too:
-`--config.model.regularizer=sigreg`.
+Every field of the model is a flag, those left at their defaults too, see
+`lewm.py`: `--config.model.terms.vcreg.variance=16`.
 
 Source: PLDM, arXiv 2502.14819; EB-JEPA, arXiv 2602.03604, for the weight of
 inverse dynamics; stable-worldmodel 0.1.1 for the full size and VCReg's weights.
@@ -18,14 +18,15 @@ from experiments.configs import lewm, variants
 
 VARIANTS = ('two_room_small', 'two_room_gru', 'two_room', 'two_room_tiny')
 
-_FIELDS = {
+_TERMS = {
+  'prediction': {'steps': 3},
+  'vcreg': {},
   # VCReg's hinge lets go at deviation 1, so that this weight moves less than
   # beside SIGReg; what it does is the same, see the README here.
-  'temporal_similarity_weight': 5.0,
-  'inverse_dynamics_weight': 1.0,
-  'rollout_steps': 3,
+  'temporal_similarity': {'weight': 5.0},
+  'straightening': {},
+  'inverse_dynamics': {'weight': 1.0, 'hidden_dim': 128},
 }
-_SIZES = {'latent_dim': 8, 'history': 1, 'inverse_dynamics_dim': 128}
 
 
 def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
@@ -44,16 +45,15 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   # Data, optimiser and sizes are LeWM's, as in stable-worldmodel.
   of_lewm = 'two_room_small' if variant == 'two_room_gru' else variant
   config = lewm.get_config(of_lewm)
-  fields = {**config.model.to_dict(), 'name': 'pldm', 'regularizer': 'vcreg'}
   if variant == 'two_room':
-    fields['temporal_similarity_weight'] = 0.2
+    model = {'name': 'pldm', 'dtype': 'bfloat16'}
   else:
-    fields |= {**_FIELDS, **_SIZES}
+    model = {**config.model.to_dict(), 'name': 'pldm', 'terms': _TERMS}
     config.num_steps = min(config.num_steps, 1500)
     config.eval_every = min(config.eval_every, 500)
     config.checkpoint_every = min(config.checkpoint_every, 500)
   if variant == 'two_room_gru':
-    fields['predictor'] = 'recurrent'
-  config.model = ml_collections.ConfigDict(fields)
+    model['predictor'] = {'name': 'recurrent', 'history': 1}
+  config.model = ml_collections.ConfigDict(model)
   variants.fill_in(config)
   return config

@@ -1,12 +1,15 @@
 """What all configs do: refuse a variant there is not, make all fields flags."""
 
 import dataclasses
+import re
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import ml_collections
 
 from experiments import training_data
-from jepa_wm import families
+from jepa_wm import fields, models
 from jepa_wm.data import augmentation
 from jepa_wm.training import optimizers
 
@@ -40,23 +43,55 @@ def fill_in(config: ml_collections.ConfigDict) -> None:
   Only what a config holds can be a flag.
 
   Args:
-    config: with `model`, a family's name and fields, `optimizer` and `data`;
+    config: with `model`, a name and nested settings, `optimizer` and `data`;
       changed.
 
   Raises:
     ValueError: a field that there is not, or out of its range.
   """
-  family = families.from_config(config.model.to_dict())
+  model = choose(config.model.to_dict(), sys.argv)
   filled = {
-    'model': families.to_config(family),
+    'model': model,
     'optimizer': optimizers.to_config(**config.optimizer),
     'data': dataclasses.asdict(training_data.Data(**config.data)),
     'augmentation': dataclasses.asdict(
       augmentation.Augmentation(**config.get('augmentation', {}))
     ),
   }
-  for name, fields in filled.items():
-    config[name] = ml_collections.ConfigDict(fields)
+  for name, values in filled.items():
+    config[name] = ml_collections.ConfigDict(values)
   for name, value in _RUN.items():
     if name not in config:
       config[name] = value
+
+
+def choose(model: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]:
+  """Puts the kinds of modules and terms in place that a command asks for.
+
+  The fields of a kind can only be flags if the config has that kind, so that
+  names count before all other overrides: `--config.model.encoder.name=vit`
+  replaces the encoder, and fields that both kinds have stay;
+  `--config.model.terms.vcreg.variance=18` adds the term.
+
+  Args:
+    model: nested settings.
+    argv: the command line, where ml_collections looks for overrides, too.
+
+  Returns:
+    Nested settings of those kinds.
+
+  Raises:
+    ValueError: there is no such kind.
+  """
+  config = fields.to_dict(fields.from_dict(models.MODELS, model))
+  for argument, after in zip(argv, (*argv[1:], '')):
+    found = re.fullmatch(r'--?config\.model\.([\w.]+)(?:=(.*))?', argument)
+    if found is None:
+      continue
+    *path, field = found[1].split('.')
+    value = after if found[2] is None else found[2]
+    if path[:1] == ['terms'] and path[1:]:
+      config = fields.with_kind(models.MODELS, config, path[:1], path[1])
+    elif path and field == 'name':
+      config = fields.with_kind(models.MODELS, config, path, value)
+  return config

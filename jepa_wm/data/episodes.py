@@ -351,13 +351,7 @@ def _builder(path: pathlib.Path) -> Any:
   """TFDS' reader of an archive."""
   if not (path / 'dataset_info.json').is_file():
     raise _not_found(path)
-  try:
-    return tfds.builder_from_directory(path)
-  except Exception as error:
-    raise ValueError(
-      f'The dataset_info.json and features.json at {path} cannot be read '
-      f'({error}); write the episodes again.'
-    ) from error
+  return rlds.open_builder(path)
 
 
 @contextlib.contextmanager

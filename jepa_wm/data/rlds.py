@@ -10,12 +10,14 @@ import os
 import pathlib
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
+
+from jepa_wm import files
 
 _COLUMNS = (
   'observation/pixels',
@@ -24,6 +26,31 @@ _COLUMNS = (
   'is_last',
   'is_terminal',
 )
+
+# Features that can be told by name alone; none of them reads or runs a file of
+# another's.
+_CLASSES = frozenset(
+  f'tensorflow_datasets.core.features.{module}.{name}'
+  for module, names in {
+    'audio_feature': ('Audio',),
+    'bounding_boxes': ('BBoxFeature',),
+    'class_label_feature': ('ClassLabel',),
+    'dataset_feature': ('Dataset',),
+    'features_dict': ('FeaturesDict',),
+    'image_feature': ('Image',),
+    'labeled_image': ('LabeledImage',),
+    'optional_feature': ('Optional',),
+    'scalar': ('Scalar',),
+    'sequence_feature': ('Sequence',),
+    'tensor_feature': ('Tensor',),
+    'text_feature': ('Text',),
+    'translation_feature': ('Translation', 'TranslationVariableLanguages'),
+    'video_feature': ('Video',),
+  }.items()
+  for name in names
+)
+# Prose, in which braces mean nothing.
+_TEXTS = ('description', 'valueRange', 'value_range')
 
 
 def dataset_info(
@@ -105,6 +132,74 @@ class Writer(tfds.core.SequentialWriter):
       file_format='array_record',
     )
     self._serializer = _SortedSerializer(info.features.get_serialized_info())
+
+
+def open_builder(path: pathlib.Path) -> Any:
+  """TFDS' builder of the dataset at `path`; the only door to one.
+
+  TFDS imports the classes that `features.json` names, from the working
+  directory too. Only its own may be named, which is found out first.
+
+  Raises:
+    ValueError: a class of somebody else is named, or the description cannot be
+      read.
+  """
+  check_classes(path / 'features.json')
+  if files.is_lfs_pointer(path / 'dataset_info.json'):
+    raise files.damaged(path / 'dataset_info.json', '')
+  try:
+    return tfds.builder_from_directory(path)
+  # TFDS and Protocol Buffers raise many kinds of errors.
+  except Exception as error:
+    raise ValueError(
+      f'The dataset_info.json and features.json at {path} cannot be read '
+      f'({error}).'
+    ) from error
+
+
+def check_classes(file: pathlib.Path) -> Any:
+  """What a `features.json` holds, if it names no class but TFDS' own.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: it does, or is no JSON.
+  """
+  content = files.read_json(file, pairs=True)
+  try:
+    names = list(_class_names(file, content))
+  except RecursionError as error:
+    raise files.damaged(file, error) from error
+  for name in names:
+    if not isinstance(name, str) or name not in _CLASSES:
+      raise ValueError(
+        f'{file} names the class {name!r:.100}, which is not of '
+        'tensorflow_datasets; it was not imported. Prepare the dataset again '
+        'with features of TFDS alone.'
+      )
+  return files.read_json(file)
+
+
+def _class_names(file: pathlib.Path, content: Any) -> Iterator[Any]:
+  """Every class that a description of features names, at any depth.
+
+  `content` has lists of pairs for objects, of which a key may be there twice.
+  """
+  if isinstance(content, str):
+    # Features may be described by JSON in a text.
+    if '{' in content:
+      yield from _class_names(file, files.parse_json(file, content, pairs=True))
+  elif isinstance(content, list):
+    for item in content:
+      yield from _class_names(file, item)
+  elif isinstance(content, tuple):
+    key, value = content
+    is_class = key.replace('_', '').lower() == 'pythonclassname'
+    if is_class or (key == 'type' and isinstance(value, str)):
+      yield value
+    elif key in _TEXTS and isinstance(value, str):
+      return
+    else:
+      yield from _class_names(file, value)
 
 
 def check_columns(path: pathlib.Path, features: Any) -> None:

@@ -7,7 +7,6 @@ TensorFlow. Nothing is downloaded.
 
 import dataclasses
 import io
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -17,6 +16,9 @@ import grain
 import numpy as np
 import PIL.Image
 from tensorflow_datasets.proto import tf_example_pb2
+
+from jepa_wm import files
+from jepa_wm.data import rlds
 
 SPLITS = ('train', 'validation', 'held_out')
 
@@ -61,9 +63,14 @@ def find(name: str) -> TfdsDataset:
   """
   roots = [pathlib.Path.home() / 'tensorflow_datasets', pathlib.Path()]
   if given := os.environ.get('TFDS_DATA_DIR'):
-    roots.insert(0, pathlib.Path(given))
-  places = [root / name for root in roots]
-  found = [f.parent for p in places for f in p.glob('**/features.json')]
+    roots.insert(0, files.expand(given))
+  places = [root / files.expand(name) for root in roots]
+  found = [
+    file.parent
+    for place in places
+    for file in place.glob('**/features.json')
+    if not any(part.startswith('.') for part in file.relative_to(place).parts)
+  ]
   if not name or not found:
     raise FileNotFoundError(
       f'There is no TFDS dataset {name!r} at '
@@ -76,7 +83,7 @@ def find(name: str) -> TfdsDataset:
   pixels, label, num_classes = _features(path)
   names = {
     file.name.partition('.array_record')[0].rpartition('-')[2]
-    for file in path.glob('*.array_record*')
+    for file in files.visible(path.glob('*.array_record*'))
   }
   if not names:
     raise ValueError(
@@ -127,8 +134,8 @@ def tfds_clips(
       f'and split one of {SPLITS}, got {counts} and {split!r}.'
     )
   name, low, high = dataset.splits[split]
-  files = sorted(map(str, dataset.path.glob(f'*-{name}.array_record*')))
-  records = grain.sources.ArrayRecordDataSource(files)
+  shards = files.visible(dataset.path.glob(f'*-{name}.array_record*'))
+  records = grain.sources.ArrayRecordDataSource(sorted(map(str, shards)))
   first, end = (round(share * len(records)) for share in (low, high))
   if end <= first:
     raise ValueError(
@@ -190,13 +197,13 @@ def _version(path: pathlib.Path) -> tuple[int, ...]:
 def _features(path: pathlib.Path) -> tuple[str, str | None, int]:
   """Names of the pixels and of the label, and the number of classes."""
   try:
-    described = json.loads((path / 'features.json').read_text())
+    described = rlds.check_classes(path / 'features.json')
     features: Mapping[str, Any] = described['featuresDict']['features']
     kinds = {
       name: feature['pythonClassName'].rpartition('.')[2]
       for name, feature in features.items()
     }
-  except (ValueError, KeyError, TypeError) as error:
+  except (KeyError, TypeError, AttributeError) as error:
     raise ValueError(
       f'{path / "features.json"} is not a description of features that TFDS '
       f'wrote ({error!r}); prepare the dataset again.'

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from jepa_wm import files
+
 _STORAGES = {
   'torch.BoolStorage': np.dtype(np.bool_),
   'torch.ByteStorage': np.dtype(np.uint8),
@@ -64,7 +66,8 @@ _LITERALS = {
   *('BININT', 'BININT1', 'BININT2', 'LONG1', 'LONG4', 'BINFLOAT'),
   *('BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8'),
 }
-_MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError)
+# More than any expanded tensor is of what it is stored in.
+_MOST_EXPANDED = 2**10
 
 
 class _Global(NamedTuple):
@@ -118,6 +121,8 @@ def read_plain(path: str | os.PathLike[str]) -> Any:
   path = pathlib.Path(path)
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such file.')
+  if files.is_lfs_pointer(path):
+    raise files.damaged(path, '')
   return _Unpacker(path, None).build(path.read_bytes())
 
 
@@ -132,12 +137,15 @@ class _Archive:
     self.path = path
     if not path.is_file():
       raise FileNotFoundError(f'{path}: no such file.')
+    if files.is_lfs_pointer(path):
+      raise files.damaged(path, '')
     with path.open('rb') as file:
       start = file.read(4)
     try:
       with zipfile.ZipFile(path) as container:
         infos = container.infolist()
-    except zipfile.BadZipFile as error:
+    # What a directory that lies leads `zipfile` to is not only BadZipFile.
+    except Exception as error:
       raise ValueError(f'{path}: {_why_no_archive(start)}') from error
     roots = [
       info.filename.split('/')[0]
@@ -199,18 +207,16 @@ class _Unpacker:
   def build(self, pickle_bytes: bytes) -> Any:
     """The value that is on top of the stack at the end."""
     try:
-      operations = list(pickletools.genops(pickle_bytes))
-    except ValueError as error:
-      raise ValueError(
-        f'{self._path}: its pickle is damaged ({error}); copy the file again.'
-      ) from error
-    try:
-      for opcode, argument, _ in operations:
+      for opcode, argument, _ in pickletools.genops(pickle_bytes):
         self._follow(opcode.name, argument)
       return self._stack.pop()
-    except _MALFORMED as error:
+    # Whatever a stack that is not as it should be leads to.
+    except Exception as error:
+      if type(error) is ValueError and str(self._path) in str(error):
+        raise
       raise ValueError(
-        f'{self._path}: its pickle is damaged ({error!r}); copy the file again.'
+        f'{self._path}: its pickle is damaged ({error!r:.300}); copy the file '
+        'again.'
       ) from error
 
   def _follow(self, name: str, argument: Any) -> None:
@@ -302,8 +308,6 @@ class _Unpacker:
     if len(items) % 2:
       raise TypeError('a key without a value')
     for key, value in zip(items[::2], items[1::2]):
-      if not isinstance(key, (str, int)):
-        raise TypeError(f'a key is a {type(key).__name__}')
       target[key] = value
 
   def _storage(self, identity: Any) -> _Storage:
@@ -358,6 +362,13 @@ class _Unpacker:
       )
     if not math.prod(shape):
       return np.empty(shape, dtype)
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed > max(2**26, _MOST_EXPANDED * len(storage.data)):
+      raise ValueError(
+        f'{self._path}: a tensor of shape {list(shape)} claims to hold '
+        f'{claimed / 2**30:.1f} GiB over {len(storage.data)} bytes; the file '
+        'is damaged, copy it again.'
+      )
     return np.ndarray(
       shape,
       dtype,

@@ -79,6 +79,8 @@ class GymnasiumEnv:
     else:
       space: Any = self.env.action_space
       clipped = np.clip(action, self.action_low, self.action_high)
+      if np.issubdtype(space.dtype, np.integer):
+        clipped = np.rint(clipped)
       clipped = clipped.reshape(space.shape).astype(space.dtype)
       self._observation = self._step(clipped)
 
@@ -254,13 +256,27 @@ def _bounds(space: gymnasium.Space) -> tuple[np.ndarray, np.ndarray, bool]:
   return low.astype(np.float64), high.astype(np.float64), False
 
 
-def _flat(value: Any) -> np.ndarray:
-  """An observation as `[V]`: a Dict's or a tuple's parts one after another."""
+def _flat(value: Any, key: str = '') -> np.ndarray:
+  """An observation as `[V]`: a Dict's or a tuple's parts one after another.
+
+  Raises:
+    ValueError: a part that is no number, whose key is named.
+  """
   if isinstance(value, Mapping):
-    value = [value[key] for key in value]
-  if isinstance(value, (list, tuple)):
-    return np.concatenate([_flat(part) for part in value] or [np.zeros(0)])
-  return np.ravel(np.asarray(value, np.float64))
+    value = {f'{key}/{name}'.lstrip('/'): x for name, x in value.items()}
+  elif isinstance(value, (list, tuple)):
+    value = {f'{key}/{i}'.lstrip('/'): part for i, part in enumerate(value)}
+  if isinstance(value, dict):
+    parts = [_flat(part, name) for name, part in value.items()]
+    return np.concatenate(parts or [np.zeros(0)])
+  array = np.asarray(value)
+  if array.dtype.kind not in 'fiub':
+    raise ValueError(
+      f'what is observed{f" under {key!r}" if key else ""} is no number but '
+      f'{value!r:.60}; name what says the state in numbers, get_state (and '
+      'get_proprio what the body feels)'
+    )
+  return np.ravel(array.astype(np.float64))
 
 
 def _within(

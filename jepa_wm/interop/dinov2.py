@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jepa_wm import files
 from jepa_wm.interop import layouts, state_dicts
 from jepa_wm.networks import dinov2
 from jepa_wm.types import Params
@@ -48,11 +49,11 @@ def is_dinov2(path: str | os.PathLike[str]) -> bool:
   Raises:
     ValueError: a file of weights that cannot be read.
   """
-  path = pathlib.Path(path)
+  path = files.expand(path)
   if path.is_file():
     return path.suffix in _SUFFIXES and _is_named_so(state_dicts.read(path))
   try:
-    config = json.loads((path / _CONFIG).read_text())
+    config = files.read_json(path / _CONFIG)
   except (OSError, ValueError):
     return False
   return isinstance(config, dict) and config.get('model_type') == 'dinov2'
@@ -75,9 +76,10 @@ def read_dinov2(path: str | os.PathLike[str]) -> Dinov2Weights:
     FileNotFoundError: no weights there.
     ValueError: no DINOv2, or none of the sizes in `networks.dinov2.PRESETS`.
   """
-  path = pathlib.Path(path)
+  path = files.expand(path)
   weights = path / _WEIGHTS if path.is_dir() else path
-  tensors, where = state_dicts.read(weights), str(weights)
+  tensors, _ = state_dicts.unwrapped(state_dicts.read(weights))
+  where = str(weights)
   layout = layout_of(tensors, where=where)
   cls_token = _CLS_TOKENS[layout != 'facebook']
   width = tensors[cls_token].shape[-1]

@@ -269,6 +269,12 @@ class Layout:
       problem = f'{list(actual[first])} has no place in the model'
     else:
       problem = f'is {list(actual[first])}, expected {list(expected[first])}'
+    heads = {name.partition('.')[0] for name in actual}
+    if len(heads) == 1 and not expected.keys() & actual.keys():
+      raise ValueError(
+        f'{where}: all names of its tensors begin with {heads.pop() + "."!r}, '
+        'which is no prefix that is known here; save them without it.'
+      )
     raise ValueError(
       f'{where}: the tensor {first!r} {problem} by its config'
       f'{_others(len(differ) - 1, "differ")}; take weights and config of one '

@@ -156,7 +156,8 @@ def to_source(
     raise ValueError(f'layout must be one of {LAYOUTS}, got {layout!r}.')
   params = dict(variables['params'])
   if layout != 'facebook':
-    params['encoder'] = params[family.inference_encoder]
+    # Before its first step a model has one encoder, which stands for both.
+    params['encoder'] = params.get(family.inference_encoder, params['encoder'])
     params.pop('target_encoder', None)
     if family.name == 'ijepa':
       # Published without.

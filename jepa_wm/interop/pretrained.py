@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jepa_wm import files
 from jepa_wm.interop import lewm, state_dicts
 from jepa_wm.models import lewm as models_lewm
 from jepa_wm.types import Params
@@ -55,7 +56,7 @@ def read(
       config, a file with more than tensors in it, an encoder that is not
       there.
   """
-  weights = _find_weights(pathlib.Path(path))
+  weights = _find_weights(files.expand(path))
   config_path = weights.with_name(_CONFIG)
   if not config_path.is_file():
     found = _read_bare(weights, encoder)
@@ -64,13 +65,13 @@ def read(
   config = _read_config(config_path)
   for source in SOURCES:
     if source.matches(config):
+      tensors, notes = state_dicts.unwrapped(state_dicts.read(weights))
       model, variables, record = source.load(
-        config,
-        state_dicts.read(weights),
-        action_block=action_block,
-        where=str(weights),
+        config, tensors, action_block=action_block, where=str(weights)
       )
-      found = Pretrained(model, variables, {**record, 'weights': str(weights)})
+      found = Pretrained(
+        model, variables, {**record, **notes, 'weights': str(weights)}
+      )
       return _encoding_with(encoder, found)
   known = ', '.join(source.NAME for source in (*SOURCES, vjepa2_ac))
   raise ValueError(
@@ -150,16 +151,19 @@ def write_masked(
 
 def _read_bare(weights: pathlib.Path, encoder: str | None) -> Pretrained | None:
   """Weights that tell by themselves what they are of, None if these do not."""
-  tensors, where = state_dicts.read(weights), str(weights)
+  tensors, notes = state_dicts.unwrapped(state_dicts.read(weights))
+  where = str(weights)
   if vjepa2_ac.matches_tensors(tensors):
     family, variables, record = vjepa2_ac.load(
       tensors, encoder=encoder, where=where
     )
-    return Pretrained(family, variables, {**record, 'weights': where})
+    return Pretrained(family, variables, {**record, **notes, 'weights': where})
   for source in (vjepa, ijepa):
     if source.matches_tensors(tensors):
       family, variables, record = source.load(None, tensors, where=where)
-      found = Pretrained(family, variables, {**record, 'weights': where})
+      found = Pretrained(
+        family, variables, {**record, **notes, 'weights': where}
+      )
       return _encoding_with(encoder, found)
   return None
 
@@ -190,7 +194,9 @@ def _find_weights(path: pathlib.Path) -> pathlib.Path:
   for name in _WEIGHTS:
     if (path / name).is_file():
       return path / name
-  others = sorted(x for x in path.iterdir() if x.suffix in _SUFFIXES)
+  others = sorted(
+    x for x in files.visible(path.iterdir()) if x.suffix in _SUFFIXES
+  )
   if len(others) == 1:
     return others[0]
   if others:
@@ -208,12 +214,7 @@ def _read_config(path: pathlib.Path) -> Mapping[str, Any]:
     raise FileNotFoundError(
       f'{path}: missing beside the weights; it says what they are of.'
     )
-  try:
-    config = json.loads(path.read_text())
-  except ValueError as error:
-    raise ValueError(
-      f'{path}: not JSON ({error}); it may be cut off, copy it again.'
-    ) from error
+  config = files.read_json(path)
   if not isinstance(config, dict):
     raise ValueError(
       f'{path}: expected an object, got {type(config).__name__}.'

@@ -2,19 +2,23 @@
 
 import os
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from jepa_wm.data import torch_files
+from jepa_wm.interop import safetensors_file
 
 _WRAPPERS = ('state_dict', 'model')
 _PARTS = ('encoder', 'target_encoder', 'predictor')
-_WRAPPED = re.compile(r'^(module\.|backbone\.)+')
+# What trainers, compilers and classes with a head put before every name.
+_PREFIXES = {
+  *('module', '_orig_mod', 'model', 'backbone', 'vjepa2', 'ijepa', 'dinov2'),
+}
+# Trained on top of what is read here, and a counter of averaged models.
+_HEADS = {'pooler', 'classifier', 'n_averaged'}
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -36,7 +40,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   """
   path = pathlib.Path(path)
   if path.suffix == '.safetensors':
-    return _read_safetensors(path)
+    return safetensors_file.read(path)
   tensors = torch_files.read(path)
   for wrapper in _WRAPPERS:
     if isinstance(tensors, dict) and isinstance(tensors.get(wrapper), dict):
@@ -55,6 +59,49 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         f'a {type(value).__name__}; save model.state_dict().'
       )
   return tensors
+
+
+def unwrapped(
+  tensors: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+  """Tensors by the names that they had before somebody wrapped their model.
+
+  A prefix is taken off where all names share it, of all tensors and then of
+  each network's: DDP's 'module.', torch.compile's '_orig_mod.', Lightning's
+  'model.', and those of transformers' classes with a head, which is left out.
+
+  Args:
+    tensors: a state dict.
+
+  Returns:
+    The tensors, and what a record should say of it: nothing, or `prefixes` and
+    `left_out`.
+  """
+  found, prefixes, left_out = dict(tensors), [], set()
+  while True:
+    found, prefix = _without_prefix(found)
+    heads = {name for name in found if name.partition('.')[0] in _HEADS}
+    if prefix:
+      prefixes.append(prefix)
+    if not heads or len(heads) == len(found):
+      break
+    left_out |= {name.partition('.')[0] for name in heads}
+    found = {name: x for name, x in found.items() if name not in heads}
+  groups: dict[str, dict[str, np.ndarray]] = {}
+  plain: dict[str, np.ndarray] = {}
+  for name, tensor in found.items():
+    group, dot, rest = name.partition('.')
+    if dot:
+      groups.setdefault(group, {})[rest] = tensor
+    else:
+      plain[name] = tensor
+  for group, members in groups.items():
+    inner, prefix = _without_prefix(members)
+    if prefix:
+      prefixes.append(f'{group}.{prefix}')
+    plain |= {f'{group}.{name}': tensor for name, tensor in inner.items()}
+  notes = {'prefixes': prefixes, 'left_out': sorted(left_out)}
+  return plain, {name: found for name, found in notes.items() if found}
 
 
 def write_safetensors(
@@ -82,20 +129,22 @@ def _parts_in_one(checkpoint: dict[Any, Any]) -> dict[Any, Any]:
   if not parts:
     return checkpoint
   return {
-    f'{part}.{_WRAPPED.sub("", str(name))}': tensor
+    f'{part}.{name}': tensor
     for part, tensors in parts.items()
-    for name, tensor in tensors.items()
+    for name, tensor in _without_prefix(tensors)[0].items()
   }
 
 
-def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-  if not path.is_file():
-    raise FileNotFoundError(f'{path}: no such file.')
-  try:
-    with safetensors.safe_open(path, framework='np') as file:
-      return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-  except safetensors.SafetensorError as error:
-    raise ValueError(
-      f'{path}: not a whole safetensors file ({error}); it may be cut off, '
-      'copy it again.'
-    ) from error
+def _without_prefix(tensors: Mapping[Any, Any]) -> tuple[dict[str, Any], str]:
+  """Tensors without what stands before all their names, and what that was."""
+  found, prefix = {str(name): x for name, x in tensors.items()}, ''
+  while True:
+    first = {name.partition('.')[0] for name in found}
+    if (
+      len(first) != 1
+      or not first <= _PREFIXES
+      or not all('.' in name for name in found)
+    ):
+      return found, prefix
+    prefix += f'{first.pop()}.'
+    found = {name.partition('.')[2]: x for name, x in found.items()}

@@ -9,13 +9,13 @@ Source: V-JEPA 2, arXiv 2506.09985, and its released code (vjepa2 at c2963a4).
 """
 
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from jepa_wm import files
 from jepa_wm.data import torch_files
 from jepa_wm.families import masked_networks, vjepa2_ac
 from jepa_wm.interop import (
@@ -33,7 +33,6 @@ _CHANNELS_PER_HEAD = 64
 
 # Always in the state dict, never used: an embedding of camera poses.
 _IGNORED = ('extrinsics_encoder.weight', 'extrinsics_encoder.bias')
-_PREFIXES = ('module.', 'backbone.')
 
 
 def matches_tensors(tensors: Mapping[str, np.ndarray]) -> bool:
@@ -178,7 +177,7 @@ def read_vjepa2_ac(path: str | os.PathLike[str], variables: Params) -> Params:
     ValueError: another model; the message names the first tensor that differs,
       both shapes and how many others differ.
   """
-  path = pathlib.Path(path)
+  path = files.expand(path)
   if path.suffix == '.safetensors':
     tensors = state_dicts.read(path)
   else:
@@ -189,8 +188,7 @@ def read_vjepa2_ac(path: str | os.PathLike[str], variables: Params) -> Params:
         f'{path}: expected a dict of tensors or of modules, got a '
         f'{type(tensors).__name__}.'
       )
-  for prefix in _PREFIXES:
-    tensors = {name.removeprefix(prefix): x for name, x in tensors.items()}
+  tensors, _ = state_dicts.unwrapped(tensors)
   _LAYOUT.check(tensors, {'params': variables['params']}, where=str(path))
   return to_variables(tensors)
 

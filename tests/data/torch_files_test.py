@@ -178,3 +178,31 @@ def test_records_out_of_the_ordinary(tmp_path):
   with pytest.raises(ValueError, match='not where the directory says'):
     torch_files.read(path)
   assert torch_files.read(write(path, TENSOR)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+  ('operations', 'key'),
+  [
+    (b'}NK\x01s', None),
+    (b'}K\x01K\x02\x86K\x01s', (1, 2)),
+    (b'}\x88K\x01s', 1),
+  ],
+)
+def test_keys_are_what_python_allows(tmp_path, operations, key):
+  assert torch_files.read(write(tmp_path / 'x.pt', operations)) == {key: 1}
+
+
+def test_an_expanded_tensor_that_would_fill_the_memory(tmp_path):
+  operations = TENSOR.replace(
+    b'K\x02\x85K\x01\x85', b'\x8a\x06' + bytes(5) + b'\x01\x85K\x00\x85'
+  )
+  with pytest.raises(ValueError, match=r'claims to hold 4096\.0 GiB'):
+    torch_files.read(write(tmp_path / 'x.pt', operations))
+
+
+def test_pointers_of_git_lfs_are_named(tmp_path):
+  path = tmp_path / 'x.pt'
+  path.write_text('version https://git-lfs.github.com/spec/v1\noid sha256:4d\n')
+  for read in (torch_files.read, torch_files.read_plain):
+    with pytest.raises(ValueError, match=r'x\.pt is a git-lfs pointer'):
+      read(path)

@@ -177,3 +177,43 @@ def test_an_id_of_the_registry_in_worker_processes():
 
 def tilt(env, state):
   env.state = state
+
+
+class Odd(Slider):
+  """Observes what it is told to, and takes whole numbers."""
+
+  def __init__(self, seen=0.0):
+    super().__init__(spaces.Box(-5, 5, (2,), np.int64))
+    self.seen, self.when = seen, 0
+
+  def reset(self, *, seed=None, options=None):
+    return self.seen, {}
+
+  def step(self, action):
+    self.last = action
+    return self.seen, 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+  ('seen', 'named'),
+  [
+    ({'direction': 0, 'mission': 'go to the red door'}, "under 'mission'"),
+    ({'inner': {'text': b'go'}}, "under 'inner/text'"),
+    ((0.5, None), "under '1'"),
+    ('1.5', 'observed is no number'),
+    (np.array([object()]), 'is no number'),
+  ],
+)
+def test_what_is_no_number_is_named(seen, named):
+  with pytest.raises(ValueError, match=f'{named}.*get_state'):
+    host_gymnasium.make_world(Odd, image_size=8, kwargs={'seen': seen})
+
+
+def test_actions_of_whole_numbers_are_rounded():
+  world = host_gymnasium.make_world(Odd, image_size=8)
+  env = world.open()
+  env.reset(0)
+  env.step(np.array([3.9, -1.2]))
+  np.testing.assert_array_equal(env.env.last, [4, -1])
+  env.step(np.array([9.0, -9.0]))
+  np.testing.assert_array_equal(env.env.last, [5, -5])

@@ -200,14 +200,16 @@ def test_damaged_episodes_are_left_out_on_request(
 
   def damaged(reader, index):
     if index in (0, 5):
-      raise ValueError(f'episode {index} has NaN')
+      raise ValueError(f'{reader.path}, episode {index}, has NaN')
     return get(reader, index)
 
   monkeypatch.setattr(open_x.OpenX, '__getitem__', damaged)
-  with pytest.raises(ValueError, match='episode 0 has NaN'):
+  with pytest.raises(ValueError, match='episode 0, has NaN'):
     run(source, tmp_path / 'out')
   report = run(source, tmp_path / 'out', skip_damaged=True, restart=True)
-  assert report.skipped == [(0, 'episode 0 has NaN'), (5, 'episode 5 has NaN')]
+  assert report.skipped == [
+    (index, f'{source}, episode {index}, has NaN') for index in (0, 5)
+  ]
   assert report.counts == {'train': 5, 'held_out': 2}
   held_out = episodes_lib.open_splits(tmp_path / 'out')['held_out']
   np.testing.assert_array_equal(held_out[0].pixels, make_episode(1).pixels)

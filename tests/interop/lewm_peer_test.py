@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jepa_wm import interop, units, world_model
+from jepa_wm import exports, interop, units
 from jepa_wm.envs import stable_worldmodel
-from jepa_wm.families import lewm as family_lewm
 from jepa_wm.interop import lewm
+from jepa_wm.models import lewm as models_lewm
 
 pytestmark = [
   pytest.mark.peer,
@@ -37,7 +37,7 @@ def module(torch):
   """The published module, built from a config of ours, all of it random."""
   import hydra.utils
 
-  model = hydra.utils.instantiate(lewm.to_config(family_lewm.LeWM())).eval()
+  model = hydra.utils.instantiate(lewm.to_config(models_lewm.LeWM())).eval()
   torch.manual_seed(0)
   for name, tensor in model.state_dict().items():
     if name.endswith('running_var'):
@@ -54,7 +54,7 @@ def folder(module, tmp_path_factory):
   from stable_worldmodel.wm import utils
 
   cache = tmp_path_factory.mktemp('cache')
-  config = omegaconf.OmegaConf.create(lewm.to_config(family_lewm.LeWM()))
+  config = omegaconf.OmegaConf.create(lewm.to_config(models_lewm.LeWM()))
   utils.save_pretrained(module, 'lewm', config=config, cache_dir=str(cache))
   (path,) = cache.rglob('weights.pt')
   return path.parent
@@ -63,13 +63,13 @@ def folder(module, tmp_path_factory):
 @pytest.fixture(scope='module')
 def model(folder):
   statistics = units.ActionStatistics(np.zeros(2), np.ones(2))
-  return world_model.WorldModel.from_pretrained(
+  return exports.WorldModel.from_pretrained(
     folder, action_statistics=statistics
   )
 
 
 def test_its_folder_gives_its_answers(torch, module, model, record_property):
-  assert model.family == family_lewm.LeWM()
+  assert model.model.config == models_lewm.LeWM()
   rng = np.random.default_rng(0)
   pixels = rng.integers(0, 256, (1, 3, 224, 224, 3), np.uint8)
   actions = rng.normal(size=(1, 3, 10)).astype(np.float32)
@@ -85,9 +85,9 @@ def test_its_folder_gives_its_answers(torch, module, model, record_property):
     predicted = module.predict(encoded['emb'], encoded['act_emb'])
   expected = features, encoded['emb'], predicted
   with jax.default_matmul_precision('highest'):
-    latents = model.encode(model.params, jnp.asarray(pixels))
-    predicted = model.family.predict(model.params, latents, actions)
-    encoder = model.family.model().encoder
+    latents = model.encode(model.params, {'pixels': jnp.asarray(pixels)})
+    predicted = model.model.predict(model.params, latents, actions)
+    encoder = model.model.networks.encoder
     seen, _ = encoder.apply(
       {'params': model.params['params']['encoder']}, normalised
     )
@@ -103,7 +103,7 @@ def test_its_folder_gives_its_answers(torch, module, model, record_property):
 def test_our_folder_is_taken_by_its_module(torch, module, model, tmp_path):
   import hydra.utils
 
-  interop.write_lewm(tmp_path, model.family, model.params)
+  interop.write_lewm(tmp_path, model.model.config, model.params)
   config = json.loads((tmp_path / 'config.json').read_text())
   rebuilt = hydra.utils.instantiate(config)
   tensors = safetensors.numpy.load_file(tmp_path / 'model.safetensors')

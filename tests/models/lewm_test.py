@@ -104,7 +104,9 @@ def test_gradient_reaches_only_a_shared_target(batch, rng_key):
     model = tiny.build(projector=NO_NORM, terms=terms, target=target)
     variables = tiny.start(tiny.build(projector=NO_NORM, terms=terms))
     variables = model.target.split(variables)
-    grad_fn = jax.jit(jax.grad(lambda *args, model=model: model.losses(*args).loss))
+    grad_fn = jax.jit(
+      jax.grad(lambda *args, model=model: model.losses(*args).loss)
+    )
     grads = grad_fn(variables, batch, rng_key)
     slopes[target['name']] = grads['params']['encoder']['out']['kernel']
     target_grads = jax.tree.leaves(grads.get('target', {}))
@@ -282,12 +284,16 @@ def test_bad_batches(batch, rng_key):
       SMALL.losses(variables, bad, rng_key)
   with pytest.raises(ValueError, match=r'pixels: expected \[..., 8, 8, 3\]'):
     SMALL.encode(variables, {'pixels': pixels[..., 0]})
-  with pytest.raises(ValueError, match=r"'pixels' is missing, there is .*'pix'"):
+  with pytest.raises(
+    ValueError, match=r"'pixels' is missing, there is .*'pix'"
+  ):
     SMALL.encode(variables, {'pix': pixels})
   with pytest.raises(ValueError, match="'lewm' has one latent a frame"):
     SMALL.encode(variables, {'pixels': pixels}, tokens=True)
   given = {'latents': np.zeros((8, 5, 4)), 'action': actions}
-  with pytest.raises(ValueError, match=r"latents, which train no enc.*'frozen'"):
+  with pytest.raises(
+    ValueError, match=r"latents, which train no enc.*'frozen'"
+  ):
     SMALL.losses(variables, given, rng_key)
   latents = np.zeros((1, 3, 4))
   with pytest.raises(ValueError, match=r'actions must be \[..., L, 6\]'):

@@ -11,8 +11,15 @@ so where it is missing. Nothing is ever unpickled.
 import pathlib
 from collections.abc import Callable
 
+from jepa_wm import files
 from jepa_wm.data.readers import dino_wm, lerobot, minari, open_x, swm_hdf5
-from jepa_wm.data.readers.reader import ALIGNMENTS, Options, Reader
+from jepa_wm.data.readers.reader import (
+  ALIGNMENTS,
+  Guarded,
+  Options,
+  Reader,
+  promised,
+)
 
 _OPENERS: dict[str, Callable[[pathlib.Path, Options], Reader]] = {
   'lerobot': lerobot.LeRobot,
@@ -52,9 +59,10 @@ def detect(path: pathlib.Path) -> str:
   for name, is_it in _SIGNS.items():
     if is_it(path):
       return name
-  found = (
-    sorted(child.name for child in path.iterdir()) if path.is_dir() else []
-  )
+  if files.is_lfs_pointer(path):
+    raise files.damaged(path, '')
+  children = files.visible(path.iterdir()) if path.is_dir() else []
+  found = sorted(child.name for child in children)
   raise ValueError(
     f'{path} is of no known format ({", ".join(FORMATS)}); it holds '
     f'{", ".join(found[:8]) or "one file"}, name its format with --format.'
@@ -74,13 +82,16 @@ def open_reader(
   Raises:
     FileNotFoundError: there is nothing at `path`.
     ImportError: a package is missing, which is named.
-    ValueError: unknown format, a damaged file, or a missing column.
+    ValueError: unknown format, a damaged file, or a missing column; no other
+      error leaves a reader, now or when an episode is read.
   """
-  path = pathlib.Path(path)
-  if format == 'auto':
-    format = detect(path)
-  if format not in _OPENERS:
+  path = files.expand(path)
+  chosen = Options(**options)
+  if format != 'auto' and format not in _OPENERS:
     raise ValueError(
       f'format must be auto or one of {", ".join(FORMATS)}, got {format!r}.'
     )
-  return _OPENERS[format](path, Options(**options))
+  with promised(path, str(path)):
+    if format == 'auto':
+      format = detect(path)
+    return Guarded(path, _OPENERS[format](path, chosen))

@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.data import resizing
-from jepa_wm.data.readers import reader
+from jepa_wm.data.readers import frames, reader
 
 # In order of preference; '.' and '/' separate alike.
 _NAMES = ('pixels', 'image', 'rgb')
@@ -116,24 +115,28 @@ def episode(
   alignment: str = 'after',
   provenance: Mapping[str, Any],
   is_terminal: bool = False,
+  scale: float | None = None,
 ) -> episodes_lib.Episode:
   """Makes an episode of columns with one row per frame.
 
   Args:
     where: source and episode, for messages.
-    columns: at least those of `choice`: frames as `frames` takes them, the
-      rest `T` rows each, actions `T` or `T - 1`.
+    columns: at least those of `choice`: frames as `frames.to_levels` takes
+      them, the rest `T` rows each, actions `T` or `T - 1`.
     choice: their roles.
     options: what was asked for.
     alignment: what a row's action did, for `T` rows; see `reader.Options`.
     provenance: what is particular to this episode.
     is_terminal: the last frame ended the task.
+    scale: see `frames.to_levels`.
 
   Raises:
     ValueError: columns of different lengths or unreadable types, or a number
       that is not finite.
   """
-  pixels = frames(where, columns[choice.pixels], choice.pixels, options)
+  pixels = frames.to_levels(
+    where, columns[choice.pixels], choice.pixels, options, scale=scale
+  )
   rows = len(pixels)
   lengths = {choice.pixels: rows}
   lengths |= {name: len(columns[name]) for name in choice.vectors}
@@ -148,7 +151,7 @@ def episode(
       + ', '.join(f'{name} {length}' for name, length in lengths.items())
       + '; one row per frame is expected, write the episode again.'
     )
-  actions = _actions(where, columns, choice.action, options.num_discrete)
+  actions = _actions(where, columns, choice.action, options)
   if len(actions) == rows:
     actions = aligned(actions, alignment)
   numbers = {'action': actions}
@@ -186,69 +189,6 @@ def aligned(actions: np.ndarray, alignment: str) -> np.ndarray:
   return actions[:-1]
 
 
-def frames(
-  where: str,
-  source: np.ndarray | Iterable[np.ndarray],
-  name: str,
-  options: reader.Options,
-) -> np.ndarray:
-  """Frames of any usual layout as uint8 `[T, height, width, 3]`.
-
-  Those of an iterator are brought to size one after another, so that never more
-  than one is in memory at its own size.
-
-  Args:
-    where: source and episode, for messages.
-    source: `[T, height, width]`, `[T, height, width, C]` or
-      `[T, C, height, width]` with 1, 3 or 4 channels; uint8, or floats in
-      0..1 or 0..255; or an iterator over uint8 `[height, width, 3]`.
-    name: of the column, for messages.
-    options: the size to bring them to.
-
-  Raises:
-    ValueError: another layout or type.
-  """
-  if not isinstance(source, np.ndarray):
-    each = [_fitted(frame[None], options)[0] for frame in source]
-    if len({frame.shape for frame in each}) != 1:
-      raise ValueError(
-        f'{where} has frames of different sizes in {name!r}, or none; set '
-        '--image_size, or choose another column with --pixels.'
-      )
-    return np.stack(each)
-  array = source
-  if array.ndim == 3:
-    array = array[..., None]
-  if array.ndim == 4 and array.shape[-1] not in (1, 3, 4):
-    array = np.moveaxis(array, 1, -1)
-  if array.ndim != 4 or array.shape[-1] not in (1, 3, 4) or not array.size:
-    raise ValueError(
-      f'{where} has no frames in {name!r}: expected [T, height, width, 3], got '
-      f'shape {array.shape}; choose another column with --pixels.'
-    )
-  # One channel is grey, a fourth is transparency.
-  array = np.broadcast_to(array[..., :3], (*array.shape[:-1], 3))
-  if array.dtype.kind == 'f':
-    low, high = float(array.min()), float(array.max())
-    if low >= 0 and high <= 255:
-      scale = 255 if high <= 1 else 1
-      array = np.rint(array * scale).astype(np.uint8)
-  if array.dtype != np.uint8:
-    raise ValueError(
-      f'{where} has frames of {array.dtype} in {name!r}: expected uint8, or '
-      'floats in 0..1 or 0..255; convert them or choose another column with '
-      '--pixels.'
-    )
-  return _fitted(array, options)
-
-
-def _fitted(array: np.ndarray, options: reader.Options) -> np.ndarray:
-  """Frames of the size that was asked for."""
-  if options.image_size is None:
-    return np.ascontiguousarray(array)
-  return resizing.resize_frames(array, size=options.image_size, fit=options.fit)
-
-
 def vectors(where: str, array: np.ndarray, name: str) -> np.ndarray:
   """Numbers, one row a frame, as float32 `[T, size]`.
 
@@ -279,15 +219,15 @@ def _actions(
   where: str,
   columns: Mapping[str, np.ndarray],
   names: Sequence[str],
-  num_discrete: int | None,
+  options: reader.Options,
 ) -> np.ndarray:
   """Actions side by side, numbered ones as one-hot rows."""
-  if num_discrete is not None:
+  if options.num_discrete is not None:
     if len(names) > 1:
       raise ValueError(
         f'--num_discrete is about one column of actions, got {_listed(names)}.'
       )
-    return _one_hot(where, columns[names[0]], names[0], num_discrete)
+    return _one_hot(where, columns[names[0]], names[0], options)
   first = columns[names[0]]
   # Several columns are joined by someone who knows that they are numbers.
   if len(names) == 1 and first.dtype.kind in 'iu':
@@ -300,18 +240,24 @@ def _actions(
 
 
 def _one_hot(
-  where: str, array: np.ndarray, name: str, num_discrete: int
+  where: str, array: np.ndarray, name: str, options: reader.Options
 ) -> np.ndarray:
   """Numbered actions as one-hot rows, which discrete planners choose from."""
+  count, start = int(options.num_discrete or 0), options.discrete_start
   numbers = array.reshape(len(array), -1)
-  valid = (numbers >= 0) & (numbers < num_discrete) & (numbers % 1 == 0)
-  if numbers.shape[1] != 1 or not valid.all():
+  if numbers.shape[1] != 1 or numbers.dtype.kind not in 'iuf':
+    valid = np.zeros(1, bool)
+  else:
+    # Not in the column's own type, which may have no negative numbers.
+    numbers = numbers.astype(np.float64) - start
+    valid = (numbers >= 0) & (numbers < count) & (numbers % 1 == 0)
+  if not valid.all():
     raise ValueError(
-      f'{where} has actions {numbers.dtype} {list(array.shape)} in {name!r}, '
-      f'where one number of 0..{num_discrete - 1} a row is expected; set '
-      '--num_discrete to how many actions there are.'
+      f'{where} has actions {array.dtype} {list(array.shape)} in {name!r}, '
+      f'where one number of {start}..{start + count - 1} a row is expected; '
+      'set --num_discrete to how many actions there are.'
     )
-  return np.eye(num_discrete, dtype=np.float32)[numbers[:, 0].astype(int)]
+  return np.eye(count, dtype=np.float32)[numbers[:, 0].astype(int)]
 
 
 def _usual(usual: Sequence[str], names: Sequence[str]) -> str | None:

@@ -12,15 +12,18 @@ with `train` and `val` above for Push-T. As its own loader does
 what the body feels.
 """
 
+import itertools
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from jepa_wm import files
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import torch_files
-from jepa_wm.data.readers import columns, reader, video
+from jepa_wm.data.readers import columns, frames, reader, video
 
 _ACTIONS = ('rel_actions', 'actions', 'abs_actions')
 _SPLITS = ('train', 'val')
@@ -70,6 +73,11 @@ class DinoWm:
     self.num_episodes = int(self._ends[-1])
     if not self.num_episodes:
       raise ValueError(f'{path} holds no episodes.')
+    floats = itertools.chain.from_iterable(
+      part.floats() for part in self._parts
+    )
+    # 255 where there are none, which is then of no use.
+    self._scale = frames.scale_of(path, 'obses', floats)
     self.provenance: dict[str, Any] = {
       'format': 'DINO-WM',
       'folder': path.name,
@@ -91,6 +99,7 @@ class DinoWm:
       self._options,
       alignment='after' if alignment == 'auto' else alignment,
       provenance={'index': index, 'folder': part.path.name, 'episode': own},
+      scale=self._scale,
     )
 
 
@@ -103,7 +112,7 @@ class _Folder:
     self.path = path
     tensors = {
       file.stem: torch_files.read(file)
-      for file in sorted(path.glob('*.pth'))
+      for file in sorted(files.visible(path.glob('*.pth')))
       if file.stem != 'seq_lengths'
     }
     self._tensors = {
@@ -151,11 +160,11 @@ class _Folder:
     )
     self._files = _frame_files(path, num_episodes)
     self.lengths = self._lengths(num_episodes, num_rows, warnings)
-    if len(self.lengths) != num_episodes or self.lengths.max() > num_rows:
+    low, high = self.lengths.min(), self.lengths.max()
+    if len(self.lengths) != num_episodes or low < 1 or high > num_rows:
       raise ValueError(
-        f'{path} has {len(self.lengths)} seq_lengths up to '
-        f'{self.lengths.max()} for states of {num_episodes} episodes of '
-        f'{num_rows} rows; copy it again.'
+        f'{path} has {len(self.lengths)} seq_lengths up to {high} for states '
+        f'of {num_episodes} episodes of {num_rows} rows; copy it again.'
       )
 
   def columns(self, index: int) -> dict[str, Any]:
@@ -171,14 +180,20 @@ class _Folder:
     if file.suffix == '.mp4':
       found['obses'] = video.read_frames(file, num_frames=length)
     else:
-      frames = torch_files.read(file)
-      if not isinstance(frames, np.ndarray):
-        raise ValueError(
-          f'{file} holds a {type(frames).__name__}, where a tensor of frames '
-          'is expected.'
-        )
-      found['obses'] = frames[:length]
+      found['obses'] = _pictures(file)[:length]
     return found
+
+  def floats(self) -> Iterator[np.ndarray]:
+    """Frames that are floats, an episode at a time, without damaged ones."""
+    for file in self._files:
+      try:
+        found = _pictures(file) if file.suffix == '.pth' else np.zeros(0, int)
+      except ValueError:
+        # Whoever reads the episode meets it again.
+        continue
+      if found.dtype.kind != 'f':
+        return
+      yield found
 
   def _lengths(
     self, num_episodes: int, num_rows: int, warnings: list[str]
@@ -202,6 +217,16 @@ class _Folder:
       return np.array([video.count_frames(file) for file in self._files])
 
 
+def _pictures(file: pathlib.Path) -> np.ndarray:
+  found = torch_files.read(file)
+  if not isinstance(found, np.ndarray):
+    raise ValueError(
+      f'{file} holds a {type(found).__name__}, where a tensor of frames is '
+      'expected.'
+    )
+  return found
+
+
 def _folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
   """The folders with tensors in them, by split."""
   if (path / 'states.pth').is_file():
@@ -216,7 +241,7 @@ def _folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
 def _frame_files(path: pathlib.Path, num_episodes: int) -> list[pathlib.Path]:
   """The file of each episode's frames; numbers have leading zeros or not."""
   found = {}
-  for file in (path / 'obses').glob('episode_*'):
+  for file in files.visible((path / 'obses').glob('episode_*')):
     match = re.fullmatch(r'episode_(\d+)\.(mp4|pth)', file.name)
     if match:
       found[int(match[1])] = file

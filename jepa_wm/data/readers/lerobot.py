@@ -9,18 +9,20 @@
        videos/CAMERA/chunk-000/file-000.mp4     videos of many
 
 Cameras are videos, or images inside the table. A row's action led from its
-frame. Layout: huggingface/lerobot, `src/lerobot/datasets/utils.py`.
+frame. The table's own numbers say which rows are an episode's, its `timestamp`
+which frame of a video is a row's. Layout: huggingface/lerobot,
+`src/lerobot/datasets/utils.py`.
 """
 
-import json
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from jepa_wm import files
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.data.readers import columns, images, reader, video
+from jepa_wm.data.readers import columns, images, lerobot_meta, reader, video
 
 try:
   import pyarrow as pa
@@ -31,6 +33,11 @@ except ImportError:
 _BOOKKEEPING = {
   *('timestamp', 'frame_index', 'episode_index', 'index', 'task_index'),
 }
+_CAMERAS = ('video', 'image')
+# Those that say which row is which.
+_INDICES = ('episode_index', 'index', 'frame_index', 'timestamp')
+# Episodes whose videos are looked at when a dataset is opened.
+_NUM_PROBED = 16
 
 
 def looks_like(path: pathlib.Path) -> bool:
@@ -58,43 +65,42 @@ class LeRobot:
     self.path = path
     self.warnings: list[str] = []
     self._options = options
-    self._info = _info(path)
-    version = str(self._info['codebase_version'])
+    info = lerobot_meta.read_info(path)
+    self._fps = info['fps']
+    version = info['codebase_version']
     if not version.startswith(('v2.', 'v3.')):
       raise ValueError(
         f'{path} is a LeRobot dataset of version {version}; v2.0, v2.1 and '
         "v3.0 are read, convert it with lerobot's own script."
       )
-    features = self._info['features']
-    numbers = {
-      name
-      for name, feature in features.items()
-      if feature['dtype'] not in ('video', 'image', 'string', 'audio')
-      and name not in _BOOKKEEPING
-    }
-    self._videos = {
-      name for name, feature in features.items() if feature['dtype'] == 'video'
-    }
-    in_table = {
-      name for name, feature in features.items() if feature['dtype'] == 'image'
-    }
+    kinds = {name: item['dtype'] for name, item in info['features'].items()}
     self._choice = columns.choose(
       path,
       options,
-      images=sorted(self._videos | in_table),
-      vectors=sorted(numbers),
+      images=sorted(x for x, kind in kinds.items() if kind in _CAMERAS),
+      vectors=sorted(
+        name
+        for name, kind in kinds.items()
+        if kind not in (*_CAMERAS, 'string', 'audio')
+        and name not in _BOOKKEEPING
+      ),
     )
-    self._rows = (
-      self._rows_of_v2() if version.startswith('v2.') else self._rows_of_v3()
+    camera = self._choice.pixels
+    self._video = camera if kinds[camera] == 'video' else None
+    self._is_v2 = version.startswith('v2.')
+    rows_fn = (
+      lerobot_meta.rows_of_v2 if self._is_v2 else lerobot_meta.rows_of_v3
     )
+    self._rows = rows_fn(path, info, self._video)
     self.num_episodes = len(self._rows)
     if not self.num_episodes:
       raise ValueError(f'{path} holds no episodes.')
+    self._note_longer_videos()
     self.provenance: dict[str, Any] = {
       'format': f'LeRobot {version}',
       'folder': path.name,
-      'robot_type': self._info.get('robot_type'),
-      'fps': self._info.get('fps'),
+      'robot_type': info.get('robot_type'),
+      'fps': self._fps,
       'columns': self._choice.to_dict(),
     }
 
@@ -103,11 +109,7 @@ class LeRobot:
     row = self._rows[index]
     where = f'{self.path}, episode {row["episode_index"]},'
     table = self._table(row, where)
-    if len(table) != row['length']:
-      raise ValueError(
-        f'{where} has {len(table)} rows in its table and {row["length"]} in '
-        'meta/episodes; it is cut off, copy it again.'
-      )
+    _check_indices(where, row, table)
     found: dict[str, Any] = {
       name: _array(table, name, where) for name in self._choice.vectors
     }
@@ -126,133 +128,134 @@ class LeRobot:
       },
     )
 
-  def _rows_of_v2(self) -> list[dict[str, Any]]:
-    """An entry per episode: its number, its length and its files."""
-    file = self.path / 'meta' / 'episodes.jsonl'
-    try:
-      lines = file.read_text().splitlines()
-      rows = [json.loads(line) for line in lines if line.strip()]
-      for row in rows:
-        number = int(row['episode_index'])
-        place = {
-          'episode_chunk': number // int(self._info['chunks_size']),
-          'episode_index': number,
-        }
-        row['data'] = self._info['data_path'].format(**place)
-        if self._choice.pixels in self._videos:
-          row['video'] = self._info['video_path'].format(
-            **place, video_key=self._choice.pixels
-          )
-        row['length'] = int(row['length'])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-      raise _damaged(file, error) from error
-    return rows
-
-  def _rows_of_v3(self) -> list[dict[str, Any]]:
-    """An entry per episode: its number, its length, and where it lies."""
-    names = ['episode_index', 'length', 'tasks', 'dataset_from_index']
-    names += ['data/chunk_index', 'data/file_index']
-    camera = f'videos/{self._choice.pixels}'
-    is_video = self._choice.pixels in self._videos
-    if is_video:
-      names += [f'{camera}/chunk_index', f'{camera}/file_index']
-      names += [f'{camera}/from_timestamp']
-    files = sorted((self.path / 'meta' / 'episodes').rglob('*.parquet'))
-    if not files:
-      raise FileNotFoundError(
-        f'{self.path} has no meta/episodes/*/*.parquet; copy it again.'
-      )
-    rows = []
-    for file in files:
-      try:
-        # Statistics are most of such a file.
-        rows += pq.read_table(file, columns=names).to_pylist()
-        for row in rows:
-          if 'data' in row:
-            continue
-          row['data'] = self._info['data_path'].format(
-            chunk_index=row['data/chunk_index'],
-            file_index=row['data/file_index'],
-          )
-          if is_video:
-            row['video'] = self._info['video_path'].format(
-              video_key=self._choice.pixels,
-              chunk_index=row[f'{camera}/chunk_index'],
-              file_index=row[f'{camera}/file_index'],
-            )
-            row['start'] = row[f'{camera}/from_timestamp']
-      except (OSError, pa.ArrowException, KeyError) as error:
-        raise _damaged(file, error) from error
-    begins: dict[str, int] = {}
-    for row in rows:
-      begin = row['dataset_from_index']
-      begins[row['data']] = min(begin, begins.get(row['data'], begin))
-    for row in rows:
-      row['first_row'] = row['dataset_from_index'] - begins[row['data']]
-    return sorted(rows, key=lambda row: row['episode_index'])
-
   def _table(self, row: dict[str, Any], where: str) -> Any:
     """Rows of one episode, of the columns that are used."""
-    file = self.path / row['data']
+    file = row['data']
     names = list(self._choice.vectors)
-    if self._choice.pixels not in self._videos:
+    if self._video is None:
       names.append(self._choice.pixels)
     try:
       parquet = pq.ParquetFile(file, memory_map=True)
-      missing = set(names) - set(parquet.schema_arrow.names)
-      if missing:
+      there = parquet.schema_arrow.names
+      if missing := sorted(set(names) - set(there)):
         raise ValueError(
-          f'{where} lacks the columns {", ".join(sorted(missing))} in {file}, '
-          f'which has {", ".join(parquet.schema_arrow.names)}.'
+          f'{where} lacks the columns {", ".join(missing)} in {file}, '
+          f'which has {", ".join(there)}.'
         )
-      if 'first_row' not in row:
+      names += [name for name in _INDICES if name in there]
+      if self._is_v2:
         return parquet.read(columns=names)
-      begin, end = row['first_row'], row['first_row'] + row['length']
-      groups, group_begin, skipped = [], 0, None
-      for group in range(parquet.num_row_groups):
-        size = parquet.metadata.row_group(group).num_rows
-        if group_begin < end and group_begin + size > begin:
-          groups.append(group)
-          skipped = begin - group_begin if skipped is None else skipped
-        group_begin += size
-      table = parquet.read_row_groups(groups, columns=names)
-      return table.slice(skipped or 0, row['length'])
+      return _part(parquet, names, *_place(where, row, parquet))
     except (OSError, pa.ArrowException) as error:
-      raise _damaged(file, error) from error
+      raise files.damaged(file, error) from error
 
   def _frames(
     self, row: dict[str, Any], table: Any, where: str
   ) -> Iterable[np.ndarray]:
-    if 'video' in row:
+    if self._video is None:
+      column = table.column(self._choice.pixels).to_pylist()
+      return images.decode(where, images.cells(where, self.path, column))
+    start = float(row.get('start', 0.0))
+    if 'timestamp' in table.column_names:
+      times = _array(table, 'timestamp', where).astype(np.float64).reshape(-1)
+    elif self._fps is not None:
+      times = np.arange(row['length']) / self._fps
+    else:
       return video.read_frames(
-        self.path / row['video'],
-        start=row.get('start', 0.0),
-        num_frames=row['length'],
+        row['video'], start=start, num_frames=row['length']
       )
-    cells = table.column(self._choice.pixels).to_pylist()
-    return images.decode(where, map(self._image_bytes, cells))
+    stop = row.get('stop')
+    if stop is not None and start + times[-1] > stop + 1e-3:
+      raise ValueError(
+        f'{where} has rows up to {times[-1]:g} s and its part of '
+        f'{row["video"]} ends after {stop - start:g} s; they are not of one '
+        'recording.'
+      )
+    return video.read_frames_at(row['video'], start + times)
 
-  def _image_bytes(self, cell: Any) -> bytes:
-    """Encoded image of a cell, which holds it or names a file."""
-    if cell['bytes'] is not None:
-      return cell['bytes']
-    return (self.path / cell['path']).read_bytes()
+  def _note_longer_videos(self) -> None:
+    """Warns where rows were taken out of tables and left in the videos."""
+    if self._video is None or not self._is_v2:
+      return
+    picked = np.linspace(0, self.num_episodes - 1, _NUM_PROBED).astype(int)
+    for row in (self._rows[index] for index in np.unique(picked)):
+      count = video.claimed_frames(row['video'])
+      if count > row['length']:
+        self.warnings.append(
+          f'{row["video"]} has {count} frames and its table {row["length"]} '
+          "rows; frames are those at the rows' timestamps, which is right if "
+          'these are still those of the recording.'
+        )
+        return
 
 
-def _info(path: pathlib.Path) -> dict[str, Any]:
-  """What the dataset says of itself."""
-  file = path / 'meta' / 'info.json'
-  if not file.is_file():
-    raise FileNotFoundError(
-      f'{path} is no LeRobot dataset: it has no meta/info.json.'
+def _place(where: str, row: dict[str, Any], parquet: Any) -> tuple[int, int]:
+  """First row and number of rows of an episode in a table of several.
+
+  The table's own numbers decide. What the metadata says of rows was left wrong
+  by converters, and is of no use where episodes were removed from it.
+  """
+  if 'episode_index' not in parquet.schema_arrow.names:
+    if row['file_rows'] != parquet.metadata.num_rows:
+      raise ValueError(
+        f'{where} cannot be found in {row["data"]}: it has '
+        f'{parquet.metadata.num_rows} rows without episode_index, and the '
+        f'episodes of meta/episodes {row["file_rows"]}.'
+      )
+    return row['first_row'], row['length']
+  numbers = parquet.read(columns=['episode_index']).column(0).to_numpy()
+  mine = np.flatnonzero(numbers == row['episode_index'])
+  if not len(mine):
+    raise ValueError(
+      f'{where} is not in {row["data"]}, which has episodes '
+      f'{numbers.min()} to {numbers.max()}; meta/episodes names another file, '
+      'write the dataset again.'
     )
-  try:
-    info = json.loads(file.read_text())
-    for name in ('codebase_version', 'features', 'data_path'):
-      info[name]
-  except (OSError, ValueError, KeyError) as error:
-    raise _damaged(file, error) from error
-  return info
+  if mine[-1] - mine[0] + 1 != len(mine):
+    raise ValueError(
+      f'{where} has rows between those of other episodes in {row["data"]}; '
+      'write the table again, one episode after another.'
+    )
+  return int(mine[0]), len(mine)
+
+
+def _part(parquet: Any, names: list[str], begin: int, length: int) -> Any:
+  """Some rows of a table, of the groups alone that they are in."""
+  groups: list[int] = []
+  group_begin, skipped = 0, 0
+  for group in range(parquet.num_row_groups):
+    size = parquet.metadata.row_group(group).num_rows
+    if group_begin < begin + length and group_begin + size > begin:
+      skipped = skipped if groups else begin - group_begin
+      groups.append(group)
+    group_begin += size
+  return parquet.read_row_groups(groups, columns=names).slice(skipped, length)
+
+
+def _check_indices(where: str, row: dict[str, Any], table: Any) -> None:
+  """Compares the rows with what their episode is said to be.
+
+  Raises:
+    ValueError: they are more or fewer, of another episode, or out of order.
+  """
+  if len(table) != row['length']:
+    raise ValueError(
+      f'{where} has {len(table)} rows in its table and {row["length"]} in '
+      'meta/episodes; it is cut off, copy it again.'
+    )
+  for name in set(_INDICES) & set(table.column_names):
+    numbers = _array(table, name, where).reshape(-1)
+    if name == 'episode_index':
+      wrong = numbers != row['episode_index']
+    else:
+      wrong = ~(np.diff(numbers.astype(np.float64)) > 0)
+    if wrong.any():
+      raise ValueError(
+        f'{where} has rows out of order or of another episode in {row["data"]}:'
+        f' {name} is {numbers[int(np.argmax(wrong))]} and then '
+        f'{numbers[min(int(np.argmax(wrong)) + 1, len(numbers) - 1)]}; write '
+        'the table again.'
+      )
 
 
 def _array(table: Any, name: str, where: str) -> np.ndarray:
@@ -276,10 +279,3 @@ def _array(table: Any, name: str, where: str) -> np.ndarray:
       f'{where} has rows of different sizes in the column {name!r}, or empty '
       'ones; write the episode again.'
     ) from error
-
-
-def _damaged(file: pathlib.Path, error: Exception) -> ValueError:
-  return ValueError(
-    f'{file} is cut off or damaged ({type(error).__name__}: {error}); copy it '
-    'again.'
-  )

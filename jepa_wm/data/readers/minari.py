@@ -17,25 +17,23 @@ from typing import Any
 
 import numpy as np
 
+from jepa_wm import files
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.data.readers import columns, images, reader
-
-try:
-  import h5py
-except ImportError:
-  h5py = None
+from jepa_wm.data.readers import columns, frames, hdf5, images, reader
 
 _FILE = 'main_data.hdf5'
 _GROUPS = {
   'observations': 'observation',
   'actions': 'action',
   'infos': 'infos',
+  'terminations': 'terminations',
 }
 
 
 def looks_like(path: pathlib.Path) -> bool:
   """Whether `path` is such a file or folder."""
-  return path.name == _FILE or _folder(path) is not None
+  is_hdf5 = path.name == _FILE or _folder(path) is not None
+  return is_hdf5 or _is_arrow(path)
 
 
 class Minari:
@@ -53,8 +51,14 @@ class Minari:
       ImportError: h5py is not installed.
       ValueError: it is cut off, of another layout, or lacks a column.
     """
-    if h5py is None:
+    if hdf5.h5py is None:
       raise reader.missing('h5py', f'{path} is HDF5 and')
+    if _is_arrow(path):
+      raise ValueError(
+        f"{path} is in Minari's Arrow format, of which the HDF5 one alone is "
+        'read; where minari is installed: minari.create_dataset_from_buffers('
+        "dataset_id, buffer=[...], data_format='hdf5') writes it so."
+      )
     folder = path.parent if path.name == _FILE else _folder(path)
     if folder is None:
       raise FileNotFoundError(f'{path} is no Minari dataset with a {_FILE}.')
@@ -64,10 +68,12 @@ class Minari:
     self._options = _with_actions(options, metadata)
     self._lock = threading.Lock()
     try:
-      self._file = h5py.File(self.path, 'r')
+      self._file = hdf5.open_file(self.path)
       names = [name for name in self._file if name.startswith('episode_')]
       self._names = sorted(names, key=lambda name: int(name.split('_')[1]))
-    except (OSError, ValueError) as error:
+    except ValueError as error:
+      if files.is_lfs_pointer(self.path):
+        raise
       raise ValueError(
         f'{self.path} is cut off or no file of Minari ({error}); copy it again.'
       ) from error
@@ -78,7 +84,7 @@ class Minari:
         f'{self.path} holds {self.num_episodes} episodes and its metadata '
         f'names {total}; it was not finished, copy it again.'
       )
-    found = _columns(self._file[self._names[0]])
+    found = self._columns(self._names[0])
     self._choice = columns.choose(
       self.path,
       self._options,
@@ -89,6 +95,7 @@ class Minari:
         if item.ndim <= 2 and item.dtype.kind in 'fiub'
       ],
     )
+    self._scale = self._find_scale(found[self._choice.pixels])
     self.provenance: dict[str, Any] = {
       'format': 'Minari HDF5',
       'dataset_id': metadata.get('dataset_id'),
@@ -96,6 +103,8 @@ class Minari:
       'minari_version': metadata.get('minari_version'),
       'columns': self._choice.to_dict(),
     }
+    if self._options.discrete_start:
+      self.provenance['discrete_start'] = self._options.discrete_start
 
   def __getitem__(self, index: int) -> episodes_lib.Episode:
     reader.check_index(self, index)
@@ -103,7 +112,7 @@ class Minari:
     where = f'{self.path}, {name},'
     try:
       with self._lock:
-        items = _columns(self._file[name])
+        items = self._columns(name)
         wanted = (self._choice.pixels, *self._choice.vectors)
         missing = set(wanted) - set(items)
         if missing:
@@ -111,8 +120,10 @@ class Minari:
             f'{where} lacks {", ".join(sorted(missing))}, it has '
             f'{", ".join(sorted(items))}.'
           )
-        found: dict[str, Any] = {column: items[column][()] for column in wanted}
-        ends = self._file[name].get('terminations')
+        found: dict[str, Any] = {
+          column: hdf5.read(items[column], ()) for column in wanted
+        }
+        ends = items.get('terminations')
         is_terminal = ends is not None and bool(len(ends) and ends[-1])
     except (OSError, RuntimeError) as error:
       raise ValueError(
@@ -130,7 +141,42 @@ class Minari:
       self._options,
       provenance={'index': index},
       is_terminal=is_terminal,
+      scale=self._scale,
     )
+
+  def _columns(self, name: str) -> dict[str, Any]:
+    """Every dataset of an episode by its name here."""
+    episode = hdf5.child(self.path, self._file, name)
+    found: dict[str, Any] = {}
+    for path, item in hdf5.datasets(f'{self.path}, {name},', episode):
+      head, slash, rest = path.partition('/')
+      if head in _GROUPS:
+        found[_GROUPS[head] + slash + rest] = item
+    return found
+
+  def _find_scale(self, first: Any) -> float | None:
+    """That of pictures in floats, found in all of them; None for others."""
+    if first.dtype.kind != 'f':
+      return None
+    name = self._choice.pixels
+    return frames.scale_of(
+      self.path,
+      name,
+      (
+        piece
+        for episode in self._names
+        if (item := self._columns(episode).get(name)) is not None
+        for piece in hdf5.pieces(item)
+      ),
+    )
+
+
+def _is_arrow(path: pathlib.Path) -> bool:
+  """Whether `path` is a dataset of Minari's other backend."""
+  return path.is_dir() and any(
+    files.visible((path / folder).glob('[0-9]*/*.arrow'))
+    for folder in ('', 'data')
+  )
 
 
 def _folder(path: pathlib.Path) -> pathlib.Path | None:
@@ -143,12 +189,10 @@ def _folder(path: pathlib.Path) -> pathlib.Path | None:
 
 def _metadata(file: pathlib.Path) -> dict[str, Any]:
   """What the dataset says of itself, nothing where the file is missing."""
-  try:
-    return json.loads(file.read_text()) if file.is_file() else {}
-  except ValueError as error:
-    raise ValueError(
-      f'{file} is cut off or damaged ({error}); copy it again.'
-    ) from error
+  found = files.read_json(file) if file.is_file() else {}
+  if not isinstance(found, dict):
+    raise ValueError(f'{file} is no JSON object; copy it again.')
+  return found
 
 
 def _with_actions(
@@ -157,24 +201,18 @@ def _with_actions(
   """Adds how many actions there are, where the dataset's space says so."""
   try:
     space = json.loads(metadata.get('action_space', '{}'))
-  except (ValueError, TypeError):
+  except (ValueError, TypeError, RecursionError):
     return options
-  if options.num_discrete is None and space.get('type') == 'Discrete':
-    return dataclasses.replace(options, num_discrete=int(space['n']))
-  return options
-
-
-def _columns(group: Any) -> dict[str, Any]:
-  """Every dataset of an episode by its name here."""
-  found: dict[str, Any] = {}
-
-  def visit(name: str, item: Any) -> None:
-    head, _, rest = name.partition('/')
-    if isinstance(item, h5py.Dataset) and head in _GROUPS and item.ndim:
-      found[_GROUPS[head] + ('/' + rest if rest else '')] = item
-
-  group.visititems(visit)
-  return found
+  if not isinstance(space, dict) or space.get('type') != 'Discrete':
+    return options
+  count, start = int(space['n']), int(space.get('start', 0))
+  if options.num_discrete not in (None, count):
+    raise ValueError(
+      f'--num_discrete={options.num_discrete} was asked for, and the dataset '
+      f'says that there are {count} actions, {start} to {start + count - 1}; '
+      'leave the flag out.'
+    )
+  return dataclasses.replace(options, num_discrete=count, discrete_start=start)
 
 
 def _is_image(name: str, item: Any) -> bool:
@@ -182,8 +220,8 @@ def _is_image(name: str, item: Any) -> bool:
   if not name.startswith('observation'):
     return False
   if item.ndim >= 3:
-    return True
+    return hdf5.is_picture(item.shape)
   if item.dtype == object:
-    return h5py.check_vlen_dtype(item.dtype) == np.uint8
+    return hdf5.h5py.check_vlen_dtype(item.dtype) == np.uint8
   is_bytes = item.dtype == np.uint8 and item.ndim == 2 and item.shape[1] > 2
   return is_bytes and item[0, :2].tobytes() == b'\xff\xd8'

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jepa_wm import files
 from jepa_wm.data import episodes as episodes_lib
+from jepa_wm.data import rlds
 from jepa_wm.data.readers import columns, images, reader, tfrecord
 
 _NO_VECTORS = {
@@ -48,13 +50,7 @@ class OpenX:
     self.path = _only_version(path)
     self.warnings: list[str] = []
     self._options = options
-    try:
-      builder = tfds.builder_from_directory(self.path)
-    except Exception as error:
-      raise ValueError(
-        f'The dataset_info.json and features.json at {self.path} cannot be '
-        f'read ({error}); copy the source again.'
-      ) from error
+    builder = rlds.open_builder(self.path)
     info = builder.info
     self._features = info.features
     steps = dict(self._features).get('steps')
@@ -141,6 +137,9 @@ class _Records:
         split, decoders={'steps': tfds.decode.SkipDecoding()}
       )
     except (OSError, RuntimeError, EOFError) as error:
+      for file in builder.info.splits[split].filepaths:
+        if files.is_lfs_pointer(pathlib.Path(file)):
+          raise files.damaged(pathlib.Path(file), error) from error
       raise ValueError(
         f'The files of {split} are cut off or missing ({error}); copy the '
         'source again.'
@@ -182,7 +181,8 @@ class _TfRecords:
 
 def _versions(path: pathlib.Path) -> list[pathlib.Path]:
   """Folders at or below `path` that TFDS wrote."""
-  found = [path, *sorted(path.glob('*')), *sorted(path.glob('*/*'))]
+  below = sorted([*path.glob('*'), *path.glob('*/*')])
+  found = [path, *files.visible(below)]
   named = [
     folder
     for folder in found

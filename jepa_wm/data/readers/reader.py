@@ -1,6 +1,9 @@
 """What every reader of a foreign format takes, and what it is."""
 
+import contextlib
 import dataclasses
+import pathlib
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from jepa_wm.data import episodes as episodes_lib
@@ -27,6 +30,7 @@ class Options:
     split: of a format that has several; None reads all of them in order.
     image_size: height and width that frames are brought to; None keeps them.
     fit: how, where they are not square; see `resizing.resize_frames`.
+    discrete_start: number of the first numbered action, where a format says it.
   """
 
   pixels: str | None = None
@@ -38,6 +42,7 @@ class Options:
   split: str | None = None
   image_size: int | None = None
   fit: str = 'stretch'
+  discrete_start: int = 0
 
   def __post_init__(self) -> None:
     """Checks what has bounds.
@@ -92,3 +97,63 @@ def check_index(reader: Reader, index: int) -> None:
   """
   if not 0 <= index < reader.num_episodes:
     raise IndexError(f'There are {reader.num_episodes} episodes, not {index}.')
+
+
+class Guarded:
+  """A reader whose every failure is the error that a `Reader` promises."""
+
+  def __init__(self, path: pathlib.Path, reader: Reader) -> None:
+    """Wraps what was opened at `path`."""
+    self._path, self._reader = path, reader
+    self.num_episodes = reader.num_episodes
+    self.provenance = reader.provenance
+    self.warnings = reader.warnings
+
+  def __getitem__(self, index: int) -> episodes_lib.Episode:
+    check_index(self, index)
+    with promised(self._path, f'{self._path}, episode {index},'):
+      return self._reader[index]
+
+
+@contextlib.contextmanager
+def promised(path: pathlib.Path, where: str) -> Iterator[None]:
+  """Turns whatever a damaged or odd source raises into one sentence.
+
+  Args:
+    path: the source; an error that names it is a sentence already.
+    where: source and episode, for the sentence.
+
+  Raises:
+    ValueError: of all that went wrong.
+    FileNotFoundError: there is nothing at `path`, in words of ours.
+    ImportError: a package is missing.
+  """
+  try:
+    yield
+  except ImportError:
+    raise
+  except Exception as error:
+    is_ours = type(error) is ValueError or (
+      type(error) is FileNotFoundError and error.errno is None
+    )
+    if is_ours and str(path) in str(error):
+      raise
+    raise ValueError(
+      f'{where} cannot be read ({type(error).__name__}: {error!s:.300}); it is '
+      'cut off, damaged or laid out in a way that is not known here.'
+    ) from error
+
+
+def inside(folder: pathlib.Path, name: str) -> pathlib.Path:
+  """A file of a source that the source itself names.
+
+  Raises:
+    ValueError: it is not below the source's folder.
+  """
+  path = pathlib.PurePosixPath(name)
+  if path.is_absolute() or '..' in path.parts or '\0' in name:
+    raise ValueError(
+      f'{folder} names the file {name!r}, which is outside of it; it is not '
+      'read.'
+    )
+  return folder / name

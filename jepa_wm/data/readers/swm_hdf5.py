@@ -19,20 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from jepa_wm import files
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.data.readers import alignment, columns, reader
+from jepa_wm.data.readers import alignment, columns, frames, hdf5, reader
 
-try:
-  import h5py
-except ImportError:
-  h5py = None
-try:
-  # Importing it teaches HDF5 to decompress Blosc.
-  import hdf5plugin
-except ImportError:
-  hdf5plugin = None  # type: ignore[assignment]
-
-SUFFIXES = ('.h5', '.hdf5')
 _EPISODE = ('ep_idx', 'episode_idx', 'episode_index', 'episode_id', 'id')
 _STEP = ('step_idx', 'frame_index', 'step_id')
 # Episodes looked at to find out how actions are aligned.
@@ -54,28 +44,31 @@ class SwmHdf5:
       ImportError: h5py is not installed.
       ValueError: it is cut off, ragged, or lacks a column.
     """
-    if h5py is None:
+    if hdf5.h5py is None:
       raise reader.missing('h5py', f'{path} is HDF5 and')
     self.path = _file(path)
     self.warnings: list[str] = []
     self._options = options
     # HDF5 allows one caller at a time; waiting here instead keeps order.
     self._lock = threading.Lock()
-    try:
-      self._file = h5py.File(self.path, 'r', rdcc_nbytes=2**26)
-    except OSError as error:
-      raise ValueError(
-        f'{self.path} is cut off or no HDF5 file ({error}); copy it again.'
-      ) from error
-    names = {
+    self._file = hdf5.open_file(self.path, rdcc_nbytes=2**26)
+    self._items = {
       name: item
-      for name, item in self._file.items()
-      if isinstance(item, h5py.Dataset) and item.ndim
+      for name, item in hdf5.datasets(self.path, self._file)
+      if '/' not in name
     }
+    if not self._items:
+      raise ValueError(
+        f'{self.path} holds groups ({", ".join(self._file) or "nothing"}) and '
+        'no columns; robomimic and LIBERO write so, which is not read: write '
+        'a dataset per column, with ep_len.'
+      )
+    names = self._items
     self._offsets, self._lengths = self._boundaries(names)
     self.num_episodes = len(self._lengths)
     if not self.num_episodes:
       raise ValueError(f'{self.path} holds no episodes.')
+    self._check_boundaries()
     rows = int((self._offsets + self._lengths).max())
     flat = {
       name: item
@@ -85,7 +78,9 @@ class SwmHdf5:
     self._choice = columns.choose(
       self.path,
       options,
-      images=[name for name, item in flat.items() if item.ndim >= 3],
+      images=[
+        name for name, item in flat.items() if hdf5.is_picture(item.shape)
+      ],
       vectors=[name for name, item in flat.items() if item.ndim < 3],
     )
     self._used = (self._choice.pixels, *self._choice.vectors)
@@ -100,6 +95,12 @@ class SwmHdf5:
         + '; it was not finished, write or copy it again.'
       )
     self._check_readable()
+    pixels = flat[self._choice.pixels]
+    self._scale = None
+    if pixels.dtype.kind == 'f':
+      self._scale = frames.scale_of(
+        self.path, self._choice.pixels, hdf5.pieces(pixels)
+      )
     self._has_terminated = 'terminated' in flat
     self._note_missing_reset(flat)
     self._alignment = self._aligned()
@@ -132,12 +133,13 @@ class SwmHdf5:
       alignment=self._alignment,
       provenance={'index': index},
       is_terminal=is_terminal,
+      scale=self._scale,
     )
 
   def _read(self, name: str, rows: slice, where: str) -> np.ndarray:
     try:
       with self._lock:
-        return self._file[name][rows]
+        return hdf5.read(self._items[name], rows)
     except (OSError, RuntimeError) as error:
       raise ValueError(
         f'{where} cannot be read from column {name!r} ({error}); the file is '
@@ -147,10 +149,10 @@ class SwmHdf5:
   def _boundaries(self, names: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """First row and number of rows of each episode."""
     if 'ep_len' in names:
-      lengths = names['ep_len'][:].astype(np.int64)
+      lengths = self._numbers('ep_len')
       offsets = np.cumsum(lengths) - lengths
       if 'ep_offset' in names:
-        offsets = names['ep_offset'][:].astype(np.int64)
+        offsets = self._numbers('ep_offset')
       if len(offsets) != len(lengths):
         raise ValueError(
           f'{self.path} has {len(lengths)} ep_len and {len(offsets)} '
@@ -164,17 +166,66 @@ class SwmHdf5:
         f'{self.path} does not say where episodes begin: neither ep_len nor '
         f'{", ".join(_EPISODE)} is among {", ".join(sorted(names))}.'
       )
-    numbers = names[name][:].reshape(len(names[name]), -1)[:, 0]
+    numbers = self._numbers(name)
     begins = np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 1))
+    again = len(begins) - len(np.unique(numbers[begins]))
+    if again:
+      raise ValueError(
+        f'{self.path} has rows of several episodes side by side: numbers come '
+        f'back in {name} {again} times, as where environments ran in parallel; '
+        f'sort its rows by {name} and write it again.'
+      )
     return begins, np.diff(begins, append=len(numbers))
+
+  def _numbers(self, name: str) -> np.ndarray:
+    """A column of whole numbers, int64 `[N]`."""
+    item = self._items[name]
+    found = hdf5.read(item, slice(None)).reshape(len(item), -1)
+    if found.shape[1] != 1 or found.dtype.kind not in 'iuf':
+      raise ValueError(
+        f'{self.path} has {item.dtype} {list(item.shape)} in {name}, where one '
+        'number a row is expected.'
+      )
+    whole = found[:, 0].astype(np.int64)
+    if not (whole == found[:, 0]).all():
+      raise ValueError(f'{self.path} has numbers that are not whole in {name}.')
+    return whole
+
+  def _check_boundaries(self) -> None:
+    """Compares where episodes begin with what the rows say of themselves.
+
+    Raises:
+      ValueError: episodes overlap, or rows are of another one or out of order.
+    """
+    hdf5.check_claim(self.path, int(self._lengths.sum()))
+    order = np.argsort(self._offsets, kind='stable')
+    begins, ends = self._offsets[order], (self._offsets + self._lengths)[order]
+    if (self._offsets < 0).any() or (begins[1:] < ends[:-1]).any():
+      raise ValueError(
+        f'{self.path} has episodes that overlap by its ep_offset and ep_len; '
+        'write it again.'
+      )
+    rows = np.concatenate([np.arange(a, b) for a, b in zip(begins, ends)])
+    inner = np.setdiff1d(np.arange(len(rows) - 1), np.cumsum(ends - begins) - 1)
+    for name in (*_EPISODE, *_STEP):
+      item = self._items.get(name)
+      if item is None or item.dtype.kind not in 'iu' or len(item) <= rows[-1]:
+        continue
+      steps = np.diff(self._numbers(name)[rows])[inner]
+      if (steps != 0 if name in _EPISODE else steps <= 0).any():
+        raise ValueError(
+          f'{self.path} has rows of several episodes between the beginnings of '
+          f'two: {name} says so; its ep_len or its rows are wrong, write it '
+          'again.'
+        )
 
   def _check_readable(self) -> None:
     """Reads one row, which tells whether a filter is missing."""
     for name in self._used:
       try:
-        self._file[name][:1]
+        self._items[name][:1]
       except (OSError, RuntimeError) as error:
-        if hdf5plugin is None:
+        if hdf5.hdf5plugin is None:
           raise reader.missing(
             'hdf5plugin', f'{self.path} is compressed by a plugin and'
           ) from error
@@ -236,8 +287,8 @@ class SwmHdf5:
 
 def looks_like(path: pathlib.Path) -> bool:
   """Whether there is an HDF5 file at `path`, or are some in it."""
-  files = path.iterdir() if path.is_dir() else [path]
-  return any(file.suffix.lower() in SUFFIXES for file in files)
+  found = files.visible(path.iterdir()) if path.is_dir() else [path]
+  return any(file.suffix.lower() in hdf5.SUFFIXES for file in found)
 
 
 def _file(path: pathlib.Path) -> pathlib.Path:
@@ -246,12 +297,14 @@ def _file(path: pathlib.Path) -> pathlib.Path:
     if not path.is_file():
       raise FileNotFoundError(f'{path}: no such file or folder.')
     return path
-  files = sorted(
-    file for file in path.iterdir() if file.suffix.lower() in SUFFIXES
+  found = sorted(
+    file
+    for file in files.visible(path.iterdir())
+    if file.suffix.lower() in hdf5.SUFFIXES
   )
-  if len(files) != 1:
-    names = ', '.join(file.name for file in files) or 'none'
+  if len(found) != 1:
+    names = ', '.join(file.name for file in found) or 'none'
     raise FileNotFoundError(
       f'{path} must hold one HDF5 file, it holds {names}; name the file.'
     )
-  return files[0]
+  return found[0]

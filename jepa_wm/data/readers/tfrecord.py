@@ -10,6 +10,8 @@ import pathlib
 
 import numpy as np
 
+from jepa_wm import files
+
 _POLYNOMIAL = 0x82F63B78
 _MASK_DELTA = 0xA282EAD8
 # Bytes are checked in lanes of about as many, side by side, then joined.
@@ -26,6 +28,8 @@ def record_offsets(path: pathlib.Path) -> np.ndarray:
   """
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such file; copy the source again.')
+  if files.is_lfs_pointer(path):
+    raise files.damaged(path, '')
   size = path.stat().st_size
   found: list[tuple[int, int]] = []
   position = 0

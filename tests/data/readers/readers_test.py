@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jepa_wm.data import readers
-from jepa_wm.data.readers import columns, reader
+from jepa_wm.data.readers import columns, frames, reader
 
 
 @pytest.mark.parametrize(
@@ -80,16 +80,14 @@ def test_what_the_body_feels_is_told_from_the_truth(vectors, proprio, state):
   ],
 )
 def test_every_layout_of_frames_is_the_same(array):
-  got = columns.frames('x', array, 'pixels', reader.Options())
+  got = frames.to_levels('x', array, 'pixels', reader.Options())
   assert got.dtype == np.uint8
   np.testing.assert_array_equal(got, np.arange(120).reshape(2, 4, 5, 3))
 
 
 def test_frames_of_an_iterator_are_of_one_size():
-  frames = [np.zeros((4, 5, 3), np.uint8), np.zeros((5, 5, 3), np.uint8)]
+  two = [np.zeros((4, 5, 3), np.uint8), np.zeros((5, 5, 3), np.uint8)]
   with pytest.raises(ValueError, match='frames of different sizes'):
-    columns.frames('x', iter(frames), 'pixels', reader.Options())
-  got = columns.frames(
-    'x', iter(frames), 'pixels', reader.Options(image_size=2)
-  )
+    frames.to_levels('x', iter(two), 'pixels', reader.Options())
+  got = frames.to_levels('x', iter(two), 'pixels', reader.Options(image_size=2))
   assert got.shape == (2, 2, 2, 3)

@@ -80,17 +80,16 @@ def test_blosc_and_a_last_action_of_nan(golden):
 
 
 def test_blosc_without_its_plugin_is_named(golden, monkeypatch):
-  monkeypatch.setattr('jepa_wm.data.readers.swm_hdf5.hdf5plugin', None)
+  monkeypatch.setattr('jepa_wm.data.readers.hdf5.hdf5plugin', None)
 
-  class Unreadable:
-    def __getitem__(self, rows):
+  whole = h5py.Dataset.__getitem__
+
+  def filtered(item, rows):
+    if item.name == '/pixels':
       raise OSError("Can't read data (filter returned failure)")
+    return whole(item, rows)
 
-  monkeypatch.setattr(h5py.Dataset, '__getitem__', Unreadable.__getitem__)
-  monkeypatch.setattr(
-    'jepa_wm.data.readers.swm_hdf5.SwmHdf5._boundaries',
-    lambda self, names: (np.array([0]), np.array([5])),
-  )
+  monkeypatch.setattr(h5py.Dataset, '__getitem__', filtered)
   with pytest.raises(ImportError, match=r'hdf5plugin.*jepa-wm\[readers\]'):
     readers.open_reader(golden / 'swm_blosc.h5')
 
@@ -273,6 +272,6 @@ def test_indices_end(golden):
 
 
 def test_without_h5py_the_extra_is_named(golden, monkeypatch):
-  monkeypatch.setattr('jepa_wm.data.readers.swm_hdf5.h5py', None)
+  monkeypatch.setattr('jepa_wm.data.readers.hdf5.h5py', None)
   with pytest.raises(ImportError, match=r"pip install 'jepa-wm\[readers\]'"):
     readers.open_reader(golden / 'swm.h5')

@@ -1,0 +1,109 @@
+"""I-JEPA: predicts blocks of an image from another block of it."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from jepa_wm import fields
+from jepa_wm.models import jepa, masked, model, targets
+from jepa_wm.networks import masked_predictor, positions, video_vit
+from jepa_wm.objectives import hidden_tokens, mask_settings
+from jepa_wm.objectives import terms as terms_lib
+
+
+@model.MODELS.register
+@dataclasses.dataclass(frozen=True)
+class IJEPA:
+  """The settings of I-JEPA; the defaults are the published ViT-H/14.
+
+  An image is a clip of one frame. Each target block is predicted on its own.
+  The distance is the smooth L1 of the released code; the paper's text says L2.
+
+  Source: I-JEPA, arXiv 2301.08243, and its released code (ijepa at 52c1ae9).
+
+  Attributes:
+    encoder: of clips of one frame.
+    predictor: of the tokens that a mask hides.
+    masks: what is hidden.
+    terms: of the loss, that of the hidden tokens first.
+    target: the moving average of the encoder.
+    num_levels: see `masked.Masked`.
+    inference_encoder: one of `masked.ENCODERS`, which `encode` uses.
+    dtype: of the networks' computation; parameters, norms, softmax, losses and
+      latents are float32.
+  """
+
+  name: ClassVar[str] = 'ijepa'
+
+  encoder: video_vit.VideoViTConfig = fields.one_of(
+    video_vit.CLIP_ENCODERS,
+    video_vit.VideoViTConfig(
+      image_size=224,
+      patch_size=14,
+      tubelet_size=1,
+      num_frames=1,
+      width=1280,
+      depth=32,
+      num_heads=16,
+      mlp_dim=5120,
+      positions=positions.SinCos(order='column_first'),
+      init_style='plain',
+    ),
+  )
+  predictor: masked_predictor.MaskedPredictorConfig = fields.one_of(
+    masked_predictor.MASKED_PREDICTORS,
+    masked_predictor.MaskedPredictorConfig(
+      num_heads=16, num_mask_tokens=1, mask_token_std=0.02
+    ),
+  )
+  masks: mask_settings.MaskSettings = fields.one_of(
+    mask_settings.MASKS, mask_settings.ImageMasks()
+  )
+  terms: jepa.Terms = fields.some_of(
+    terms_lib.TERMS, (hidden_tokens.HiddenTokens(distance='smooth_l1'),)
+  )
+  target: targets.Target = fields.one_of(
+    targets.TARGETS,
+    targets.EMA(momentum=0.996, momentum_end=1.0, momentum_steps=187_500),
+  )
+  num_levels: int = 1
+  inference_encoder: str = masked.ENCODERS[0]
+  dtype: str = 'float32'
+
+  def __post_init__(self) -> None:
+    """Checks every field, and that the slots fit each other.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(
+      self,
+      {
+        'inference_encoder': masked.ENCODERS,
+        'dtype': ('float32', 'bfloat16'),
+      },
+    )
+    if self.encoder.num_frames != 1 or self.encoder.tubelet_size != 1:
+      raise ValueError(
+        'ijepa is for images: encoder.num_frames and encoder.tubelet_size must '
+        f'be 1, got {self.encoder.num_frames} and {self.encoder.tubelet_size}; '
+        'vjepa takes clips.'
+      )
+    self.build()
+
+  def build(self) -> masked.Masked:
+    """Fills the slots."""
+    return masked.Masked(
+      config=self,
+      encoder=self.encoder,
+      predictor=self.predictor,
+      masks=self.masks,
+      terms=self.terms,
+      target=self.target,
+      dtype=jnp.dtype(self.dtype),
+      stride=1,
+      num_levels=self.num_levels,
+      inference_encoder=self.inference_encoder,
+      is_of_images=True,
+    )

@@ -1,0 +1,431 @@
+"""What I-JEPA and V-JEPA are: a model that predicts what a mask hides."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm.models import model, targets
+from jepa_wm.networks import masked_predictor, rotary, video_vit
+from jepa_wm.objectives import hidden_tokens, mask_buckets, mask_settings
+from jepa_wm.objectives import terms as terms_lib
+from jepa_wm.types import Observation, ObservationSpec, Variables
+
+ENCODERS = ('target_encoder', 'encoder')
+"""The two encoders of a trained model: the moving average, and what it follows.
+
+V-JEPA's evaluations use the average, its torch.hub models the other.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked:
+  """Predicts, in latent space, the tokens that a mask hides.
+
+  The encoder sees the tokens of a context, its moving average all of them; the
+  predictor is told where the hidden ones are, and its tokens are compared with
+  those of the average, each normalised over its features (no affine, 1e-5).
+  Without actions there are no dynamics: such a model encodes.
+
+  Source: I-JEPA (arXiv 2301.08243), V-JEPA (arXiv 2404.08471), V-JEPA 2 (arXiv
+  2506.09985) and their released code, where that differs from the papers.
+
+  Attributes:
+    config: the settings that the model was built from.
+    encoder: of clips, or of images as clips of one frame.
+    predictor: settings of the predictor.
+    masks: what is hidden.
+    terms: of the loss, `hidden_tokens` first; regularisers see as latents the
+      context's tokens, averaged.
+    target: the moving average.
+    dtype: of the networks' computation.
+    stride: steps of the recording from one frame of a clip to the next.
+    num_levels: depths of the target encoder that are predicted, evenly spread
+      and the last among them; each is normalised, and they lie side by side
+      (V-JEPA 2.1 has 4).
+    inference_encoder: one of `ENCODERS`, which `encode` uses.
+    is_of_images: whether a frame is encoded, and not a clip.
+  """
+
+  config: Any
+  encoder: video_vit.VideoViTConfig
+  predictor: masked_predictor.MaskedPredictorConfig
+  masks: mask_settings.MaskSettings
+  terms: tuple[terms_lib.Term, ...]
+  target: targets.Target
+  dtype: Any
+  stride: int
+  num_levels: int = 1
+  inference_encoder: str = ENCODERS[0]
+  is_of_images: bool = False
+
+  def __post_init__(self) -> None:
+    """Checks that the slots fit each other.
+
+    Raises:
+      ValueError: they do not, or a mask hides everything; the message names
+        the one to change.
+    """
+    names = [term.name for term in self.terms]
+    if names[:1] != ['hidden_tokens']:
+      raise ValueError(
+        f"terms: the first must be 'hidden_tokens', got {names}."
+      )
+    if self.target.name != 'ema':
+      raise ValueError(
+        f"target must be 'ema', got {self.target.name!r}: without a moving "
+        'average every token would become the same.'
+      )
+    if self.encoder.depth % self.num_levels:
+      raise ValueError(
+        f'encoder.depth={self.encoder.depth} must be a multiple of '
+        f'num_levels={self.num_levels}.'
+      )
+    if self.inference_encoder not in ENCODERS:
+      raise ValueError(
+        f'inference_encoder must be one of {ENCODERS}, got '
+        f'{self.inference_encoder!r}.'
+      )
+    # A mask that can hide everything is refused here, before any training.
+    kinds, count = self.masks.specs(self.grid), self.predictor.num_mask_tokens
+    if self.predictor.mask_token == 'per_kind' and count < len(kinds):
+      raise ValueError(
+        f'predictor.num_mask_tokens={count} are too few for {len(kinds)} kinds '
+        "of mask; take more, or predictor.mask_token='shared'."
+      )
+    self.predictor.build(self.encoder, 1, self.dtype)
+
+  @property
+  def grid(self) -> video_vit.Grid:
+    """Tokens of a clip in time, height and width."""
+    return self.encoder.grid
+
+  @property
+  def acting(self) -> None:
+    """None: no actions move it."""
+    return None
+
+  @property
+  def observation_spec(self) -> ObservationSpec:
+    """See `model.Encodes`."""
+    return self.encoder.spec
+
+  @property
+  def latent_dim(self) -> int:
+    """Size `D` of a latent: that of a token."""
+    return self.encoder.width
+
+  @property
+  def token_grid(self) -> tuple[int, ...]:
+    """See `model.Encodes`."""
+    return self.grid[1:] if self.is_of_images else self.grid
+
+  @property
+  def clip_length(self) -> int | None:
+    """See `model.Encodes`."""
+    return None if self.is_of_images else self.encoder.num_frames
+
+  @property
+  def num_frames(self) -> int:
+    """See `model.Learns`."""
+    return self.encoder.num_frames
+
+  @property
+  def takes_latents(self) -> bool:
+    """False: the encoder is what is trained."""
+    return False
+
+  def init(self, rng_key: jax.Array) -> Variables:
+    """See `model.Learns`; `params` of `encoder` and `predictor`."""
+    encoder_key, predictor_key = jax.random.split(rng_key)
+    ids = jnp.zeros((1, 1), jnp.int32)
+    size = self.encoder.image_size
+    pixels = jnp.zeros((1, self.num_frames, size, size, 3))
+    tokens = jnp.zeros((1, 1, self.latent_dim))
+    encoder, predictor = self._encoder(), self._predictor()
+    params = {
+      'encoder': encoder.init(encoder_key, pixels, ids)['params'],
+      'predictor': predictor.init(predictor_key, tokens, ids, ids)['params'],
+    }
+    return self.target.split({'params': params, 'batch_stats': {}})
+
+  def draw(
+    self, rng: np.random.Generator, batch_size: int
+  ) -> Mapping[str, Any]:
+    """See `model.Learns`.
+
+    Returns:
+      `masks`: for every kind of mask its ids, in the shapes of one of
+      `mask_settings.buckets`.
+    """
+    return {'masks': mask_settings.draw(self.masks, self.grid, rng, batch_size)}
+
+  def encode(
+    self,
+    variables: Variables,
+    observation: Observation,
+    *,
+    tokens: bool = False,
+  ) -> jax.Array:
+    """Encodes clips, or images, by their tokens or the mean of them.
+
+    Args:
+      variables: as `for_inference` gives them.
+      observation: `pixels` uint8 `[..., T, height, width, 3]`, `T` a multiple
+        of `encoder.tubelet_size`; of images without `T`.
+      tokens: whether tokens are asked for.
+
+    Returns:
+      float32 `[..., D]`, or tokens `[..., P, D]` after the encoder's last
+      LayerNorm, token `(t * H + h) * W + w`.
+
+    Raises:
+      ValueError: pixels of another size or dtype, or variables without the
+        encoder that `inference_encoder` names.
+    """
+    if self.is_of_images:
+      observation = {
+        name: jnp.expand_dims(x, -4) if x.ndim > 2 else x
+        for name, x in observation.items()
+      }
+    pixels = self.encoder.inputs(observation)
+    encoder_params = variables['params'].get(self.inference_encoder)
+    if encoder_params is None:
+      raise ValueError(
+        f'The variables hold {sorted(variables["params"])} and no '
+        f'{self.inference_encoder!r}; give those of for_inference, or set '
+        "inference_encoder='encoder'."
+      )
+    encoded, _ = self._encoder().apply({'params': encoder_params}, pixels)
+    encoded = encoded.astype(jnp.float32)
+    return encoded if tokens else jnp.mean(encoded, axis=-2)
+
+  def predict(
+    self,
+    variables: Variables,
+    context: jax.Array,
+    context_ids: jax.Array,
+    target_ids: jax.Array,
+    *,
+    mask_index: int = 1,
+  ) -> jax.Array:
+    """Predicts tokens of a clip from others of it.
+
+    Args:
+      variables: of the model.
+      context: `[..., Kc, D]`, encoded by the encoder alone.
+      context_ids: integers `[..., Kc]`.
+      target_ids: integers `[..., Kt]`.
+      mask_index: which mask token stands at the places asked about; 1 is what
+        V-JEPA 2's evaluations use.
+
+    Returns:
+      float32 `[..., Kt, num_levels * D]`.
+    """
+    predicted, _ = self._predictor().apply(
+      {'params': variables['params']['predictor']},
+      context,
+      context_ids,
+      target_ids,
+      mask_index=mask_index,
+    )
+    return predicted.astype(jnp.float32)
+
+  def losses(
+    self, variables: Variables, batch: model.Batch, rng_key: jax.Array
+  ) -> model.Losses:
+    """See `model.Learns`; a batch also holds `masks`, as `draw` gives them.
+
+    The latents are `[B, kinds, D]`, the context's tokens averaged.
+    """
+    pixels = self._pixels(batch)
+    if 'masks' not in batch:
+      raise ValueError(
+        f'The batch has {sorted(batch)} and no masks; add what draw gives.'
+      )
+    if 'target' not in variables:
+      raise ValueError(
+        f'The variables hold {sorted(variables)} and no target; pass what init '
+        'returned.'
+      )
+    wanted = self._wanted(variables['target']['params']['encoder'], pixels)
+    hidden, latents = [], []
+    for kind, masks in enumerate(batch['masks']):
+      padded = self.masks.truncate == 'none'
+      valid = masks.context_valid if padded else None
+      context, _ = self._encoder().apply(
+        {'params': variables['params']['encoder']},
+        pixels,
+        masks.context_ids,
+        valid,
+      )
+      predicted, at_context = self._predict(
+        variables['params']['predictor'], context, masks, kind
+      )
+      hidden.append(
+        hidden_tokens.Hidden(
+          predicted,
+          mask_buckets.take(wanted, masks.target_ids),
+          masks.target_valid if padded else None,
+          at_context,
+          mask_buckets.take(wanted, masks.context_ids),
+          valid,
+          _distance_to_mask(masks, self.grid),
+        )
+      )
+      latents.append(_pool(context, valid))
+    latent = jnp.stack(latents, axis=1)
+    outcome = terms_lib.Outcome(latent, [_side_by_side(hidden)], extra=hidden)
+    priced = terms_lib.price(self.terms, outcome, rng_key)
+    loss = terms_lib.total(priced)
+    metrics = {**priced.values, **priced.metrics, 'loss': loss}
+    return model.Losses(
+      priced.values, priced.weights, loss, metrics, {}, latent
+    )
+
+  def after_update(
+    self, variables: Variables, step: jax.Array | int
+  ) -> Variables:
+    """See `model.Learns`."""
+    return self.target.after_update(variables, step)
+
+  def evaluate(
+    self, variables: Variables, batch: model.Batch
+  ) -> tuple[dict[str, jax.Array], jax.Array]:
+    """A look at held-out clips.
+
+    Args:
+      variables: as `for_inference` gives them.
+      batch: as for `losses`.
+
+    Returns:
+      The loss and what belongs to it, and the latents of `encode`, `[B, D]`
+      or, of images, `[B, T, D]`.
+    """
+    params = dict(variables['params'])
+    target = {'params': {'encoder': params.pop('target_encoder')}}
+    # The same directions of a regulariser every time.
+    losses = self.losses(
+      {**variables, 'params': params, 'target': target},
+      batch,
+      jax.random.key(0),
+    )
+    return losses.metrics, self.encode(variables, batch['observation'])
+
+  def for_inference(self, variables: Variables) -> Variables:
+    """See `model.Learns`: the moving average as well, as `target_encoder`."""
+    target = variables['target']['params']['encoder']
+    params = {**variables['params'], 'target_encoder': target}
+    return {'params': params, 'batch_stats': {}}
+
+  def _encoder(self) -> video_vit.VideoViT:
+    return self.encoder.build(self.dtype)
+
+  def _predictor(self) -> masked_predictor.MaskedPredictor:
+    features = self.num_levels * self.latent_dim
+    return self.predictor.build(self.encoder, features, self.dtype)
+
+  def _pixels(self, batch: model.Batch) -> jax.Array:
+    """Normalised pixels `[B, T, height, width, 3]` of a training batch."""
+    pixels = self.encoder.inputs(batch['observation'])
+    if pixels.ndim != 5 or pixels.shape[1] != self.num_frames:
+      raise ValueError(
+        'pixels must be [B, T, height, width, 3] with T equal to '
+        f'encoder.num_frames={self.num_frames}, got shape {pixels.shape}.'
+      )
+    return pixels
+
+  def _wanted(self, encoder_params: Any, pixels: jax.Array) -> jax.Array:
+    """What is to be predicted, of every token: `[B, P, num_levels * D]`."""
+    tokens, outputs = self._encoder().apply({'params': encoder_params}, pixels)
+    stride = self.encoder.depth // self.num_levels
+    levels = [
+      outputs[f'block_{stride * level - 1}']
+      for level in range(1, self.num_levels)
+    ]
+    normalized = [normalize(x) for x in (*levels, tokens)]
+    return jax.lax.stop_gradient(jnp.concatenate(normalized, axis=-1))
+
+  def _predict(
+    self,
+    predictor_params: Any,
+    context: jax.Array,
+    masks: mask_buckets.Masks,
+    kind: int,
+  ) -> tuple[jax.Array, jax.Array]:
+    """Predictions at `target_ids` and at the context's own tokens."""
+    context_ids = jnp.asarray(masks.context_ids)
+    valid, target_ids = jnp.asarray(masks.context_valid), masks.target_ids
+    if target_ids.ndim == 3:
+      # Targets predicted each on its own: the context goes with every one.
+      count = target_ids.shape[1]
+      context, context_ids, valid = (
+        jnp.broadcast_to(x[:, None], (len(x), count, *x.shape[1:]))
+        for x in (context, context_ids, valid)
+      )
+    padded = self.masks.truncate == 'none'
+    predicted, outputs = self._predictor().apply(
+      {'params': predictor_params},
+      context,
+      context_ids,
+      target_ids,
+      mask_index=self.predictor.token_of(kind),
+      context_valid=valid if padded else None,
+      target_valid=masks.target_valid if padded else None,
+    )
+    at_context = outputs['context']
+    if target_ids.ndim == 3:
+      at_context = at_context.mean(1)
+    return predicted.astype(jnp.float32), at_context.astype(jnp.float32)
+
+
+def normalize(tokens: jax.Array) -> jax.Array:
+  """LayerNorm of tokens `[..., D]` over features without affine, float32."""
+  tokens = tokens.astype(jnp.float32)
+  centred = tokens - jnp.mean(tokens, axis=-1, keepdims=True)
+  variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+  return centred * jax.lax.rsqrt(variance + 1e-5)
+
+
+def _side_by_side(
+  hidden: Sequence[hidden_tokens.Hidden],
+) -> tuple[jax.Array, jax.Array]:
+  """Predictions of all kinds of mask and what they should be, `[tokens, D]`."""
+  size = hidden[0].predicted.shape[-1]
+  predicted, wanted = (
+    jnp.concatenate([getattr(x, name).reshape(-1, size) for x in hidden])
+    for name in ('predicted', 'wanted')
+  )
+  return predicted, wanted
+
+
+def _distance_to_mask(
+  masks: mask_buckets.Masks, grid: video_vit.Grid
+) -> jax.Array:
+  """How far each context token `[B, Kc]` is from the nearest hidden one."""
+  ids = jnp.asarray(masks.target_ids).reshape(len(masks.target_ids), -1)
+  valid = jnp.asarray(masks.target_valid).reshape(ids.shape)
+  hidden, seen = (
+    rotary.grid_positions(x, grid).astype(jnp.float32)
+    for x in (ids, jnp.asarray(masks.context_ids))
+  )
+  # Squares expanded, so that no [B, Kc, Kt, 3] is ever made.
+  squared = (
+    jnp.sum(seen**2, -1)[:, :, None]
+    + jnp.sum(hidden**2, -1)[:, None, :]
+    - 2 * jnp.einsum('bkx,btx->bkt', seen, hidden)
+  )
+  nearest = jnp.where(valid[:, None, :], squared, jnp.inf).min(-1)
+  return jnp.sqrt(jnp.maximum(nearest, 1.0))
+
+
+def _pool(tokens: jax.Array, valid: jax.Array | None) -> jax.Array:
+  """Mean `[B, D]` of the tokens that are no padding, float32."""
+  tokens = tokens.astype(jnp.float32)
+  if valid is None:
+    return tokens.mean(1)
+  weights = valid[..., None].astype(jnp.float32)
+  return (tokens * weights).sum(1) / weights.sum(1)

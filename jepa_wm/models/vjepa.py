@@ -1,0 +1,93 @@
+"""V-JEPA 1, 2 and options of 2.1: predicts the hidden parts of clips."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from jepa_wm import fields
+from jepa_wm.models import jepa, masked, model, targets
+from jepa_wm.networks import masked_predictor, video_vit
+from jepa_wm.objectives import hidden_tokens, mask_settings
+from jepa_wm.objectives import terms as terms_lib
+
+
+@model.MODELS.register
+@dataclasses.dataclass(frozen=True)
+class VJEPA:
+  """The settings of V-JEPA; the defaults are V-JEPA 2's ViT-L/16.
+
+  V-JEPA 1 is `encoder.positions=sincos`, `encoder.init_style='plain'`,
+  `predictor.num_mask_tokens=2`, `predictor.mask_token='per_kind'`, as many
+  heads in the predictor as in the encoder, and a momentum from 0.998 to 1;
+  V-JEPA 2.1 turns on `terms.hidden_tokens.context_weight`, `num_levels=4` and
+  `encoder.positions.style='interleaved'`.
+
+  Source: V-JEPA, arXiv 2404.08471; V-JEPA 2, arXiv 2506.09985, and its released
+  code (vjepa2 at c2963a4).
+
+  Attributes:
+    encoder: of clips.
+    predictor: of the tokens that a mask hides.
+    masks: what is hidden.
+    terms: of the loss, that of the hidden tokens first.
+    target: the moving average of the encoder. 1.25 times the steps of a run are
+      published for the `momentum_steps` of V-JEPA 1.
+    frame_stride: steps of the recording from one frame of a clip to the next.
+    num_levels: see `masked.Masked`.
+    inference_encoder: one of `masked.ENCODERS`, which `encode` uses.
+    dtype: of the networks' computation; parameters, norms, softmax, losses and
+      latents are float32.
+  """
+
+  name: ClassVar[str] = 'vjepa'
+
+  encoder: video_vit.VideoViTConfig = fields.one_of(
+    video_vit.CLIP_ENCODERS, video_vit.VideoViTConfig()
+  )
+  predictor: masked_predictor.MaskedPredictorConfig = fields.one_of(
+    masked_predictor.MASKED_PREDICTORS, masked_predictor.MaskedPredictorConfig()
+  )
+  masks: mask_settings.MaskSettings = fields.one_of(
+    mask_settings.MASKS, mask_settings.VideoMasks()
+  )
+  terms: jepa.Terms = fields.some_of(
+    terms_lib.TERMS, (hidden_tokens.HiddenTokens(),)
+  )
+  target: targets.Target = fields.one_of(
+    targets.TARGETS, targets.EMA(momentum=0.99925, momentum_end=0.99925)
+  )
+  frame_stride: int = 4
+  num_levels: int = 1
+  inference_encoder: str = masked.ENCODERS[0]
+  dtype: str = 'float32'
+
+  def __post_init__(self) -> None:
+    """Checks every field, and that the slots fit each other.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(
+      self,
+      {
+        'inference_encoder': masked.ENCODERS,
+        'dtype': ('float32', 'bfloat16'),
+      },
+    )
+    self.build()
+
+  def build(self) -> masked.Masked:
+    """Fills the slots."""
+    return masked.Masked(
+      config=self,
+      encoder=self.encoder,
+      predictor=self.predictor,
+      masks=self.masks,
+      terms=self.terms,
+      target=self.target,
+      dtype=jnp.dtype(self.dtype),
+      stride=self.frame_stride,
+      num_levels=self.num_levels,
+      inference_encoder=self.inference_encoder,
+    )

@@ -8,7 +8,7 @@ our chunks of what changes, with one thread or two, whichever is faster, and,
 with `--peer`, in the same run out of the file that the peer's own writer makes
 of the same episodes, through its `HDF5Dataset` and PyTorch's loader with
 whichever number of workers is fastest
-(`benchmarks/README.md` says how to install it beside us). Everything lies in
+(`docs/benchmarks.md` says how to install it beside us). Everything lies in
 the page cache. The first batch of every store is compared with the episodes.
 Prints one JSON line a measurement; lines whose `config.load_average` exceeds
 the number of cores come from a busy machine and are worthless.
@@ -257,7 +257,7 @@ def main(argv: list[str]) -> None:
       from benchmarks import peer  # noqa: F401
   except ImportError as error:
     raise app.UsageError(
-      f'--peer needs stable-worldmodel ({error}); benchmarks/README.md says '
+      f'--peer needs stable-worldmodel ({error}); docs/benchmarks.md says '
       'how to install it.'
     ) from error
   for image_size in (64, 224):

@@ -228,6 +228,7 @@ def _finite(vector: np.ndarray) -> np.ndarray:
 
 
 def array(typecode: str, size: int) -> np.ndarray:
+  """Zeros of the type that `typecode` names, in place of shared memory."""
   return np.zeros(size, np.dtype(typecode))
 
 

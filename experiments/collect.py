@@ -25,8 +25,9 @@ from absl import app, flags, logging
 from experiments import collect_host, command_line
 from jepa_wm import envs, provenance
 from jepa_wm.data import cache as cache_lib
+from jepa_wm.data import cache_writer as cache_writer_lib
+from jepa_wm.data import columns, simulation
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.data import simulation
 from jepa_wm.envs import host, worlds
 
 # Frames in memory at once, twice: a batch is played while another is written.
@@ -194,10 +195,14 @@ def played_episodes(recipe: Recipe) -> Iterator[episodes_lib.Episode]:
       if length <= recipe.min_episode_length:
         continue
       yield episodes_lib.Episode(
-        pixels=batch['pixels'][row, :length],
-        actions=batch['actions'][row, : length - 1],
-        proprio=batch['proprio'][row, :length],
-        state=batch['state'][row, :length],
+        columns=columns.known(
+          {
+            'observation/pixels': batch['pixels'][row, :length],
+            'observation/proprio': batch['proprio'][row, :length],
+            'action': batch['actions'][row, : length - 1],
+            'state': batch['state'][row, :length],
+          }
+        ),
         provenance={
           'index': num_played + row,
           'policy': names[batch['choice'][row]],
@@ -280,11 +285,10 @@ def collect(
     raise FileExistsError(
       f'{out} is there already; add --overwrite to replace it.'
     )
-  frame = (recipe.image_size, recipe.image_size, 3)
   num_frames = recipe.num_episodes * (recipe.episode_length + 1)
-  cache_lib.check_space(out, num_frames, frame)
+  cache_lib.check_space(out, num_frames * 3 * recipe.image_size**2)
   with (
-    cache_lib.CacheWriter(out) as cache_writer,
+    cache_writer_lib.CacheWriter(out) as cache_writer,
     tqdm.tqdm(
       desc=out.name,
       total=recipe.num_episodes,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jepa_wm.data import columns
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.envs import host, host_play, host_pool, worlds
 
@@ -70,10 +71,14 @@ def played_episodes(
         if length <= recipe.min_episode_length:
           continue
         yield episodes_lib.Episode(
-          pixels=_frames(played)[row, :length],
-          actions=played.actions[row, : length - 1],
-          proprio=played.proprio[row, :length],
-          state=played.vectors[row, :length],
+          columns=columns.known(
+            {
+              'observation/pixels': _frames(played)[row, :length],
+              'observation/proprio': played.proprio[row, :length],
+              'action': played.actions[row, : length - 1],
+              'state': played.vectors[row, :length],
+            }
+          ),
           provenance={
             'index': int(first + row),
             'policy': names[choices[row]],

@@ -163,12 +163,12 @@ def describe_archive(
       f'The episodes at {path} are of {recorded!r} and the protocol is for '
       f'{protocol.environment!r}; choose either with --environment.'
     )
-  states = [source.states(index) for index in range(len(source))]
-  if not states[0].shape[1]:
+  if 'state' not in source.spec:
     raise ValueError(
       f'The episodes at {path} say nothing of the true state, so a problem '
       'cannot be set up from them; record them with their state.'
     )
+  states = [source.column(index, 'state') for index in range(len(source))]
   cut = _cut_as_swm if trained_on else _cut_one_each
   chosen, solved, num_short = cut(protocol, states, num_pairs)
   if len(chosen) < num_pairs:

@@ -118,10 +118,10 @@ def archive(tmp_path_factory):
   def play(index, length):
     state = np.stack([np.full(length, 50.0 + index), np.arange(length)], axis=1)
     return episodes_lib.Episode(
-      pixels=np.zeros((length, 4, 4, 3), np.uint8),
-      actions=np.zeros((length - 1, 2), np.float32),
-      proprio=np.zeros((length, 0), np.float32),
-      state=state.astype(np.float32),
+      columns={
+        'action': np.zeros((length - 1, 2), np.float32),
+        'state': state.astype(np.float32),
+      }
     )
 
   episodes_lib.write_episodes(
@@ -135,7 +135,7 @@ def archive(tmp_path_factory):
 
 def _states(path, split):
   source = episodes_lib.open_episodes(path, split=split)
-  return [episode.state for episode in source]
+  return [episode.columns['state'] for episode in source]
 
 
 def test_swm_v1_draws_rows_as_the_peer_does(archive):

@@ -84,11 +84,15 @@ def test_episodes_are_functions_of_their_number(recipe, capsys):
   for episode in more:
     length = len(episode.pixels)
     assert length in (7, 9, 10) and episode.is_terminal == (length < 10)
-    np.testing.assert_array_equal(episode.state[:, 1], np.arange(length))
-    np.testing.assert_array_equal(episode.proprio[:, 0], np.arange(length))
+    np.testing.assert_array_equal(
+      episode.columns['state'][:, 1], np.arange(length)
+    )
+    np.testing.assert_array_equal(
+      episode.columns['observation/proprio'][:, 0], np.arange(length)
+    )
     np.testing.assert_array_equal(episode.pixels[:, 0, 0, 0], range(length))
     np.testing.assert_allclose(
-      np.diff(episode.state[:, 0]), episode.actions[:, 0], atol=1e-6
+      np.diff(episode.columns['state'][:, 0]), episode.actions[:, 0], atol=1e-6
     )
   assert {e.provenance['policy'] for e in more} == {'expert', 'random'}
 

@@ -199,7 +199,7 @@ def run(
   record = {
     'protocol': {**protocol.to_dict(), 'num_pairs': len(pairs)},
     'manifest_sha256': pairs.manifest_sha256,
-    **_summary(episodes, protocol),
+    **summarize(episodes, protocol),
     'initially_solved': pairs.initially_solved,
     'random_floor': baseline.floor,
     'expert_ceiling': baseline.ceiling,
@@ -311,10 +311,19 @@ def _episode(loop: closed_loop.ClosedLoop, index: int) -> Episode:
   )
 
 
-def _summary(
+def summarize(
   episodes: Sequence[Episode], protocol: protocol_lib.Protocol
 ) -> dict[str, Any]:
-  """The part of a record that episodes decide."""
+  """The part of a record that episodes decide.
+
+  Args:
+    episodes: at least one, of pairs of the protocol.
+    protocol: what they were played by.
+
+  Returns:
+    Counts, rates with their interval, steps and distances, and failures by
+    their sentence, as `Result.record` holds them.
+  """
   num_pairs = len(episodes)
   num_successes = sum(episode.success for episode in episodes)
   steps = [

@@ -239,7 +239,7 @@ def _pretend(model, chosen, problems, *, settings, seed, checkpoint, **given):
   record = {
     'protocol': chosen.to_dict(),
     'manifest_sha256': problems.manifest_sha256,
-    **planning_benchmark._summary(episodes, chosen),
+    **planning_benchmark.summarize(episodes, chosen),
     'initially_solved': 0.1,
     'random_floor': given['baseline'].floor,
     'expert_ceiling': given['baseline'].ceiling,

@@ -417,7 +417,7 @@ class WorldModel:
       FileNotFoundError: nothing to load there.
       ValueError: a file that is cut off, of another family or layout.
     """
-    folder = _find_export(pathlib.Path(path))
+    folder = _find_export(files.expand(path))
     config = _read_config(folder / _CONFIG)
     family = families.from_config(config['family'])
     params = _read_weights(folder / _WEIGHTS, family)
@@ -503,7 +503,7 @@ def read_family(path: str | os.PathLike[str]) -> dict[str, Any]:
     FileNotFoundError: nothing to load there.
     ValueError: a config that is cut off or of another layout.
   """
-  folder = _find_export(pathlib.Path(path))
+  folder = _find_export(files.expand(path))
   family = families.from_config(_read_config(folder / _CONFIG)['family'])
   return families.to_config(family)
 
@@ -526,7 +526,7 @@ def _find_export(path: pathlib.Path) -> pathlib.Path:
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
   try:
-    config = json.loads(path.read_text())
+    config = files.read_json(path)
     version = config['format_version']
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(
@@ -548,6 +548,8 @@ def _read_weights(path: pathlib.Path, family: Any) -> Params:
   """Tensors of `path`, checked one by one against what `family` declares."""
   if not path.is_file():
     raise FileNotFoundError(f'{path}: missing beside its {_CONFIG}.')
+  if files.is_lfs_pointer(path):
+    raise files.damaged(path, '')
   try:
     tensors = safetensors.numpy.load_file(path)
   except safetensors.SafetensorError as error:

@@ -374,7 +374,8 @@ def _blamed(path: pathlib.Path) -> Iterator[None]:
   """Says whose fault it is when a record cannot be read."""
   try:
     yield
-  except (OSError, RuntimeError, EOFError) as error:
+  # Decoders of records and pictures raise many kinds of errors.
+  except Exception as error:
     raise ValueError(
       f'The episodes at {path} are cut off or damaged ({error}); copy or write '
       'them again.'

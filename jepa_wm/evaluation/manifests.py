@@ -111,7 +111,7 @@ def read(path: pathlib.Path, protocol: protocol_lib.Protocol) -> dict[str, Any]:
     FileNotFoundError: no manifest.
   """
   try:
-    manifest = json.loads(path.read_text())
+    manifest = files.read_json(path)
     stored = manifest['sha256']
     made_for, _ = manifest['recipe'], manifest['pairs'][0]
   except FileNotFoundError:

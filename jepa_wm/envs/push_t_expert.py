@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import push_t, push_t_dynamics
+from jepa_wm.envs import push_t, push_t_dynamics, worlds
 
 PUSHES = 2
 """Pushes of a plan at most."""
@@ -355,3 +355,17 @@ def _walk(
   return jnp.clip(
     jnp.where(straight, goal, orbit), 0.0, float(push_t.WORLD_SIZE)
   )
+
+
+worlds.register(
+  'push_t',
+  worlds.World(
+    make=push_t.PushT,
+    policies={'expert': PushTExpert, 'weak': PushTWeak},
+    place=lambda vectors: np.asarray(vectors)[..., :2] / push_t.WORLD_SIZE,
+    state_names=push_t.STATE_NAMES,
+    unit='px',
+    # Enough to see what happens beside the way, little enough to arrive.
+    action_noise=0.1,
+  ),
+)

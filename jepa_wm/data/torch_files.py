@@ -355,7 +355,8 @@ class _Unpacker:
     if any(metadata):
       raise ValueError(
         f'{self._path}: a tensor is stored lazily conjugated or negated '
-        f'({reprlib.repr(metadata[0])}); save it after resolve_conj().resolve_neg().'
+        f'({reprlib.repr(metadata[0])}); save it after '
+        'resolve_conj().resolve_neg().'
       )
     if len(shape) != len(strides) or not all(
       isinstance(x, int) and x >= 0 for x in (offset, *shape, *strides)

@@ -273,7 +273,9 @@ def main(argv: list[str]) -> None:
     chosen,
     problems,
     # The peer clips no candidate.
-    settings=planner_settings.PlannerSettings(options=budget, bounded=False),
+    settings=planner_settings.PlannerSettings(
+      planning.CEM(**budget), bounded=False
+    ),
     baseline=baseline,
   )
   ended = time.perf_counter()

@@ -33,7 +33,7 @@ import tqdm
 from absl import app, flags
 
 import jepa_wm
-from jepa_wm import sharding
+from jepa_wm import planning, sharding
 from jepa_wm.data import episodes
 from jepa_wm.envs import host, worlds
 from jepa_wm.evaluation import (
@@ -138,11 +138,11 @@ def _plan(
   if _QUICK.value:
     samples, iterations = 16, 2
   settings = planner_settings.PlannerSettings(
-    options={
-      'num_samples': samples,
-      'num_elites': max(2, samples // 10),
-      'num_iterations': iterations,
-    }
+    planning.CEM(
+      num_samples=samples,
+      num_elites=max(2, samples // 10),
+      num_iterations=iterations,
+    )
   )
   model = jepa_wm.WorldModel.from_checkpoint(_CHECKPOINT.value)
   batch_size = 4 * jax.device_count()

@@ -34,7 +34,7 @@ import numpy as np
 from absl import app, flags
 
 import jepa_wm
-from jepa_wm import files, planning, sharding, world_model
+from jepa_wm import files, sharding, world_model
 from jepa_wm.evaluation import (
   figures,
   pairs,
@@ -98,13 +98,13 @@ _BUDGETS: dict[str, list[dict[str, Any]]] = {
     {'num_samples': 200, 'num_iterations': 15},
   ],
   'gradient': [
-    {'num_restarts': 1, 'num_iterations': 5},
-    {'num_restarts': 4, 'num_iterations': 10},
-    {'num_restarts': 16, 'num_iterations': 30},
+    {'num_samples': 1, 'num_iterations': 5},
+    {'num_samples': 4, 'num_iterations': 10},
+    {'num_samples': 16, 'num_iterations': 30},
   ],
   'grasp': [
-    {'num_restarts': 4, 'num_iterations': 5, 'sync_period': 5},
-    {'num_restarts': 4, 'num_iterations': 20, 'sync_period': 5},
+    {'num_samples': 4, 'num_iterations': 5, 'sync_period': 5},
+    {'num_samples': 4, 'num_iterations': 20, 'sync_period': 5},
   ],
 }
 
@@ -126,6 +126,7 @@ class _Run:
 
   protocol: protocol.Protocol
   settings: planner_settings.PlannerSettings
+  options: dict[str, Any]
 
   @property
   def budget(self) -> str:
@@ -136,12 +137,12 @@ class _Run:
   def work(self) -> int:
     """About how long it takes, in rollouts; for the time left."""
     # A gradient costs two more, compiling and the baselines some thousands.
-    each = 3 if 'num_restarts' in self.settings.options else 1
+    each = 3 if self.settings.name in ('gradient', 'grasp') else 1
     return 10_000 + self.protocol.num_plans * each * math.prod(self._budget)
 
   @property
   def _budget(self) -> list[int]:
-    return list(self.settings.options.values())[:2]
+    return list(self.options.values())[:2]
 
 
 Results = list[tuple[_Run, dict[str, Any]]]
@@ -155,7 +156,7 @@ def _list_runs(num_pairs: int) -> list[_Run]:
     ValueError: a protocol or planner that does not exist, options that the
       planner refuses.
   """
-  names = _PLANNERS.value or list(planning.PLANNERS)
+  names = _PLANNERS.value or list(_BUDGETS)
   if _QUICK.value:
     names = names[:2]
   if unknown := sorted(set(names) - _BUDGETS.keys()):
@@ -169,9 +170,11 @@ def _list_runs(num_pairs: int) -> list[_Run]:
     for planner in names:
       budgets = _BUDGETS[planner]
       for options in budgets[1:2] if _QUICK.value else budgets:
-        settings = planner_settings.PlannerSettings(planner, options)
+        settings = planner_settings.PlannerSettings(
+          planner_settings.make_planner(planner, options)
+        )
         settings.dry_run(changed.horizon)
-        runs.append(_Run(changed, settings))
+        runs.append(_Run(changed, settings, options))
   return runs
 
 
@@ -211,7 +214,7 @@ def _measure(
     settings=run.settings,
     checkpoint=_CHECKPOINT,
   )
-  name = f'{run.protocol.name}/{run.settings.planner}/{run.budget}'
+  name = f'{run.protocol.name}/{run.settings.name}/{run.budget}'
   load = round(os.getloadavg()[0], 2)
   return {
     'name': f'time_to_success/{name}',
@@ -282,10 +285,10 @@ def _table(results: Results) -> str:
     heading += [f'{name}: ms per plan', 'success (95 %)']
     rules += ['---:'] * 2
     for run, line in panel:
-      config, (_, _, *rest) = line['config'], run.settings.options.items()
+      config, (_, _, *rest) = line['config'], run.options.items()
       further = ', '.join(f'`{option}={value}`' for option, value in rest)
       low, high = config['interval_95']
-      rows.setdefault((run.settings.planner, run.budget, further), []).extend(
+      rows.setdefault((run.settings.name, run.budget, further), []).extend(
         [
           f'{config["ms_per_plan"]:.3g}',
           f'{line["value"]:.0%} ({100 * low:.0f} to {100 * high:.0f})',
@@ -354,7 +357,7 @@ def _draw_panel(axes: matplotlib.axes.Axes, results: Results) -> None:
   """Draws the results of one protocol."""
   planners: dict[str, list[dict[str, Any]]] = {}
   for run, line in results:
-    planners.setdefault(run.settings.planner, []).append(line)
+    planners.setdefault(run.settings.name, []).append(line)
   for planner, lines in planners.items():
     points = sorted(
       (

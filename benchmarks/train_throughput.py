@@ -30,7 +30,7 @@ from absl import app, flags
 
 from benchmarks import products
 from jepa_wm import sharding, units
-from jepa_wm.families import lewm
+from jepa_wm.families import learner, lewm
 from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib
@@ -60,12 +60,17 @@ class _Ours:
   def __init__(self, family: lewm.LeWM):
     self._mesh = sharding.make_mesh()
     statistics = units.ActionStatistics(jnp.zeros(2), jnp.ones(2))
+    optimizer, learned = _OPTIMIZER.transformation(), learner.Learner(family)
     self._step = step_lib.make_train_step(
-      family, _OPTIMIZER, statistics, self._mesh
+      learned,
+      optimizer,
+      self._mesh,
+      action_statistics=statistics,
+      schedule_fn=_OPTIMIZER.metrics,
     )
     self._state = state_lib.create(
-      family,
-      _OPTIMIZER,
+      learned,
+      optimizer,
       jax.random.key(0),
       sharding=sharding.replicated(self._mesh),
     )

@@ -23,7 +23,6 @@ and `--shift=all` asks what a change of colour, size, door or light does.
 """
 
 import ast
-import inspect
 import itertools
 import pathlib
 import sys
@@ -100,8 +99,8 @@ _RECEDING_HORIZON = flags.DEFINE_integer(
 )
 _PLANNER = flags.DEFINE_list(
   'planner',
-  [_DEFAULTS.planner],
-  f'Who searches for actions: {", ".join(planner_settings.planners())}; or a '
+  [_DEFAULTS.name],
+  f'Who searches for actions: {", ".join(planning.PLANNERS)}; or a '
   'list of such.',
   flag_values=FLAGS,
 )
@@ -228,8 +227,7 @@ def _combinations() -> list[planning_runs.Combination]:
   """
   planners = [
     planner_settings.PlannerSettings(
-      planner=name,
-      options=options,
+      planner=planner_settings.make_planner(name, options),
       cost=_COST.value,
       distance=_DISTANCE.value,
       history=_HISTORY.value,
@@ -284,7 +282,7 @@ def _options(planners: list[str]) -> dict[str, dict[str, Any]]:
       that is given twice, or that no planner has.
   """
   for name in planners:
-    planner_settings.PlannerSettings(planner=name)
+    planner_settings.make_planner(name)
   options: dict[str, dict[str, Any]] = {name: {} for name in planners}
 
   def give(name: str, value: Any, told: str) -> None:
@@ -295,7 +293,8 @@ def _options(planners: list[str]) -> dict[str, dict[str, Any]]:
       )
     takers = [planner] if planner else list(options)
     if len(takers) > 1:
-      takers = [taker for taker in takers if _takes(taker, option)] or takers
+      having = [x for x in takers if planner_settings.has_option(x, option)]
+      takers = having or takers
     for taker in takers:
       if option in options[taker]:
         raise ValueError(
@@ -317,12 +316,6 @@ def _options(planners: list[str]) -> dict[str, dict[str, Any]]:
       ) from error
     give(name, value, given)
   return options
-
-
-def _takes(planner: str, option: str) -> bool:
-  return (
-    option in inspect.signature(planner_settings.planners()[planner]).parameters
-  )
 
 
 def parse_flags(argv: list[str]) -> list[str]:

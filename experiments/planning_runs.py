@@ -47,7 +47,7 @@ class Combination:
   seed: int
 
   def __str__(self) -> str:
-    parts = [self.checkpoint, self.protocol.name, self.settings.planner]
+    parts = [self.checkpoint, self.protocol.name, self.settings.name]
     parts += [] if self.shift is None else [self.shift]
     return ', '.join([*parts, f'seed {self.seed}'])
 
@@ -133,7 +133,7 @@ class Plans:
         }
       )
       stem = pathlib.Path(one.checkpoint).name
-      parts = [stem, one.protocol.name, one.settings.planner]
+      parts = [stem, one.protocol.name, one.settings.name]
       parts += [] if one.shift is None else [one.shift]
       name = '-'.join([*parts, f'seed{one.seed}', identity])
       self._folders.append(self.out / 'runs' / name)

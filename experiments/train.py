@@ -11,7 +11,7 @@ command, a run goes on where it was and ends with the same parameters.
 A config has the fields `model` (those of a family, with its `name`), `data`
 (those of `training_data.Data`), `optimizer` (those of `optimizers.AdamW` but
 `num_steps`), if need be `augmentation` (those of `augmentation.Augmentation`),
-`num_steps`, `seed` and the intervals that `loop.train` takes. That of a family
+`num_steps`, `seed` and the fields of `hooks.Intervals`. That of a family
 with a frozen encoder also has `frozen_encoder`: a checkpoint of ours, whose
 family then is `model.encoder`, a file or folder of DINOv2's weights, or
 'random'. With that of a run of ours, `lewm` and `pldm` train their predictor
@@ -20,13 +20,14 @@ and the projector then are that run's, those of what shapes latents do nothing.
 """
 
 import dataclasses
+import datetime
 import functools
 import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -34,12 +35,20 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments import command_line, training_data
-from jepa_wm import families, sharding, world_model
+from jepa_wm import families, provenance, sharding, world_model
 from jepa_wm import fields as fields_lib
 from jepa_wm.data import augmentation as augmentation_lib
-from jepa_wm.evaluation import collapse, probing
-from jepa_wm.training import frozen_encoders, loop, masks, optimizers
-from jepa_wm.training import step as step_lib
+from jepa_wm.evaluation import held_out
+from jepa_wm.families import learner
+from jepa_wm.training import (
+  frozen_encoders,
+  hooks,
+  lock,
+  masks,
+  metrics,
+  optimizers,
+)
+from jepa_wm.training import run as run_lib
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'File of the config, and after a colon which variant of it.'
@@ -52,172 +61,195 @@ _WORKDIR = flags.DEFINE_string(
 # simulated held-out windows apart from training, which takes small seeds.
 _PROBE_SEED, _HELD_OUT_SEED = 1_000_000_007, 1_000_000_009
 
-_LOOP_FIELDS = (
-  'log_every',
-  'eval_every',
-  'checkpoint_every',
-  'checkpoint_seconds',
-  'keep_checkpoints',
-)
+
+class Plan(NamedTuple):
+  """A config, read and checked; see the top of this file."""
+
+  family: Any
+  frozen: Any
+  data: training_data.Data
+  optimizer: optimizers.AdamW
+  augmentation: augmentation_lib.Augmentation | None
+  intervals: hooks.Intervals
+  seed: int
 
 
-def make_evaluator(
-  model: world_model.WorldModel,
-  mesh: jax.sharding.Mesh,
-  probe_batches: Sequence[Mapping[str, Any]],
-  held_out_batches: Sequence[Mapping[str, Any]],
-) -> loop.EvaluateFn:
-  """What a run reports beside its loss, all of it on held-out windows.
+def read_config(config: Mapping[str, Any]) -> Plan:
+  """Reads what `config` says.
 
   Args:
-    model: the family and its action statistics.
-    mesh: where to compute.
-    probe_batches: training windows, which the linear probe is fitted on.
-    held_out_batches: windows that everything is measured on.
+    config: plain nested dict, see the top of this file.
 
-  Returns:
-    Variables to what `step.make_eval_step` measures, as `held_out/...`, the
-    collapse telemetry and, where the windows hold a true state or a label, how
-    well it can be read off the latents.
+  Raises:
+    ValueError: a field there is not, or out of its range.
+    FileNotFoundError: no frozen encoder where it says.
   """
-  eval_step = step_lib.make_eval_step(model)
-
-  def look_at(variables, batches):
-    """Mean metrics, latents `[M, D]` and true states `[M, S]` or None."""
-    metrics, latents = zip(
-      *(eval_step(variables, sharding.shard_batch(b, mesh)) for b in batches)
+  config = dict(config)
+  family, frozen = _family(
+    config.pop('model'), config.pop('frozen_encoder', '')
+  )
+  plan = Plan(
+    family=family,
+    frozen=frozen,
+    data=_build(training_data.Data, 'config.data', config.pop('data')),
+    optimizer=_build(
+      optimizers.AdamW,
+      'config.optimizer',
+      config.pop('optimizer'),
+      num_steps=config.pop('num_steps'),
+    ),
+    augmentation=_augmentation(config.pop('augmentation', {}), family),
+    intervals=_build(
+      hooks.Intervals,
+      'config',
+      {
+        field.name: config.pop(field.name)
+        for field in dataclasses.fields(hooks.Intervals)
+        if field.name in config
+      },
+    ),
+    seed=config.pop('seed'),
+  )
+  if config:
+    raise ValueError(f'The config has unknown fields: {sorted(config)}.')
+  num_devices = sharding.make_mesh().size
+  if plan.data.batch_size % num_devices:
+    raise ValueError(
+      f'config.data.batch_size is {plan.data.batch_size}, which {num_devices} '
+      'devices cannot share evenly; choose a multiple of the number of devices.'
     )
-    metrics, latents = jax.device_get((metrics, latents))
-    mean = {k: np.mean([m[k] for m in metrics]) for k in metrics[0]}
-    rows = lambda arrays: np.concatenate(
-      [np.asarray(a).reshape(-1, np.shape(a)[-1]) for a in arrays]
-    )
-    answers = {}
-    if np.shape(batches[0].get('state', ()))[-1:] > (0,):
-      states = [np.asarray(batch['state']) for batch in batches]
-      if np.ndim(latents[0]) == 2:
-        # A clip has one latent: where things were on the whole.
-        states = [x.mean(1) for x in states]
-      answers['state'] = rows(states)
-    if 'label' in batches[0] and len(rows(latents)) == sum(
-      len(batch['label']) for batch in batches
-    ):
-      labels = np.concatenate([batch['label'] for batch in batches])
-      answers['label'] = np.asarray(labels)
-    return mean, rows(latents), answers
-
-  def evaluate_fn(variables):
-    held_out, latents, answers = look_at(variables, held_out_batches)
-    groups = {'held_out': held_out, 'collapse': collapse.telemetry(latents)}
-    if answers:
-      _, seen, known = look_at(variables, probe_batches)
-      groups['probe'] = {}
-    if 'state' in answers:
-      probe = probing.fit(seen, known['state'])
-      groups['probe'] |= probing.score(probe, latents, answers['state'])
-    if 'label' in answers:
-      one_hot = np.eye(known['label'].max() + 1)[known['label']]
-      guess = probing.fit(seen, one_hot)(latents).argmax(-1)
-      groups['probe']['label_accuracy'] = np.mean(guess == answers['label'])
-    verdict = collapse.judge(
-      groups['collapse'], prediction_error=held_out.get('prediction_error')
-    )
-    return {
-      f'{group}/{name}': float(value)
-      for group, values in groups.items()
-      for name, value in values.items()
-    } | {f'collapse/{k}': v for k, v in verdict._asdict().items()}
-
-  return evaluate_fn
+  return plan
 
 
 def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
   """Trains what `config` says, in `workdir`.
+
+  It leaves `checkpoints/`, `metrics.jsonl`, `tensorboard/`, `curves.png` and,
+  when it is done, `export/` for `WorldModel.from_checkpoint`.
 
   Args:
     config: plain nested dict, see the top of this file.
     workdir: folder of the run.
 
   Raises:
-    ValueError: a field or the data does not fit; see also `loop.train`.
-    OSError: no dataset, or a folder that cannot be read or written.
+    ValueError: a field or the data does not fit.
+    OSError: no dataset, a folder that cannot be read or written, or another
+      process trains in it.
+    DivergedError: a NaN or an infinity.
+    Interrupted: SIGTERM or Ctrl-C came; a checkpoint was written.
   """
-  config = dict(config)
-  family, frozen = _family(
-    config.pop('model'), config.pop('frozen_encoder', '')
+  plan = read_config(config)
+  # First of all: nothing is decoded or encoded for a run that may not be.
+  with lock.hold(workdir):
+    _train(plan, pathlib.Path(workdir))
+
+
+def _train(plan: Plan, workdir: pathlib.Path) -> None:
+  """Takes the steps that are left, then exports."""
+  source = training_data.open_source(plan.data, plan.family)
+  model = world_model.WorldModel(
+    plan.family,
+    None,
+    source.action_statistics if families.has_dynamics(plan.family) else None,
   )
-  data = _build(training_data.Data, 'config.data', config.pop('data'))
-  num_steps, seed = config.pop('num_steps'), config.pop('seed')
-  optimizer = _build(
-    optimizers.AdamW,
-    'config.optimizer',
-    config.pop('optimizer'),
-    num_steps=num_steps,
+  plan, given = _freeze(plan, source, model)
+  trained = families.OnLatents(plan.family) if given else plan.family
+  beside, log = hooks.usual(
+    workdir,
+    name=plan.family.name,
+    evaluators=[_evaluator(plan, source, model)],
+    intervals=plan.intervals,
   )
-  augmentation = _augmentation(config.pop('augmentation', {}), family)
-  intervals = {k: config.pop(k) for k in _LOOP_FIELDS if k in config}
-  if config:
-    raise ValueError(f'The config has unknown fields: {sorted(config)}.')
-  mesh = sharding.make_mesh()
-  if data.batch_size % mesh.size:
-    raise ValueError(
-      f'config.data.batch_size is {data.batch_size}, which {mesh.size} devices '
-      'cannot share evenly; choose a multiple of the number of devices.'
-    )
-  source = training_data.open_source(data, family)
-  statistics = source.action_statistics
-  if not families.has_dynamics(family):
-    statistics = None
-  model = world_model.WorldModel(family, None, statistics)
-  trained = family
-  given: dict[str, Any] = {}
+  batches = source.batches('train', plan.seed, **given)
+  training = run_lib.Run(
+    learner.Learner(trained),
+    plan.optimizer.transformation(),
+    _with_masks(batches, plan.family, plan.seed),
+    num_steps=plan.optimizer.num_steps,
+    seed=plan.seed,
+    action_statistics=model.action_statistics,
+    augment_fn=plan.augmentation,
+    schedule_fn=plan.optimizer.metrics,
+    frozen=plan.frozen,
+    config=_identity(plan, source),
+    hooks=beside,
+  )
+  training.resume(workdir / 'checkpoints')
+  for _ in training.steps():
+    pass
+  _export(training, log, model, workdir / 'export')
+
+
+def _freeze(
+  plan: Plan, source: Any, model: world_model.WorldModel
+) -> tuple[Plan, dict[str, Any]]:
+  """Fits a frozen encoder to the data, or gives `latents` computed once."""
+  family, frozen = plan.family, plan.frozen
+  if frozen is None:
+    return plan, {}
+  if isinstance(family, families.LatentDynamics):
+    if plan.augmentation:
+      raise ValueError(
+        'config.augmentation changes pixels, which a frozen encoder sees '
+        'once and as they are; leave it at its defaults.'
+      )
+    return plan, {'latents': source.encoded('train', _encoder(model, frozen))}
+  first = source.some_batches('train', _PROBE_SEED)[0]
+  frames = first['observation']['pixels']
+  return plan._replace(frozen=jax.jit(family.fit_tokens)(frozen, frames)), {}
+
+
+def _evaluator(
+  plan: Plan, source: Any, model: world_model.WorldModel
+) -> held_out.EvaluateFn:
+  """Looks at windows of both splits, the same in every run."""
+  train, other = (
+    list(_with_masks(iter(source.some_batches(split, seed)), plan.family, seed))
+    for split, seed in (('train', _PROBE_SEED), ('held_out', _HELD_OUT_SEED))
+  )
+  return held_out.make_evaluator(model, sharding.make_mesh(), train, other)
+
+
+def _identity(plan: Plan, source: Any) -> dict[str, Any]:
+  """What makes this run this run, in JSON's types."""
   identity: dict[str, Any] = {}
-  if frozen is not None:
-    if isinstance(family, families.LatentDynamics):
-      if augmentation:
-        raise ValueError(
-          'config.augmentation changes pixels, which a frozen encoder sees '
-          'once and as they are; leave it at its defaults.'
-        )
-      trained = families.OnLatents(family)
-      given['latents'] = source.encoded('train', _encoder(model, frozen))
-    else:
-      first = source.some_batches('train', _PROBE_SEED)[0]
-      frames = first['observation']['pixels']
-      frozen = jax.jit(family.fit_tokens)(frozen, frames)
-    identity['frozen_encoder'] = frozen_encoders.fingerprint(frozen)
-  described = dataclasses.asdict(data)
+  if plan.frozen is not None:
+    identity['frozen_encoder'] = frozen_encoders.fingerprint(plan.frozen)
+  if plan.augmentation:
+    identity['augmentation'] = vars(plan.augmentation)
+  described = dataclasses.asdict(plan.data)
   # A dataset may move; what is in it may not change.
   del described['path']
-  loop.train(
-    trained,
-    optimizer,
-    statistics,
-    _with_masks(source.batches('train', seed, **given), family, seed),
-    workdir=workdir,
-    seed=seed,
-    config={
-      'model': families.to_config(family),
-      'data': {**described, **source.identity},
-      'optimizer': dataclasses.asdict(optimizer),
-      **identity,
-      **({'augmentation': vars(augmentation)} if augmentation else {}),
+  return {
+    'model': families.to_config(plan.family),
+    'data': {**described, **source.identity},
+    'optimizer': dataclasses.asdict(plan.optimizer),
+    **identity,
+  }
+
+
+def _export(
+  training: run_lib.Run,
+  log: hooks.Log,
+  model: world_model.WorldModel,
+  path: pathlib.Path,
+) -> None:
+  """Saves the trained model, with what its reader wants to know."""
+  world_model.WorldModel(
+    model.family,
+    training.learner.for_inference(training.state.variables),
+    model.action_statistics,
+    {
+      'num_parameters': training.num_parameters,
+      'config': training.identity,
+      'seconds': round(log.metrics.seconds, 1),
+      'metrics': log.metrics.newest(),
+      'device': sharding.device_description(),
+      'date': datetime.date.today().isoformat(),
+      'versions': provenance.versions(),
+      'commit': provenance.commit(),
     },
-    evaluators=[
-      make_evaluator(
-        model,
-        mesh,
-        *(
-          list(_with_masks(iter(source.some_batches(*which)), family, which[1]))
-          for which in (('train', _PROBE_SEED), ('held_out', _HELD_OUT_SEED))
-        ),
-      )
-    ],
-    mesh=mesh,
-    frozen=frozen,
-    augment_fn=augmentation,
-    **intervals,
-  )
+  ).save(path)
 
 
 def _family(fields: Mapping[str, Any], path: str) -> tuple[Any, Any]:
@@ -337,16 +369,19 @@ def main(argv: list[str]) -> None:
     )
   try:
     run(_CONFIG.value.to_dict(), _WORKDIR.value)
-  except loop.Interrupted as stop:
+  except hooks.Interrupted as stop:
     print(stop, file=sys.stderr)
     sys.exit(stop.exit_code)
   except KeyboardInterrupt:
-    # Before the first step; during them `loop.train` saves and says so.
+    # Before the first step; during them a hook saves and says so.
     sys.exit('Interrupted; run the same command again to go on.')
-  except (ValueError, OSError, loop.DivergedError) as error:
+  except (ValueError, OSError, run_lib.DivergedError) as error:
     logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
     sys.exit(str(error))
   export = pathlib.Path(_WORKDIR.value) / 'export'
+  last = metrics.read(pathlib.Path(_WORKDIR.value) / 'metrics.jsonl')[-1]
+  if last.get('collapse/verdict', 'healthy') != 'healthy':
+    print(last['collapse/sentence'], file=sys.stderr)
   acts = families.has_dynamics(families.FAMILIES.get(_CONFIG.value.model.name))
   print(
     f'Trained: {export}. {"Plan with" if acts else "Probe"} it: '

@@ -1,20 +1,61 @@
 """JEPA world models in JAX: representation-space predictors and planning."""
 
 from jepa_wm.exports import WorldModel
-from jepa_wm.planning import ActionBounds, Plan, cem_plan, run_mpc
+from jepa_wm.planning import (
+  CEM,
+  GRASP,
+  ICEM,
+  MPPI,
+  ActionBounds,
+  CategoricalCEM,
+  Gradient,
+  Limits,
+  Plan,
+  PredictiveSampling,
+  Problem,
+  RandomShooting,
+  categorical_cem_plan,
+  cem_plan,
+  gradient_plan,
+  grasp_plan,
+  icem_plan,
+  mppi_plan,
+  predictive_sampling_plan,
+  random_shooting_plan,
+  run_mpc,
+  search,
+)
 from jepa_wm.types import CostFn, DynamicsFn, LatentState, Params, Root
 
 __version__ = '0.1.0'
 
 __all__ = [
+  'CEM',
+  'GRASP',
+  'ICEM',
+  'MPPI',
   'ActionBounds',
+  'CategoricalCEM',
   'CostFn',
   'DynamicsFn',
+  'Gradient',
   'LatentState',
+  'Limits',
   'Params',
   'Plan',
+  'PredictiveSampling',
+  'Problem',
+  'RandomShooting',
   'Root',
   'WorldModel',
+  'categorical_cem_plan',
   'cem_plan',
+  'gradient_plan',
+  'grasp_plan',
+  'icem_plan',
+  'mppi_plan',
+  'predictive_sampling_plan',
+  'random_shooting_plan',
   'run_mpc',
+  'search',
 ]

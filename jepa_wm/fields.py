@@ -281,7 +281,7 @@ def _built(value: Any, field: Any) -> Any:
 
 
 def _ordered(
-  name: str, held: Sequence[Any], default: Sequence[Any]
+  name: str, held: Sequence[Any], default: Any
 ) -> tuple[Any, ...]:
   """What a field of `some_of` holds, in the one order."""
   names = [part.name for part in held]

@@ -98,6 +98,7 @@ class DynamicsFn(Protocol):
     rng_key: jax.Array,
     action: jax.Array,
     state: LatentState,
+    /,
   ) -> LatentState:
     """Steps `state`, leaves `[B, N, ...]`, by `action` `[B, N, A]`.
 
@@ -114,7 +115,7 @@ class CostFn(Protocol):
   """Price `[B, N]` of having reached `state` by `action`, given `goal`."""
 
   def __call__(
-    self, params: Params, state: LatentState, action: jax.Array, goal: Any
+    self, params: Params, state: LatentState, action: jax.Array, goal: Any, /
   ) -> jax.Array:
     """Lower is better; `goal` leaves `[B, 1, ...]`, `action` `[B, N, A]`."""
     ...

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import models, units
+from jepa_wm import models
 from jepa_wm.planning import constraints
 from jepa_wm.types import (
   LatentState,
@@ -22,6 +22,7 @@ from jepa_wm.types import (
   Params,
   Root,
 )
+from jepa_wm.units import ActionStatistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class WorldModel:
 
   model: models.Learns
   params: Params
-  units: units.ActionStatistics | None
+  units: ActionStatistics | None
   record: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
@@ -56,7 +57,7 @@ class WorldModel:
     spec = self.observation_spec
     if 'pixels' not in spec:
       raise ValueError(f'The model sees {sorted(spec)} and no pixels.')
-    return spec['pixels'].shape[0]
+    return int(spec['pixels'].shape[0])
 
   @property
   def levels(self) -> tuple[models.Level, ...]:
@@ -268,11 +269,12 @@ class WorldModel:
   def normalize_actions(self, actions: jax.Array) -> jax.Array:
     """Raw actions `[..., action_block, raw]` to blocks `[..., A]`."""
     flat = actions.reshape(*actions.shape[:-2], self.action_dim)
-    return self._units.normalize(flat)
+    blocks: jax.Array = self._units.normalize(flat)
+    return blocks
 
   def raw_actions(self, actions: jax.Array) -> jax.Array:
     """Blocks `[..., A]` to raw actions `[..., action_block, raw]`."""
-    raw = self._units.denormalize(actions)
+    raw: jax.Array = self._units.denormalize(actions)
     spec = self._acting.action_spec
     return raw.reshape(*actions.shape[:-1], spec.block, spec.dim)
 
@@ -304,7 +306,7 @@ class WorldModel:
     )
 
   @property
-  def _units(self) -> units.ActionStatistics:
+  def _units(self) -> ActionStatistics:
     """The action statistics, which a model with dynamics has."""
     _ = self._acting
     if self.units is None:

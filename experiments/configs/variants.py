@@ -11,13 +11,9 @@ import ml_collections
 from experiments import training_data
 from jepa_wm import fields, models
 from jepa_wm.data import augmentation
-from jepa_wm.training import optimizers
+from jepa_wm.training import hooks, optimizers
 
-_RUN = {
-  'frozen_encoder': '',
-  'checkpoint_seconds': 600.0,
-  'keep_checkpoints': 3,
-}
+_RUN = {'frozen_encoder': '', **dataclasses.asdict(hooks.Intervals())}
 
 
 def check(variant: str, known: Sequence[str]) -> None:

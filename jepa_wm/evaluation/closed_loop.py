@@ -170,9 +170,7 @@ class ClosedLoop:
       self.pairs.starts,
       self.pairs.goals,
       observe_fn=functools.partial(self._observe, own_worlds=self.pairs.worlds),
-      horizon=protocol.horizon,
-      action_dim=self.model.action_dim,
-      num_elites=self.settings.dry_run(protocol.horizon).elites.shape[1],
+      plan_fn=self._plan_fn(),
     )
     self.state = jax.tree.map(np.asarray, first)
     self.mesh = sharding.planning_mesh(self.batch_size)
@@ -334,23 +332,30 @@ class ClosedLoop:
       seen, actions = jax.tree.map(lambda x: x[:, 0], seen), ()
     return _root(self.model, params, seen, goal, *actions)
 
-  def _plan_fn(self) -> planning.PlanFn:
+  def _plan_fn(self) -> planning.BoundPlanner:
     """The planner with all its settings."""
     model, protocol, settings = self.model, self.protocol, self.settings
     bounds: tuple[planning.ActionBounds, ...] = ()
-    if settings.bounded and not settings.is_discrete:
+    if settings.bounded and not settings.planner.discrete:
       low, high = self.env.action_low, self.env.action_high
       bounds = (model.action_bounds(low, high),)
-    return planning.bind(
-      settings.planner_fn,
-      model.dynamics,
-      _cost_fn(model, settings.distance),
+    return planning.BoundPlanner(
+      planner=settings.planner,
+      dynamics_fn=model.dynamics,
+      cost_fn=_cost_fn(model, settings.distance),
       horizon=protocol.horizon,
       action_dim=model.action_dim,
-      action_constraints=bounds,
+      limits=planning.Limits(bounds),
       step_weights=planning.step_weights(protocol.horizon, settings.cost),
-      **settings.options,
     )
+
+  def _clock(self, number: jax.Array) -> planning.Clock:
+    """The time at plan number `number`."""
+    receding, num_plans = (
+      self.protocol.receding_horizon,
+      self.protocol.num_plans,
+    )
+    return planning.Clock(number * receding, (num_plans - number) * receding)
 
   def _plan_and_play(
     self,
@@ -405,6 +410,7 @@ class ClosedLoop:
       receding_horizon=protocol.receding_horizon,
       history=settings.history,
       warm_start=settings.warm_start,
+      clock=self._clock(number),
     )
     after, first_success, _ = state.env_state
 

@@ -103,8 +103,11 @@ class HostLoop(closed_loop.ClosedLoop):
         },
         memory.actions,
       )
-      plans = np.zeros_like(start.mean)
-      left: list[planning.WarmStart] = []
+      plans = np.zeros(
+        (len(problems), self.protocol.horizon, self.model.action_dim),
+        np.float32,
+      )
+      left: list[Any] = []
       for first in range(0, len(still_open), self.batch_size):
         share = still_open[first : first + self.batch_size]
         given = _take((start, memory, goals), share, self.batch_size)
@@ -167,7 +170,7 @@ class HostLoop(closed_loop.ClosedLoop):
     rng_key: jax.Array,
     number: jax.Array,
     ids: jax.Array,
-    start: planning.WarmStart,
+    start: Any,
     memory: planning.Memory,
     goals: observations.Observation,
   ) -> dict[str, Any]:
@@ -182,6 +185,7 @@ class HostLoop(closed_loop.ClosedLoop):
       plan_fn=self._plan_fn(),
       receding_horizon=self.protocol.receding_horizon,
       warm_start=self.settings.warm_start,
+      clock=self._clock(number),
     )
     return {
       'actions': plan.actions,
@@ -274,16 +278,13 @@ class HostLoop(closed_loop.ClosedLoop):
 
   def _first(
     self, now: observations.Observation
-  ) -> tuple[planning.WarmStart, planning.Memory]:
+  ) -> tuple[Any, planning.Memory]:
     """Nothing planned and nothing remembered."""
-    horizon = self.protocol.horizon
     state = planning.first_state(
       now,
       now,
       observe_fn=lambda seen: seen,
-      horizon=horizon,
-      action_dim=self.model.action_dim,
-      num_elites=self.settings.dry_run(horizon).elites.shape[1],
+      plan_fn=self._plan_fn(),
     )
     return jax.tree.map(np.asarray, (state.warm_start, state.memory))
 
@@ -311,10 +312,10 @@ def _take(tree: Any, rows: np.ndarray, size: int) -> Any:
 
 
 def _put(
-  start: planning.WarmStart,
+  start: Any,
   rows: np.ndarray,
-  parts: list[planning.WarmStart],
-) -> planning.WarmStart:
+  parts: list[Any],
+) -> Any:
   """Puts what plans left in their rows."""
 
   def put(whole: np.ndarray, *some: np.ndarray) -> np.ndarray:

@@ -1,14 +1,13 @@
 """Which planner, and how it is set: what a result record says about it."""
 
 import dataclasses
-import inspect
-import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jepa_wm import files, planning
 from jepa_wm.types import Params, Root
@@ -16,20 +15,15 @@ from jepa_wm.types import Params, Root
 _PLAIN = (bool, int, float, str, type(None))
 """What a command line can give and a JSON record can keep."""
 
-
-def planners() -> dict[str, Callable[..., planning.Plan]]:
-  """All planners by name."""
-  return {**planning.PLANNERS, **planning.DISCRETE_PLANNERS}
+_DEFAULT = planning.CEM()
 
 
 @dataclasses.dataclass(frozen=True)
 class PlannerSettings:
-  """A planner by name and its settings.
+  """A planner, and how it is used.
 
   Attributes:
-    planner: a key of `planning.PLANNERS` or `planning.DISCRETE_PLANNERS`.
-    options: keyword arguments of that planner by name, plain values only; its
-      own defaults stand for the others.
+    planner: who searches, one of those in `planning.PLANNERS` or another.
     cost: which steps of a rollout count, a key of `planning.STEP_WEIGHTS`.
     distance: of a latent from the goal's, a key of `planning.DISTANCES`.
     bounded: whether candidates are clipped to the world's action bounds.
@@ -37,12 +31,10 @@ class PlannerSettings:
     history: observations that the model sees at most, one action block apart.
 
   Raises:
-    ValueError: no such planner, option, cost or distance, or an option of the
-      wrong type.
+    ValueError: no such cost or distance, or no history.
   """
 
-  planner: str = 'cem'
-  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  planner: planning.Planner[Any] = _DEFAULT
   cost: str = 'last'
   distance: str = 'squared'
   bounded: bool = True
@@ -50,46 +42,17 @@ class PlannerSettings:
   history: int = 1
 
   def __post_init__(self) -> None:
-    for field, names in (
-      ('planner', planners()),
-      ('cost', planning.STEP_WEIGHTS),
-      ('distance', planning.DISTANCES),
-    ):
-      if getattr(self, field) not in names:
-        raise ValueError(
-          f'{field} must be one of {", ".join(names)}, got'
-          f' {getattr(self, field)!r}.'
-        )
+    _check_choice('cost', self.cost, planning.STEP_WEIGHTS)
+    _check_choice('distance', self.distance, planning.DISTANCES)
     if self.history < 1:
       raise ValueError(f'history must be at least 1, got {self.history}.')
-    object.__setattr__(self, 'options', dict(self.options))
-    known = _options(self.planner_fn)
-    for name, value in self.options.items():
-      if name not in known:
-        raise ValueError(
-          f'planner {self.planner!r} has no option {name!r}.'
-          f'{files.nearest(name, known)} It has {", ".join(sorted(known))}.'
-        )
-      kinds, _ = known[name]
-      # A whole number may stand for any number, but True is none.
-      if type(value) not in (*kinds, *([int] if float in kinds else [])):
-        wanted = ' or '.join(
-          'None' if kind is type(None) else kind.__name__ for kind in kinds
-        )
-        raise ValueError(
-          f'option {name!r} of planner {self.planner!r} must be {wanted}, got'
-          f' {value!r}.'
-        )
 
   @property
-  def planner_fn(self) -> Callable[..., planning.Plan]:
-    """The planner itself."""
-    return planners()[self.planner]
-
-  @property
-  def is_discrete(self) -> bool:
-    """Whether it plans one-hot rows."""
-    return self.planner in planning.DISCRETE_PLANNERS
+  def name(self) -> str:
+    """The planner's key in `planning.PLANNERS`, or what its class is called."""
+    kind = type(self.planner)
+    names = {known: name for name, known in planning.PLANNERS.items()}
+    return names.get(kind, kind.__name__)
 
   def dry_run(self, horizon: int) -> planning.Plan:
     """Plans a problem of one dimension without computing anything.
@@ -111,42 +74,83 @@ class PlannerSettings:
       return state + action
 
     def plan(rng_key: jax.Array, origin: jax.Array) -> planning.Plan:
-      return self.planner_fn(
-        {},
-        rng_key,
-        Root(origin, origin),
-        dynamics,
-        planning.squared_distance,
-        horizon=horizon,
-        action_dim=1,
-        **self.options,
+      problem = planning.Problem(
+        Root(origin, origin), dynamics, planning.squared_distance, horizon, 1
       )
+      return planning.search(self.planner, {}, rng_key, problem)
 
     return jax.eval_shape(plan, jax.random.key(0), jnp.zeros((1, 1)))
 
   def to_dict(self) -> dict[str, Any]:
     """All of it, the planner's defaults too, for a result record."""
-    fields = {
+    planner: Any = self.planner
+    options = {
+      name: value if type(value) in _PLAIN else np.asarray(value).tolist()
+      for name in _options(type(planner))
+      for value in [getattr(planner, name)]
+    }
+    usage = {
       field.name: getattr(self, field.name)
       for field in dataclasses.fields(self)
-      if field.name not in ('planner', 'options')
+      if field.name != 'planner'
     }
-    defaults = {
-      name: default for name, (_, default) in _options(self.planner_fn).items()
-    }
-    return {'name': self.planner, **defaults, **self.options, **fields}
+    return {'name': self.name, **options, **usage}
 
 
-def _options(planner: Callable[..., Any]) -> dict[str, tuple[list[type], Any]]:
-  """Plain types and default of each argument that a command line can give."""
-  hints = typing.get_type_hints(planner)
+def make_planner(
+  name: str, options: Mapping[str, Any] | None = None
+) -> planning.Planner[Any]:
+  """Makes a planner of what a command line can say.
+
+  Args:
+    name: a key of `planning.PLANNERS`.
+    options: settings of that planner by name, plain values only; its own
+      defaults stand for the others.
+
+  Raises:
+    ValueError: no such planner or option, an option of the wrong type, or
+      settings that make no sense.
+  """
+  _check_choice('planner', name, planning.PLANNERS)
+  kind = planning.PLANNERS[name]
+  known = _options(kind)
+  for option, value in (options or {}).items():
+    if option not in known:
+      raise ValueError(
+        f'planner {name!r} has no option {option!r}.'
+        f'{files.nearest(option, known)} It has {", ".join(sorted(known))}.'
+      )
+    kinds = known[option]
+    # A whole number may stand for any number, but True is none.
+    if type(value) not in (*kinds, *([int] if float in kinds else [])):
+      wanted = ' or '.join(
+        'None' if kind is type(None) else kind.__name__ for kind in kinds
+      )
+      raise ValueError(
+        f'option {option!r} of planner {name!r} must be {wanted}, got'
+        f' {value!r}.'
+      )
+  return kind(**(options or {}))
+
+
+def has_option(planner: str, option: str) -> bool:
+  """Whether a planner has a setting that a command line can give."""
+  return option in _options(planning.PLANNERS[planner])
+
+
+def _options(planner: type[Any]) -> dict[str, list[type]]:
+  """Plain types of each setting that a command line can give."""
   options = {}
-  for name, parameter in inspect.signature(planner).parameters.items():
-    hint = hints.get(name)
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    members = typing.get_args(hint) if union else (hint,)
+  for field in dataclasses.fields(planner):
+    members = typing.get_args(field.type) or (field.type,)
     kinds = [kind for kind in members if kind in _PLAIN]
-    required = parameter.default is inspect.Parameter.empty
-    if set(kinds) - {type(None)} and not required:
-      options[name] = (kinds, parameter.default)
+    if set(kinds) - {type(None)}:
+      options[field.name] = kinds
   return options
+
+
+def _check_choice(name: str, value: str, known: Mapping[str, Any]) -> None:
+  if value not in known:
+    raise ValueError(
+      f'{name} must be one of {", ".join(known)}, got {value!r}.'
+    )

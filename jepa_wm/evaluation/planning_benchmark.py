@@ -269,12 +269,16 @@ def _check_kind_of_actions(
 ) -> None:
   """Refuses a planner for the other kind of actions."""
   is_discrete = getattr(env, 'is_discrete', False)
-  if is_discrete != settings.is_discrete:
-    kinds = 'continuous', 'discrete'
-    fitting = planning.PLANNERS, planning.DISCRETE_PLANNERS
+  if is_discrete != settings.planner.discrete:
+    kind = 'discrete' if is_discrete else 'continuous'
+    fitting = [
+      name
+      for name, planner in planning.PLANNERS.items()
+      if planner().discrete == is_discrete
+    ]
     raise ValueError(
-      f'planner must be one of {", ".join(fitting[is_discrete])}, since the '
-      f"world's actions are {kinds[is_discrete]}, got {settings.planner!r}."
+      f'planner must be one of {", ".join(fitting)}, since the '
+      f"world's actions are {kind}, got {settings.name!r}."
     )
   if is_discrete and model.action_block != 1:
     raise ValueError(

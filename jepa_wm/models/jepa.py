@@ -34,6 +34,9 @@ from jepa_wm.types import (
 Terms = tuple[terms_lib.Prediction, *tuple[terms_lib.Term, ...]]
 """The terms of a loss, that of the prediction first."""
 
+ROLLS = ('prediction', 'teacher_forcing')
+"""The terms that make the predictions; exactly one is a model's first."""
+
 DistanceFn = Callable[[jax.Array, jax.Array], jax.Array]
 """Latents `[..., D]` and a goal, broadcast, to `[...]`."""
 
@@ -52,6 +55,8 @@ class Networks(nn.Module):
     predictor: a `predictors.Predictor`.
     projector: features to latents `[..., D]`.
     action_encoder: action blocks `[..., A]` to conditions.
+    embedding: features of what is frozen to latents `[..., D]`, where
+      something is learnt on top.
     prediction_projector: what it gives, to latents `[..., D]`.
     inverse_dynamics: two successive latents to the action block between them,
       where a term asks for it.
@@ -62,6 +67,7 @@ class Networks(nn.Module):
   encoder: nn.Module
   predictor: Any
   projector: nn.Module | None = None
+  embedding: nn.Module | None = None
   action_encoder: nn.Module | None = None
   prediction_projector: nn.Module | None = None
   inverse_dynamics: nn.Module | None = None
@@ -74,10 +80,20 @@ class Networks(nn.Module):
       inputs: what the encoder takes.
       train: whether batch normalisation uses the statistics of this batch.
     """
-    latents, _ = self.encoder(inputs, train=train)
+    return self.embed(self.features(inputs, train=train))
+
+  def features(self, inputs: Any, *, train: bool = False) -> jax.Array:
+    """What encoder and projector make of `inputs`: float32 `[..., F]`."""
+    features, _ = self.encoder(inputs, train=train)
     if self.projector is not None:
-      latents = self.projector(latents, train=train)
-    return latents.astype(jnp.float32)
+      features = self.projector(features, train=train)
+    return features.astype(jnp.float32)
+
+  def embed(self, features: jax.Array) -> jax.Array:
+    """Latents `[..., D]` of features `[..., F]`."""
+    if self.embedding is None:
+      return features
+    return self.embedding(features).astype(jnp.float32)
 
   def predict(
     self, latents: jax.Array, actions: jax.Array, *, train: bool = False
@@ -153,6 +169,9 @@ class Jepa:
     distance_fn: how far a latent is from a goal.
     token_grid: rows and columns of the tokens that a latent consists of, row by
       row; None where it is one vector.
+    feature_dim: size of what the encoder makes of a frame, where that is not
+      `latent_dim`.
+    state_dim: numbers of a latent after its tokens, which no network predicts.
   """
 
   config: Any
@@ -164,6 +183,8 @@ class Jepa:
   target: targets.Target
   distance_fn: DistanceFn = squared_distance
   token_grid: tuple[int, int] | None = None
+  feature_dim: int | None = None
+  state_dim: int = 0
 
   def __post_init__(self) -> None:
     """Checks that the slots fit each other.
@@ -172,13 +193,17 @@ class Jepa:
       ValueError: they do not; the message names the one to change.
     """
     names = [term.name for term in self.terms]
-    if names[:1] != ['prediction']:
-      raise ValueError(f"terms: the first must be 'prediction', got {names}.")
+    if not self.terms or self.terms[0].name not in ROLLS:
+      raise ValueError(
+        f'terms: the first must be one of {ROLLS}, which predict, got {names}.'
+      )
+    _ = self.num_frames
     shaping = [term.name for term in self.terms if term.shapes_latents]
     if self.target.is_frozen and shaping:
       raise ValueError(
         f'terms: {", ".join(shaping)} would do nothing, since target is '
-        f'{self.target.name!r} and latents are what they are; leave out.'
+        f'{self.target.name!r} and latents are what they are; leave them out, '
+        'or set their weights to 0.'
       )
     if 'barlow_twins' in names and not self.terms[0].reaches_encoder:
       raise ValueError(
@@ -222,7 +247,7 @@ class Jepa:
     return self.terms[0].num_frames(self.history)
 
   @property
-  def takes_latents(self) -> bool:
+  def is_frozen(self) -> bool:
     """See `model.Learns`."""
     return self.target.is_frozen
 
@@ -259,7 +284,16 @@ class Jepa:
     latents: jax.Array = self._apply(variables, inputs, method='encode')
     if not tokens:
       return latents
-    return latents.reshape(*latents.shape[:-1], self.num_tokens, -1)
+    flat = latents[..., : self.latent_dim - self.state_dim]
+    return flat.reshape(*flat.shape[:-1], self.num_tokens, -1)
+
+  def features(
+    self, variables: Variables, observation: Observation
+  ) -> jax.Array:
+    """See `model.Learns`."""
+    inputs = self.encoder.inputs(observation)
+    found: jax.Array = self._apply(variables, inputs, method='features')
+    return found
 
   def predict(
     self, variables: Variables, latents: jax.Array, actions: jax.Array
@@ -290,7 +324,16 @@ class Jepa:
   def start(
     self, variables: Variables, latents: jax.Array, actions: jax.Array
   ) -> LatentState:
-    """See `model.Advances`."""
+    """See `model.Advances`.
+
+    Raises:
+      ValueError: latents of another size, such as goals that lack a state.
+    """
+    if latents.shape[-1] != self.latent_dim:
+      raise ValueError(
+        f'latents must be [..., L, {self.latent_dim}], {self.state_dim} '
+        f'numbers of them the state (proprio), got shape {latents.shape}.'
+      )
     return self._apply(variables, latents, actions, method='start')
 
   def advance(
@@ -314,18 +357,23 @@ class Jepa:
     actions = batch['action']
     given, inputs = self._given(variables, batch)
     dropout_key, term_key = jax.random.split(rng_key)
-    goals = self._targets(variables, inputs)
+    averaged = self._averaged(variables, inputs)
 
-    def forward(networks):
-      latents = given
-      if latents is None:
+    def forward(networks: Networks) -> Any:
+      goals = averaged
+      if given is None:
         latents = networks.encode(inputs, train=True)
+      else:
+        latents = networks.embed(given)
+        # What is learnt on top must not pull targets to what is predicted.
+        goals = jax.lax.stop_gradient(latents)
       rolled = self.terms[0].roll(
         functools.partial(networks.predict, train=True),
         latents,
         goals,
         actions,
         history=self.history,
+        state_dim=self.state_dim,
         rng_key=jax.random.fold_in(rng_key, 2),
       )
       return latents, rolled, networks.infer_actions(latents)
@@ -343,7 +391,7 @@ class Jepa:
     )
     loss = terms_lib.total(priced)
     batch_stats = updates.get('batch_stats', {})
-    if self.target.is_frozen:
+    if self.is_frozen:
       learnt = targets.learnt_part({'batch_stats': batch_stats})
       batch_stats = learnt['batch_stats']
     metrics = {**priced.values, **priced.metrics, 'loss': loss}
@@ -383,7 +431,7 @@ class Jepa:
   def _given(
     self, variables: Variables, batch: model.Batch
   ) -> tuple[jax.Array | None, Any]:
-    """Latents that are what they are, and else what the encoder takes.
+    """Features of a frozen encoder, or what one to be trained takes.
 
     Raises:
       ValueError: what `_check_windows` says, or latents for an encoder that
@@ -391,7 +439,7 @@ class Jepa:
     """
     actions = batch['action']
     if 'latents' in batch:
-      if not self.target.is_frozen:
+      if not self.is_frozen:
         raise ValueError(
           'The batch holds latents, which train no encoder: set target to '
           "'frozen'."
@@ -403,27 +451,27 @@ class Jepa:
     observation = {name: observation[name] for name in self.observation_spec}
     for name, array in observation.items():
       self._check_windows(name, array, actions)
-    if self.target.is_frozen:
-      latents = self.encode(variables, observation)
-      return jax.lax.stop_gradient(latents), None
+    if self.is_frozen:
+      features = self.features(variables, observation)
+      return jax.lax.stop_gradient(features), None
     return None, self.encoder.inputs(observation)
 
-  def _targets(self, variables: Variables, inputs: Any) -> jax.Array | None:
-    """Latents of the average `[B, T, D]`; None where the encoder's own do.
+  def _averaged(self, variables: Variables, inputs: Any) -> jax.Array | None:
+    """Latents `[B, T, D]` of the average; None where there is none.
 
     It normalises by the statistics of the batch, as the encoder does that it
     follows.
     """
     if 'target' not in variables:
       return None
-    latents = self.networks.apply(
+    latents: Any = self.networks.apply(
       variables['target'], inputs, train=True, method='encode'
     )
     return jax.lax.stop_gradient(latents)
 
   def _check_windows(self, name: str, frames: Any, actions: Any) -> None:
     """Refuses windows of `frames` and `actions` that do not fit."""
-    shape: tuple[int, ...] = (self.latent_dim,)
+    shape: tuple[int, ...] = (self.feature_dim or self.latent_dim,)
     if name != 'latents':
       shape = self.observation_spec[name].shape
     if frames.ndim != 2 + len(shape) or (
@@ -432,8 +480,8 @@ class Jepa:
       sizes = ', '.join(map(str, shape))
       raise ValueError(
         f'{name} must be [B, T, {sizes}] with T at least {self.num_frames} '
-        f'(predictor.history={self.history} plus terms.prediction.steps='
-        f'{self.num_frames - self.history}), got shape {frames.shape}.'
+        f'(predictor.history={self.history} and the steps of the first term), '
+        f'got shape {frames.shape}.'
       )
     num_samples, num_frames = frames.shape[:2]
     expected = (num_samples, num_frames - 1, self.action_spec.size)

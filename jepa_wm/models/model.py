@@ -20,7 +20,7 @@ MODELS = fields.Registry('model', 'jepa_wm.models')
 """Published systems by name: frozen dataclasses whose `build` gives a model."""
 
 Batch = Mapping[str, Any]
-"""`observation` (or, where latents are cached, `latents` `[B, T, D]`), `action`
+"""`observation` (or, where they are cached, its features as `latents`), `action`
 `[B, T - 1, A]` in normalised units, and what else the data has."""
 
 
@@ -167,8 +167,18 @@ class Learns(Encodes, Protocol):
     ...
 
   @property
-  def takes_latents(self) -> bool:
-    """Whether nothing that encodes is trained: latents may be cached."""
+  def is_frozen(self) -> bool:
+    """Whether the encoder is, so that its features may be cached."""
+    ...
+
+  def features(
+    self, variables: Variables, observation: Observation
+  ) -> jax.Array:
+    """What the encoder makes of frames, in eval mode: `[..., F]`.
+
+    Where `is_frozen`, a batch may hold these as `latents`, `[B, T, F]`, in
+    place of `observation`. They are latents but for what is learnt on top.
+    """
     ...
 
   def init(self, rng_key: jax.Array) -> Variables:

@@ -1,7 +1,7 @@
-"""Frames of tokens to the frames that follow: block-causal predictors."""
+"""V-JEPA 2-AC's predictor, and the blocks of all that are causal by frame."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,29 +12,6 @@ from jepa_wm.networks import attention, layers, rotary, transformer
 
 Past = tuple[attention.KeysValues, ...]
 """Keys and values of all tokens of the first frames, one entry per block."""
-
-
-class Memory(NamedTuple):
-  """What a block-causal predictor remembers of a window.
-
-  Attributes:
-    conditions: what was given with the first M frames, each `[..., M, C]`.
-    past: of the first F frames, F at most M, each `[..., F * S, *]` with S
-      tokens a frame; valid while the frames keep their positions.
-  """
-
-  conditions: tuple[jax.Array, ...]
-  past: Past
-
-
-def slide(memory: Memory) -> Memory:
-  """What is left of a full window's memory when its first frame drops out."""
-  conditions = tuple(x[..., 1:, :] for x in memory.conditions)
-  past = tuple(
-    attention.KeysValues(*(x[..., :0, :] for x in block))
-    for block in memory.past
-  )
-  return Memory(conditions, past)
 
 
 class FrameBlock(nn.Module):
@@ -104,115 +81,6 @@ class FrameBlock(nn.Module):
       **dtypes,
     )
     return tokens + mlp(mlp_norm(tokens), train=train), past
-
-
-class ConcatenationPredictor(nn.Module):
-  """Frames of tokens to the next ones, the action beside every token.
-
-  Every condition (the action, say) is embedded by a linear map and its
-  embedding is concatenated to every token of its frame. With `width` zero that
-  is the width of the transformer, as published, and what comes out beside the
-  next tokens is dropped; otherwise one linear map leads in and one out.
-  Positions are learned, one per place in the window.
-
-  Source: DINO-WM, arXiv 2411.04983, section 3.2 and appendix.
-
-  Attributes:
-    history: longest window, frames.
-    depth: blocks.
-    num_heads: attention heads.
-    head_dim: size of a head.
-    mlp_dim: hidden width of the MLPs.
-    condition_features: size of the embedding of a condition.
-    width: of the tokens inside, 0 for that of token and conditions.
-    dropout: rate on the input and inside the blocks.
-    dtype: of the computation.
-    param_dtype: of the parameters.
-  """
-
-  history: int
-  depth: int
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  condition_features: int = 10
-  width: int = 0
-  dropout: float = 0.0
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(
-    self,
-    frames: jax.Array,
-    conditions: Sequence[jax.Array],
-    *,
-    past: Past | None = None,
-    last_only: bool = False,
-    train: bool = False,
-  ) -> tuple[jax.Array, Past]:
-    """Predicts for every frame the one after it.
-
-    Args:
-      frames: `[..., T, P, D]`, `T` at most `history`.
-      conditions: each `[..., T, C]`.
-      past: of the first F frames of this very window.
-      last_only: whether only the frame after the window is asked for.
-      train: whether dropout is on.
-
-    Returns:
-      `[..., T - F, P, D]`, or `[..., 1, P, D]`, and the past of all frames.
-
-    Raises:
-      ValueError: the window is longer than `history`, or the conditions are
-        not as many as the frames.
-    """
-    check_window(frames, conditions, self.history)
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    *_, num_frames, size, features = frames.shape
-    num_past = count_past(past, size)
-    parts = [frames[..., num_past:, :, :].astype(self.dtype)]
-    for index, condition in enumerate(conditions):
-      embedded = layers.uniform_dense(
-        self.condition_features,
-        condition.shape[-1],
-        name=f'condition_{index}',
-        **dtypes,
-      )(condition[..., num_past:, :].astype(self.dtype))
-      shape = (*parts[0].shape[:-1], self.condition_features)
-      parts.append(jnp.broadcast_to(jnp.expand_dims(embedded, -2), shape))
-    tokens = jnp.concatenate(parts, axis=-1)
-    inner = tokens.shape[-1]
-    if self.width:
-      tokens = layers.uniform_dense(self.width, inner, name='input', **dtypes)(
-        tokens
-      )
-      inner = self.width
-    positions = self.param(
-      'positions',
-      nn.initializers.normal(1.0),
-      (self.history, size, inner),
-      self.param_dtype,
-    )[num_past:num_frames].astype(self.dtype)
-    lead = (1,) * (tokens.ndim - positions.ndim)
-    tokens = tokens + positions.reshape(*lead, *positions.shape)
-    tokens = nn.Dropout(self.dropout, deterministic=not train)(tokens)
-    tokens, past = _blocks(
-      self,
-      tokens,
-      past,
-      num_last=size if last_only else None,
-      epsilon=1e-5,
-      qkv_bias=False,
-      dropout=self.dropout,
-      train=train,
-    )
-    tokens = layers.layer_norm(1e-5, name='norm', **dtypes)(tokens)
-    if self.width:
-      tokens = layers.uniform_dense(
-        features, self.width, name='output', **dtypes
-      )(tokens)
-    return tokens[..., :features], past
 
 
 class TokenPredictor(nn.Module):
@@ -300,7 +168,7 @@ class TokenPredictor(nn.Module):
         frames[..., num_past:, :, :].astype(self.dtype)
       )
     )
-    tokens, past = _blocks(
+    tokens, past = run_blocks(
       self,
       jnp.concatenate(parts, axis=-2),
       past,
@@ -352,7 +220,7 @@ def count_past(past: Past | None, frame_size: int) -> int:
   return 0 if past is None else past[0].keys.shape[-2] // frame_size
 
 
-def _blocks(
+def run_blocks(
   predictor: Any,
   frames: jax.Array,
   past: Past | None,

@@ -49,9 +49,11 @@ class CausalConfig:
     if self.dropout >= 1:
       raise ValueError(f'dropout must be below 1, got {self.dropout!r}.')
 
-  def build(self, grid: tuple[int, int], dtype: Any) -> nn.Module:
+  def build(
+    self, grid: tuple[int, int], dtype: Any, *, state_dim: int = 0
+  ) -> nn.Module:
     """See `predictors.PredictorConfig`; a latent is one vector to it."""
-    del grid
+    del grid, state_dim
     return CausalPredictor(
       **{x.name: getattr(self, x.name) for x in dataclasses.fields(self)},
       dtype=dtype,

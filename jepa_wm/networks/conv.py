@@ -29,6 +29,7 @@ class ConvConfig:
   """
 
   name: ClassVar[str] = 'conv'
+  clip_length: ClassVar[int] = 0
   pooling: ClassVar[bool] = False
   keypoints: ClassVar[bool] = False
 

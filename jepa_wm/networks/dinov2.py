@@ -1,16 +1,19 @@
 """DINOv2: a vision transformer whose patch tokens others plan in."""
 
-from typing import Any
+import dataclasses
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import attention, layers, patches, transformer
+from jepa_wm import fields
+from jepa_wm.networks import attention, encoders, layers, patches, transformer
+from jepa_wm.types import Observation, ObservationSpec
 
-PRESETS = {
-  'dinov2_small': {'width': 384, 'depth': 12, 'num_heads': 6},
-  'dinov2_base': {'width': 768, 'depth': 12, 'num_heads': 12},
+SIZES = {
+  'small': {'width': 384, 'depth': 12, 'num_heads': 6},
+  'base': {'width': 768, 'depth': 12, 'num_heads': 12},
 }
 
 PATCH_SIZE = 14
@@ -18,6 +21,56 @@ PATCH_SIZE = 14
 
 POSITIONS_GRID = 37
 """Patches along a side of the 518 pixels that positions were trained at."""
+
+
+@encoders.ENCODERS.register
+@dataclasses.dataclass(frozen=True)
+class Dinov2Config:
+  """The settings of a `Dinov2`; the defaults are DINO-WM's.
+
+  Attributes:
+    size: one of `SIZES`.
+    image_size: side of the square frames in pixels.
+    resized: side that the encoder sees them at, a multiple of 14; DINO-WM keeps
+      as many patches of 14 as the frame has of 16.
+  """
+
+  name: ClassVar[str] = 'dinov2'
+  clip_length: ClassVar[int] = 0
+
+  size: str = 'small'
+  image_size: int = 224
+  resized: int = 196
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    fields.check(self, {'size': (*SIZES,)})
+    if self.resized % PATCH_SIZE:
+      raise ValueError(
+        f'resized must be a multiple of {PATCH_SIZE}, got {self.resized}.'
+      )
+
+  @property
+  def spec(self) -> ObservationSpec:
+    """See `encoders.Encoder`."""
+    return encoders.pixels_spec(self.image_size)
+
+  def inputs(self, observation: Observation) -> jax.Array:
+    """See `encoders.Encoder`."""
+    pixels = encoders.normalized_pixels(
+      observation, self.image_size, 'imagenet'
+    )
+    shape = (*pixels.shape[:-3], self.resized, self.resized, 3)
+    return jax.image.resize(pixels, shape, 'bilinear')
+
+  def build(self, dtype: Any) -> nn.Module:
+    """See `encoders.Encoder`."""
+    sizes: Any = SIZES[self.size]
+    return Dinov2(**sizes, dtype=dtype)
 
 
 class ScaledBlock(nn.Module):

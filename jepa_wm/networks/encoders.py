@@ -29,6 +29,11 @@ class Encoder(Protocol):
   name: ClassVar[str]
 
   @property
+  def clip_length(self) -> int:
+    """Fewest frames of a clip that it encodes; 0 where it encodes frames."""
+    ...
+
+  @property
   def spec(self) -> ObservationSpec:
     """What it observes."""
     ...

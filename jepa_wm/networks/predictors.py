@@ -90,13 +90,16 @@ class PredictorConfig(Protocol):
     """See `Predictor`."""
     ...
 
-  def build(self, grid: tuple[int, int], dtype: Any) -> Any:
+  def build(
+    self, grid: tuple[int, int], dtype: Any, *, state_dim: int = 0
+  ) -> Any:
     """Builds the module, a `Predictor`.
 
     Args:
       grid: rows and columns of the tokens that a latent consists of, `(1, 1)`
         where it is one vector.
       dtype: of the computation.
+      state_dim: numbers of a latent after its tokens.
     """
     ...
 
@@ -166,8 +169,34 @@ def advance_window(
     last_only=True,
   )
   latent = readout_fn(state.latents[..., -1:, :], outputs)
-  latents = jnp.concatenate([state.latents, latent], axis=-2)
-  if latents.shape[-2] > predictor.history:
+  return slid(
+    state.latents,
+    latent,
+    memory,
+    history=predictor.history,
+    slide_fn=slide_fn,
+  )
+
+
+def slid(
+  latents: jax.Array,
+  latent: jax.Array,
+  memory: Any,
+  *,
+  history: int,
+  slide_fn: Callable[[Any], Any],
+) -> Window:
+  """A window one latent on, the oldest dropped if need be.
+
+  Args:
+    latents: `[..., L, D]`, those before.
+    latent: `[..., 1, D]`, the next one.
+    memory: of `latents`.
+    history: longest window.
+    slide_fn: what is left of a memory when the first latent drops out.
+  """
+  latents = jnp.concatenate([latents, latent], axis=-2)
+  if latents.shape[-2] > history:
     latents = latents[..., 1:, :]
-    memory = slide_fn(memory) if predictor.history > 1 else None
+    memory = slide_fn(memory) if history > 1 else None
   return Window(latents, memory)

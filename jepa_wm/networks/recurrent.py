@@ -34,9 +34,11 @@ class RecurrentConfig:
     """
     fields.check(self, may_be_zero=('memory_dim',))
 
-  def build(self, grid: tuple[int, int], dtype: Any) -> nn.Module:
+  def build(
+    self, grid: tuple[int, int], dtype: Any, *, state_dim: int = 0
+  ) -> nn.Module:
     """See `predictors.PredictorConfig`; a latent is one vector to it."""
-    del grid
+    del grid, state_dim
     return RecurrentPredictor(
       history=self.history, memory_dim=self.memory_dim, dtype=dtype
     )

@@ -25,6 +25,7 @@ class ResNet18Config:
   """
 
   name: ClassVar[str] = 'resnet18'
+  clip_length: ClassVar[int] = 0
 
   image_size: int = 224
   pixel_norm: str = 'imagenet'

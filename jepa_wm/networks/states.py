@@ -26,6 +26,7 @@ class StateConfig:
   """
 
   name: ClassVar[str] = 'state'
+  clip_length: ClassVar[int] = 0
 
   key: str = 'proprio'
   dim: int = 4
@@ -73,6 +74,7 @@ class FusedConfig:
   """
 
   name: ClassVar[str] = 'fused'
+  clip_length: ClassVar[int] = 0
 
   pixels: encoders.Encoder = fields.one_of(encoders.ENCODERS, conv.ConvConfig())
   proprio: encoders.Encoder = fields.one_of(

@@ -31,6 +31,7 @@ class ViTConfig:
   """
 
   name: ClassVar[str] = 'vit'
+  clip_length: ClassVar[int] = 0
 
   size: str = 'tiny'
   patch_size: int = 14
@@ -64,11 +65,12 @@ class ViTConfig:
 
   def build(self, dtype: Any) -> nn.Module:
     """See `encoders.Encoder`."""
+    sizes: Any = SIZES[self.size]
     return ViT(
       patch_size=self.patch_size,
       image_size=self.image_size,
       dtype=dtype,
-      **SIZES[self.size],
+      **sizes,
     )
 
 

@@ -27,7 +27,6 @@ class BarlowTwins:
   """
 
   name: ClassVar[str] = 'barlow_twins'
-  shapes_latents: ClassVar[bool] = True
 
   weight: float = 0.05
   redundancy: float = 0.005
@@ -39,6 +38,11 @@ class BarlowTwins:
       ValueError: a field out of its range; the message names it.
     """
     fields.check(self)
+
+  @property
+  def shapes_latents(self) -> bool:
+    """See `terms.Term`."""
+    return self.weight > 0
 
   def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`."""

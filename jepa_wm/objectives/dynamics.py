@@ -23,7 +23,6 @@ class TemporalSimilarity:
   """
 
   name: ClassVar[str] = 'temporal_similarity'
-  shapes_latents: ClassVar[bool] = True
 
   weight: float = 0.0
 
@@ -34,6 +33,11 @@ class TemporalSimilarity:
       ValueError: a field out of its range; the message names it.
     """
     fields.check(self)
+
+  @property
+  def shapes_latents(self) -> bool:
+    """See `terms.Term`."""
+    return self.weight > 0
 
   def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`."""
@@ -52,7 +56,6 @@ class Straightening:
   """
 
   name: ClassVar[str] = 'straightening'
-  shapes_latents: ClassVar[bool] = True
 
   weight: float = 0.0
 
@@ -63,6 +66,11 @@ class Straightening:
       ValueError: a field out of its range; the message names it.
     """
     fields.check(self)
+
+  @property
+  def shapes_latents(self) -> bool:
+    """See `terms.Term`."""
+    return self.weight > 0
 
   def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`; two frames have no curvature, and no value."""

@@ -20,7 +20,6 @@ class InfoNCE:
   """
 
   name: ClassVar[str] = 'info_nce'
-  shapes_latents: ClassVar[bool] = True
 
   weight: float = 1.0
 
@@ -31,6 +30,11 @@ class InfoNCE:
       ValueError: a field out of its range; the message names it.
     """
     fields.check(self)
+
+  @property
+  def shapes_latents(self) -> bool:
+    """See `terms.Term`."""
+    return self.weight > 0
 
   def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`; there must be two sequences."""

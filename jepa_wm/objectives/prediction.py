@@ -177,6 +177,7 @@ class NextLatent:
     actions: jax.Array,
     *,
     history: int,
+    state_dim: int,
     rng_key: jax.Array,
   ) -> list[tuple[jax.Array, jax.Array]]:
     """See `terms.Prediction`.
@@ -184,6 +185,7 @@ class NextLatent:
     For step `j` from 1 predictions and targets are
     `[B, T - h - j + 1, h, D]`.
     """
+    del state_dim
     latents = self._held(latents)
     if targets is None:
       targets = latents

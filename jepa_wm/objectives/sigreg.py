@@ -42,7 +42,6 @@ class SIGReg:
   """
 
   name: ClassVar[str] = 'sigreg'
-  shapes_latents: ClassVar[bool] = True
 
   weight: float = 0.09
   statistic: str = 'epps_pulley'
@@ -60,6 +59,11 @@ class SIGReg:
       raise ValueError(
         f'num_knots must be odd and at least 3, got {self.num_knots!r}.'
       )
+
+  @property
+  def shapes_latents(self) -> bool:
+    """See `terms.Term`."""
+    return self.weight > 0
 
   def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`."""

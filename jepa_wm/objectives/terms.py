@@ -56,12 +56,17 @@ class Term(Protocol):
 
   Attributes:
     name: of its kind in a config.
-    shapes_latents: whether latents are all it acts on, so that beside a frozen
-      encoder it would do nothing.
   """
 
   name: ClassVar[str]
-  shapes_latents: ClassVar[bool]
+
+  @property
+  def shapes_latents(self) -> bool:
+    """Whether it has weight, and nothing to act on but latents.
+
+    Beside a frozen encoder it would do nothing.
+    """
+    ...
 
   def price(self, outcome: Outcome, rng_key: jax.Array) -> Priced:
     """Prices an outcome.
@@ -93,6 +98,7 @@ class Prediction(Term, Protocol):
     actions: jax.Array,
     *,
     history: int,
+    state_dim: int,
     rng_key: jax.Array,
   ) -> list[tuple[jax.Array, jax.Array]]:
     """Predicts, and says what should have been predicted.
@@ -104,6 +110,7 @@ class Prediction(Term, Protocol):
       targets: the same, of another encoder; None for `latents` themselves.
       actions: `[B, T - 1, A]`.
       history: longest window `h`.
+      state_dim: numbers at the end of a latent that no network predicts.
       rng_key: of what it draws, consumed.
 
     Returns:
@@ -148,8 +155,9 @@ def price(
       )
     if twice := total.values.keys() & priced.values.keys():
       raise ValueError(f'Two terms give a value named {min(twice)!r}.')
-    for whole, part in zip(total, priced):
-      whole.update(part)  # type: ignore[arg-type]
+    total.values.update(priced.values)
+    total.weights.update(priced.weights)
+    total.metrics.update(priced.metrics)
   return total
 
 

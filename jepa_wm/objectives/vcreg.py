@@ -33,7 +33,6 @@ class VCReg:
   """
 
   name: ClassVar[str] = 'vcreg'
-  shapes_latents: ClassVar[bool] = True
 
   variance: float = 18.0
   covariance: float = 12.0
@@ -47,6 +46,12 @@ class VCReg:
       ValueError: a field out of its range; the message names it.
     """
     fields.check(self)
+
+  @property
+  def shapes_latents(self) -> bool:
+    """See `terms.Term`."""
+    weights = self.variance, self.covariance
+    return max(*weights, self.time_variance, self.time_covariance) > 0
 
   def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`; images (`T` of 1) have no statistics over time."""

@@ -1,12 +1,11 @@
 """State and goal to actions; knows callables, never networks."""
 
-from collections.abc import Callable
-
-from jepa_wm.planning.categorical_cem import categorical_cem_plan
-from jepa_wm.planning.cem import cem_plan
+from jepa_wm.planning.categorical_cem import CategoricalCEM
+from jepa_wm.planning.cem import CEM
 from jepa_wm.planning.constraints import (
   ActionBounds,
   Guardrail,
+  Limits,
   NormBall,
   RateLimit,
   RawUnits,
@@ -25,63 +24,78 @@ from jepa_wm.planning.costs import (
   step_weights,
   weighted_sum,
 )
-from jepa_wm.planning.gradient import gradient_plan
-from jepa_wm.planning.grasp import grasp_plan
-from jepa_wm.planning.icem import icem_plan
+from jepa_wm.planning.driver import Planner, search
+from jepa_wm.planning.faces import (
+  PLANNERS,
+  categorical_cem_plan,
+  cem_plan,
+  gradient_plan,
+  grasp_plan,
+  icem_plan,
+  mppi_plan,
+  predictive_sampling_plan,
+  random_shooting_plan,
+)
+from jepa_wm.planning.gradient import Gradient
+from jepa_wm.planning.grasp import GRASP
+from jepa_wm.planning.icem import ICEM
 from jepa_wm.planning.mpc import (
+  BoundPlanner,
+  Clock,
   MpcOutput,
   PlanFn,
-  bind,
+  first_state,
   mpc_step,
   plan_step,
   run_mpc,
 )
-from jepa_wm.planning.mpc_state import (
-  Memory,
-  MpcState,
+from jepa_wm.planning.mpc_state import Memory, MpcState
+from jepa_wm.planning.mppi import MPPI
+from jepa_wm.planning.predictive_sampling import PredictiveSampling
+from jepa_wm.planning.problem import (
+  Diagnostics,
+  NoiseFn,
+  Plan,
+  Problem,
+  ProposalFn,
   WarmStart,
-  first_state,
 )
-from jepa_wm.planning.mppi import mppi_plan
-from jepa_wm.planning.predictive_sampling import predictive_sampling_plan
-from jepa_wm.planning.problems import Diagnostics, Plan
-from jepa_wm.planning.random_shooting import random_shooting_plan
+from jepa_wm.planning.random_shooting import RandomShooting
 from jepa_wm.planning.rollout import rollout_path
-
-PLANNERS: dict[str, Callable[..., Plan]] = {
-  'cem': cem_plan,
-  'icem': icem_plan,
-  'mppi': mppi_plan,
-  'gradient': gradient_plan,
-  'grasp': grasp_plan,
-  'predictive_sampling': predictive_sampling_plan,
-  'random_shooting': random_shooting_plan,
-}
-"""Planners over continuous actions by name; all take the same arguments."""
-
-DISCRETE_PLANNERS: dict[str, Callable[..., Plan]] = {
-  'categorical_cem': categorical_cem_plan
-}
-"""Planners over actions that are one-hot rows; these take no constraints."""
+from jepa_wm.planning.sampling import Sampling
 
 __all__ = [
-  'DISCRETE_PLANNERS',
+  'CEM',
   'DISTANCES',
+  'GRASP',
+  'ICEM',
+  'MPPI',
   'PLANNERS',
   'STEP_WEIGHTS',
   'ActionBounds',
+  'BoundPlanner',
+  'CategoricalCEM',
+  'Clock',
   'Diagnostics',
+  'Gradient',
   'Guardrail',
+  'Limits',
   'Memory',
   'MpcOutput',
   'MpcState',
+  'NoiseFn',
   'NormBall',
   'Plan',
   'PlanFn',
+  'Planner',
+  'PredictiveSampling',
+  'Problem',
+  'ProposalFn',
+  'RandomShooting',
   'RateLimit',
   'RawUnits',
+  'Sampling',
   'WarmStart',
-  'bind',
   'categorical_cem_plan',
   'cem_plan',
   'cosine_distance',
@@ -102,6 +116,7 @@ __all__ = [
   'reading',
   'rollout_path',
   'run_mpc',
+  'search',
   'squared_distance',
   'step_weights',
   'weighted_sum',

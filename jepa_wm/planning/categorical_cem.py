@@ -1,114 +1,107 @@
 """The cross-entropy method over sequences of discrete actions."""
 
-import math
-from collections.abc import Sequence
+import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jepa_wm import sharding
-from jepa_wm.planning import cem, constraints, problems, search
-from jepa_wm.types import CostFn, DynamicsFn, Params, Root
+from jepa_wm.planning import checks, gaussian, keys, sampling
+from jepa_wm.planning.driver import Answer, Start, Task
+from jepa_wm.planning.problem import WarmStart
 
 
-def categorical_cem_plan(
-  params: Params,
-  rng_key: jax.Array,
-  root: Root,
-  dynamics_fn: DynamicsFn,
-  cost_fn: CostFn,
-  *,
-  horizon: int,
-  action_dim: int,
-  num_samples: int = 300,
-  num_elites: int = 30,
-  num_iterations: int = 30,
-  smoothing: float = 0.01,
-  momentum: float = 0.0,
-  init_mean: jax.Array | None = None,
-  guardrails: Sequence[constraints.Guardrail] = (),
-  step_weights: np.ndarray | None = None,
-) -> problems.Plan:
-  """Plans which of A actions to take at every step.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CategoricalCEM(sampling.Sampling[jax.Array]):
+  """Plans which of A actions to take at every step, as one-hot rows.
 
   Each iteration draws N sequences, every step on its own from its own
   probabilities, and sets the probabilities to how often the K cheapest take
   each action. The first candidate takes the likeliest action at every step,
-  and so does the plan. `dynamics_fn` and `cost_fn` are given actions as
-  one-hot rows. Candidates whose cost is not finite are treated as in
-  `cem.cem_plan`.
+  and so does the plan. A warm start's mean are probabilities: not negative,
+  they need not sum to one, and a row that sums to zero is uniform. A plan's
+  `mean` are the last probabilities p and its `std` `sqrt(p (1 - p))`.
 
-  Args:
-    params: see `search.Search`, as `rng_key`, `root`, `dynamics_fn`,
-      `cost_fn`, `horizon`, `guardrails` and `step_weights`.
-    rng_key: as above.
-    root: as above.
-    dynamics_fn: as above.
-    cost_fn: as above.
-    horizon: as above.
-    action_dim: A, the number of actions to choose from.
-    num_samples: N, candidates per iteration.
-    num_elites: K, how many of them are learnt from.
-    num_iterations: I.
+  Attributes:
+    num_samples: see `sampling.Sampling`, as `num_iterations`, `num_kept` and
+      `patience`.
+    num_elites: K, how many of the cheapest are learnt from.
     smoothing: added to every frequency before they are made to sum to one
       again, so that no action is given up for good.
-    momentum: share of the old probabilities in the new ones, 0..1.
-    init_mean: `[B, H, A]`, the first probabilities (a warm start), not
-      negative; they need not sum to one, and a row that sums to zero is
-      uniform, as all are by default.
-    guardrails: as above.
-    step_weights: as above.
-
-  Returns:
-    A `Plan` with one-hot `actions`; its `mean` are the last probabilities p
-    and its `std` `sqrt(p (1 - p))`.
+    mean_momentum: share of the old probabilities in the new ones, 0..1.
 
   Raises:
-    ValueError: more elites than samples or fewer than two, momentum outside
-      0..1, negative smoothing, and what `search.Search` refuses.
+    ValueError: negative smoothing, and what `cem.CEM` refuses.
 
   Source: Rubinstein and Kroese, The cross-entropy method (2004), section 5.1;
     the order of candidates as in stable-worldmodel.
   """
-  task = search.Search(
-    params,
-    rng_key,
-    root,
-    dynamics_fn,
-    cost_fn,
-    horizon,
-    action_dim,
-    guardrails=guardrails,
-    step_weights=step_weights,
-  )
-  cem.check_settings(num_samples, num_elites, num_iterations, (momentum,))
-  if not smoothing >= 0.0:
-    raise ValueError(f'smoothing must not be negative, got {smoothing}.')
 
-  def step(chances: jax.Array, iteration: jax.Array):
-    noise_keys, model_keys = task.keys(iteration)
-    candidates = draw(chances, noise_keys, num_samples)
-    costs = task.rank(candidates, model_keys)
-    _, elites, elite_costs = search.cheapest(candidates, costs, num_elites)
-    diagnostics = search.diagnose(costs, elite_costs, _deviation(chances))
-    frequencies, _ = cem.fit(chances, chances, elites, elite_costs)
-    new = normalize(frequencies + smoothing)
-    new = momentum * chances + (1.0 - momentum) * new
-    # Where `cem.fit` learnt nothing, nothing is smoothed either.
-    learnt = jnp.sum(jnp.isfinite(elite_costs), axis=1) >= 2
-    return jnp.where(learnt.reshape(-1, 1, 1), new, chances), diagnostics
+  num_elites: int = 30
+  smoothing: float = 0.01
+  mean_momentum: float = 0.0
 
-  chances, diagnostics = jax.lax.scan(
-    step, normalize(task.first_actions(init_mean)), jnp.arange(num_iterations)
-  )
-  return task.answer(
-    _one_hot(chances),
-    chances,
-    _deviation(chances),
-    diagnostics,
-    num_iterations=num_iterations,
-  )
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    checks.elites(self.num_elites, self.num_samples, self.num_kept)
+    checks.momentum(self.mean_momentum)
+    checks.not_negative(smoothing=self.smoothing)
+
+  @property
+  def discrete(self) -> bool:
+    """Actions are choices."""
+    return True
+
+  @property
+  def learns_from(self) -> int:
+    """K."""
+    return self.num_elites
+
+  def noise(self, rng_keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Where log-probability plus Gumbel noise is largest is a draw."""
+    return keys.gumbel_noise(rng_keys, shape)
+
+  def init(self, task: Task, start: Start) -> jax.Array:
+    """Probabilities `[B, H, A]`."""
+    return _allowed(task, normalize(start.mean))
+
+  def propose(
+    self, task: Task, carry: jax.Array, noise: jax.Array
+  ) -> jax.Array:
+    """The likeliest actions, and draws."""
+    drawn = _one_hot(jnp.expand_dims(jnp.log(carry), 1) + noise)
+    is_first = jnp.arange(noise.shape[1]).reshape(1, -1, 1, 1) == 0
+    return jnp.where(is_first, jnp.expand_dims(_one_hot(carry), 1), drawn)
+
+  def update(
+    self, task: Task, carry: jax.Array, elites: jax.Array, costs: jax.Array
+  ) -> jax.Array:
+    """How often the elites take each action."""
+    frequencies, _ = gaussian.fit(carry, carry, elites, costs)
+    new = _allowed(task, normalize(frequencies + self.smoothing))
+    new = self.mean_momentum * carry + (1.0 - self.mean_momentum) * new
+    # Where `fit` learnt nothing, nothing is smoothed either.
+    learnt = jnp.sum(jnp.isfinite(costs), axis=1) >= 2
+    return jnp.where(learnt.reshape(-1, 1, 1), new, carry)
+
+  def answer(self, task: Task, carry: jax.Array) -> Answer:
+    """The likeliest actions."""
+    return Answer(_one_hot(carry), carry, jnp.sqrt(carry * (1.0 - carry)))
+
+  def shift(self, left: WarmStart, num_played: int) -> WarmStart:
+    """A row of zeros is no action: the last one is repeated in elites."""
+    after = left.shifted(num_played)
+    if after.elites is None or left.elites is None:
+      return after
+    last = jnp.repeat(left.elites[:, :, -1:], num_played, axis=2)
+    elites = jnp.concatenate([left.elites[:, :, num_played:], last], axis=2)
+    return after._replace(elites=elites)
+
+
+def _allowed(task: Task, chances: jax.Array) -> jax.Array:
+  """Probabilities `[B, H, A]` of what may be chosen."""
+  if task.problem.limits.allowed is None:
+    return chances
+  return normalize(task.project(chances))
 
 
 def normalize(chances: jax.Array) -> jax.Array:
@@ -120,40 +113,8 @@ def normalize(chances: jax.Array) -> jax.Array:
   )
 
 
-def draw(
-  chances: jax.Array, rng_keys: jax.Array, num_samples: int
-) -> jax.Array:
-  """Draws sequences, the first of which is the likeliest.
-
-  Args:
-    chances: `[B, H, A]`, rows that sum to one.
-    rng_keys: `[B]`, consumed.
-    num_samples: N.
-
-  Returns:
-    `[B, N, H, A]` float32, one-hot.
-  """
-  size = (num_samples, *chances.shape[1:])
-
-  def draw_flat(rng_key: jax.Array) -> jax.Array:
-    # In one row, as in `search.white_noise`.
-    return jax.random.gumbel(rng_key, (math.prod(size),)).reshape(size)
-
-  # Where log-probability plus Gumbel noise is largest is a draw.
-  scores = jnp.expand_dims(jnp.log(chances), 1) + jax.vmap(draw_flat)(rng_keys)
-  drawn = _one_hot(scores)
-  is_first = jnp.arange(num_samples).reshape(1, -1, 1, 1) == 0
-  likeliest = jnp.expand_dims(_one_hot(chances), 1)
-  candidates = jnp.where(is_first, likeliest, drawn)
-  return sharding.constrain(candidates, 'data', 'samples')
-
-
 def _one_hot(scores: jax.Array) -> jax.Array:
   """One where a row `[..., A]` is largest, the first of equals."""
   return jax.nn.one_hot(
     jnp.argmax(scores, axis=-1), scores.shape[-1], dtype=jnp.float32
   )
-
-
-def _deviation(chances: jax.Array) -> jax.Array:
-  return jnp.sqrt(chances * (1.0 - chances))

@@ -22,6 +22,7 @@ _TOLERANCE = 1e-3
 """How far from its set a projected sequence may lie and count as inside."""
 
 
+@typing.runtime_checkable
 class ActionConstraint(Protocol):
   """A convex set of action sequences; a pytree of its numbers."""
 
@@ -173,7 +174,9 @@ class RateLimit:
       )
       first = jnp.where(jnp.isnan(previous), first, previous)
 
-    def step(before: jax.Array, action: jax.Array):
+    def step(
+      before: jax.Array, action: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
       change = action - before
       excess = jnp.max(jnp.abs(change) / limit, axis=-1, keepdims=True)
       action = before + change / jnp.maximum(excess, 1.0)
@@ -233,7 +236,7 @@ class RawUnits:
     return dataclasses.replace(self, constraint=self.constraint.following(last))
 
 
-@dataclasses.dataclass(frozen=True)
+@_pytree('cost_fn')
 class Guardrail:
   """A price that must stay below a bound at every step of a plan.
 
@@ -249,8 +252,71 @@ class Guardrail:
   """
 
   cost_fn: CostFn
-  bound: float = 0.0
-  penalty: float = 100.0
+  bound: jax.Array | float = 0.0
+  penalty: jax.Array | float = 100.0
+
+
+@_pytree()
+class Limits:
+  """What a plan must keep to; a pytree of its numbers.
+
+  Attributes:
+    actions: one constraint or several, in the planner's units: whatever is
+      tried is projected onto them.
+    guardrails: prices of latents that must stay below a bound at every step.
+    allowed: bool `[A]`, which actions a planner of one-hot rows may choose;
+      all by default.
+  """
+
+  actions: ActionConstraint | Sequence[ActionConstraint] = ()
+  guardrails: Sequence[Guardrail] = ()
+  allowed: jax.Array | np.ndarray | None = None
+
+  def checked(self, action_dim: int) -> 'Limits':
+    """The same, its sequences as tuples.
+
+    Raises:
+      ValueError: a constraint that is empty or of another size, something
+        that is no constraint, constraints that no action satisfies, or no
+        action that is allowed.
+    """
+    allowed = self.allowed
+    if allowed is not None:
+      if np.shape(allowed) != (action_dim,):
+        raise ValueError(
+          f'allowed must say of each of the {action_dim} actions whether it may'
+          f' be chosen, got shape {list(np.shape(allowed))}.'
+        )
+      if not _traced(allowed) and not np.any(np.asarray(allowed)):
+        raise ValueError('allowed must leave at least one action to choose.')
+    return dataclasses.replace(
+      self,
+      actions=as_tuple(self.actions, action_dim),
+      guardrails=tuple(self.guardrails),
+    )
+
+  def project(self, actions: jax.Array) -> jax.Array:
+    """Moves sequences `[B, ..., H, A]` to where the constraints hold.
+
+    Of rows over actions to choose from, those not allowed are left out; a row
+    of nothing else becomes the first that is allowed.
+    """
+    if self.allowed is not None:
+      allowed = _row(jnp.asarray(self.allowed, bool), actions, bool)
+      left = jnp.where(allowed, actions, 0.0)
+      first = jnp.argmax(jnp.asarray(self.allowed))
+      instead = _row(jax.nn.one_hot(first, actions.shape[-1]), actions)
+      some = jnp.any(left != 0.0, axis=-1, keepdims=True)
+      actions = jnp.where(some, left, instead)
+    return project(_tuple(self.actions), actions)
+
+  def following(self, previous: jax.Array) -> 'Limits':
+    """The limits of what may come after the action `previous` `[B, A]`."""
+    after = [one.following(previous) for one in _tuple(self.actions)]
+    return dataclasses.replace(self, actions=tuple(after))
+
+
+NO_LIMITS = Limits()
 
 
 def as_tuple(
@@ -267,12 +333,9 @@ def as_tuple(
     ValueError: a constraint that is empty or of another size, something that
       is no constraint, or constraints that no action satisfies.
   """
-  if hasattr(action_constraints, 'project'):
-    constraints: tuple[Any, ...] = (action_constraints,)
-  else:
-    constraints = tuple(action_constraints)
+  constraints = _tuple(action_constraints)
   for constraint in constraints:
-    if not hasattr(constraint, 'project'):
+    if not isinstance(constraint, ActionConstraint):
       raise ValueError(
         'action_constraints must be an ActionBounds, NormBall, RateLimit or'
         f' RawUnits, or a sequence of them, got a {type(constraint).__name__}.'
@@ -280,7 +343,7 @@ def as_tuple(
     constraint.check(action_dim)
   if len(constraints) > 1 and not _traced(constraints):
     with jax.ensure_compile_time_eval():
-      probe = project(constraints, jnp.zeros((1, 2, action_dim)))
+      probe = project(constraints, jnp.zeros((1, 2, action_dim), jnp.float32))
       for constraint in constraints:
         moved = jnp.max(jnp.abs(constraint.project(probe) - probe))
         if moved > _TOLERANCE:
@@ -306,10 +369,18 @@ def project(
   return actions
 
 
-def _row(value: Any, like: jax.Array) -> jax.Array:
+def _tuple(
+  constraints: ActionConstraint | Sequence[ActionConstraint],
+) -> tuple[ActionConstraint, ...]:
+  if isinstance(constraints, Sequence):
+    return tuple(constraints)
+  return (constraints,)
+
+
+def _row(value: Any, like: jax.Array, dtype: Any = None) -> jax.Array:
   """A number or `[A]`, shaped to meet `like` `[..., A]`."""
-  value = jnp.asarray(value, like.dtype)
-  return value.reshape((1,) * (like.ndim - 1) + (-1,))
+  row: jax.Array = jnp.asarray(value, dtype or like.dtype)
+  return row.reshape((1,) * (like.ndim - 1) + (-1,))
 
 
 def _traced(tree: Any) -> bool:

@@ -108,7 +108,9 @@ def reading(
       on as it is by default.
   """
 
-  def cost(params, state, action, goal):
+  def cost(
+    params: Params, state: LatentState, action: jax.Array, goal: Any
+  ) -> Any:
     goal = goal if read_goal_fn is None else read_goal_fn(goal)
     return cost_fn(params, read_fn(state), action, goal)
 
@@ -127,7 +129,9 @@ def weighted_sum(*terms: tuple[float, CostFn]) -> CostFn:
   if not terms:
     raise ValueError('weighted_sum needs at least one (weight, cost_fn).')
 
-  def cost(params, state, action, goal):
+  def cost(
+    params: Params, state: LatentState, action: jax.Array, goal: Any
+  ) -> Any:
     return sum(
       weight * cost_fn(params, state, action, goal) for weight, cost_fn in terms
     )
@@ -160,7 +164,9 @@ def per_part(
       f' {sorted(unknown)}.'
     )
 
-  def cost(params, state, action, goal):
+  def cost(
+    params: Params, state: LatentState, action: jax.Array, goal: Any
+  ) -> Any:
     for name, tree in (('state', state), ('goal', goal)):
       parts = sorted(tree) if isinstance(tree, Mapping) else type(tree).__name__
       if not isinstance(tree, Mapping) or not cost_fns.keys() <= tree.keys():
@@ -193,7 +199,14 @@ def mean_over_goals(cost_fn: CostFn) -> CostFn:
   return functools.partial(_over_goals, cost_fn, jnp.mean)
 
 
-def _over_goals(cost_fn, reduce_fn, params, state, action, goal) -> jax.Array:
+def _over_goals(
+  cost_fn: CostFn,
+  reduce_fn: Callable[..., jax.Array],
+  params: Params,
+  state: LatentState,
+  action: jax.Array,
+  goal: Any,
+) -> jax.Array:
   shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(goal)]
   numbers = {shape[2] if len(shape) > 2 else None for shape in shapes}
   if len(numbers) != 1 or None in numbers:
@@ -201,7 +214,7 @@ def _over_goals(cost_fn, reduce_fn, params, state, action, goal) -> jax.Array:
       'every leaf of several goals must be [B, 1, M, ...], with the same number'
       f' of goals M, got shapes {[list(shape) for shape in shapes]}.'
     )
-  price = jax.vmap(cost_fn, in_axes=(None, None, None, 2))
+  price: Any = jax.vmap(cost_fn, in_axes=(None, None, None, 2))
   return reduce_fn(price(params, state, action, goal), axis=0)
 
 

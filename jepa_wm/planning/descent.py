@@ -4,6 +4,8 @@ Every candidate has an optimiser of its own and multipliers of its own, so
 that none sees another, and the best of all it has been is remembered.
 """
 
+import abc
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +14,9 @@ import numpy as np
 import optax
 
 from jepa_wm import sharding
-from jepa_wm.planning import problems, rollout, search
+from jepa_wm.planning import checks, keys, rollout, sampling
+from jepa_wm.planning.driver import Answer, Start, Task
+from jepa_wm.planning.problem import Diagnostics, WarmStart
 
 # Stiffness of the augmented Lagrangian: what it is multiplied by where the
 # violation has not shrunk to this share of the last one, and the largest
@@ -64,28 +68,107 @@ class Iterates(NamedTuple):
   best: Best
 
 
-def first_candidates(
-  task: search.Search,
-  num_restarts: int,
-  init_mean: jax.Array | None,
-  init_std: jax.Array | float,
-) -> jax.Array:
-  """Draws where to start from, `[B, N, H, A]`: `init_mean` and around it."""
-  noise_keys, _ = task.keys(0)
-  noise = search.white_noise(noise_keys, (num_restarts, *task.shape[1:]))
-  mean, std = task.first_actions(init_mean), task.first_std(init_std)
-  return task.project(search.draw(mean, std, noise))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Descent(abc.ABC):
+  """A planner whose candidates follow gradients, each on its own.
+
+  The first candidate is the mean, then come what is given and draws around
+  the mean. The plan is the best of all sequences on the way, the first and
+  the last included: the cheapest of those that keep the guardrails, or, where
+  none does, the one that passes them least. A plan's `mean` are its
+  `actions`. In the diagnostics all candidates are elites, and `spread` is
+  their standard deviation around their mean.
+
+  A candidate whose cost or gradient is not finite stays where it is, and is
+  counted in the diagnostics.
+
+  Attributes:
+    num_samples: N, candidates.
+    num_iterations: I, updates of each.
+    num_kept: how many of the best the next plan starts from.
+    patience: a problem whose candidates have not become cheaper for so many
+      rows of the diagnostics is left as it is.
+    init_std: standard deviation of the first candidates around the mean, a
+      number, `[A]`, `[H, A]` or `[B, H, A]`.
+    tolerance: an excess up to it counts as none.
+
+  Raises:
+    ValueError: numbers that are too small; and where guardrails have no
+      penalty, when the search begins.
+  """
+
+  num_samples: int
+  num_iterations: int
+  num_kept: int = 0
+  patience: int | None = None
+  init_std: jax.Array | float = 1.0
+  tolerance: float = 1e-3
+
+  def __post_init__(self) -> None:
+    checks.at_least(
+      num_samples=(self.num_samples, 1), num_iterations=(self.num_iterations, 1)
+    )
+    checks.kept(self.num_kept, self.patience, num_samples=self.num_samples)
+    if self.tolerance < 0.0:
+      raise ValueError(f'tolerance must be at least 0, got {self.tolerance}.')
+
+  @property
+  def discrete(self) -> bool:
+    """Actions are numbers, not choices."""
+    return False
+
+  @abc.abstractmethod
+  def num_keys(self) -> int:
+    """See `driver.Planner`; the last of them prices the last candidates."""
+
+  @property
+  @abc.abstractmethod
+  def descending(self) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of one candidate's actions on their true cost."""
+
+  def populations(self) -> list[int]:
+    """The same candidates in every iteration."""
+    return [self.num_samples] * self.num_iterations
+
+  def begin(self, task: Task, start: Start) -> Iterates:
+    """Where candidates start from."""
+    _check_penalties(task)
+    noise_keys, _ = task.keys(0)
+    number = self.num_samples
+    noise = task.noise(keys.white_noise, noise_keys, 0, number, number)
+    actions = sampling.draw(start.mean, task.first_std(self.init_std), noise)
+    actions = sampling.insert(actions, start.given, start.num_given)
+    return begin(task, self.descending, task.project(actions))
+
+  def finish(self, task: Task, carry: Iterates) -> tuple[Answer, jax.Array]:
+    """The best of where all candidates have been, and where they stand."""
+    _, model_keys = task.keys(self.num_keys() - 1)
+    prices = task.price(carry.actions, model_keys)
+    best = keep_better(carry.best, carry.actions, prices, self.tolerance)
+    least = jnp.min(best.violation, axis=1, keepdims=True)
+    cost = jnp.where(best.violation == least, best.cost, jnp.inf)
+    index = jnp.argmin(cost, axis=1).reshape(-1, 1, 1, 1)
+    actions = jnp.take_along_axis(best.actions, index, axis=1)[:, 0]
+    order = jnp.lexsort((best.cost, best.violation), axis=1)
+    order = order[:, : self.num_kept].reshape(
+      task.shape[0], self.num_kept, 1, 1
+    )
+    elites = jnp.take_along_axis(best.actions, order, axis=1)
+    return Answer(actions, actions, task.first_std(self.init_std)), elites
+
+  def shift(self, left: WarmStart, num_played: int) -> WarmStart:
+    """Drops what has been played and pads the end with zeros."""
+    return left.shifted(num_played)
 
 
-def start(
-  task: search.Search,
-  optimizer: optax.GradientTransformation,
-  actions: jax.Array,
+def begin(
+  task: Task, optimizer: optax.GradientTransformation, actions: jax.Array
 ) -> Iterates:
   """Puts candidates at `actions` `[B, N, H, A]`."""
   batch = actions.shape[:2]
-  shape = (*batch, task.horizon, len(task.guardrails))
-  zeros, unknown = jnp.zeros(shape), jnp.full(batch, jnp.inf)
+  shape = (*batch, task.problem.horizon, len(task.guardrails))
+  zeros = jnp.zeros(shape, jnp.float32)
+  unknown = jnp.full(batch, jnp.inf, jnp.float32)
   return Iterates(
     actions=actions,
     optimizer_state=init_each(optimizer, actions),
@@ -95,13 +178,13 @@ def start(
 
 
 def step(
-  task: search.Search,
+  task: Task,
   optimizer: optax.GradientTransformationExtraArgs,
   iterates: Iterates,
   rng_keys: jax.Array,
   *,
   tolerance: float,
-) -> tuple[Iterates, rollout.Prices, problems.Diagnostics]:
+) -> tuple[Iterates, rollout.Prices, Diagnostics]:
   """Prices all candidates, remembers the best, and moves them.
 
   Args:
@@ -116,7 +199,7 @@ def step(
     `[B]`) before.
   """
 
-  def total(actions: jax.Array):
+  def total(actions: jax.Array) -> Any:
     prices = task.price(actions, rng_keys)
     values = lagrangian(prices, iterates.multipliers)
     return jnp.sum(values), (values, prices)
@@ -160,7 +243,9 @@ def update_each(
     finite, and `[B, N]` where they are.
   """
 
-  def update(gradient: Any, state: Any, variables: Any, value: jax.Array):
+  def update(
+    gradient: Any, state: Any, variables: Any, value: jax.Array
+  ) -> tuple[Any, optax.OptState]:
     updates, state = optimizer.update(gradient, state, variables, value=value)
     return optax.apply_updates(variables, updates), state
 
@@ -187,7 +272,7 @@ def lagrangian(prices: rollout.Prices, multipliers: Multipliers) -> jax.Array:
 
 
 def tighten(
-  task: search.Search, multipliers: Multipliers, excess: jax.Array
+  task: Task, multipliers: Multipliers, excess: jax.Array
 ) -> Multipliers:
   """Moves multipliers to where the Lagrangian's slope says they belong.
 
@@ -205,10 +290,9 @@ def tighten(
     stiffness=jnp.where(left > _SHRINK * residual, stiffer, stiffness),
     residual=left,
   )
-  return jax.tree.map(
-    lambda new, old: jnp.where(jnp.isfinite(excess), new, old),
-    after,
-    multipliers,
+  pairs = zip(after, multipliers)
+  return Multipliers(
+    *(jnp.where(jnp.isfinite(excess), new, old) for new, old in pairs)
   )
 
 
@@ -247,12 +331,12 @@ def norms(gradient: jax.Array) -> jax.Array:
 
 
 def diagnose(
-  task: search.Search,
+  task: Task,
   actions: jax.Array,
   prices: rollout.Prices,
   grad_norms: jax.Array,
   usable: jax.Array,
-) -> problems.Diagnostics:
+) -> Diagnostics:
   """Describes one iteration.
 
   Args:
@@ -267,42 +351,13 @@ def diagnose(
   """
   costs = task.penalize(prices)
   ranked = jnp.sort(jnp.where(jnp.isfinite(costs), costs, jnp.inf), axis=1)
-  diagnostics = search.diagnose(costs, ranked, jnp.std(actions, axis=1))
+  diagnostics = sampling.diagnose(costs, ranked, jnp.std(actions, axis=1))
   usable &= jnp.isfinite(costs)
   number = jnp.sum(usable, axis=1, dtype=jnp.int32)
   total = jnp.sum(jnp.where(usable, grad_norms, 0.0), axis=1)
   return diagnostics._replace(
     num_nonfinite=usable.shape[1] - number,
-    grad_norm=total / jnp.maximum(number, 1),
-  )
-
-
-def answer(
-  task: search.Search,
-  best: Best,
-  init_std: jax.Array | float,
-  diagnostics: problems.Diagnostics,
-  num_iterations: int,
-) -> problems.Plan:
-  """Makes the best iterate of all candidates a `Plan`.
-
-  Args:
-    task: the problems.
-    best: of every candidate.
-    init_std: see `gradient_plan`.
-    diagnostics: `[I, B]`.
-    num_iterations: whose keys have been used.
-  """
-  least = jnp.min(best.violation, axis=1, keepdims=True)
-  cost = jnp.where(best.violation == least, best.cost, jnp.inf)
-  index = jnp.argmin(cost, axis=1).reshape(-1, 1, 1, 1)
-  actions = jnp.take_along_axis(best.actions, index, axis=1)[:, 0]
-  return task.answer(
-    actions,
-    actions,
-    task.first_std(init_std),
-    diagnostics,
-    num_iterations=num_iterations,
+    grad_norm=total / jnp.maximum(number, 1).astype(total.dtype),
   )
 
 
@@ -326,22 +381,22 @@ def check_optimizer(
   return optax.with_extra_args_support(optimizer)
 
 
-def check_settings(task: search.Search, tolerance: float) -> None:
-  """Makes sure that guardrails can be kept by multipliers.
-
-  Raises:
-    ValueError: a negative tolerance, or a guardrail without a penalty.
-  """
-  if tolerance < 0.0:
-    raise ValueError(f'tolerance must be at least 0, got {tolerance}.')
-  if not np.all(_penalties(task) > 0.0):
+def _check_penalties(task: Task) -> None:
+  """Makes sure that guardrails can be kept by multipliers."""
+  penalties = [guardrail.penalty for guardrail in task.guardrails]
+  known = [x for x in penalties if not isinstance(x, jax.core.Tracer)]
+  if not np.all(np.asarray(known) > 0.0):
     raise ValueError(
       'guardrails must have a positive penalty, it is the first stiffness of'
-      f' their Lagrangian, got {_penalties(task).ravel().tolist()}.'
+      f' their Lagrangian, got {[float(x) for x in known]}.'
     )
 
 
-def _penalties(task: search.Search) -> np.ndarray:
+def _penalties(task: Task) -> jax.Array:
   """First stiffness of each guardrail, `[1, 1, 1, G]`."""
-  penalties = [guardrail.penalty for guardrail in task.guardrails]
-  return np.asarray(penalties, np.float32).reshape(1, 1, 1, -1)
+  penalties = [
+    jnp.asarray(guardrail.penalty, jnp.float32) for guardrail in task.guardrails
+  ]
+  if not penalties:
+    return jnp.zeros((1, 1, 1, 0), jnp.float32)
+  return jnp.stack(penalties).reshape(1, 1, 1, -1)

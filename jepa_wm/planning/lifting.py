@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.planning import costs, rollout, search
+from jepa_wm.planning import costs, rollout
+from jepa_wm.planning.driver import Task
 from jepa_wm.types import LatentState, Params
 
 ReadFn = Callable[[LatentState], Any]
@@ -49,7 +50,7 @@ class Lift(NamedTuple):
 
 
 def price(
-  task: search.Search,
+  task: Task,
   lift: Lift,
   actions: jax.Array,
   latents: Any,
@@ -71,8 +72,8 @@ def price(
     The costs of the steps, scaled, plus the squared gaps, and what is left of
     each guardrail. No gradient passes from a step to the one before.
   """
-  batch, horizon = actions.shape[:2], task.horizon
-  state, goal = rollout.broadcast_root(task.root, batch[1])
+  batch, horizon = actions.shape[:2], task.problem.horizon
+  state, goal = rollout.broadcast_root(task.problem.root, batch[1])
   first = lift.read_fn(state)
   starts = jax.tree.map(
     lambda leaf, like: _shift(leaf.astype(like.dtype), like), latents, first
@@ -102,7 +103,7 @@ def price(
       (starts, latents, scale, counts), walker.step[0, 0]
     )
     state = jax.lax.stop_gradient(lift.write_fn(walker.state, start))
-    state = task.dynamics_fn(params, rng_key, action, state)
+    state = task.problem.dynamics_fn(params, rng_key, action, state)
     gaps = jax.tree.map(
       lambda x, y: jnp.sum((x - y) ** 2, axis=tuple(range(2, y.ndim))),
       lift.read_fn(state),
@@ -115,7 +116,9 @@ def price(
     params: Params, state: LatentState, action: jax.Array, goal: Any
   ) -> jax.Array:
     walker: _Walker = state
-    cost = walker.scale * task.cost_fn(params, walker.state, action, goal)
+    cost = walker.scale * task.problem.cost_fn(
+      params, walker.state, action, goal
+    )
     # As in a rollout: zero times NaN is nothing.
     return walker.gap + jnp.where(walker.scale == 0.0, 0.0, cost)
 
@@ -145,7 +148,7 @@ def price(
 
 
 def follow(
-  task: search.Search, lift: Lift, actions: jax.Array, rng_keys: jax.Array
+  task: Task, lift: Lift, actions: jax.Array, rng_keys: jax.Array
 ) -> Any:
   """Rolls out actions `[B, N, H, A]` and keeps what is needed of the states.
 
@@ -164,9 +167,9 @@ def follow(
     return rollout.rollout_path(
       task.params,
       rng_keys,
-      task.root.state,
+      task.problem.root.state,
       actions,
-      task.dynamics_fn,
+      task.problem.dynamics_fn,
       read_fn=_whole if lift.at_once else lift.read_fn,
     )
 
@@ -180,7 +183,7 @@ def latents_of(lift: Lift, path: Any) -> Any:
 
 
 def make_lift(
-  task: search.Search,
+  task: Task,
   read_fn: ReadFn | None,
   write_fn: WriteFn | None,
   goal_weight: float,
@@ -205,10 +208,10 @@ def make_lift(
   at_once = read_fn is None
   read_fn, write_fn = read_fn or _read_floats, write_fn or _write_floats
 
-  def first_states():
-    state, _ = rollout.broadcast_root(task.root, 1)
-    action = jnp.zeros((task.shape[0], 1, task.action_dim))
-    after = task.dynamics_fn(task.params, task.rng_key, action, state)
+  def first_states() -> Any:
+    state, _ = rollout.broadcast_root(task.problem.root, 1)
+    action = jnp.zeros((task.shape[0], 1, task.problem.action_dim))
+    after = task.problem.dynamics_fn(task.params, task.rng_keys, action, state)
     latent = read_fn(state)
     return state, after, latent, write_fn(state, latent)
 
@@ -230,9 +233,9 @@ def make_lift(
       'write_fn must return a state like the one it is given,'
       f' {_describe(state)}, got {_describe(written)}.'
     )
-  weights = costs.step_weights(task.horizon)
-  if task.step_weights is not None:
-    weights = np.asarray(task.step_weights, np.float32)
+  weights = costs.step_weights(task.problem.horizon)
+  if task.problem.step_weights is not None:
+    weights = np.asarray(task.problem.step_weights, np.float32)
   return Lift(read_fn, write_fn, at_once, weights + np.float32(goal_weight))
 
 

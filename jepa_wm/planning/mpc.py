@@ -1,24 +1,31 @@
 """Model-predictive control: look, plan, play a few blocks, shift, plan again.
 
-The same for every planner (`bind`) and for every model (`RootFn`).
+The same for every planner (`PlanFn`) and for every model (`RootFn`).
 """
 
-import functools
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jepa_wm.planning import constraints, mpc_state, problems, rollout
+from jepa_wm.planning import (
+  checks,
+  constraints,
+  driver,
+  keys,
+  mpc_state,
+  rollout,
+)
+from jepa_wm.planning.problem import Plan, Problem, ProposalFn, WarmStart
 from jepa_wm.types import CostFn, DynamicsFn, Params, Root
+
+Left = TypeVar('Left')
 
 RootFn = Callable[[Params, mpc_state.Memory, Any], Root]
 """`(params, memory, goal) -> root`: encodes what has been seen."""
-
-PlanFn = Callable[[Params, jax.Array, Root, mpc_state.WarmStart], problems.Plan]
-"""`(params, rng_keys [B], root, warm_start) -> plan`, see `bind`."""
 
 PlayFn = Callable[[Any, jax.Array], tuple[Any, Any]]
 """`(env_state, block [B, A]) -> (env_state, outputs)`: acts in the worlds."""
@@ -33,66 +40,159 @@ class MpcOutput(NamedTuple):
       `[receding_horizon, ...]`.
   """
 
-  plan: problems.Plan
+  plan: Plan
   played: Any
 
 
-def bind(
-  planner: Callable[..., problems.Plan],
-  dynamics_fn: DynamicsFn,
-  cost_fn: CostFn,
-  *,
-  action_dim: int,
-  action_constraints: (
-    constraints.ActionConstraint | Sequence[constraints.ActionConstraint]
-  ) = (),
-  **settings: Any,
-) -> PlanFn:
-  """Gives a planner its model and its settings.
+class Clock(NamedTuple):
+  """The time, in action blocks.
 
-  What comes out starts from the warm start: from its mean and its elites where
-  the planner takes them (`init_mean`, `init_elites`), and within the reach of
-  the block that was played last where a constraint limits the rate.
+  Attributes:
+    num_played: blocks played so far.
+    num_left: blocks that may still be played.
+  """
 
-  Args:
-    planner: any of this room, or one with the same arguments.
-    dynamics_fn: one latent step.
-    cost_fn: the price of a step.
-    action_dim: A, size of a block.
-    action_constraints: one or several.
-    **settings: further keyword arguments of the planner, `horizon` among them.
+  num_played: jax.Array | int
+  num_left: jax.Array | int
+
+
+class PlanFn(Protocol[Left]):
+  """Whoever plans for B worlds, and owns what a plan leaves to the next."""
+
+  @property
+  def action_dim(self) -> int:
+    """A, size of a block."""
+    ...
+
+  def first(self, num_problems: int) -> Left:
+    """What there is before the first plan, leaves `[B, ...]`."""
+    ...
+
+  def plan(
+    self,
+    params: Params,
+    rng_keys: jax.Array,
+    root: Root,
+    warm_start: Left,
+    clock: Clock,
+  ) -> tuple[Plan, Left]:
+    """Plans once; `rng_keys` are `[B]`.
+
+    Returns:
+      The plan, and what it leaves, of the same shapes as `first`'s.
+    """
+    ...
+
+  def shift(self, left: Left, played: jax.Array) -> Left:
+    """What is left when the blocks `played` `[B, R, A]` have been played."""
+    ...
+
+  def forget(self, left: Left) -> Left:
+    """What is known without a warm start."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BoundPlanner:
+  """A planner with its model: the flat `PlanFn`.
+
+  A plan starts from the warm start, and within the reach of the block that
+  was played last where a limit is on the rate.
+
+  Attributes:
+    planner: its settings.
+    dynamics_fn: see `Problem`, as `cost_fn`, `horizon`, `action_dim`,
+      `limits`, `step_weights` and `proposal_fn`.
 
   Raises:
-    ValueError: a setting that the planner does not take, or constraints that
-      cannot be met.
+    ValueError: limits that cannot be met.
   """
-  taken = inspect.signature(planner).parameters.keys()
-  limits = constraints.as_tuple(action_constraints, action_dim)
-  given = {*settings, *(['action_constraints'] if limits else [])}
-  if unknown := sorted(given - taken):
-    name = getattr(planner, '__name__', type(planner).__name__)
-    raise ValueError(f'{name} takes no argument {unknown[0]!r}.')
 
-  def plan_fn(params, rng_keys, root, warm_start) -> problems.Plan:
-    start = {'init_mean': warm_start.mean}
-    if warm_start.elites.shape[1]:
-      start['init_elites'] = warm_start.elites
-    if limits:
-      start['action_constraints'] = tuple(
-        limit.following(warm_start.previous) for limit in limits
-      )
-    start = {name: start[name] for name in start.keys() & taken}
-    return planner(
-      params,
-      rng_keys,
-      root,
-      dynamics_fn,
-      cost_fn,
-      action_dim=action_dim,
-      **{**start, **settings},
+  planner: driver.Planner[Any]
+  dynamics_fn: DynamicsFn
+  cost_fn: CostFn
+  horizon: int
+  action_dim: int
+  limits: constraints.Limits = constraints.NO_LIMITS
+  step_weights: np.ndarray | None = None
+  proposal_fn: ProposalFn | None = None
+
+  def __post_init__(self) -> None:
+    self.limits.checked(self.action_dim)
+
+  def first(self, num_problems: int) -> WarmStart:
+    """Nothing planned yet: a mean of zero, and elites that are none."""
+    size = (self.horizon, self.action_dim)
+    number = self.planner.num_kept
+    return WarmStart(
+      jnp.zeros((num_problems, *size), jnp.float32),
+      jnp.full((num_problems, number, *size), jnp.nan, jnp.float32),
+      jnp.full((num_problems, self.action_dim), jnp.nan, jnp.float32),
     )
 
-  return plan_fn
+  def plan(
+    self,
+    params: Params,
+    rng_keys: jax.Array,
+    root: Root,
+    warm_start: WarmStart,
+    clock: Clock,
+  ) -> tuple[Plan, WarmStart]:
+    """Searches, whatever the time is."""
+    del clock
+    problem = Problem(
+      root=root,
+      dynamics_fn=self.dynamics_fn,
+      cost_fn=self.cost_fn,
+      horizon=self.horizon,
+      action_dim=self.action_dim,
+      limits=self.limits,
+      step_weights=self.step_weights,
+      proposal_fn=self.proposal_fn,
+    )
+    plan = driver.search(
+      self.planner, params, rng_keys, problem, warm_start=warm_start
+    )
+    return plan, WarmStart(plan.mean, plan.elites, warm_start.previous)
+
+  def shift(self, left: WarmStart, played: jax.Array) -> WarmStart:
+    """What is left when the blocks `played` `[B, R, A]` have been played."""
+    shifted = self.planner.shift(left, played.shape[1])
+    return shifted._replace(previous=played[:, -1])
+
+  def forget(self, left: WarmStart) -> WarmStart:
+    """Nothing planned, but what was played last is known."""
+    fresh = self.first(checks.count(left, 'warm_start'))
+    return fresh._replace(previous=left.previous)
+
+
+_BEGINNING = Clock(0, np.iinfo(np.int32).max)
+"""The first plan, and no end."""
+
+
+def first_state(
+  env_state: Any,
+  goal: Any,
+  *,
+  observe_fn: mpc_state.ObserveFn,
+  plan_fn: PlanFn[Any],
+) -> mpc_state.MpcState:
+  """The state before the first plan: nothing planned, nothing remembered.
+
+  Args:
+    env_state: opaque pytree of the B worlds.
+    goal: leaves `[B, ...]`.
+    observe_fn: looks at the worlds; asked for its shapes alone.
+    plan_fn: whoever will plan.
+
+  Raises:
+    ValueError: goals and observations that disagree about B.
+  """
+  memory = mpc_state.first_memory(
+    env_state, goal, observe_fn=observe_fn, action_dim=plan_fn.action_dim
+  )
+  warm_start = plan_fn.first(memory.actions.shape[0])
+  return mpc_state.MpcState(env_state, warm_start, memory)
 
 
 def mpc_step(
@@ -103,11 +203,12 @@ def mpc_step(
   *,
   observe_fn: mpc_state.ObserveFn,
   root_fn: RootFn,
-  plan_fn: PlanFn,
+  plan_fn: PlanFn[Any],
   play_fn: PlayFn,
   receding_horizon: int,
   history: int = 1,
   warm_start: bool = True,
+  clock: Clock = _BEGINNING,
 ) -> tuple[mpc_state.MpcState, MpcOutput]:
   """Looks, plans once and plays the first blocks of the plan.
 
@@ -117,16 +218,17 @@ def mpc_step(
   Args:
     params: first argument of `root_fn` and `plan_fn`.
     rng_keys: `[B]`, one key per problem for this plan, consumed.
-    state: from `mpc_state.first_state` or from the step before.
+    state: from `first_state` or from the step before.
     goal: leaves `[B, ...]`, handed to `root_fn`.
     observe_fn: looks at the worlds.
     root_fn: encodes what has been seen.
-    plan_fn: a planner with its settings bound (`bind`).
+    plan_fn: whoever plans, such as a `BoundPlanner`.
     play_fn: plays one action block `[B, A]`, in the planner's units.
     receding_horizon: how many blocks to play before the next plan.
     history: how many observations `root_fn` sees, fewer in the beginning.
     warm_start: whether the next plan starts from what is left of this one
-      (see `mpc_state.shift`) or from nothing.
+      or from nothing.
+    clock: what `plan_fn` is told of the time.
 
   Returns:
     The next state, whose shapes change while the memory fills, and an
@@ -136,8 +238,7 @@ def mpc_step(
     ValueError: fewer than one or more than H blocks to play, a history below
       one, or a plan whose actions are not `[B, H, A]`.
   """
-  _check_receding(receding_horizon, state.warm_start.mean.shape[1])
-  problems.check_at_least(history=(history, 1))
+  checks.at_least(history=(history, 1))
   now = jax.tree.map(
     lambda x: jnp.expand_dims(x, 1), observe_fn(state.env_state)
   )
@@ -154,6 +255,7 @@ def mpc_step(
     plan_fn=plan_fn,
     receding_horizon=receding_horizon,
     warm_start=warm_start,
+    clock=clock,
   )
   env_state, memory, played = _play(
     state.env_state,
@@ -169,22 +271,23 @@ def mpc_step(
 def plan_step(
   params: Params,
   rng_keys: jax.Array,
-  start: mpc_state.WarmStart,
+  start: Left,
   memory: mpc_state.Memory,
   goal: Any,
   *,
   root_fn: RootFn,
-  plan_fn: PlanFn,
+  plan_fn: PlanFn[Left],
   receding_horizon: int,
   warm_start: bool = True,
-) -> tuple[problems.Plan, mpc_state.WarmStart]:
+  clock: Clock = _BEGINNING,
+) -> tuple[Plan, Left]:
   """The part of `mpc_step` that needs no world: encodes and plans once.
 
   For worlds that JAX cannot play; who plays them keeps the memory.
 
   Args:
     params: see `mpc_step`, as `rng_keys`, `goal`, `root_fn`, `plan_fn`,
-      `receding_horizon` and `warm_start`.
+      `receding_horizon`, `warm_start` and `clock`.
     rng_keys: as above.
     start: what the plan before left.
     memory: with the world as it is among it.
@@ -193,6 +296,7 @@ def plan_step(
     plan_fn: as above.
     receding_horizon: as above.
     warm_start: as above.
+    clock: as above.
 
   Returns:
     The plan, and what it leaves to the next one.
@@ -201,25 +305,18 @@ def plan_step(
     ValueError: fewer than one or more than H blocks to play, or a plan whose
       actions are not `[B, H, A]`.
   """
-  shape = start.mean.shape
-  _check_receding(receding_horizon, shape[1])
-  plan = plan_fn(params, rng_keys, root_fn(params, memory, goal), start)
-  if plan.actions.shape != shape:
+  root = root_fn(params, memory, goal)
+  plan, left = plan_fn.plan(params, rng_keys, root, start, clock)
+  shape = plan.actions.shape
+  num_problems, action_dim = memory.actions.shape[::2]
+  if len(shape) != 3 or shape[::2] != (num_problems, action_dim):
     raise ValueError(
-      'plan_fn must plan as many actions as the warm start holds, [B, H, A] ='
-      f' {list(shape)}, got shape {list(plan.actions.shape)}.'
+      'plan_fn must plan blocks of every problem, [B, H, A] ='
+      f' {[num_problems, "H", action_dim]}, got shape {list(shape)}.'
     )
-  left = mpc_state.WarmStart(
-    mpc_state.shift(plan.mean, receding_horizon),
-    mpc_state.shift(plan.elites, receding_horizon),
-    plan.actions[:, receding_horizon - 1],
-  )
-  if not warm_start:
-    left = left._replace(
-      mean=jnp.zeros_like(left.mean),
-      elites=jnp.full_like(left.elites, jnp.nan),
-    )
-  return plan, left
+  _check_receding(receding_horizon, shape[1])
+  left = plan_fn.shift(left, plan.actions[:, :receding_horizon])
+  return plan, left if warm_start else plan_fn.forget(left)
 
 
 def run_mpc(
@@ -230,10 +327,8 @@ def run_mpc(
   *,
   observe_fn: mpc_state.ObserveFn,
   root_fn: RootFn,
-  plan_fn: PlanFn,
+  plan_fn: PlanFn[Any],
   play_fn: PlayFn,
-  horizon: int,
-  action_dim: int,
   receding_horizon: int,
   num_plans: int,
   history: int = 1,
@@ -250,10 +345,8 @@ def run_mpc(
     observe_fn: see `mpc_step`, as `root_fn`, `plan_fn`, `play_fn`,
       `receding_horizon`, `history` and `warm_start`.
     root_fn: as above.
-    plan_fn: as above; of the same `horizon`.
+    plan_fn: as above.
     play_fn: as above.
-    horizon: H, blocks in a plan.
-    action_dim: A, size of a block.
     receding_horizon: as above.
     num_plans: how often to plan; `num_plans * receding_horizon` blocks are
       played in all.
@@ -265,27 +358,20 @@ def run_mpc(
     `[num_plans]`.
 
   Raises:
-    ValueError: fewer than one plan, and what `mpc_state.first_state` and
-      `mpc_step` refuse.
+    ValueError: fewer than one plan, and what `first_state` and `mpc_step`
+      refuse.
   """
-  problems.check_at_least(num_plans=(num_plans, 1))
-  _check_receding(receding_horizon, horizon)
-  begin = functools.partial(
-    mpc_state.first_state,
-    env_state,
-    goal,
-    observe_fn=observe_fn,
-    horizon=horizon,
-    action_dim=action_dim,
-  )
-  state = begin()
-  num_problems = state.warm_start.mean.shape[0]
-  rng_keys = problems.problem_keys(rng_key, num_problems)
+  checks.at_least(num_plans=(num_plans, 1))
+  state = first_state(env_state, goal, observe_fn=observe_fn, plan_fn=plan_fn)
+  num_problems = state.memory.actions.shape[0]
+  rng_keys = keys.problem_keys(rng_key, num_problems)
 
-  def turn(state: mpc_state.MpcState, number: jax.Array | int):
+  def turn(
+    state: mpc_state.MpcState, number: jax.Array | int
+  ) -> tuple[mpc_state.MpcState, MpcOutput]:
     return mpc_step(
       params,
-      problems.fold_keys(rng_keys, number),
+      keys.fold_keys(rng_keys, number),
       state,
       goal,
       observe_fn=observe_fn,
@@ -295,11 +381,11 @@ def run_mpc(
       receding_horizon=receding_horizon,
       history=history,
       warm_start=warm_start,
+      clock=Clock(
+        number * receding_horizon, (num_plans - number) * receding_horizon
+      ),
     )
 
-  after, _ = jax.eval_shape(turn, state, 0)
-  if num_elites := after.warm_start.elites.shape[1]:
-    state = begin(num_elites=num_elites)
   state, outputs = rollout.scan_growing(turn, state, num_plans)
   output = jax.tree.map(lambda *x: jnp.concatenate(x), *outputs)
   return state.env_state, output
@@ -319,7 +405,7 @@ def _play(
     The worlds, the memory, and what `play_fn` gave out, `[R, ...]`.
   """
 
-  def look_and_play(env_state: Any, block: jax.Array):
+  def look_and_play(env_state: Any, block: jax.Array) -> Any:
     seen = observe_fn(env_state)
     env_state, played = play_fn(env_state, block)
     return env_state, (seen, played)

@@ -1,128 +1,85 @@
 """Model-predictive path integral control."""
 
-from collections.abc import Sequence
+import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jepa_wm.planning import cem, constraints, problems, search
-from jepa_wm.types import CostFn, DynamicsFn, Params, Root
+from jepa_wm.planning import checks, sampling
+from jepa_wm.planning.driver import Answer, Start, Task
+from jepa_wm.planning.gaussian import Gaussian
 
 
-def mppi_plan(
-  params: Params,
-  rng_key: jax.Array,
-  root: Root,
-  dynamics_fn: DynamicsFn,
-  cost_fn: CostFn,
-  *,
-  horizon: int,
-  action_dim: int,
-  num_samples: int = 300,
-  num_elites: int | None = None,
-  num_iterations: int = 30,
-  temperature: float = 0.5,
-  init_mean: jax.Array | None = None,
-  init_std: jax.Array | float = 1.0,
-  noise_fn: search.NoiseFn | None = None,
-  action_constraints: (
-    constraints.ActionConstraint | Sequence[constraints.ActionConstraint]
-  ) = (),
-  guardrails: Sequence[constraints.Guardrail] = (),
-  step_weights: np.ndarray | None = None,
-) -> problems.Plan:
-  """Plans by averaging sequences, the cheap ones counting exponentially more.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MPPI(sampling.Sampling[Gaussian]):
+  """Averages sequences, the cheap ones counting exponentially more.
 
   Each iteration draws N sequences around the mean, the first of them the mean
   itself, and moves the mean to their average under `soft_weights`. The
   standard deviation stays what it was. The plan is the last mean.
 
-  A candidate whose cost is not finite weighs nothing and is counted in the
-  diagnostics; where none is finite the mean stays as it was.
+  A candidate whose cost is not finite weighs nothing; where none is finite
+  the mean stays as it was.
 
-  Args:
-    params: see `search.Search`, as `rng_key`, `root`, `dynamics_fn`,
-      `cost_fn`, `horizon`, `action_dim`, `action_constraints`, `guardrails`
-      and `step_weights`.
-    rng_key: as above.
-    root: as above.
-    dynamics_fn: as above.
-    cost_fn: as above.
-    horizon: as above.
-    action_dim: as above.
-    num_samples: N, candidates per iteration.
+  Attributes:
+    num_samples: see `sampling.Sampling`, as `num_iterations`, `num_kept` and
+      `patience`.
     num_elites: K, how many of the cheapest are averaged; all by default.
-    num_iterations: I.
-    temperature: in units of the cost: how much dearer than the cheapest a
-      candidate is that weighs 1/e of it.
-    init_mean: `[B, H, A]`, the first mean (a warm start), zero by default.
     init_std: standard deviation of all iterations, a number, `[A]`, `[H, A]`
       or `[B, H, A]`.
-    noise_fn: draws the noise of an iteration, see `cem.cem_plan`.
-    action_constraints: as above.
-    guardrails: as above.
-    step_weights: as above.
-
-  Returns:
-    A `Plan`; its `actions` are its `mean`.
+    temperature: in units of the cost: how much dearer than the cheapest a
+      candidate is that weighs 1/e of it.
 
   Raises:
     ValueError: a temperature that is not positive, more elites than samples
-      or fewer than two, a wrong shape from `noise_fn`, and what
-      `search.Search` refuses.
+      or fewer than two, and what `sampling.Sampling` refuses.
 
   Source: Williams et al., Information theoretic MPC for model-based
     reinforcement learning (2017), without its price of control; the cheapest
     K as in TD-MPC2 and stable-worldmodel.
   """
-  task = search.Search(
-    params,
-    rng_key,
-    root,
-    dynamics_fn,
-    cost_fn,
-    horizon,
-    action_dim,
-    action_constraints,
-    guardrails,
-    step_weights,
-  )
-  num_averaged = num_samples if num_elites is None else num_elites
-  cem.check_settings(num_samples, num_averaged, num_iterations)
-  if not temperature > 0.0:
-    raise ValueError(f'temperature must be positive, got {temperature}.')
-  std = task.first_std(init_std)
 
-  def step(mean: jax.Array, iteration: jax.Array):
-    noise_keys, model_keys = task.keys(iteration)
-    noise = task.noise(noise_fn, noise_keys, iteration, num_samples)
-    candidates = task.project(search.draw(mean, std, noise))
-    costs = task.rank(candidates, model_keys)
-    if num_averaged < num_samples:
-      _, averaged, averaged_costs = search.cheapest(
-        candidates, costs, num_averaged
-      )
-      ordered = averaged_costs
-    else:
-      # All of them: they stay where they are, only the sum travels.
-      averaged, averaged_costs = candidates, costs
-      ordered = jnp.sort(jnp.where(jnp.isfinite(costs), costs, jnp.inf), axis=1)
-    diagnostics = search.diagnose(costs, ordered, std)
-    weights = soft_weights(averaged_costs, temperature)
+  num_elites: int | None = None
+  init_std: jax.Array | float = 1.0
+  temperature: float = 0.5
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    num_averaged = self.num_elites
+    if num_averaged is None:
+      num_averaged = self.num_samples
+    checks.elites(num_averaged, self.num_samples, self.num_kept)
+    if not self.temperature > 0.0:
+      raise ValueError(f'temperature must be positive, got {self.temperature}.')
+
+  @property
+  def learns_from(self) -> int | None:
+    """K."""
+    return None if self.num_elites == self.num_samples else self.num_elites
+
+  def init(self, task: Task, start: Start) -> Gaussian:
+    """The distribution of the first iteration."""
+    return Gaussian(start.mean, task.first_std(self.init_std))
+
+  def propose(self, task: Task, carry: Gaussian, noise: jax.Array) -> jax.Array:
+    """The mean, and draws around it."""
+    return sampling.draw(*carry, noise)
+
+  def update(
+    self, task: Task, carry: Gaussian, elites: jax.Array, costs: jax.Array
+  ) -> Gaussian:
+    """Moves the mean to the elites' average."""
+    weights = soft_weights(costs, self.temperature)
     weights = weights.reshape(*weights.shape, 1, 1)
-    new_mean = jnp.sum(weights * averaged, axis=1)
-    learnt = jnp.isfinite(ordered[:, :1]).reshape(-1, 1, 1)
-    new_mean = jnp.where(learnt, new_mean, mean)
+    mean = jnp.sum(weights * elites, axis=1)
+    learnt = jnp.any(jnp.isfinite(costs), axis=1).reshape(-1, 1, 1)
+    mean = jnp.where(learnt, mean, carry.mean)
     # A mean of allowed sequences may round out of the set.
-    return task.project(new_mean), diagnostics
+    return carry._replace(mean=task.project(mean))
 
-  mean, diagnostics = jax.lax.scan(
-    step, task.first_actions(init_mean), jnp.arange(num_iterations)
-  )
-  return task.answer(
-    mean, mean, std, diagnostics, num_iterations=num_iterations
-  )
+  def answer(self, task: Task, carry: Gaussian) -> Answer:
+    """The mean."""
+    return carry.answer
 
 
 def soft_weights(costs: jax.Array, temperature: float) -> jax.Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import sharding
-from jepa_wm.planning import constraints, costs, problems
+from jepa_wm.planning import constraints, costs, keys
 from jepa_wm.types import CostFn, DynamicsFn, LatentState, Params, Root
 
 
@@ -97,7 +97,7 @@ def rollout(
     _check_cost(cost, batch, price_fn)
     return cost.astype(jnp.float32)
 
-  def step(carry, h):
+  def step(carry: Any, h: jax.Array) -> Any:
     state, total = carry
     action = jax.lax.dynamic_index_in_dim(actions, h, axis=2, keepdims=False)
     state = _step(params, rng_keys, action, state, dynamics_fn, h)
@@ -152,7 +152,7 @@ def rollout_path(
       `dynamics_fn` returned a leaf that is not `[B, 1, ...]`.
   """
 
-  def step(state, h):
+  def step(state: LatentState, h: jax.Array) -> Any:
     action = jax.lax.dynamic_index_in_dim(actions, h, axis=1)
     state = _step(params, rng_keys, action, state, dynamics_fn, h)
     return state, read_fn(state)
@@ -194,9 +194,16 @@ def scan_growing(
   return carry, parts
 
 
-def _step(params, rng_keys, action, state, dynamics_fn, h) -> LatentState:
+def _step(
+  params: Params,
+  rng_keys: jax.Array,
+  action: jax.Array,
+  state: LatentState,
+  dynamics_fn: DynamicsFn,
+  h: jax.Array,
+) -> LatentState:
   """Calls `dynamics_fn` with the keys of step `h` and checks its answer."""
-  after = dynamics_fn(params, problems.fold_keys(rng_keys, h), action, state)
+  after = dynamics_fn(params, keys.fold_keys(rng_keys, h), action, state)
   batch = action.shape[:2]
   for path, leaf in jax.tree_util.tree_leaves_with_path(after):
     if leaf.shape[:2] != batch:
@@ -232,7 +239,9 @@ def _as_weights(step_weights: np.ndarray | None, horizon: int) -> np.ndarray:
   return weights
 
 
-def _check_cost(cost: jax.Array, batch: tuple, cost_fn: CostFn) -> None:
+def _check_cost(
+  cost: jax.Array, batch: tuple[int, ...], cost_fn: CostFn
+) -> None:
   shape = getattr(cost, 'shape', None)
   if shape != batch:
     got = type(cost).__name__ if shape is None else f'shape {list(shape)}'
@@ -242,7 +251,7 @@ def _check_cost(cost: jax.Array, batch: tuple, cost_fn: CostFn) -> None:
     )
 
 
-def _name(fn: Callable) -> str:
+def _name(fn: Callable[..., Any]) -> str:
   """How a user would call this function."""
   while isinstance(fn, functools.partial):
     fn = fn.func

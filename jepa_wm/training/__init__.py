@@ -1,1 +1,1 @@
-"""Batches to parameters: state, step, optimiser, checkpoints, metrics, loop."""
+"""Batches to parameters: state, step, run, hooks, optimiser, checkpoints."""

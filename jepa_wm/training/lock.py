@@ -9,6 +9,8 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import jax
+
 FILE = 'run.lock'
 """In the folder of a run, as long as it runs: host and pid of who does."""
 
@@ -25,13 +27,29 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
   however that ends, and a pid that is given away again does not matter.
 
   Args:
-    workdir: an existing folder.
+    workdir: the folder; made where missing. Of several processes that share a
+      run, the first holds it for all.
 
   Raises:
     HeldError: another run is in it, on this host or on another one.
+    OSError: it cannot be written.
   """
-  path = pathlib.Path(workdir) / FILE
-  descriptor = _acquire(path)
+  if jax.process_index():
+    yield
+    return
+  workdir = pathlib.Path(workdir)
+  path = workdir / FILE
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    descriptor = _acquire(path)
+  except HeldError:
+    raise
+  except OSError as error:
+    # Found out before the training, not after it.
+    raise OSError(
+      f'workdir {workdir} cannot be written ({error.strerror}); choose another '
+      'folder.'
+    ) from error
   try:
     yield
   finally:

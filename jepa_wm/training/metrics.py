@@ -67,6 +67,11 @@ class MetricsLog:
         self._tensorboard.add_scalar(name, value, step)
 
   @property
+  def records(self) -> Sequence[Record]:
+    """All that was logged so far, oldest first."""
+    return self._records
+
+  @property
   def seconds(self) -> float:
     """Time the run has taken, with that of the runs it resumes."""
     return self._seconds + time.monotonic() - self._start

@@ -1,13 +1,44 @@
 """Everything a run needs to go on, in one pytree."""
 
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import optax
 
-from jepa_wm.training import optimizers
+from jepa_wm.types import Params
+
+
+class Learner(Protocol):
+  """What can be trained: `jepa_wm.models.model.Learns` has this and more."""
+
+  def init(self, rng_key: jax.Array) -> Params:
+    """Fresh variables; consumes the key.
+
+    Returns:
+      `{'params': ..., 'batch_stats': ...}` and what else the model has; the
+      optimiser changes 'params' alone.
+    """
+    ...
+
+  def losses(self, variables: Params, batch: Any, rng_key: jax.Array) -> Any:
+    """What a batch costs.
+
+    Returns:
+      A tuple with the attributes `loss`, a scalar, `metrics`, scalars by name,
+      and `batch_stats`, the collection of that name after the batch.
+    """
+    ...
+
+  def after_update(self, variables: Params, step: jax.Array) -> Params:
+    """Variables after an update of 'params', `step` updates before it."""
+    ...
+
+  def for_inference(self, variables: Params) -> Params:
+    """What evaluations see."""
+    ...
 
 
 @flax.struct.dataclass
@@ -16,8 +47,7 @@ class TrainState:
 
   Attributes:
     step: int32 scalar, updates done.
-    variables: `{'params': ..., 'batch_stats': ...}` of the Jepa.
-    target_variables: the target encoder's, or None where it is shared.
+    variables: all of the learner's: what is learnt, statistics, a target.
     opt_state: optax state.
     rng_key: key of the run. It never changes: the key of a step is derived
       from it, so a resumed run draws what the uninterrupted one would have.
@@ -25,7 +55,6 @@ class TrainState:
 
   step: jax.Array
   variables: Any
-  target_variables: Any
   opt_state: Any
   rng_key: jax.Array
 
@@ -35,8 +64,8 @@ class TrainState:
 
 
 def create(
-  family: Any,
-  optimizer: optimizers.AdamW,
+  learner: Learner,
+  optimizer: optax.GradientTransformation,
   rng_key: jax.Array,
   *,
   sharding: jax.sharding.Sharding | None = None,
@@ -44,35 +73,35 @@ def create(
   """Initialises a run at step 0.
 
   Args:
-    family: what to train (`init`, `init_target`).
-    optimizer: its transformation's state is made here.
+    learner: what to train.
+    optimizer: its state is made here.
     rng_key: key of the run, consumed.
     sharding: where every leaf is put; the default device when None.
 
   Returns:
     The state. No two leaves share a buffer, so all of it can be donated.
   """
-  init = functools.partial(_init, family, optimizer)
+  init = functools.partial(_init, learner, optimizer)
   return jax.jit(init, out_shardings=sharding)(rng_key)
 
 
 def describe(
-  family: Any,
-  optimizer: optimizers.AdamW,
+  learner: Learner,
+  optimizer: optax.GradientTransformation,
   *,
   sharding: jax.sharding.Sharding | None = None,
 ) -> TrainState:
   """What `create` would return, as shapes: to restore a checkpoint into.
 
   Args:
-    family: as for `create`.
+    learner: as for `create`.
     optimizer: as for `create`.
     sharding: as for `create`.
 
   Returns:
     The state with a `jax.ShapeDtypeStruct` for every array.
   """
-  init = functools.partial(_init, family, optimizer)
+  init = functools.partial(_init, learner, optimizer)
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
     jax.eval_shape(init, jax.random.key(0)),
@@ -80,14 +109,15 @@ def describe(
 
 
 def _init(
-  family: Any, optimizer: optimizers.AdamW, rng_key: jax.Array
+  learner: Learner,
+  optimizer: optax.GradientTransformation,
+  rng_key: jax.Array,
 ) -> TrainState:
   init_key, run_key = jax.random.split(rng_key)
-  variables = family.init(init_key)
+  variables = learner.init(init_key)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     variables=variables,
-    target_variables=family.init_target(variables),
-    opt_state=optimizer.transformation().init(variables['params']),
+    opt_state=optimizer.init(variables['params']),
     rng_key=run_key,
   )

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from jepa_wm import world_model
+from jepa_wm import planning, world_model
 from jepa_wm.envs import host_play, host_pool, stable_worldmodel, worlds
 from jepa_wm.evaluation import (
   pairs,
@@ -125,7 +125,7 @@ def test_a_checkpoint_plans_alike_in_the_peers_two_room(
     for name in ('swm_two_room', 'two_room')
   )
   settings = planner_settings.PlannerSettings(
-    options={'num_samples': 32, 'num_elites': 8, 'num_iterations': 3}
+    planning.CEM(num_samples=32, num_elites=8, num_iterations=3)
   )
   results = [
     planning_benchmark.run(

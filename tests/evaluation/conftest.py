@@ -96,7 +96,7 @@ class PerfectModel:
 
 
 SETTINGS = planner_settings.PlannerSettings(
-  options={'num_samples': 48, 'num_elites': 8, 'num_iterations': 5}, cost='all'
+  planning.CEM(num_samples=48, num_elites=8, num_iterations=5), cost='all'
 )
 
 

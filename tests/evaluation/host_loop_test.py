@@ -8,6 +8,7 @@ import line_world
 import numpy as np
 import pytest
 
+from jepa_wm import planning
 from jepa_wm.envs import host, host_pool, worlds
 from jepa_wm.evaluation import (
   charts,
@@ -92,7 +93,7 @@ def test_it_goes_as_in_jax(world, short_result, run_short_again):
 @pytest.mark.slow
 def test_with_a_memory_and_to_the_end(world, run_short_again):
   settings = planner_settings.PlannerSettings(
-    options={'num_samples': 32, 'num_elites': 8, 'num_iterations': 3},
+    planning.CEM(num_samples=32, num_elites=8, num_iterations=3),
     cost='all',
     history=3,
   )
@@ -196,8 +197,7 @@ def test_discrete_actions_are_planned_by_categories(world, monkeypatch):
     chosen,
     problems,
     settings=planner_settings.PlannerSettings(
-      'categorical_cem',
-      {'num_samples': 64, 'num_elites': 8, 'num_iterations': 8},
+      planning.CategoricalCEM(num_samples=64, num_elites=8, num_iterations=8),
       cost='all',
     ),
     num_floor_repeats=4,
@@ -226,11 +226,11 @@ def test_planners_of_the_other_kind(
         chosen, action_block=block, horizon=2, receding_horizon=1
       ),
       problems,
-      settings=planner_settings.PlannerSettings(planner),
+      settings=planner_settings.PlannerSettings(planning.PLANNERS[planner]()),
     )
 
 
 def test_one_hot_rows_are_for_discrete_worlds(run_short_again):
-  settings = planner_settings.PlannerSettings('categorical_cem')
+  settings = planner_settings.PlannerSettings(planning.CategoricalCEM())
   with pytest.raises(ValueError, match=r'planner must be one of cem, .*contin'):
     run_short_again(settings=settings)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import families, units, world_model
+from jepa_wm import families, planning, units, world_model
 from jepa_wm.envs import two_room, worlds
 from jepa_wm.evaluation import (
   observations,
@@ -43,7 +43,7 @@ BRIEF = protocol.get(
   'short', num_pairs=2, horizon=2, receding_horizon=2, budget=20
 )
 SETTINGS = planner_settings.PlannerSettings(
-  options={'num_samples': 8, 'num_elites': 2, 'num_iterations': 2}, history=2
+  planning.CEM(num_samples=8, num_elites=2, num_iterations=2), history=2
 )
 
 

@@ -262,7 +262,7 @@ def test_a_model_that_needs_frames_of_the_past_gets_them(
       protocol=TWO_BLOCKS,
       pairs=pairs.load_pairs(TWO_BLOCKS),
       settings=planner_settings.PlannerSettings(
-        options=SMALL, cost='all', history=history
+        planning.CEM(**SMALL), cost='all', history=history
       ),
       batch_size=3,
     )
@@ -275,52 +275,46 @@ def test_a_model_that_needs_frames_of_the_past_gets_them(
   assert results[1].record['planner']['history'] == 3
 
 
-@pytest.mark.slow
-def test_elites_go_from_plan_to_plan(run_short_again, monkeypatch):
-  def stubborn_plan(
-    params,
-    rng_key,
-    root,
-    dynamics_fn,
-    cost_fn,
-    *,
-    horizon,
-    action_dim,
-    init_elites=None,
-    action_constraints=(),
-    step_weights=None,
-  ):
-    """Plans once, then plays what is left of that."""
-    plan = planning.cem_plan(
-      *(params, rng_key, root, dynamics_fn, cost_fn),
-      horizon=horizon,
-      action_dim=action_dim,
-      action_constraints=action_constraints,
-      step_weights=step_weights,
-      **SMALL,
-    )
-    actions = plan.actions
-    if init_elites is not None:
-      assert init_elites.shape[1] == 2
-      left = init_elites[:, 1]
-      actions = jnp.where(jnp.isnan(left), actions, left)
-    elites = jnp.stack([plan.mean, actions], axis=1)
-    return plan._replace(actions=actions, elites=elites)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stubborn(planning.CEM):
+  """Plans once, then plays what is left of that."""
 
-  planners = planning.PLANNERS | {'stubborn': stubborn_plan}
-  monkeypatch.setattr(planning, 'PLANNERS', planners)
+  num_kept: int = 2
+
+  def init(self, task, start):
+    return super().init(task, start), start.given[:, 1]
+
+  def propose(self, task, carry, noise):
+    return super().propose(task, carry[0], noise)
+
+  def update(self, task, carry, elites, costs):
+    return super().update(task, carry[0], elites, costs), carry[1]
+
+  def answer(self, task, carry):
+    return super().answer(task, carry[0])
+
+  def finish(self, task, carry):
+    (found, left), *_ = carry
+    actions = jnp.where(jnp.isnan(left), found.mean, left)
+    answer = super().answer(task, found)._replace(actions=actions)
+    return answer, jnp.stack([found.mean, actions], axis=1)
+
+
+@pytest.mark.slow
+def test_elites_go_from_plan_to_plan(run_short_again):
   for warm_start in (True, False):
     result = run_short_again(
       protocol=dataclasses.replace(TWO_BLOCKS, receding_horizon=1),
       pairs=pairs.load_pairs(TWO_BLOCKS),
       settings=planner_settings.PlannerSettings(
-        'stubborn', cost='all', warm_start=warm_start
+        Stubborn(**SMALL), cost='all', warm_start=warm_start
       ),
     )
     # Two blocks of a plan of two, and then nothing.
     moved = np.linalg.norm(np.diff(result.vectors, axis=1), axis=-1)
     assert np.all(moved[:, :10].any(axis=1))
     assert np.any(moved[:, 10:]) != warm_start
+    assert result.record['planner']['name'] == 'Stubborn'
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from experiments import train, training_data
 from experiments.configs import ijepa, vjepa
 from jepa_wm import families, world_model
 from jepa_wm.networks import masked
-from jepa_wm.training import loop, metrics, optimizers
+from jepa_wm.training import checkpoints, metrics, optimizers
 
 CONFIGS = [(module, x) for module in (ijepa, vjepa) for x in module.VARIANTS]
 
@@ -124,14 +124,14 @@ def test_goes_on_to_the_bit_and_exports_both_encoders(tmp_path, monkeypatch):
   train.run(_small(), tmp_path / 'whole')
   # Stopped after the checkpoint of the fourth step.
   saves = []
-  save = loop.checkpoints.save
+  save = checkpoints.save
 
   def save_and_stop(*args, **kwargs):
     path = save(*args, **kwargs)
     saves.append(path)
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(loop.checkpoints, 'save', save_and_stop)
+  monkeypatch.setattr(checkpoints, 'save', save_and_stop)
   with pytest.raises(KeyboardInterrupt):
     train.run(_small(checkpoint_every=4), tmp_path / 'parts')
   monkeypatch.undo()

@@ -285,7 +285,7 @@ def test_a_list_is_one_table_and_nothing_is_measured_twice(
   began = []
 
   def interrupted(model, chosen, problems, **given):
-    began.append((chosen.name, given['settings'].planner))
+    began.append((chosen.name, given['settings'].name))
     if len(began) == 3:
       raise KeyboardInterrupt
     if len(began) == 2:

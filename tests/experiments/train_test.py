@@ -13,7 +13,8 @@ import pytest
 from experiments import train
 from jepa_wm import families, world_model
 from jepa_wm.data import cache, episodes
-from jepa_wm.training import metrics
+from jepa_wm.training import hooks, lock, metrics
+from jepa_wm.training import run as run_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_STEPS = 60
@@ -99,13 +100,14 @@ def test_learns_and_exports_what_a_planner_needs(dataset, tmp_path, capsys):
   loss = [r['train/loss'] for r in records if 'train/loss' in r]
   assert len(loss) == 12 and loss[-1] < 0.8 * loss[0]
   evaluated = [r for r in records if 'probe/probe_r2' in r]
-  assert [r['step'] for r in evaluated] == [25, 50, 60]
+  assert [r['step'] for r in evaluated] == [0, 25, 50, 60]
   assert {
     'held_out/prediction_error',
     'held_out/rollout_error',
     'collapse/latent_std_mean',
     'collapse/latent_std_min',
     'collapse/effective_rank',
+    'collapse/verdict',
     'probe/probe_r2',
   } <= set(evaluated[-1])
   assert evaluated[-1]['probe/probe_r2'] > 0.3
@@ -194,6 +196,18 @@ def test_what_a_frozen_encoder_cannot_have_is_named(
   assert not (tmp_path / 'run' / 'export').exists()
 
 
+def test_a_workdir_in_use_is_refused_before_any_work(tmp_path):
+  # No data either, which would be said next.
+  config = _config()
+  config['data']['path'] = 'nowhere'
+  with (
+    lock.hold(tmp_path),
+    pytest.raises(OSError, match=f'{os.getpid()}.*trains in {tmp_path}'),
+  ):
+    train.run(config, tmp_path)
+  assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_simulation_needs_no_disk(tmp_path):
   config = _config(num_steps=2, augmentation={'shift': 2.0, 'hue': 0.1})
@@ -255,8 +269,9 @@ def test_killed_runs_end_with_the_very_same_weights(dataset, tmp_path):
     ('whole', ()),
     (
       'killed',
-      # The log's third line follows the first checkpoint.
-      ((3, signal.SIGKILL), (8, signal.SIGTERM)),
+      # The log's fourth line follows the first checkpoint; the first is of the
+      # untrained model.
+      ((4, signal.SIGKILL), (9, signal.SIGTERM)),
     ),
   ):
     workdir = tmp_path / name
@@ -370,8 +385,8 @@ def test_what_does_not_fit_is_named(dataset, tmp_path, name, value, message):
 @pytest.mark.parametrize(
   'error, code',
   [
-    (train.loop.Interrupted('Stopped.', signal.SIGTERM), 143),
-    (train.loop.DivergedError('Diverged at step 5.'), 'Diverged at step 5.'),
+    (hooks.Interrupted('Stopped.', signal.SIGTERM), 143),
+    (run_lib.DivergedError('Diverged at step 5.'), 'Diverged at step 5.'),
     (OSError('No dataset.'), 'No dataset.'),
     (KeyboardInterrupt(), 'Interrupted; run the same command again to go on.'),
   ],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jepa_wm import families, planning, units, world_model
+from jepa_wm.families import learner as learner_lib
 from jepa_wm.training import frozen_encoders, optimizers
 from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib
@@ -211,12 +212,16 @@ def test_the_cost_weighs_tokens_and_state():
 
 def test_an_update_leaves_the_frozen_encoder(rng_key):
   family = tiny()
-  optimizer = optimizers.AdamW(num_steps=2, learning_rate=0.1)
-  state = state_lib.create(family, optimizer, rng_key)
+  optimizer = optimizers.AdamW(num_steps=2, learning_rate=0.1).transformation()
+  learner = learner_lib.Learner(family)
+  state = state_lib.create(learner, optimizer, rng_key)
   before = jax.device_get(state.variables)
   mesh = jax.make_mesh((1,), ('data',))
   update = step_lib.make_train_step(
-    family, optimizer, world(family, None).action_statistics, mesh
+    learner,
+    optimizer,
+    mesh,
+    action_statistics=world(family, None).action_statistics,
   )
   batch = batch_of(rng_key)
   for _ in range(2):

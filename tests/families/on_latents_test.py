@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jepa_wm import families
+from jepa_wm.families import learner as learner_lib
 from jepa_wm.families import on_latents
 from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
@@ -105,14 +106,16 @@ def test_splitting_and_merging_lose_nothing(variables):
 @pytest.mark.parametrize('norm', ['none', 'batch'])
 def test_updates_leave_what_encodes(norm, batch):
   family = dataclasses.replace(FAMILY, projector_norm=norm)
-  learner = families.OnLatents(family)
-  optimizer = optimizers.AdamW(num_steps=2, learning_rate=0.1, weight_decay=0.1)
+  learner = learner_lib.Learner(families.OnLatents(family))
+  optimizer = optimizers.AdamW(
+    num_steps=2, learning_rate=0.1, weight_decay=0.1
+  ).transformation()
   state = state_lib.create(learner, optimizer, jax.random.key(0))
   before = jax.device_get(state.variables)
   update = step_lib.make_train_step(
-    learner, optimizer, None, jax.make_mesh((1,), ('data',))
+    learner, optimizer, jax.make_mesh((1,), ('data',))
   )
-  whole = learner.inference_variables(before, None)
+  whole = learner.for_inference(before)
   given = {
     'latents': family.encode(whole, batch['observation']['pixels']),
     'action': batch['action'],

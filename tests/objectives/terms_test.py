@@ -124,7 +124,7 @@ class Odd:
   values: tuple[str, ...]
   weights: tuple[str, ...]
   name = 'odd'
-  shapes_latents = True
+  shapes_latents = False
 
   def price(self, outcome, rng_key):
     values = {name: jnp.asarray(jnp.inf) for name in self.values}

@@ -37,7 +37,7 @@ def test_finds_the_best_of_all_sequences_of_a_decision_process():
 
   @jax.jit
   def plan(init_mean):
-    return categorical_cem.categorical_cem_plan(
+    return planning.categorical_cem_plan(
       {'table': jnp.asarray(table), 'price': jnp.asarray(price)},
       jax.random.key(0),
       Root(jnp.asarray(start), jnp.zeros(3)),
@@ -90,7 +90,7 @@ def test_mixes_old_chances_and_smooths_frequencies():
   momentum, smoothing, num_iterations = 0.6, 0.05, 3
   root = Root(jnp.zeros((2, 1)), jnp.zeros((2, 1)))
   plan = functools.partial(
-    categorical_cem.categorical_cem_plan,
+    planning.categorical_cem_plan,
     None,
     dynamics_fn=lambda params, rng_key, action, state: state,
     cost_fn=first_action_cost,
@@ -114,8 +114,14 @@ def test_draws_as_often_as_the_chances_say():
   chances = np.array([[[0.1, 0.6, 0.3], [1.0, 0.0, 0.0]]], np.float32)
   chances = jnp.asarray(np.repeat(chances, 2, axis=0))
   keys = problem_sets.make_keys(num_problems=2)
-  draw = jax.jit(categorical_cem.draw, static_argnums=2)
-  drawn = np.asarray(draw(chances, keys, 4000))
+  planner = planning.CategoricalCEM(num_samples=4000)
+
+  @jax.jit
+  def draw(chances, keys):
+    noise = planner.noise(keys, (4000, *chances.shape[1:]))
+    return planner.propose(None, chances, noise)
+
+  drawn = np.asarray(draw(chances, keys))
   assert set(np.unique(drawn)) == {0.0, 1.0}
   np.testing.assert_array_equal(drawn.sum(axis=-1), 1.0)
   np.testing.assert_array_equal(drawn[:, 0].argmax(-1), [[1, 0]] * 2)
@@ -140,7 +146,7 @@ def test_rows_that_sum_to_zero_are_uniform():
 )
 def test_refuses_settings_that_make_no_sense(settings, message):
   with pytest.raises(ValueError, match=message):
-    categorical_cem.categorical_cem_plan(
+    planning.categorical_cem_plan(
       problem_sets.PARAMS,
       problem_sets.make_keys(),
       problem_sets.make_root(),

@@ -18,7 +18,7 @@ from problem_sets import (
 )
 
 from jepa_wm import planning
-from jepa_wm.planning import cem, search
+from jepa_wm.planning import gaussian, sampling
 from jepa_wm.types import Root
 
 
@@ -173,18 +173,18 @@ def test_each_part_equals_the_published_one(golden, run):
   problem = np.arange(config['n_envs'])[:, None]
   for i in range(1, config['n_iterations']):
     mean, std = data[f'{run}/mean'][i - 1], data[f'{run}/std'][i - 1]
-    candidates = search.draw(mean, std, data[f'{run}/noise'][i])
+    candidates = sampling.draw(mean, std, data[f'{run}/noise'][i])
     expected = data[f'{run}/candidates'][i]
     np.testing.assert_allclose(candidates, expected, atol=1e-5)
     np.testing.assert_array_equal(candidates[:, 0], mean)
-    indices, elites, costs = search.cheapest(
+    indices, elites, costs = sampling.cheapest(
       jnp.asarray(expected),
       jnp.asarray(data[f'{run}/costs'][i]),
       config['topk'],
     )
     np.testing.assert_array_equal(indices, data[f'{run}/topk_inds'][i])
     np.testing.assert_array_equal(elites, expected[problem, indices])
-    mean, std = cem.fit(mean, std, elites, costs)
+    mean, std = gaussian.fit(mean, std, elites, costs)
     np.testing.assert_allclose(mean, data[f'{run}/mean'][i], atol=1e-5)
     np.testing.assert_allclose(std, data[f'{run}/std'][i], atol=1e-5)
 

@@ -15,21 +15,13 @@ import pytest
 from problem_sets import PARAMS, A, B, H, make_keys, make_root
 
 from jepa_wm import planning, sharding
-from jepa_wm.planning import (
-  constraints,
-  descent,
-  gradient,
-  grasp,
-  problems,
-  rollout,
-  search,
-)
+from jepa_wm.planning import constraints, descent, driver, keys, rollout
 from jepa_wm.types import Root
 
 N, I = 4, 12
 PLANNERS = {
-  'gradient': (gradient.gradient_plan, {'multiplier_period': 2}, I),
-  'grasp': (grasp.grasp_plan, {'sync_period': 4, 'num_sync_steps': 3}, 3),
+  'gradient': (planning.gradient_plan, {'multiplier_period': 2}, I),
+  'grasp': (planning.grasp_plan, {'sync_period': 4, 'num_sync_steps': 3}, 3),
 }
 NAMES = ['gradient', pytest.param('grasp', marks=pytest.mark.slow)]
 FAR = 1e3
@@ -232,9 +224,10 @@ def make_task(num_guardrails=2):
     constraints.Guardrail(wall_cost, penalty=penalty)
     for penalty in (4.0, 10.0)[:num_guardrails]
   ]
-  return search.Search(
-    PARAMS, make_keys(), make_root(), dynamics, cost_fn, H, A, (), rails
+  problem = planning.Problem(
+    make_root(), dynamics, cost_fn, H, A, planning.Limits((), rails)
   )
+  return driver.open_task(PARAMS, make_keys(), problem)
 
 
 def test_the_lagrangian_has_the_slope_that_the_next_multiplier_is():
@@ -264,7 +257,7 @@ def test_the_lagrangian_has_the_slope_that_the_next_multiplier_is():
 
 def test_stiffness_grows_only_where_the_excess_does_not_shrink():
   task = make_task()
-  multipliers = descent.start(task, optax.sgd(0.1), jnp.zeros((B, 1, H, A)))[2]
+  multipliers = descent.begin(task, optax.sgd(0.1), jnp.zeros((B, 1, H, A)))[2]
   np.testing.assert_array_equal(multipliers.stiffness[..., 0], 4.0)
   excess = jnp.ones((B, 1, H, 2)).at[..., 1].set(-1.0)
   once = descent.tighten(task, multipliers, excess)
@@ -341,7 +334,7 @@ def test_every_candidate_has_an_optimiser_of_its_own():
   ('settings', 'message'),
   [
     ({'num_iterations': 0}, 'num_iterations must be at least 1, got 0'),
-    ({'num_restarts': 0}, 'num_restarts must be at least 1, got 0'),
+    ({'num_restarts': 0}, 'num_samples must be at least 1, got 0'),
     ({'horizon': 0}, 'horizon must be at least 1, got 0'),
     ({'tolerance': -1.0}, 'tolerance must be at least 0, got -1.0'),
     ({'init_mean': np.zeros((4, 3))}, r'init_mean must be .* got shape \[4, 3'),
@@ -380,4 +373,4 @@ def test_refuses_starts_and_goals_that_do_not_pair_up(name):
   root = Root(make_root().state, make_root(3).goal)
   message = r'root.state and root.goal must hold equally many .* 4 and 3'
   with pytest.raises(ValueError, match=message):
-    plan_eagerly(name, problems.problem_keys(jax.random.key(0), B), root)
+    plan_eagerly(name, keys.problem_keys(jax.random.key(0), B), root)

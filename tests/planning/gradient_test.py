@@ -12,11 +12,10 @@ from guarded_problem import BOUND, guarded_optima, wall_cost
 from problem_sets import PARAMS, A, B, H, make_keys, make_root
 
 from jepa_wm import planning
-from jepa_wm.planning import cem, gradient
 from jepa_wm.types import Root
 
 
-def plan(planner=gradient.gradient_plan, root=None, **settings):
+def plan(planner=planning.gradient_plan, root=None, **settings):
   settings = {
     'horizon': H,
     'action_dim': A,
@@ -157,7 +156,7 @@ def test_finds_the_optimum_in_a_box():
 
 def plan_valleys(**settings):
   planned = jax.jit(
-    lambda rng_keys, root: gradient.gradient_plan(
+    lambda rng_keys, root: planning.gradient_plan(
       None,
       rng_keys,
       root,
@@ -191,7 +190,7 @@ def test_a_gradient_that_is_no_number_stops_its_candidate_alone():
 
   @jax.jit
   def plan_distance(root):
-    return gradient.gradient_plan(
+    return planning.gradient_plan(
       None,
       make_keys(num_problems=2),
       root,
@@ -248,7 +247,7 @@ def test_a_penalty_in_the_cross_entropy_method_comes_close():
   root = make_root()
   _, costs, _ = guarded_optima(root)
   answer = plan(
-    cem.cem_plan,
+    planning.cem_plan,
     num_iterations=40,
     init_std=3.0,
     guardrails=[planning.Guardrail(wall_cost, BOUND, 1.0)],

@@ -10,7 +10,6 @@ from guarded_problem import BOUND, guarded_optima, wall_cost
 from problem_sets import PARAMS, A, H, make_keys, make_root
 
 from jepa_wm import planning
-from jepa_wm.planning import gradient, grasp
 from jepa_wm.types import Root
 
 
@@ -22,7 +21,7 @@ def plan(dynamics_fn=problem_sets.dynamics, root=None, **settings):
     'cost_fn': problem_sets.effort_cost,
     **settings,
   }
-  planner = settings.pop('planner', grasp.grasp_plan)
+  planner = settings.pop('planner', planning.grasp_plan)
   cost_fn = settings.pop('cost_fn')
   planned = jax.jit(
     lambda rng_keys, root: planner(
@@ -90,7 +89,7 @@ def test_reaches_a_goal_whose_gradient_vanishes_on_the_way(optimizer):
   lifted = plan(optimizer=optimizer, sync_period=25, **WELLS)
   np.testing.assert_allclose(lifted.cost, 0.0, atol=1e-3)
   through = plan(
-    planner=gradient.gradient_plan,
+    planner=planning.gradient_plan,
     num_restarts=1,
     optimizer=optimizer,
     **WELLS,
@@ -213,7 +212,7 @@ def test_plans_with_a_window_that_grows():
   }
   optimizer = optax.sgd(0.3, momentum=0.9)
   best = plan(
-    planner=gradient.gradient_plan,
+    planner=planning.gradient_plan,
     num_restarts=1,
     num_iterations=200,
     optimizer=optimizer,

@@ -6,7 +6,7 @@ import pytest
 from problem_sets import PARAMS, A, B, H, make_keys, make_root
 
 from jepa_wm import planning
-from jepa_wm.planning import icem
+from jepa_wm.planning import colored_noise
 from jepa_wm.types import Root
 
 # The published planner, fed with its own noise.
@@ -29,7 +29,7 @@ def test_equals_the_published_planner(golden):
 
   @jax.jit
   def plan(root):
-    return icem.icem_plan(
+    return planning.icem_plan(
       problem_sets.golden_params(data),
       jax.random.key(0),
       root,
@@ -77,7 +77,7 @@ def test_equals_the_published_planner(golden):
 def test_colors_noise_like_the_published_planner(golden):
   data, config = golden
   first = white_noise(data)[0]
-  colored = icem.color(jnp.asarray(first), config['icem_noise_beta'])
+  colored = colored_noise.color(jnp.asarray(first), config['icem_noise_beta'])
   # The first mean is 0.
   low, high = config['icem_action_low'], config['icem_action_high']
   candidates = np.clip(config['initial_std'] * colored, low, high)
@@ -93,7 +93,7 @@ def test_colors_noise_like_the_published_planner(golden):
 def test_colored_noise_equals_the_filter_in_frequencies(horizon, beta):
   rng = np.random.default_rng(0)
   white = rng.normal(size=(2, 5, horizon, 3)).astype(np.float32)
-  colored = icem.color(jnp.asarray(white), beta)
+  colored = colored_noise.color(jnp.asarray(white), beta)
   frequency = np.fft.rfftfreq(horizon)
   frequency[0] = frequency[1]
   spectrum = np.fft.rfft(white, axis=2)
@@ -107,17 +107,27 @@ def test_colored_noise_equals_the_filter_in_frequencies(horizon, beta):
 def test_noise_of_one_frequency_stays_white(horizon, beta):
   white = np.random.default_rng(0).normal(size=(2, 5, horizon, 3))
   white = jnp.asarray(white, jnp.float32)
-  np.testing.assert_array_equal(icem.color(white, beta), white)
+  np.testing.assert_array_equal(colored_noise.color(white, beta), white)
 
 
 # Populations and elites.
 
 
-def test_populations_decay_to_twice_the_elites():
-  sizes = icem.population(300, 30, 10, 1.25)
-  assert sizes == [300, 240, 192, 153, 122, 98, 78, 62, 60, 60]
-  assert icem.population(300, 30, 3, 1.0) == [300] * 3
-  assert icem.population(40, 30, 3, 1.25) == [40] * 3
+@pytest.mark.parametrize(
+  ('num_samples', 'num_iterations', 'decay', 'sizes'),
+  [
+    (300, 10, 1.25, [300, 240, 192, 153, 122, 98, 78, 62, 60, 60]),
+    (300, 3, 1.0, [300] * 3),
+    (40, 3, 1.25, [40] * 3),
+  ],
+)
+def test_populations_decay_to_twice_the_elites(
+  num_samples, num_iterations, decay, sizes
+):
+  planner = planning.ICEM(
+    num_samples=num_samples, num_iterations=num_iterations, decay=decay
+  )
+  assert planner.populations() == sizes
 
 
 def test_elites_outlive_iterations_populations_and_plans():
@@ -128,7 +138,7 @@ def test_elites_outlive_iterations_populations_and_plans():
 
   @jax.jit
   def plan(root, init_elites):
-    return icem.icem_plan(
+    return planning.icem_plan(
       PARAMS,
       make_keys(),
       root,
@@ -188,7 +198,7 @@ def test_elites_outlive_iterations_populations_and_plans():
 )
 def test_refuses_settings_that_make_no_sense(settings, message):
   with pytest.raises(ValueError, match=message):
-    icem.icem_plan(
+    planning.icem_plan(
       PARAMS,
       make_keys(),
       make_root(),

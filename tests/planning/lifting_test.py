@@ -8,7 +8,7 @@ import pytest
 from problem_sets import PARAMS, A, B, H, make_keys, make_root
 
 from jepa_wm import planning
-from jepa_wm.planning import constraints, lifting, search
+from jepa_wm.planning import driver, lifting
 from jepa_wm.types import Root
 
 N = 2
@@ -22,18 +22,17 @@ def wall_cost(params, state, action, goal):
 
 
 def make_task(dynamics_fn=problem_sets.dynamics, **changes):
-  task = search.Search(
-    PARAMS,
-    make_keys(),
+  problem = planning.Problem(
     make_root(),
     dynamics_fn,
     problem_sets.effort_cost,
     H,
     A,
-    guardrails=(constraints.Guardrail(wall_cost, 0.3),),
+    limits=planning.Limits(guardrails=[planning.Guardrail(wall_cost, 0.3)]),
     step_weights=planning.step_weights(H, 'linear'),
   )
-  return dataclasses.replace(task, **changes)
+  problem = dataclasses.replace(problem, **changes)
+  return driver.open_task(PARAMS, make_keys(), problem)
 
 
 def read_latent(state):
@@ -131,7 +130,7 @@ def test_what_is_no_latent_goes_on_by_itself():
     return problem_sets.effort_cost(params, state['latent'], action, goal)
 
   task = make_task(
-    clock_dynamics, root=root, cost_fn=latent_cost, guardrails=()
+    clock_dynamics, root=root, cost_fn=latent_cost, limits=planning.Limits()
   )
   prices = []
   for functions in (
@@ -183,7 +182,7 @@ def test_a_window_is_one_of_virtual_states():
   state, goal = make_root()
   root = Root(jnp.expand_dims(state, 1), goal)
   task = make_task(
-    window_dynamics, root=root, cost_fn=newest_cost, guardrails=()
+    window_dynamics, root=root, cost_fn=newest_cost, limits=planning.Limits()
   )
   lift = lifting.make_lift(task, read_newest, write_newest, 0.0)
   path = lifting.follow(task, lift, jnp.asarray(ACTIONS), make_keys())
@@ -242,7 +241,7 @@ def test_a_state_that_grows_needs_to_be_read():
   state, goal = make_root()
   root = Root(jnp.expand_dims(state, 1), goal)
   task = make_task(
-    window_dynamics, root=root, cost_fn=newest_cost, guardrails=()
+    window_dynamics, root=root, cost_fn=newest_cost, limits=planning.Limits()
   )
   message = 'changes the shapes of the state.* with read_fn and write_fn'
   with pytest.raises(ValueError, match=message):

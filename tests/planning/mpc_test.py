@@ -1,4 +1,6 @@
+import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 
 from jepa_wm import planning
-from jepa_wm.planning import constraints, mpc
+from jepa_wm.planning import mpc
 from jepa_wm.types import Root
 
 B, H, A, E = 3, 4, 2, 5
@@ -32,18 +34,46 @@ def play_fn(env_state, action):
   return {'position': position}, {'action': action, 'position': position}
 
 
-PLAN_FN = planning.bind(
-  planning.cem_plan,
-  point_dynamics,
-  planning.squared_distance,
-  horizon=H,
-  action_dim=A,
-  num_samples=64,
-  num_elites=8,
-  num_iterations=8,
-  action_constraints=planning.ActionBounds(-np.ones(A), np.ones(A)),
+SETTINGS = {
+  'planner': planning.CEM(num_samples=64, num_elites=8, num_iterations=8),
+  'dynamics_fn': point_dynamics,
+  'cost_fn': planning.squared_distance,
+  'horizon': H,
+  'action_dim': A,
+}
+PLAN_FN = planning.BoundPlanner(
+  **SETTINGS,
+  limits=planning.Limits(planning.ActionBounds(-np.ones(A), np.ones(A))),
   step_weights=planning.step_weights(H, 'all'),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Fake:
+  """Plans by a function, and leaves its mean and its elites."""
+
+  plan_fn: Callable
+  num_elites: int = E
+  horizon: int = H
+  action_dim: int = A
+
+  def first(self, num_problems):
+    size = (self.horizon, A)
+    return planning.WarmStart(
+      jnp.zeros((num_problems, *size)),
+      jnp.full((num_problems, self.num_elites, *size), jnp.nan),
+      jnp.full((num_problems, A), jnp.nan),
+    )
+
+  def plan(self, params, rng_keys, root, warm_start, clock):
+    plan = self.plan_fn(params, rng_keys, root, warm_start, clock)
+    return plan, planning.WarmStart(plan.mean, plan.elites)
+
+  def shift(self, left, played):
+    return left.shifted(played.shape[1])._replace(previous=played[:, -1])
+
+  def forget(self, left):
+    return self.first(len(left.mean))._replace(previous=left.previous)
 
 
 def make_world():
@@ -58,8 +88,6 @@ def run(rng_key, worlds=None, **settings):
     'root_fn': root_fn,
     'plan_fn': PLAN_FN,
     'play_fn': play_fn,
-    'horizon': H,
-    'action_dim': A,
     'receding_horizon': 2,
     'num_plans': 8,
     **settings,
@@ -75,7 +103,7 @@ def fake_plan(actions, mean, elites):
   return planning.Plan(actions, zeros, zeros, mean, mean, elites, diagnostics)
 
 
-def plan_noise(params, rng_keys, root, warm_start):
+def noise_plan(params, rng_keys, root, warm_start, clock):
   """Adds noise to what is left of the last noise."""
   del params, root
   noise = jax.vmap(lambda key: jax.random.normal(key, (H, A)))(rng_keys)
@@ -83,13 +111,20 @@ def plan_noise(params, rng_keys, root, warm_start):
   return fake_plan(noise, noise, warm_start.elites)
 
 
-def count_up(params, rng_keys, root, warm_start):
+plan_noise = Fake(noise_plan, 0)
+
+
+def counting_plan(params, rng_keys, root, warm_start, clock):
   """Plans 1, 2, 3, ... whatever comes, and tells the warm start."""
   del params, rng_keys, root
   steps = jnp.broadcast_to(jnp.arange(1.0, H + 1).reshape(1, H, 1), (B, H, A))
   elites = jnp.stack([warm_start.mean + 10 * e for e in range(E)], axis=1)
   plan = fake_plan(steps, warm_start.mean + steps, elites)
-  return plan._replace(std=warm_start)  # Anything may be told this way.
+  # Anything may be told this way.
+  return plan._replace(std=(warm_start, clock))
+
+
+count_up = Fake(counting_plan)
 
 
 # The loop.
@@ -145,8 +180,6 @@ def test_the_loop_is_traced_once(rng_key):
       root_fn=counting_root,
       plan_fn=plan_noise,
       play_fn=play_fn,
-      horizon=H,
-      action_dim=A,
       receding_horizon=1,
       num_plans=50,
     )
@@ -161,11 +194,11 @@ def test_the_loop_is_traced_once(rng_key):
 def test_every_plan_of_a_problem_has_a_key_that_its_batch_does_not_change(
   rng_key,
 ):
-  def tell_keys(params, rng_keys, root, warm_start):
-    plan = count_up(params, rng_keys, root, warm_start)
+  def tell_keys(params, rng_keys, *rest):
+    plan = counting_plan(params, rng_keys, *rest)
     return plan._replace(std=jax.random.key_data(rng_keys))
 
-  _, outputs = run(rng_key, plan_fn=tell_keys, num_plans=3)
+  _, outputs = run(rng_key, plan_fn=Fake(tell_keys), num_plans=3)
   seen = np.asarray(outputs.plan.std)
   assert len(np.unique(seen.reshape(3 * B, -1), axis=0)) == 3 * B
   for p in range(3):
@@ -189,7 +222,10 @@ def test_a_plan_starts_from_what_is_left_of_the_last(
     history=history,
     num_plans=3,
   )
-  told = outputs.plan.std
+  told, clock = outputs.plan.std
+  blocks = receding_horizon * np.arange(4)
+  np.testing.assert_array_equal(clock.num_played, blocks[:3])
+  np.testing.assert_array_equal(clock.num_left, blocks[:0:-1])
 
   def shifted(actions):
     left = np.zeros_like(actions)
@@ -210,61 +246,21 @@ def test_a_plan_starts_from_what_is_left_of_the_last(
 
 def test_without_a_warm_start_only_the_last_action_is_known(rng_key):
   _, outputs = run(rng_key, plan_fn=count_up, num_plans=3, warm_start=False)
-  told = outputs.plan.std
+  told, _ = outputs.plan.std
   np.testing.assert_array_equal(told.mean, 0.0)
   assert np.all(np.isnan(told.elites))
   np.testing.assert_array_equal(told.previous[1:], 2.0)
 
 
-def test_a_planner_gets_what_it_takes_of_the_warm_start(rng_key):
-  def with_elites(
-    params, rng_key, root, dynamics_fn, cost_fn, *, action_dim, init_elites
-  ):
-    return params, rng_key, root, dynamics_fn, cost_fn, action_dim, init_elites
-
-  def with_mean(
-    params, rng_key, root, dynamics, cost_fn, *, action_dim, init_mean, extra=1
-  ):
-    return init_mean, extra
-
-  warm_start = planning.WarmStart(
-    jnp.ones((B, H, A)), jnp.ones((B, E, H, A)), jnp.ones((B, A))
-  )
-  bound = planning.bind(with_elites, 'dynamics', 'cost', action_dim=A)
-  assert bound('params', rng_key, 'root', warm_start) == (
-    *('params', rng_key, 'root', 'dynamics', 'cost', A, warm_start.elites),
-  )
-  bound = planning.bind(with_mean, 'dynamics', 'cost', action_dim=A, extra=2)
-  assert bound('params', rng_key, 'root', warm_start) == (warm_start.mean, 2)
-
-
 def test_a_rate_limit_holds_from_one_plan_to_the_next(rng_key):
-  def noise_planner(
-    params,
-    rng_keys,
-    root,
-    dynamics_fn,
-    cost_fn,
-    *,
-    action_dim,
-    init_mean,
-    action_constraints,
-  ):
-    warm_start = planning.WarmStart(init_mean, init_mean[:, None], None)
-    plan = plan_noise(params, rng_keys, root, warm_start)
-    actions = constraints.project(action_constraints, plan.actions)
-    return plan._replace(actions=actions)
-
   limit = 0.25
-  plan_fn = planning.bind(
-    noise_planner,
-    point_dynamics,
-    planning.squared_distance,
-    action_dim=A,
-    action_constraints=planning.RateLimit(limit),
+  plan_fn = planning.BoundPlanner(
+    **SETTINGS, limits=planning.Limits(planning.RateLimit(limit))
   )
-  _, outputs = run(rng_key, plan_fn=plan_fn, num_plans=4)
-  played = outputs.played['action'].reshape(-1, B, A)
+  # Far away, so that every block goes as fast as it may.
+  env_state, goal = make_world()
+  _, outputs = run(rng_key, (env_state, goal + 50.0), plan_fn=plan_fn)
+  played = outputs.played['action'].reshape(-1, B, A)[:8]
   changes = np.max(np.abs(np.diff(played, axis=0)), axis=(1, 2))
   assert np.all(changes <= limit + 1e-5) and np.min(changes) > 0.5 * limit
   assert np.max(np.abs(played[0])) > limit  # The first is free.
@@ -347,12 +343,12 @@ def test_one_step_is_one_turn_of_the_loop(rng_key):
     history=2,
   )
   before = planning.first_state(
-    env_state, goal, observe_fn=observe_fn, horizon=H, action_dim=A
+    env_state, goal, observe_fn=observe_fn, plan_fn=count_up
   )
   mean = jax.random.normal(rng_key, (B, H, A))
   before = before._replace(warm_start=before.warm_start._replace(mean=mean))
   after, output = jax.jit(step)(0.5, jax.random.split(rng_key, B), before, goal)
-  np.testing.assert_array_equal(output.plan.std.mean, mean)
+  np.testing.assert_array_equal(output.plan.std[0].mean, mean)
   np.testing.assert_allclose(after.warm_start.mean[:, 0], mean[:, 3] + 4.0)
   np.testing.assert_array_equal(after.warm_start.mean[:, 1:], 0.0)
   moved = 0.5 * (1 + 2 + 3) + 3 * np.float32([[0.05, 0.0]])
@@ -369,6 +365,11 @@ def test_one_step_is_one_turn_of_the_loop(rng_key):
 # The doors.
 
 
+def flat_plan(*args):
+  plan = noise_plan(*args)
+  return plan._replace(actions=plan.actions.reshape(B, H * A))
+
+
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [
@@ -376,10 +377,9 @@ def test_one_step_is_one_turn_of_the_loop(rng_key):
     ({'receding_horizon': 0}, 'got 0'),
     ({'num_plans': 0}, 'num_plans must be at least 1, got 0'),
     ({'history': 0}, 'history must be at least 1, got 0'),
-    ({'horizon': 6}, r'init_mean must be \[B, H, A\] = \[3, 4, 2\], got'),
     (
-      {'horizon': 6, 'plan_fn': count_up},
-      r'plan_fn must plan as many actions .* \[3, 6, 2\], got shape \[3, 4, 2',
+      {'plan_fn': Fake(flat_plan)},
+      r'plan_fn must plan blocks .* \[3, .H., 2\], got shape \[3, 8\]',
     ),
     (
       {'observe_fn': lambda env_state: env_state['position'][:2]},
@@ -388,29 +388,14 @@ def test_one_step_is_one_turn_of_the_loop(rng_key):
   ],
 )
 def test_refuses_settings_that_make_no_sense(rng_key, settings, message):
-  if settings.get('plan_fn') is count_up:
-    settings['plan_fn'] = lambda *args: count_up(
-      *args[:3], args[3]._replace(mean=args[3].mean[:, :H])
-    )
   with pytest.raises(ValueError, match=message):
     run(rng_key, **settings)
 
 
-def test_binding_refuses_what_the_planner_does_not_take():
-  bind = functools.partial(
-    planning.bind,
-    planning.cem_plan,
-    point_dynamics,
-    planning.squared_distance,
-    horizon=H,
-    action_dim=A,
+def test_a_bound_planner_refuses_limits_that_cannot_be_met():
+  constraints = (
+    planning.ActionBounds(np.ones(A), 2 * np.ones(A)),
+    planning.NormBall(0.5),
   )
-  with pytest.raises(ValueError, match="cem_plan takes no argument 'num_elit'"):
-    bind(num_elit=3)
   with pytest.raises(ValueError, match='action_constraints leave no action'):
-    bind(
-      action_constraints=(
-        planning.ActionBounds(np.ones(A), 2 * np.ones(A)),
-        planning.NormBall(0.5),
-      )
-    )
+    planning.BoundPlanner(**SETTINGS, limits=planning.Limits(constraints))

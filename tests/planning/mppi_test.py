@@ -4,6 +4,7 @@ import numpy as np
 import problem_sets
 import pytest
 
+from jepa_wm import planning
 from jepa_wm.planning import mppi
 
 
@@ -15,7 +16,7 @@ def test_equals_the_published_planner(run):
 
   @jax.jit
   def plan(root):
-    return mppi.mppi_plan(
+    return planning.mppi_plan(
       problem_sets.golden_params(data),
       jax.random.key(0),
       root,
@@ -68,7 +69,7 @@ def test_weights_are_a_softmax_over_what_has_a_cost(shift):
 
 def test_refuses_a_temperature_that_is_not_positive():
   with pytest.raises(ValueError, match='temperature must be positive, got 0'):
-    mppi.mppi_plan(
+    planning.mppi_plan(
       problem_sets.PARAMS,
       problem_sets.make_keys(),
       problem_sets.make_root(),

@@ -15,32 +15,23 @@ import pytest
 from problem_sets import PARAMS, A, B, H, make_keys, make_root
 
 from jepa_wm import planning, sharding
-from jepa_wm.planning import (
-  categorical_cem,
-  cem,
-  constraints,
-  icem,
-  mppi,
-  predictive_sampling,
-  random_shooting,
-)
 from jepa_wm.types import Root
 
 N, I = 64, 12
 LEARNING = {'num_samples': N, 'num_elites': 8, 'num_iterations': I}
 PLANNERS = {
-  'cem': (cem.cem_plan, LEARNING),
-  'icem': (icem.icem_plan, {**LEARNING, 'num_kept': 2}),
-  'mppi': (mppi.mppi_plan, {**LEARNING, 'num_elites': None}),
+  'cem': (planning.cem_plan, LEARNING),
+  'icem': (planning.icem_plan, {**LEARNING, 'num_kept': 2}),
+  'mppi': (planning.mppi_plan, {**LEARNING, 'num_elites': None}),
   'predictive_sampling': (
-    predictive_sampling.predictive_sampling_plan,
+    planning.predictive_sampling_plan,
     {'num_samples': N, 'num_iterations': I},
   ),
   'random_shooting': (
-    random_shooting.random_shooting_plan,
+    planning.random_shooting_plan,
     {'num_samples': N, 'num_iterations': I},
   ),
-  'categorical_cem': (categorical_cem.categorical_cem_plan, LEARNING),
+  'categorical_cem': (planning.categorical_cem_plan, LEARNING),
 }
 GAUSSIAN = [name for name in PLANNERS if name != 'categorical_cem']
 FAR = 1e3  # A cliff, wall or bound that nothing reaches.
@@ -71,7 +62,7 @@ def plan_eagerly(name, rng_key, root, *, bound=FAR, std=2.0, **changes):
     'horizon': H,
     'action_dim': A,
     'step_weights': planning.step_weights(H, 'all'),
-    'guardrails': [constraints.Guardrail(wall_cost)],
+    'guardrails': [planning.Guardrail(wall_cost)],
     **settings,
   }
   if name in GAUSSIAN:

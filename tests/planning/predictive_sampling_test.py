@@ -5,7 +5,6 @@ import problem_sets
 from problem_sets import PARAMS, A, B, H, make_keys, make_root
 
 from jepa_wm import planning
-from jepa_wm.planning import predictive_sampling
 
 NOISE = np.random.default_rng(5).normal(size=(3, B, 32, H, A))
 NOISE = NOISE.astype(np.float32)
@@ -13,7 +12,7 @@ NOISE = NOISE.astype(np.float32)
 
 @jax.jit
 def plan(root, init_mean, init_std):
-  return predictive_sampling.predictive_sampling_plan(
+  return planning.predictive_sampling_plan(
     PARAMS,
     make_keys(),
     root,

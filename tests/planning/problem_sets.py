@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import planning
-from jepa_wm.planning import problems, search
+from jepa_wm.planning import keys
 from jepa_wm.types import Root
 
 B, H, A = 4, 3, 2
@@ -26,7 +26,7 @@ def dynamics(params, rng_key, action, state):
 
 
 def noisy_dynamics(params, rng_key, action, state):
-  noise = search.white_noise(rng_key, state.shape[1:])
+  noise = keys.white_noise(rng_key, state.shape[1:])
   return dynamics(params, None, action, state) + 0.1 * noise
 
 
@@ -57,7 +57,7 @@ def make_root(num_problems=B):
 
 
 def make_keys(seed=0, num_problems=B):
-  return problems.problem_keys(jax.random.key(seed), num_problems)
+  return keys.problem_keys(jax.random.key(seed), num_problems)
 
 
 def optimum(state, goal):

@@ -5,7 +5,6 @@ import problem_sets
 from problem_sets import PARAMS, A, B, H, make_keys, make_root
 
 from jepa_wm import planning
-from jepa_wm.planning import random_shooting
 
 NOISE = np.random.default_rng(6).normal(size=(3, B, 32, H, A))
 NOISE = NOISE.astype(np.float32)
@@ -14,7 +13,7 @@ NOISE = NOISE.astype(np.float32)
 def test_takes_the_best_of_all_draws():
   @jax.jit
   def plan(root, init_mean):
-    return random_shooting.random_shooting_plan(
+    return planning.random_shooting_plan(
       PARAMS,
       make_keys(),
       root,

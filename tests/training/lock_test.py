@@ -73,3 +73,11 @@ def test_a_half_written_file_stops_nobody(tmp_path, content):
   (tmp_path / lock.FILE).write_text(content)
   with lock.hold(tmp_path):
     pass
+
+
+def test_processes_of_one_run_share_it(tmp_path, monkeypatch):
+  with lock.hold(tmp_path):
+    monkeypatch.setattr(lock.jax, 'process_index', lambda: 1)
+    with lock.hold(tmp_path):
+      assert (tmp_path / lock.FILE).exists()
+    assert (tmp_path / lock.FILE).exists()

@@ -5,26 +5,25 @@ import toy
 from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
 
-OPTIMIZER = optimizers.AdamW(num_steps=10)
+OPTIMIZER = optimizers.AdamW(num_steps=10).transformation()
 
 
 def test_starts_at_step_zero_with_a_target_of_its_own(rng_key):
   state = state_lib.create(toy.ToyFamily(target='ema'), OPTIMIZER, rng_key)
   assert state.step.dtype == np.int32 and int(state.step) == 0
   online = state.variables['params']['encoder']['kernel']
-  target = state.target_variables['kernel']
+  target = state.variables['target']['kernel']
   np.testing.assert_array_equal(online, target)
   # One buffer under two names could not be donated.
   pointers = [
-    leaf.unsafe_buffer_pointer()
-    for leaf in jax.tree.leaves((state.variables, state.target_variables))
+    leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state.variables)
   ]
   assert len(set(pointers)) == len(pointers)
 
 
 def test_shared_target_has_no_variables(rng_key):
   state = state_lib.create(toy.ToyFamily(), OPTIMIZER, rng_key)
-  assert state.target_variables is None
+  assert 'target' not in state.variables
 
 
 def test_step_keys_follow_from_the_step_alone(rng_key):

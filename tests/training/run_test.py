@@ -1,48 +1,70 @@
+import dataclasses
 import os
 import pathlib
 import signal
 
 import jax
 import numpy as np
+import optax
 import pytest
 import toy
 
 from jepa_wm import sharding
 from jepa_wm.training import (
   checkpoints,
+  hooks,
   lock,
-  loop,
   metrics,
   optimizers,
   state,
   step,
 )
+from jepa_wm.training import run as run_lib
 
 NUM_STEPS = 7
 
 
-def _train(workdir, batches=None, **overrides):
+SETTINGS = optimizers.AdamW(
+  num_steps=NUM_STEPS, learning_rate=1e-2, warmup_fraction=0.0
+)
+
+OPTIMIZER = SETTINGS.transformation()
+
+
+def _run(batches=None, **overrides):
   arguments = {
-    'workdir': workdir,
-    'seed': 0,
+    'num_steps': NUM_STEPS,
     'config': {'model': {'name': 'toy'}},
-    'evaluators': [],
     'mesh': sharding.make_mesh(1),
-    'log_every': 2,
-    'eval_every': 3,
-    'checkpoint_every': 100,
+    'action_statistics': toy.STATISTICS,
+    'schedule_fn': SETTINGS.metrics,
     **overrides,
   }
-  optimizer = optimizers.AdamW(
-    num_steps=NUM_STEPS, learning_rate=1e-2, warmup_fraction=0.0
-  )
-  return loop.train(
+  return run_lib.Run(
     toy.ToyFamily(target='ema'),
-    optimizer,
-    toy.STATISTICS,
+    OPTIMIZER,
     batches or toy.ToyBatches(),
     **arguments,
   )
+
+
+def _train(workdir, batches=None, evaluators=(), **overrides):
+  """The state after a run in a folder, as a command does it."""
+  often = {'log_every': 2, 'eval_every': 3, 'checkpoint_every': 100}
+  known = {f.name for f in dataclasses.fields(hooks.Intervals)}
+  often |= {k: overrides.pop(k) for k in known & overrides.keys()}
+  beside, _ = hooks.usual(
+    workdir,
+    name='toy',
+    evaluators=evaluators,
+    intervals=hooks.Intervals(**often),
+  )
+  with lock.hold(workdir):
+    run = _run(batches, hooks=beside, **overrides)
+    run.resume(pathlib.Path(workdir) / 'checkpoints')
+    for _ in run.steps():
+      pass
+  return run.state
 
 
 def _assert_same(one, other):
@@ -69,15 +91,19 @@ def _cheap():
   """All runs here start alike: compiled once, and nothing is drawn."""
   made = {}
 
-  def create(family, optimizer, rng_key, *, sharding, fresh=state.create):
-    if 'state' not in made:
-      made['state'] = fresh(family, optimizer, rng_key, sharding=sharding)
-    return jax.tree.map(jax.numpy.copy, made['state'])
+  def create(learner, optimizer, rng_key, *, sharding, fresh=state.create):
+    key = 'state', learner, optimizer
+    if key not in made:
+      made[key] = fresh(learner, optimizer, rng_key, sharding=sharding)
+    return jax.tree.map(jax.numpy.copy, made[key])
 
-  def make_train_step(*arguments, fresh=step.make_train_step, **options):
-    if 'step' not in made:
-      made['step'] = fresh(*arguments, **options)
-    return made['step']
+  def make_train_step(
+    learner, optimizer, *arguments, fresh=step.make_train_step, **options
+  ):
+    key = 'step', learner, optimizer
+    if key not in made:
+      made[key] = fresh(learner, optimizer, *arguments, **options)
+    return made[key]
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(state, 'create', create)
@@ -94,13 +120,12 @@ def whole(tmp_path_factory):
   return _train(workdir), workdir
 
 
-def test_leaves_curves_log_checkpoint_and_export(whole):
+def test_leaves_curves_log_and_checkpoint(whole):
   final, workdir = whole
   assert int(final.step) == NUM_STEPS
   assert sorted(p.name for p in workdir.iterdir()) == [
     'checkpoints',
     'curves.png',
-    'export',
     'metrics.jsonl',
     'tensorboard',
   ]
@@ -115,20 +140,19 @@ def test_leaves_curves_log_checkpoint_and_export(whole):
 def test_stopped_and_resumed_is_uninterrupted(whole, tmp_path, capsys):
   for position, signum in ((3, signal.SIGINT), (5, signal.SIGTERM)):
     before = signal.getsignal(signum)
-    with pytest.raises(loop.Interrupted) as raised:
+    with pytest.raises(hooks.Interrupted) as raised:
       _train(tmp_path, _at(position, _send(signum)))
     assert raised.value.exit_code == 128 + signum
     message = f'{signum.name} after step {position} of 7 and saved'
     assert message in str(raised.value)
     assert f'step_0000000{position}' in str(raised.value)
     assert signal.getsignal(signum) is before
-    assert not (tmp_path / 'export').exists()
 
   evaluated = []
 
-  def evaluate_fn(variables):
-    evaluated.append(variables)
-    return {'probe/probe_r2': 0.5}
+  def evaluate_fn(variables, records):
+    evaluated.append((variables, len(records)))
+    return {'probe/probe_r2': 0.5, 'probe/word': 'fine'}
 
   # Other intervals and evaluators must not change what is learnt.
   resumed = _train(
@@ -140,6 +164,118 @@ def test_stopped_and_resumed_is_uninterrupted(whole, tmp_path, capsys):
   records = metrics.read(tmp_path / 'metrics.jsonl')
   assert sorted({r['step'] for r in records}) == [2, 3, 4, 5, 6, 7]
   assert [r['step'] for r in records if 'probe/probe_r2' in r] == [6, 7]
+  assert [r['probe/word'] for r in records if 'probe/word' in r] == ['fine'] * 2
+
+
+def test_the_untrained_model_is_looked_at_once(tmp_path):
+  """Killed before its first checkpoint, a run starts with the same record."""
+  seen = []
+
+  def evaluate_fn(variables, records):
+    kernel = variables['params']['encoder']['kernel']
+    seen.append((len(records), float(kernel[0, 0])))
+    return {'collapse/verdict': 'healthy', 'collapse/latent_std_mean': 1.0}
+
+  def kill(batch):
+    raise ZeroDivisionError
+
+  for _ in range(2):
+    with pytest.raises(ZeroDivisionError):
+      _train(tmp_path, _at(1, kill), [evaluate_fn])
+  fresh = _run().state.variables['params']['encoder']['kernel']
+  assert seen == [(0, float(fresh[0, 0]))]
+  _train(tmp_path, None, [evaluate_fn])
+  records = metrics.read(tmp_path / 'metrics.jsonl')
+  said = [r['step'] for r in records if 'collapse/verdict' in r]
+  assert said == [0, 3, 6, 7]
+  # What was logged before is told, so that a verdict can look back.
+  assert [number for number, _ in seen] == [0, 2, 5, 7]
+
+
+def test_a_run_is_driven_by_hand(whole, tmp_path):
+  run = _run()
+  steps = []
+  for report in run.steps():
+    steps.append((report.step, run.step))
+    if report.step == 3:
+      break
+  assert steps == [(1, 1), (2, 2), (3, 3)] and report.values is None
+  run.check()
+  assert report.values['loss'] > 0
+  run.save(tmp_path)
+  # Goes on in place, and from the checkpoint in another run.
+  for report in run.steps():
+    steps.append((report.step, run.step))
+  assert steps[-1] == (7, 7) and report.values is not None
+  _assert_same(run.state, whole[0])
+  other = _run()
+  assert other.resume(tmp_path) and other.step == 3
+  assert sum(1 for _ in other.steps()) == 4
+  _assert_same(other.state, whole[0])
+  assert not _run().resume(tmp_path / 'nowhere')
+
+
+def test_hooks_are_called_in_order_and_may_stop_the_run():
+  calls = []
+
+  class Note(run_lib.Hook):
+    def __init__(self, name, last=None):
+      self.name, self.last = name, last
+
+    def at_start(self, run):
+      calls.append((self.name, 'start'))
+
+    def after_step(self, run, report):
+      if report.step == self.last:
+        run.stop()
+      calls.append((self.name, report.step, run.is_last))
+
+    def at_end(self, run):
+      calls.append((self.name, 'end'))
+
+    def close(self):
+      calls.append((self.name, 'close'))
+
+  run = _run(hooks=[Note('a', last=2), Note('b')])
+  assert [report.step for report in run.steps()] == [1, 2]
+  assert calls == [
+    *(('a', 'start'), ('b', 'start')),
+    *(('a', 1, False), ('b', 1, False), ('a', 2, True), ('b', 2, True)),
+    *(('a', 'end'), ('b', 'end'), ('b', 'close'), ('a', 'close')),
+  ]
+  # Left in the middle, the hooks are told, but not that it ended.
+  calls.clear()
+  for _ in run.steps():
+    break
+  assert calls[-2:] == [('b', 'close'), ('a', 'close')]
+  assert ('a', 'end') not in calls
+
+
+def test_steps_that_nobody_checks_are_checked_in_time(monkeypatch):
+  monkeypatch.setattr(run_lib, '_CHECK_EVERY', 3)
+
+  def poison(batch):
+    batch['action'][0, 0, 0] = np.nan
+
+  run = _run(_at(2, poison))
+  with pytest.raises(run_lib.DivergedError, match='diverged at step 2'):
+    for _ in run.steps():
+      pass
+  assert run.step == 3
+
+
+def test_any_optimizer_of_optax_trains():
+  run = run_lib.Run(
+    toy.ToyFamily(),
+    optax.sgd(0.1),
+    toy.ToyBatches(),
+    num_steps=30,
+    mesh=sharding.make_mesh(1),
+  )
+  reports = list(run.steps())
+  losses = [report.values['loss'] for report in reports]
+  assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+  assert 'learning_rate' not in reports[0].values
 
 
 def test_a_finished_run_is_left_as_it_is(whole):
@@ -155,7 +291,7 @@ def test_nan_stops_the_run(tmp_path, num_saved):
   def poison(batch):
     batch['action'][0, 0, 0] = np.nan
 
-  with pytest.raises(loop.DivergedError) as raised:
+  with pytest.raises(run_lib.DivergedError) as raised:
     # The report after step 6 finds what happened at step 5.
     _train(
       tmp_path,
@@ -172,7 +308,6 @@ def test_nan_stops_the_run(tmp_path, num_saved):
   else:
     assert saved == [] and 'No checkpoint was written' in message
   assert (tmp_path / 'curves.png').exists()
-  assert not (tmp_path / 'export').exists()
 
 
 def test_a_second_run_in_the_same_workdir_is_refused(whole):

@@ -1,17 +1,27 @@
-"""The smallest family and data source that a training run accepts."""
+"""The smallest model and data source that a training run accepts."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import jepa, units
+from jepa_wm import units
+from jepa_wm.models import model as model_lib
+from jepa_wm.types import ActionSpec
 
 STATISTICS = units.ActionStatistics(
   mean=np.array([0.5, -1.0], np.float32), std=np.array([2.0, 0.25], np.float32)
 )
+
+
+class Losses(NamedTuple):
+  """What a batch costs."""
+
+  loss: Any
+  metrics: Any
+  batch_stats: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +42,7 @@ class ToyFamily:
     size, latent_dim = self.image_size**2 * 3, self.latent_dim
     num_inputs = latent_dim + self.action_dim * self.action_block
     draw = jax.random.normal
-    return {
+    variables = {
       'params': {
         'encoder': {'kernel': draw(encoder_key, (size, latent_dim)) / 4},
         'predictor': {
@@ -41,23 +51,47 @@ class ToyFamily:
       },
       'batch_stats': {'mean': jnp.zeros(latent_dim)},
     }
+    if self.target == 'ema':
+      encoder = variables['params']['encoder']
+      variables['target'] = jax.tree.map(jnp.copy, encoder)
+    return variables
 
-  def init_target(self, variables):
-    if self.target == 'shared':
-      return None
-    return jax.tree.map(jnp.copy, variables['params']['encoder'])
-
-  def update_target(self, target_variables, variables, step):
+  def after_update(self, variables, step):
     del step
     if self.target == 'shared':
-      return None
-    return jax.tree.map(
+      return variables
+    target = jax.tree.map(
       lambda old, new: 0.9 * old + 0.1 * new,
-      target_variables,
+      variables['target'],
       variables['params']['encoder'],
     )
+    return {**variables, 'target': target}
 
-  def encode(self, variables, pixels):
+  def for_inference(self, variables):
+    return variables
+
+  @property
+  def acting(self):
+    return self
+
+  @property
+  def config(self):
+    return self
+
+  @property
+  def observation_spec(self):
+    shape = (self.image_size, self.image_size, 3)
+    return {'pixels': jax.ShapeDtypeStruct(shape, jnp.uint8)}
+
+  @property
+  def action_spec(self):
+    return ActionSpec(self.action_dim, self.action_block)
+
+  def evaluate(self, variables, batch):
+    return model_lib.prediction_errors(self, variables, batch)
+
+  def encode(self, variables, observation):
+    pixels = observation['pixels']
     return self._encode(variables['params']['encoder'], pixels)
 
   def _encode(self, encoder, pixels):
@@ -68,20 +102,22 @@ class ToyFamily:
     kernel = variables['params']['predictor']['kernel']
     return latents + jnp.concatenate([latents, actions], axis=-1) @ kernel
 
-  def initial_state(self, variables, latents, actions):
-    return jepa.LatentState(latents)
+  def start(self, variables, latents, actions):
+    return latents[..., -1, :]
 
-  def step(self, variables, state, action):
-    action = jnp.expand_dims(action, -2)
-    newest = state.latents[..., -1:, :]
-    predicted = self.predict(variables, newest, action)
-    return jepa.advance(state, predicted, (), history=self.history)
+  def advance(self, variables, state, action):
+    return self.predict(variables, state, action)
 
-  def loss(self, variables, target_variables, batch, rng_key):
-    latents = self.encode(variables, batch['observation']['pixels'])
+  def read(self, state):
+    return state
+
+  def losses(self, variables, batch, rng_key):
+    latents = self.encode(variables, batch['observation'])
     targets = latents
-    if target_variables is not None:
-      targets = self._encode(target_variables, batch['observation']['pixels'])
+    if self.target == 'ema':
+      targets = self._encode(
+        variables['target'], batch['observation']['pixels']
+      )
     noise = self.noise * jax.random.normal(rng_key, latents[:, :-1].shape)
     predicted = self.predict(
       variables, latents[:, :-1] + noise, batch['action']
@@ -93,7 +129,7 @@ class ToyFamily:
     old = variables['batch_stats']['mean']
     batch_stats = {'mean': 0.9 * old + 0.1 * mean}
     metrics = {'prediction_loss': prediction, 'variance_loss': variance}
-    return prediction + variance, (metrics, batch_stats, latents)
+    return Losses(prediction + variance, metrics, batch_stats)
 
 
 class ToyBatches:

@@ -3,20 +3,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.planning import problems
+from jepa_wm.planning import checks, keys
 from jepa_wm.types import Root
 
 
 def test_problem_keys_do_not_depend_on_how_many_there_are(rng_key):
-  four = problems.problem_keys(rng_key, 4)
-  two = problems.problem_keys(rng_key, 2)
+  four = keys.problem_keys(rng_key, 4)
+  two = keys.problem_keys(rng_key, 2)
   data = np.asarray(jax.random.key_data(four))
   np.testing.assert_array_equal(data[:2], jax.random.key_data(two))
   np.testing.assert_array_equal(
     data[3], jax.random.key_data(jax.random.fold_in(rng_key, 3))
   )
   assert len(np.unique(data, axis=0)) == 4
-  assert problems.problem_keys(four, 4) is four
+  assert keys.problem_keys(four, 4) is four
 
 
 @pytest.mark.parametrize(
@@ -29,12 +29,12 @@ def test_problem_keys_do_not_depend_on_how_many_there_are(rng_key):
 )
 def test_problem_keys_refuse(rng_key, message):
   with pytest.raises(ValueError, match=message):
-    problems.problem_keys(rng_key, 2)
+    keys.problem_keys(rng_key, 2)
 
 
-def test_check_root_counts_the_problems():
+def test_count_problems_counts_the_problems():
   state = {'a': jnp.zeros((3, 2)), 'b': jnp.zeros(3)}
-  assert problems.check_root(Root(state, jnp.zeros((3, 1)))) == 3
+  assert checks.count_problems(Root(state, jnp.zeros((3, 1)))) == 3
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,6 @@ def test_check_root_counts_the_problems():
     (jnp.zeros((2, 2)), 'equally many problems, got 2 and 3'),
   ],
 )
-def test_check_root_refuses(state, message):
+def test_count_problems_refuses(state, message):
   with pytest.raises(ValueError, match=message):
-    problems.check_root(Root(state, jnp.zeros((3, 2))))
+    checks.count_problems(Root(state, jnp.zeros((3, 2))))

@@ -1,0 +1,136 @@
+"""The doors of this room: sizes and numbers that make sense."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm.types import Root
+
+
+def count(tree: Any, name: str) -> int:
+  """Reads B, the leading size that all leaves of a pytree agree on.
+
+  Args:
+    tree: leaves `[B, ...]`.
+    name: what the message calls it.
+
+  Raises:
+    ValueError: no leaves, a leaf without axes, or leaves that disagree.
+  """
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  if not leaves:
+    raise ValueError(f'{name} must hold at least one array, got none.')
+  sizes = {
+    name + jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves
+  }
+  first, shape = next(iter(sizes.items()))
+  for where, other in sizes.items():
+    if not other or other[0] != shape[0]:
+      raise ValueError(
+        f'every leaf of {name} must start with the number of problems B, but'
+        f' {first} has shape {list(shape)} and {where} has {list(other)}.'
+      )
+  return shape[0]
+
+
+def at_least(**limits: tuple[int, int]) -> None:
+  """Makes sure that numbers are not too small.
+
+  Args:
+    **limits: `name=(value, least)`.
+
+  Raises:
+    ValueError: a value is smaller than its least.
+  """
+  for name, (value, least) in limits.items():
+    if value < least:
+      raise ValueError(f'{name} must be at least {least}, got {value}.')
+
+
+def elites(num_elites: int, num_samples: int, num_kept: int) -> None:
+  """Makes sure that a planner that learns from elites has some.
+
+  Raises:
+    ValueError: fewer than two or more than samples, or more kept than there
+      are.
+  """
+  at_least(num_elites=(num_elites, 2))
+  if num_elites > num_samples:
+    raise ValueError(
+      f'num_elites must not exceed num_samples, got {num_elites} of'
+      f' {num_samples}.'
+    )
+  if num_kept > min(num_elites, num_samples - 1):
+    raise ValueError(
+      'num_kept must not exceed num_elites and num_samples - 1, got'
+      f' {num_kept} of {num_elites} and {num_samples - 1}.'
+    )
+
+
+def kept(num_kept: int, patience: int | None, *, num_samples: int) -> None:
+  """Makes sure that elites leave room for the mean, and patience some time.
+
+  Raises:
+    ValueError: they do not.
+  """
+  at_least(num_kept=(num_kept, 0))
+  if patience is not None:
+    at_least(patience=(patience, 1))
+  if num_kept >= num_samples:
+    raise ValueError(
+      f'num_kept must be below num_samples, got {num_kept} of {num_samples}.'
+    )
+
+
+def momentum(*shares: float) -> None:
+  """Makes sure that each is a share of what was.
+
+  Raises:
+    ValueError: one outside 0..1.
+  """
+  for share in shares:
+    if not 0.0 <= share < 1.0:
+      raise ValueError(
+        'momentum must be at least 0 and below 1 (the share that is kept of'
+        f' the old value), got {share}.'
+      )
+
+
+def not_negative(**values: Any) -> None:
+  """Makes sure that numbers or arrays are none below zero and none NaN.
+
+  Args:
+    **values: `name=value`; one known only when the program runs (a tracer) is
+      not looked at.
+
+  Raises:
+    ValueError: a value is negative somewhere.
+  """
+  for name, value in values.items():
+    traced = isinstance(value, jax.core.Tracer)
+    if not traced and not np.all(np.asarray(value) >= 0.0):
+      raise ValueError(f'{name} must not be negative, got {value}.')
+
+
+def count_problems(root: Root) -> int:
+  """Makes sure that starts and goals pair up, and counts them.
+
+  Args:
+    root: `state` and `goal` leaves `[B, ...]`.
+
+  Returns:
+    B.
+
+  Raises:
+    ValueError: leaves disagree about B.
+  """
+  num_states = count(root.state, 'root.state')
+  num_goals = count(root.goal, 'root.goal')
+  if num_states != num_goals:
+    raise ValueError(
+      'root.state and root.goal must hold equally many problems, got'
+      f' {num_states} and {num_goals}.'
+    )
+  return num_states

@@ -1,0 +1,412 @@
+"""The driver: what every search does, whoever the planner is.
+
+It opens the door, hands out keys, projects, prices, stops early, keeps the
+record, and prices the answer. What a planner does in between is `Planner`'s.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from jepa_wm.planning import checks, constraints, keys, rollout
+from jepa_wm.planning.problem import Diagnostics, Plan, Problem, WarmStart
+from jepa_wm.types import Params
+
+Carry = TypeVar('Carry')
+
+NoiseDraw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
+
+
+class Start(NamedTuple):
+  """Where a search begins.
+
+  Attributes:
+    mean: `[B, H, A]`, allowed.
+    given: `[B, F, H, A]`, candidates to look at, F below N; one that holds a
+      NaN is none.
+    num_given: `[]` int32, how many of `given` count, from the first on.
+  """
+
+  mean: jax.Array
+  given: jax.Array
+  num_given: jax.Array
+
+
+class Answer(NamedTuple):
+  """What a planner would say now, each `[B, H, A]`.
+
+  Attributes:
+    actions: the plan.
+    mean: where the next search should start.
+    std: standard deviation that candidates are drawn with.
+  """
+
+  actions: jax.Array
+  mean: jax.Array
+  std: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A checked problem, and the tools that planners share.
+
+  Attributes:
+    params: first argument of dynamics, costs, guardrails and proposals.
+    rng_keys: `[B]`, the problems' own keys.
+    problem: its limits are checked.
+  """
+
+  params: Params
+  rng_keys: jax.Array
+  problem: Problem
+
+  @property
+  def shape(self) -> tuple[int, int, int]:
+    """`(B, H, A)`."""
+    size = self.problem.horizon, self.problem.action_dim
+    return self.rng_keys.shape[0], *size
+
+  @property
+  def guardrails(self) -> tuple[constraints.Guardrail, ...]:
+    """The G guardrails."""
+    return tuple(self.problem.limits.guardrails)
+
+  def keys(self, iteration: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    """Keys `[B]` for the noise and for the model of one iteration."""
+    return keys.split_keys(keys.fold_keys(self.rng_keys, iteration))
+
+  def first_std(self, init_std: jax.Array | float) -> jax.Array:
+    """A standard deviation as `[B, H, A]`.
+
+    Raises:
+      ValueError: it is negative, or not a number, `[A]`, `[H, A]` or
+        `[B, H, A]`.
+    """
+    shape = self.shape
+    if jnp.shape(init_std) not in ((), shape[2:], shape[1:], shape):
+      raise ValueError(
+        'init_std must be a number, [A], [H, A] or [B, H, A] ='
+        f' {list(shape)}, got shape {list(jnp.shape(init_std))}.'
+      )
+    checks.not_negative(init_std=init_std)
+    return jnp.broadcast_to(jnp.asarray(init_std, jnp.float32), shape)
+
+  def noise(
+    self,
+    draw_fn: NoiseDraw,
+    rng_keys: jax.Array,
+    iteration: jax.Array | int,
+    size: int,
+    most: int,
+  ) -> jax.Array:
+    """Noise `[B, N, H, A]` of unit scale: the problem's own, or `draw_fn`'s.
+
+    Args:
+      draw_fn: `(rng_keys, shape) -> [B, *shape]`.
+      rng_keys: `[B]`.
+      iteration: its number.
+      size: N.
+      most: N of the largest iteration, which the problem's `noise_fn` draws.
+
+    Raises:
+      ValueError: `noise_fn` returned another shape.
+    """
+    noise_fn, (num_problems, *rest) = self.problem.noise_fn, self.shape
+    if noise_fn is None:
+      return draw_fn(rng_keys, (size, *rest))
+    noise = noise_fn(rng_keys, jnp.asarray(iteration))
+    shape = (num_problems, most, *rest)
+    if noise.shape != shape:
+      raise ValueError(
+        f'noise_fn must return [B, N, H, A] = {list(shape)}, got shape'
+        f' {list(noise.shape)}.'
+      )
+    return noise[:, :size]
+
+  def project(self, actions: jax.Array) -> jax.Array:
+    """Moves `[B, ..., H, A]` to where the action limits hold."""
+    return self.problem.limits.project(actions)
+
+  def price(self, actions: jax.Array, rng_keys: jax.Array) -> rollout.Prices:
+    """Prices candidates `[B, N, H, A]`; `rng_keys` `[B]` are the model's."""
+    problem = self.problem
+    # Repeated here and not once outside: XLA can then fuse the copies away.
+    state, goal = rollout.broadcast_root(problem.root, actions.shape[1])
+    return rollout.rollout(
+      self.params,
+      rng_keys,
+      state,
+      actions,
+      goal,
+      problem.dynamics_fn,
+      problem.cost_fn,
+      step_weights=problem.step_weights,
+      guardrails=self.guardrails,
+    )
+
+  def penalize(self, prices: rollout.Prices) -> jax.Array:
+    """Cost plus penalties, `[B, N]`; NaN or infinite where any price is."""
+    cost, excess = prices
+    for index, guardrail in enumerate(self.guardrails):
+      passed = jnp.maximum(excess[..., index], 0.0)
+      cost = cost + guardrail.penalty * jnp.sum(passed, axis=-1)
+    return cost
+
+
+class Planner(Protocol[Carry]):
+  """What the driver asks of a planner, a frozen dataclass of its settings.
+
+  `sampling.Sampling` answers all but four of these for planners that draw
+  candidates, `descent.Descent` for those that follow gradients. The leaves
+  of a carry lead with `[B]`, or hold one number for all problems.
+  """
+
+  @property
+  def discrete(self) -> bool:
+    """Whether actions are one-hot rows."""
+    ...
+
+  @property
+  def num_kept(self) -> int:
+    """E, how many elites a plan leaves, and a warm start may bring."""
+    ...
+
+  @property
+  def patience(self) -> int | None:
+    """Iterations without a cheaper `elite_cost` after which to stop."""
+    ...
+
+  def populations(self) -> list[int]:
+    """N of each iteration; the first is the largest."""
+    ...
+
+  def num_keys(self) -> int:
+    """The first number whose `Task.keys` no iteration uses."""
+    ...
+
+  def begin(self, task: Task, start: Start) -> Carry:
+    """What the first iteration is given."""
+    ...
+
+  def iterate(
+    self, task: Task, carry: Carry, size: int, iteration: jax.Array
+  ) -> tuple[Carry, Diagnostics]:
+    """One iteration of `size` candidates; diagnostics `[B]` tell of it."""
+    ...
+
+  def finish(self, task: Task, carry: Carry) -> tuple[Answer, jax.Array]:
+    """The answer, and the elites `[B, E, H, A]` that it leaves."""
+    ...
+
+  def shift(self, left: WarmStart, num_played: int) -> WarmStart:
+    """What a plan leaves when so many of its blocks have been played."""
+    ...
+
+
+def search(
+  planner: Planner[Any],
+  params: Params,
+  rng_key: jax.Array,
+  problem: Problem,
+  *,
+  warm_start: WarmStart | None = None,
+) -> Plan:
+  """Plans a batch of problems.
+
+  All problems are planned together. A problem's plan depends on its own key
+  and not on the batch it is in or the devices that share the work (but for
+  the rounding of the model's arithmetic). A pure function: wrap it in
+  `jax.jit`, together with whatever encodes the root. Under a mesh with the
+  axes 'data' and 'samples' (`sharding`), problems are split over the one and
+  candidates over the other.
+
+  A problem without a cheaper `elite_cost` for `planner.patience` iterations
+  is left as it is, and when all are, the rest is skipped. Shapes stay: the
+  diagnostics of its last iteration are repeated.
+
+  Args:
+    planner: settings, such as `cem.CEM(num_samples=100)`.
+    params: first argument of the problem's functions.
+    rng_key: one key (problem i uses `fold_in(rng_key, i)`) or `[B]` keys, one
+      per problem; consumed.
+    problem: the problems.
+    warm_start: where to start from.
+
+  Returns:
+    A `Plan`; its `cost` is NaN or infinite where the model cannot price it.
+
+  Raises:
+    ValueError: an empty horizon, an argument of the wrong shape, limits that
+      cannot be met or mean nothing to the planner, settings of the planner
+      that make no sense, and a function of the problem that returns the wrong
+      shape.
+  """
+  task = open_task(params, rng_key, problem, warm_start)
+  _check_limits(planner, task)
+  state = _State(planner.begin(task, _start(planner, task, warm_start)))
+  if planner.patience is not None:
+    state = _with_patience(planner, task, state)
+  traces, first = [], 0
+  for size, group in itertools.groupby(planner.populations()):
+    numbers = jnp.arange(first, first := first + len(list(group)))
+    one = functools.partial(_iterate, planner, task, size)
+    state, trace = jax.lax.scan(one, state, numbers)
+    traces.append(trace)
+  diagnostics = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *traces)
+  (actions, mean, std), elites = planner.finish(task, state.carry)
+  _, model_keys = task.keys(planner.num_keys())
+  cost, excess = task.price(jnp.expand_dims(actions, 1), model_keys)
+  return Plan(
+    actions=actions,
+    cost=cost[:, 0],
+    violation=jnp.max(excess, axis=(1, 2, 3), initial=0.0),
+    mean=mean,
+    std=std,
+    elites=elites,
+    diagnostics=diagnostics,
+  )
+
+
+class _State(NamedTuple):
+  """What one iteration leaves to the next; all but the carry for patience."""
+
+  carry: Any
+  best: jax.Array | None = None  # [B], cheapest mean of elites so far
+  stale: jax.Array | None = None  # [B], iterations since then
+  diagnostics: Diagnostics | None = None  # [B], of the last iteration
+
+
+def _with_patience(planner: Planner[Any], task: Task, state: _State) -> _State:
+  size, zero = planner.populations()[0], jnp.int32(0)
+  _, told = jax.eval_shape(
+    functools.partial(planner.iterate, task, state.carry, size), zero
+  )
+  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), told)
+  num_problems = task.shape[:1]
+  best = jnp.full(num_problems, jnp.inf, jnp.float32)
+  return _State(state.carry, best, jnp.zeros(num_problems, jnp.int32), zeros)
+
+
+def _iterate(
+  planner: Planner[Any],
+  task: Task,
+  size: int,
+  state: _State,
+  iteration: jax.Array,
+) -> tuple[_State, Diagnostics]:
+  """One iteration for the problems whose patience is not at its end."""
+  best, stale = state.best, state.stale
+  if planner.patience is None or best is None or stale is None:
+    carry, diagnostics = planner.iterate(task, state.carry, size, iteration)
+    return _State(carry), diagnostics
+
+  def go_on(state: _State) -> _State:
+    carry, diagnostics = planner.iterate(task, state.carry, size, iteration)
+    better = diagnostics.elite_cost < best
+    return _State(
+      carry,
+      jnp.where(better, diagnostics.elite_cost, best),
+      jnp.where(better, 0, stale + 1),
+      diagnostics,
+    )
+
+  def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+    if not new.ndim:
+      return new
+    mask = waiting.reshape(-1, *(1,) * (new.ndim - 1))
+    return jnp.where(mask, new, old)
+
+  waiting = stale < planner.patience
+  after = jax.lax.cond(jnp.any(waiting), go_on, lambda state: state, state)
+  after = jax.tree.map(choose, after, state)
+  return after, after.diagnostics
+
+
+def open_task(
+  params: Params,
+  rng_key: jax.Array,
+  problem: Problem,
+  warm_start: WarmStart | None = None,
+) -> Task:
+  """Checks a problem; its limits go on from what was played last."""
+  num_problems = checks.count_problems(problem.root)
+  checks.at_least(
+    horizon=(problem.horizon, 1), action_dim=(problem.action_dim, 1)
+  )
+  rng_keys = keys.problem_keys(rng_key, num_problems)
+  limits = problem.limits.checked(problem.action_dim)
+  if warm_start is not None and warm_start.previous is not None:
+    limits = limits.following(warm_start.previous)
+  checked = dataclasses.replace(problem, limits=limits)
+  return Task(params, rng_keys, checked)
+
+
+def _check_limits(planner: Planner[Any], task: Task) -> None:
+  """Refuses limits that mean nothing to a planner."""
+  name, limits = type(planner).__name__, task.problem.limits
+  if planner.discrete and limits.actions:
+    raise ValueError(
+      f'{name} chooses among {task.shape[2]} actions, to which'
+      ' action_constraints mean nothing: say with allowed which it may choose.'
+    )
+  if not planner.discrete and limits.allowed is not None:
+    raise ValueError(
+      f'{name} plans continuous actions, to which allowed means nothing: say'
+      ' with action_constraints what they must keep to.'
+    )
+
+
+def _start(
+  planner: Planner[Any], task: Task, warm_start: WarmStart | None
+) -> Start:
+  """The first mean, and candidates `[B, F, H, A]`: elites, then proposals."""
+  init_mean, elites, _ = WarmStart() if warm_start is None else warm_start
+  if init_mean is None:
+    init_mean = jnp.zeros(task.shape, jnp.float32)
+  elif jnp.shape(init_mean) != task.shape:
+    raise ValueError(
+      f'init_mean must be [B, H, A] = {list(task.shape)}, got shape'
+      f' {list(jnp.shape(init_mean))}.'
+    )
+  # Where actions are chosen, what is not allowed is the planner's to leave.
+  mean = jnp.asarray(init_mean, jnp.float32)
+  mean = mean if planner.discrete else task.project(mean)
+  num_problems, *size = task.shape
+  kept_shape = (num_problems, planner.num_kept, *size)
+  if elites is not None and jnp.shape(elites) != kept_shape:
+    raise ValueError(
+      f'init_elites must be [B, num_kept, H, A] = {list(kept_shape)}, got'
+      f' shape {list(jnp.shape(elites))}.'
+    )
+  given = [] if elites is None else [jnp.asarray(elites, jnp.float32)]
+  if task.problem.proposal_fn is not None:
+    room = planner.populations()[0] - (0 if elites is None else kept_shape[1])
+    given.append(_propose(task, room))
+  num_given = sum(part.shape[1] for part in given)
+  # Room for the elites of the first iteration.
+  missing = max(0, planner.num_kept - num_given)
+  given.append(jnp.zeros((num_problems, missing, *size), jnp.float32))
+  return Start(mean, jnp.concatenate(given, axis=1), jnp.int32(num_given))
+
+
+def _propose(task: Task, room: int) -> jax.Array:
+  """Candidates `[B, F, H, A]` from the problem's `proposal_fn`."""
+  proposal_fn, (num_problems, *size) = task.problem.proposal_fn, task.shape
+  assert proposal_fn is not None
+  # Beyond the keys of any iteration.
+  proposal_keys = keys.fold_keys(task.rng_keys, jnp.uint32(2**32 - 1))
+  proposed = proposal_fn(task.params, proposal_keys, task.problem.root)
+  shape = proposed.shape
+  fits = len(shape) == 4 and (shape[0], *shape[2:]) == task.shape
+  if not fits or shape[1] >= room:
+    raise ValueError(
+      'proposal_fn must return [B, F, H, A] ='
+      f' {[num_problems, "F", *size]} with F below num_samples={room},'
+      f' got shape {list(shape)}.'
+    )
+  return proposed.astype(jnp.float32)

@@ -1,0 +1,155 @@
+"""Every planner as a function: `cem_plan(params, rng_key, root, ...)`.
+
+A face is `driver.search` with the problem taken apart into arguments. All
+faces take the same ones, and the settings of their planner by name.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from jepa_wm.planning import driver
+from jepa_wm.planning.categorical_cem import CategoricalCEM
+from jepa_wm.planning.cem import CEM
+from jepa_wm.planning.constraints import ActionConstraint, Guardrail, Limits
+from jepa_wm.planning.gradient import Gradient
+from jepa_wm.planning.grasp import GRASP
+from jepa_wm.planning.icem import ICEM
+from jepa_wm.planning.mppi import MPPI
+from jepa_wm.planning.predictive_sampling import PredictiveSampling
+from jepa_wm.planning.problem import (
+  NoiseFn,
+  Plan,
+  Problem,
+  ProposalFn,
+  WarmStart,
+)
+from jepa_wm.planning.random_shooting import RandomShooting
+from jepa_wm.types import CostFn, DynamicsFn, Params, Root
+
+PLANNERS: dict[str, type[Any]] = {
+  'cem': CEM,
+  'icem': ICEM,
+  'mppi': MPPI,
+  'gradient': Gradient,
+  'grasp': GRASP,
+  'predictive_sampling': PredictiveSampling,
+  'random_shooting': RandomShooting,
+  'categorical_cem': CategoricalCEM,
+}
+"""All planners by name, each a dataclass of its settings."""
+
+
+class Face(Protocol):
+  """A planner as a function."""
+
+  def __call__(
+    self,
+    params: Params,
+    rng_key: jax.Array,
+    root: Root,
+    dynamics_fn: DynamicsFn,
+    cost_fn: CostFn,
+    *,
+    horizon: int,
+    action_dim: int,
+    init_mean: jax.Array | None = None,
+    init_elites: jax.Array | None = None,
+    proposal_fn: ProposalFn | None = None,
+    noise_fn: NoiseFn | None = None,
+    action_constraints: ActionConstraint | Sequence[ActionConstraint] = (),
+    guardrails: Sequence[Guardrail] = (),
+    allowed: jax.Array | np.ndarray | None = None,
+    step_weights: np.ndarray | None = None,
+    **settings: Any,
+  ) -> Plan:
+    """Plans a batch of problems, see `driver.search`.
+
+    Args:
+      params: first argument of all functions here.
+      rng_key: one key, or `[B]` keys, one per problem; consumed.
+      root: see `Problem`, as `dynamics_fn`, `cost_fn`, `horizon`,
+        `action_dim`, `step_weights`, `proposal_fn` and `noise_fn`.
+      dynamics_fn: as above.
+      cost_fn: as above.
+      horizon: as above.
+      action_dim: as above.
+      init_mean: `[B, H, A]`, see `WarmStart.mean`.
+      init_elites: `[B, E, H, A]`, see `WarmStart.elites`.
+      proposal_fn: as above.
+      noise_fn: as above.
+      action_constraints: see `Limits.actions`.
+      guardrails: see `Limits`, as `allowed`.
+      allowed: as above.
+      step_weights: as above.
+      **settings: those of the planner.
+    """
+    ...
+
+
+def face(
+  planner: Callable[..., driver.Planner[Any]],
+  **words: Sequence[str],
+) -> Face:
+  """Makes a planner a function.
+
+  Args:
+    planner: the dataclass of its settings.
+    **words: arguments of the function that stand for settings of other names.
+  """
+
+  def plan(
+    params: Params,
+    rng_key: jax.Array,
+    root: Root,
+    dynamics_fn: DynamicsFn,
+    cost_fn: CostFn,
+    *,
+    horizon: int,
+    action_dim: int,
+    init_mean: jax.Array | None = None,
+    init_elites: jax.Array | None = None,
+    proposal_fn: ProposalFn | None = None,
+    noise_fn: NoiseFn | None = None,
+    action_constraints: ActionConstraint | Sequence[ActionConstraint] = (),
+    guardrails: Sequence[Guardrail] = (),
+    allowed: jax.Array | np.ndarray | None = None,
+    step_weights: np.ndarray | None = None,
+    **settings: Any,
+  ) -> Plan:
+    for word in words.keys() & settings.keys():
+      value = settings.pop(word)
+      settings |= dict.fromkeys(words[word], value)
+    problem = Problem(
+      root=root,
+      dynamics_fn=dynamics_fn,
+      cost_fn=cost_fn,
+      horizon=horizon,
+      action_dim=action_dim,
+      limits=Limits(action_constraints, guardrails, allowed),
+      step_weights=step_weights,
+      proposal_fn=proposal_fn,
+      noise_fn=noise_fn,
+    )
+    return driver.search(
+      planner(**settings),
+      params,
+      rng_key,
+      problem,
+      warm_start=WarmStart(init_mean, init_elites),
+    )
+
+  plan.__doc__ = f'{Face.__call__.__doc__}\n    Settings:\n{planner.__doc__}'
+  return plan
+
+
+cem_plan = face(CEM)
+icem_plan = face(ICEM, momentum=('mean_momentum', 'std_momentum'))
+mppi_plan = face(MPPI)
+gradient_plan = face(Gradient, num_restarts=('num_samples',))
+grasp_plan = face(GRASP, num_restarts=('num_samples',))
+predictive_sampling_plan = face(PredictiveSampling)
+random_shooting_plan = face(RandomShooting)
+categorical_cem_plan = face(CategoricalCEM, momentum=('mean_momentum',))

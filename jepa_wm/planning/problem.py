@@ -1,0 +1,134 @@
+"""A batch of planning problems: what is asked, and what is answered.
+
+What every planner of this room is given and gives back, so that one can be
+exchanged for another.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm.planning import constraints
+from jepa_wm.types import CostFn, DynamicsFn, Params, Root
+
+ProposalFn = Callable[[Params, jax.Array, Root], jax.Array]
+"""`(params, rng_keys [B], root) -> actions [B, F, H, A]`: first candidates."""
+
+NoiseFn = Callable[[jax.Array, jax.Array], jax.Array]
+"""`(rng_keys [B], iteration) -> noise [B, N, H, A]` of unit scale."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """B planning problems, their model, and what a plan of it may do.
+
+  Attributes:
+    root: starts and goals, leaves `[B, ...]`.
+    dynamics_fn: one latent step of `[B, N]` candidates; planners that follow
+      gradients differentiate it by action and state.
+    cost_fn: the price of a step, `[B, N]`.
+    horizon: H, steps to look ahead.
+    action_dim: A, size of an action block, or the number of actions to choose
+      from.
+    limits: what actions and latents must keep to.
+    step_weights: `[H]`, NumPy, what each step's cost counts; the last step
+      alone by default (`costs.step_weights`).
+    proposal_fn: gives candidates of the first iteration, from a policy or an
+      inverse-dynamics head; they come after the mean.
+    noise_fn: draws an iteration's noise in place of the planner: `[B, N, H,
+      A]` of unit scale from the problems' keys `[B]` for that iteration.
+  """
+
+  root: Root
+  dynamics_fn: DynamicsFn
+  cost_fn: CostFn
+  horizon: int
+  action_dim: int
+  limits: constraints.Limits = constraints.NO_LIMITS
+  step_weights: np.ndarray | None = None
+  proposal_fn: ProposalFn | None = None
+  noise_fn: NoiseFn | None = None
+
+
+class WarmStart(NamedTuple):
+  """Where a search starts: what the plan before left, or the caller knows.
+
+  Attributes:
+    mean: `[B, H, A]`, centre of the first candidates; zero by default.
+    elites: `[B, E, H, A]`, candidates of the first iteration; one that holds
+      a NaN is none. Planners leave `num_kept` of them.
+    previous: `[B, A]`, the block that was played last, which a rate limit
+      starts from; NaN before the first.
+  """
+
+  mean: jax.Array | None = None
+  elites: jax.Array | None = None
+  previous: jax.Array | None = None
+
+  def shifted(self, num_played: int) -> 'WarmStart':
+    """Drops blocks that have been played and pads the end with zeros."""
+
+    def shift(actions: jax.Array | None) -> jax.Array | None:
+      if actions is None:
+        return None
+      padding = ((0, 0),) * (actions.ndim - 2) + ((0, num_played), (0, 0))
+      return jnp.pad(actions[..., num_played:, :], padding)
+
+    return self._replace(mean=shift(self.mean), elites=shift(self.elites))
+
+
+class Diagnostics(NamedTuple):
+  """How a search went, one row per iteration.
+
+  Costs are what candidates are ranked by (with the penalties of guardrails),
+  over the candidates of that iteration whose cost is finite; they are infinite
+  where there is none.
+
+  Attributes:
+    best_cost: `[I, B]`, the cheapest candidate.
+    mean_cost: `[I, B]`, mean over all candidates.
+    elite_cost: `[I, B]`, mean over the candidates that were learnt from.
+    spread: `[I, B]`, standard deviation that the candidates were drawn with,
+      mean over `[H, A]`.
+    num_nonfinite: `[I, B]` int32, candidates whose cost was NaN or infinite.
+    grad_norm: `[I, B]`, mean norm of the gradient by a candidate's actions;
+      None from planners that follow none.
+  """
+
+  best_cost: jax.Array
+  mean_cost: jax.Array
+  elite_cost: jax.Array
+  spread: jax.Array
+  num_nonfinite: jax.Array
+  grad_norm: jax.Array | None = None
+
+
+class Plan(NamedTuple):
+  """What a planner answers.
+
+  Attributes:
+    actions: `[B, H, A]`, the plan.
+    cost: `[B]`, what the model predicts that `actions` cost, without
+      penalties. NaN or infinite says that the model could not price the plan:
+      do not act on it.
+    violation: `[B]`, by how much `actions` pass a guardrail at worst, 0 where
+      all are kept.
+    mean: `[B, H, A]`, mean of the final search distribution: where the next
+      search should start.
+    std: `[B, H, A]`, its standard deviation.
+    elites: `[B, E, H, A]`, further sequences that the next search should look
+      at, best first; E is the planner's `num_kept`.
+    diagnostics: how the search went.
+  """
+
+  actions: jax.Array
+  cost: jax.Array
+  violation: jax.Array
+  mean: jax.Array
+  std: jax.Array
+  elites: jax.Array
+  diagnostics: Diagnostics

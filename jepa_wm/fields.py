@@ -173,9 +173,7 @@ def with_kind(
   return {**config, path[0]: after}
 
 
-def check_names(
-  where: str, given: Iterable[str], known: Sequence[str]
-) -> None:
+def check_names(where: str, given: Iterable[str], known: Sequence[str]) -> None:
   """Refuses names of fields that are not known.
 
   Args:

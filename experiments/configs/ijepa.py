@@ -61,21 +61,26 @@ def get_config(variant: str = 'digits_small') -> ml_collections.ConfigDict:
     batch_size, num_eval_windows = (16, 64) if tiny else (64, 1024)
     schedule = {'warmup_fraction': 0.1, 'clip_norm': 10.0}
     model = {
-      'image_size': 64,
-      'patch_size': 8,
-      'encoder_dim': 64 if tiny else 128,
-      'encoder_depth': 2 if tiny else 4,
-      'encoder_heads': 4,
-      'encoder_mlp_dim': 128 if tiny else 512,
-      'predictor_dim': 48 if tiny else 96,
-      'predictor_depth': 1 if tiny else 2,
-      'predictor_heads': 4,
-      'predictor_mlp_dim': 96 if tiny else 384,
-      'num_buckets': 2 if tiny else 6,
+      'encoder': {
+        'image_size': 64,
+        'patch_size': 8,
+        'width': 64 if tiny else 128,
+        'depth': 2 if tiny else 4,
+        'num_heads': 4,
+        'mlp_dim': 128 if tiny else 512,
+      },
+      'predictor': {
+        'width': 48 if tiny else 96,
+        'depth': 1 if tiny else 2,
+        'num_heads': 4,
+        'mlp_dim': 96 if tiny else 384,
+      },
       # On a grid of 8 x 8 four targets may leave less than the published 11.
-      'min_context': 4,
-      'target_momentum': 0.98 if tiny else 0.99,
-      'target_momentum_steps': config.num_steps,
+      'masks': {'num_buckets': 2 if tiny else 6, 'min_context': 4},
+      'target': {
+        'momentum': 0.98 if tiny else 0.99,
+        'momentum_steps': config.num_steps,
+      },
     }
   config.data = ml_collections.ConfigDict(
     {

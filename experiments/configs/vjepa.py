@@ -72,32 +72,40 @@ def _digits(config: ml_collections.ConfigDict, variant: str) -> None:
   config.model = ml_collections.ConfigDict(
     {
       'name': 'vjepa',
-      # The scans have 8 x 8 points, and are 10.5 pixels wide in these frames.
-      'image_size': 24,
-      'patch_size': 4,
-      'num_frames': config.data.num_frames,
-      'encoder_dim': 48 if tiny else 96,
-      'encoder_depth': 2 if tiny else 3,
-      'encoder_heads': 4,
-      'encoder_mlp_dim': 96 if tiny else 384,
-      'predictor_dim': 32 if tiny else 64,
-      'predictor_depth': 1 if tiny else 2,
-      'predictor_heads': 4,
-      'predictor_mlp_dim': 64 if tiny else 256,
-      # Most of a frame is background, which the median of L1 settles for.
-      'prediction_distance': 'squared',
+      'encoder': {
+        # The scans have 8 x 8 points, and are 10.5 pixels wide in these frames.
+        'image_size': 24,
+        'patch_size': 4,
+        'num_frames': config.data.num_frames,
+        'width': 48 if tiny else 96,
+        'depth': 2 if tiny else 3,
+        'num_heads': 4,
+        'mlp_dim': 96 if tiny else 384,
+      },
+      'predictor': {
+        'width': 32 if tiny else 64,
+        'depth': 1 if tiny else 2,
+        'num_heads': 4,
+        'mlp_dim': 64 if tiny else 256,
+        'num_mask_tokens': 1,
+      },
       # One kind: two blocks as large as a digit, anywhere. The published masks
       # would leave six of 72 tokens once a batch is cut to its shortest.
-      'mask_blocks': (2,),
-      'mask_percent': (25,),
-      'truncate': 'random',
-      'num_buckets': 1,
-      'min_context': 6,
-      'num_mask_tokens': 1,
+      'masks': {
+        'blocks': (2,),
+        'percent': (25,),
+        'truncate': 'random',
+        'num_buckets': 1,
+        'min_context': 6,
+      },
+      # Most of a frame is background, which the median of L1 settles for.
+      'terms': {'hidden_tokens': {'distance': 'squared'}},
       # A short run needs an average that keeps up.
-      'target_momentum': 0.98,
-      'target_momentum_end': 1.0,
-      'target_momentum_steps': round(1.25 * config.num_steps),
+      'target': {
+        'momentum': 0.98,
+        'momentum_end': 1.0,
+        'momentum_steps': round(1.25 * config.num_steps),
+      },
     }
   )
 
@@ -147,17 +155,27 @@ def _published(config: ml_collections.ConfigDict, variant: str) -> None:
       'clip_norm': 10.0,
     }
   config.optimizer = ml_collections.ConfigDict(schedule)
-  model = {'name': 'vjepa', 'dtype': 'bfloat16', 'min_context': 48}
+  model = {
+    'name': 'vjepa',
+    'dtype': 'bfloat16',
+    'masks': {'min_context': 48},
+  }
   if not second:
     model |= {
-      'image_size': 224,
-      'positions': 'sincos',
-      'init_style': 'plain',
-      'predictor_heads': 16,
-      'num_mask_tokens': 2,
-      'mask_token': 'per_kind',
-      'target_momentum': 0.998,
-      'target_momentum_end': 1.0,
-      'target_momentum_steps': 112_500,
+      'encoder': {
+        'image_size': 224,
+        'positions': {'name': 'sincos'},
+        'init_style': 'plain',
+      },
+      'predictor': {
+        'num_heads': 16,
+        'num_mask_tokens': 2,
+        'mask_token': 'per_kind',
+      },
+      'target': {
+        'momentum': 0.998,
+        'momentum_end': 1.0,
+        'momentum_steps': 112_500,
+      },
     }
   config.model = ml_collections.ConfigDict(model)

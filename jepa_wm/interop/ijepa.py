@@ -8,15 +8,16 @@ the Hub is one encoder without a predictor. Its config may say another
 Source: I-JEPA (arXiv 2301.08243), its released code; transformers 5.23.0.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from jepa_wm.families import ijepa
 from jepa_wm.interop import masked_layouts, vjepa
-from jepa_wm.types import Params
+from jepa_wm.models import ijepa, masked
+from jepa_wm.types import Variables
 
 NAME = 'I-JEPA'
 """What messages call this source."""
@@ -44,39 +45,44 @@ def load(
   tensors: Mapping[str, np.ndarray],
   *,
   action_block: int | None = None,
+  encoder: str | None = None,
   where: str = 'tensors',
-) -> tuple[ijepa.IJEPA, Params, dict[str, Any]]:
-  """A published I-JEPA as our family and its variables.
+) -> tuple[masked.Masked, Variables, dict[str, Any]]:
+  """A published I-JEPA as our model and its variables.
 
   Args:
     config: its `config.json`, None for the released files.
     tensors: its state dict.
     action_block: unused; there are no actions.
+    encoder: which encodes, one of `masked.ENCODERS`; if left out, the first.
     where: the tensors are from, for messages.
 
   Returns:
-    The family, its variables (float32) with both encoders, and what a record
+    The model, its variables (float32) with both encoders, and what a record
     should say; a predictor that was not published is random.
 
   Raises:
-    ValueError: a config of a model that the family is not, or weights that do
-      not fit it.
+    ValueError: a config of a model that ours is not, or weights that do not
+      fit it.
   """
   del action_block
   if config is None:
-    family = family_of(tensors, where=where)
+    settings = settings_of(tensors, where=where)
   else:
-    family = _family_of_config(config)
-  variables, parts = masked_layouts.load(family, tensors, where=where)
+    settings = _settings_of_config(config)
+  if encoder is not None:
+    settings = dataclasses.replace(settings, inference_encoder=encoder)
+  model = settings.build()
+  variables, parts = masked_layouts.load(model, tensors, where=where)
   layout = masked_layouts.layout_of(tensors)
   record = {'source': NAME, 'key_layout': layout, 'parts': list(parts)}
-  return family, variables, record
+  return model, variables, record
 
 
-def family_of(
+def settings_of(
   tensors: Mapping[str, np.ndarray], *, where: str = 'tensors'
 ) -> ijepa.IJEPA:
-  """The family of a released file, off the shapes of its tensors.
+  """The settings of a released file, off the shapes of its tensors.
 
   Raises:
     ValueError: tensors that tell no sizes.
@@ -86,15 +92,14 @@ def family_of(
     width, _, patch_size, _ = tensors[f'{part}.patch_embed.proj.weight'].shape
     heads = _HEADS.get(width, _MOST_HEADS)
     num_tokens = tensors[f'{part}.pos_embed'].shape[1]
-    return ijepa.IJEPA(
+    return _settings(
       image_size=patch_size * math.isqrt(num_tokens),
       patch_size=patch_size,
-      encoder_dim=width,
-      encoder_depth=vjepa.depth_of(tensors, f'{part}.blocks.'),
-      encoder_heads=heads,
-      encoder_mlp_dim=len(tensors[f'{part}.blocks.0.mlp.fc1.weight']),
-      predictor_heads=heads,
-      **vjepa.predictor_sizes(tensors),
+      width=width,
+      depth=vjepa.depth_of(tensors, f'{part}.blocks.'),
+      num_heads=heads,
+      mlp_dim=len(tensors[f'{part}.blocks.0.mlp.fc1.weight']),
+      predictor={'num_heads': heads, **vjepa.predictor_sizes(tensors)},
     )
   except KeyError as error:
     raise ValueError(
@@ -103,23 +108,24 @@ def family_of(
     ) from error
 
 
-def to_config(family: ijepa.IJEPA) -> dict[str, Any]:
+def to_config(settings: ijepa.IJEPA) -> dict[str, Any]:
   """The `config.json` from which transformers builds `IJepaModel`."""
+  encoder = settings.encoder
   return {
     'architectures': ['IJepaModel'],
     'model_type': 'ijepa',
-    'image_size': family.image_size,
-    'patch_size': family.patch_size,
-    'hidden_size': family.encoder_dim,
-    'num_hidden_layers': family.encoder_depth,
-    'num_attention_heads': family.encoder_heads,
-    'intermediate_size': family.encoder_mlp_dim,
+    'image_size': encoder.image_size,
+    'patch_size': encoder.patch_size,
+    'hidden_size': encoder.width,
+    'num_hidden_layers': encoder.depth,
+    'num_attention_heads': encoder.num_heads,
+    'intermediate_size': encoder.mlp_dim,
     'layer_norm_eps': 1e-6,
   }
 
 
-def _family_of_config(config: Mapping[str, Any]) -> ijepa.IJEPA:
-  """The family that an `IJepaConfig` describes."""
+def _settings_of_config(config: Mapping[str, Any]) -> ijepa.IJEPA:
+  """The settings that an `IJepaConfig` describes."""
   for name, needed in (
     ('hidden_act', 'gelu'),
     ('qkv_bias', True),
@@ -127,16 +133,26 @@ def _family_of_config(config: Mapping[str, Any]) -> ijepa.IJEPA:
   ):
     if config.get(name, needed) != needed:
       raise ValueError(
-        f'config.json: {name} is {config[name]!r}, the family has {needed!r} '
+        f'config.json: {name} is {config[name]!r}, the model has {needed!r} '
         'alone.'
       )
   # Where a config says nothing, what IJepaConfig takes.
   heads = config.get('num_attention_heads', 12)
-  return ijepa.IJEPA(
+  return _settings(
     image_size=config.get('image_size', 224),
     patch_size=config.get('patch_size', 16),
-    encoder_dim=config.get('hidden_size', 768),
-    encoder_depth=config.get('num_hidden_layers', 12),
-    encoder_heads=heads,
-    encoder_mlp_dim=config.get('intermediate_size', 3072),
+    width=config.get('hidden_size', 768),
+    depth=config.get('num_hidden_layers', 12),
+    num_heads=heads,
+    mlp_dim=config.get('intermediate_size', 3072),
+    predictor={'num_heads': heads},
+  )
+
+
+def _settings(predictor: Mapping[str, Any], **encoder: int) -> ijepa.IJEPA:
+  """The published settings but for sizes."""
+  published = ijepa.IJEPA()
+  return ijepa.IJEPA(
+    encoder=dataclasses.replace(published.encoder, **encoder),
+    predictor=dataclasses.replace(published.predictor, **predictor),
   )

@@ -138,6 +138,12 @@ def matches(config: Mapping[str, Any]) -> bool:
   return all(isinstance(config.get(name), dict) for name in _MODULES)
 
 
+def matches_tensors(tensors: Mapping[str, np.ndarray]) -> bool:
+  """False: a state dict without a config does not say how it is to be read."""
+  del tensors
+  return False
+
+
 def layout_of(tensors: Mapping[str, np.ndarray]) -> str:
   """The name of the layout, one of `LAYOUTS`, that a state dict is in."""
   old = any(name.startswith('encoder.encoder.') for name in tensors)
@@ -149,6 +155,7 @@ def load(
   tensors: Mapping[str, np.ndarray],
   *,
   action_block: int | None = None,
+  encoder: str | None = None,
   where: str = 'tensors',
 ) -> tuple[jepa.Jepa, Params, dict[str, Any]]:
   """A published LeWM as our model and its variables.
@@ -158,6 +165,7 @@ def load(
     tensors: its state dict, in either layout.
     action_block: environment steps of one action block, which the release
       does not say; 5 if left out, as in its recipe.
+    encoder: refused, there is one encoder alone.
     where: the tensors are from, for messages.
 
   Returns:
@@ -167,6 +175,11 @@ def load(
     ValueError: a config of a block that the model has not, or weights that
       do not fit it (the message names the first tensor that differs).
   """
+  if encoder is not None:
+    raise ValueError(
+      f"encoder={encoder!r} was asked for, but a 'lewm' has one encoder alone; "
+      'leave it out.'
+    )
   names = {f'{part}.net.1.running_var' for part in _PROJECTORS}
   if len(names & tensors.keys()) == 1:
     raise ValueError(

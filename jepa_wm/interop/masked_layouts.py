@@ -8,7 +8,7 @@ Three key layouts are in use:
   'transformers_4': what transformers 4 saved, for I-JEPA alone.
 
 Fixed tables of positions are stored by some and computed by us: a table that is
-not the one the family computes is refused.
+not the one the model computes is refused.
 
 Source: facebookresearch/vjepa2 (c2963a4), jepa (51c59d5), ijepa (52c1ae9);
 transformers 5.23.0.
@@ -21,11 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import families
-from jepa_wm.families import masked, masked_networks
 from jepa_wm.interop import layouts
-from jepa_wm.networks import sincos
-from jepa_wm.types import Params
+from jepa_wm.models import masked
+from jepa_wm.networks import video_vit
+from jepa_wm.types import Variables
 
 LAYOUTS = ('facebook', 'transformers', 'transformers_4')
 
@@ -48,34 +47,37 @@ def layout_of(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def load(
-  family: masked.MaskedFamily,
+  model: masked.Masked,
   tensors: Mapping[str, np.ndarray],
   *,
   where: str = 'tensors',
-) -> tuple[Params, tuple[str, ...]]:
-  """A published state dict as variables of `family`, float32.
+) -> tuple[Variables, tuple[str, ...]]:
+  """A published state dict as variables of `model`, float32.
 
   One encoder stands for both if only one was published. A predictor that was
   not published starts at random, as does one in training.
 
   Args:
-    family: of the sizes that the tensors have.
+    model: of the sizes that the tensors have.
     tensors: in any layout.
     where: they are from, for messages.
 
   Returns:
-    What `families.inference_variables` gives for the family, and the parts that
-    the tensors hold.
+    What `model.for_inference` gives, and the parts that the tensors hold.
 
   Raises:
-    ValueError: tensors that do not fit the family (the message names the first
+    ValueError: tensors that do not fit the model (the message names the first
       that differs), or another table of positions.
   """
   name = layout_of(tensors)
-  tensors = _combined(_set_tables_aside(family, tensors, name, where), name)
-  ours = families.inference_shapes(family)
+  tables = _tables(model.encoder, name, model.predictor.width)
+  tensors = _set_tables_aside(tables, model.encoder, tensors, name, where)
+  tensors = _combined(tensors, name)
+  ours = jax.eval_shape(
+    lambda rng_key: model.for_inference(model.init(rng_key)), jax.random.key(0)
+  )
   parts = _parts(tensors, name)
-  layout = _layout(name, parts, family.tubelet_size, family.name)
+  layout = _layout(name, parts, model.encoder.tubelet_size, model.config.name)
   layout.check(
     tensors,
     {'params': {part: ours['params'][part] for part in parts}},
@@ -85,41 +87,46 @@ def load(
   params = jax.tree.map(
     lambda x: jnp.array(x, jnp.float32), layout.to_variables(tensors)['params']
   )
-  for part, other in (masked_networks.ENCODERS, masked_networks.ENCODERS[::-1]):
+  for part, other in (masked.ENCODERS, masked.ENCODERS[::-1]):
     if part not in params:
       params[part] = jax.tree.map(jnp.copy, params[other])
   if 'predictor' not in params:
-    fresh = jax.jit(family.init)(jax.random.key(0))
+    fresh = jax.jit(model.init)(jax.random.key(0))
     params['predictor'] = fresh['params']['predictor']
   return {'params': params, 'batch_stats': {}}, parts
 
 
 def load_encoder(
-  family: masked.MaskedFamily,
+  encoder: video_vit.VideoViTConfig,
   tensors: Mapping[str, np.ndarray],
   *,
   part: str,
   where: str = 'tensors',
-) -> Params:
+) -> Variables:
   """One encoder out of a state dict in layout 'facebook', float32.
 
   Args:
-    family: of the sizes that the tensors have.
+    encoder: settings, of the sizes that the tensors have.
     tensors: may be of more networks.
-    part: one of `masked_networks.ENCODERS`.
+    part: one of `masked.ENCODERS`.
     where: they are from, for messages.
 
   Returns:
     The encoder's variables, `{'params': ...}`.
 
   Raises:
-    ValueError: tensors that do not fit the family (the message names the first
+    ValueError: tensors that do not fit the model (the message names the first
       that differs), or another table of positions.
   """
   held = {k: x for k, x in tensors.items() if k.startswith(f'{part}.')}
-  held = _set_tables_aside(family, held, 'facebook', where)
-  layout = _layout('facebook', (part,), family.tubelet_size, family.name)
-  expected = families.inference_shapes(family)['params'][part]
+  tables = _tables(encoder, 'facebook')
+  held = _set_tables_aside(tables, encoder, held, 'facebook', where)
+  layout = _layout('facebook', (part,), encoder.tubelet_size, 'vjepa')
+  size = encoder.image_size
+  pixels = jnp.zeros((1, encoder.num_frames, size, size, 3))
+  expected = jax.eval_shape(
+    encoder.build(jnp.float32).init, jax.random.key(0), pixels
+  )['params']
   layout.check(held, {'params': {part: expected}}, where=where)
   params = layout.to_variables(held)['params'][part]
   # A copy: the tensors may be views of a file.
@@ -127,25 +134,25 @@ def load_encoder(
 
 
 def encoder_to_source(
-  family: masked.MaskedFamily, variables: Params, *, part: str
+  encoder: video_vit.VideoViTConfig, variables: Variables, *, part: str
 ) -> dict[str, np.ndarray]:
   """Inverts `load_encoder`; tables of positions are not among the tensors.
 
   Raises:
     ValueError: variables of another network.
   """
-  layout = _layout('facebook', (part,), family.tubelet_size, family.name)
+  layout = _layout('facebook', (part,), encoder.tubelet_size, 'vjepa')
   return layout.to_tensors({'params': {part: variables['params']}})
 
 
 def to_source(
-  family: masked.MaskedFamily, variables: Params, *, layout: str = 'facebook'
+  model: masked.Masked, variables: Variables, *, layout: str = 'facebook'
 ) -> dict[str, np.ndarray]:
-  """Variables of the family as a state dict in a published layout.
+  """Variables of a model as a state dict in a published layout.
 
   Args:
-    family: what they are of.
-    variables: as `families.inference_variables` gives them.
+    model: what they are of.
+    variables: as `model.init` or `model.for_inference` gives them.
     layout: one of `LAYOUTS`. Those of transformers hold one encoder, that which
       `inference_encoder` names.
 
@@ -154,29 +161,37 @@ def to_source(
   """
   if layout not in LAYOUTS:
     raise ValueError(f'layout must be one of {LAYOUTS}, got {layout!r}.')
+  if 'target' in variables:
+    variables = model.for_inference(variables)
+  name, encoder = model.config.name, model.encoder
   params = dict(variables['params'])
+  if missing := {*masked.ENCODERS, 'predictor'} - params.keys():
+    raise ValueError(
+      f'The variables hold {sorted(params)} and no {min(missing)!r}; give '
+      'those of model.init or model.for_inference.'
+    )
   if layout != 'facebook':
-    # Before its first step a model has one encoder, which stands for both.
-    params['encoder'] = params.get(family.inference_encoder, params['encoder'])
-    params.pop('target_encoder', None)
-    if family.name == 'ijepa':
+    params['encoder'] = params[model.inference_encoder]
+    del params['target_encoder']
+    if name == 'ijepa':
       # Published without.
       del params['predictor']
-    elif family.positions == 'sincos' or layout == 'transformers_4':
+    elif encoder.positions.name == 'sincos' or layout == 'transformers_4':
       raise ValueError(
-        f'transformers has no V-JEPA with positions={family.positions!r} in '
-        f"layout {layout!r}; take 'facebook'."
+        'transformers has no V-JEPA with encoder.positions='
+        f"{encoder.positions.name!r} in layout {layout!r}; take 'facebook'."
       )
   tensors = _layout(
-    layout, tuple(params), family.tubelet_size, family.name
+    layout, tuple(params), encoder.tubelet_size, name
   ).to_tensors({'params': params})
+  held = _tables(encoder, layout, model.predictor.width)
   tables = {
     name: table[None].copy()
-    for name, table in _tables(family, layout).items()
+    for name, table in held.items()
     if name in ('embeddings.position_embeddings',)
     or name.split('.')[0] in params
   }
-  return {**_split(tensors, family.name, layout), **tables}
+  return {**_split(tensors, model.config.name, layout), **tables}
 
 
 def _parts(tensors: Mapping[str, np.ndarray], layout: str) -> tuple[str, ...]:
@@ -185,9 +200,7 @@ def _parts(tensors: Mapping[str, np.ndarray], layout: str) -> tuple[str, ...]:
     with_predictor = any(name.startswith('predictor.') for name in tensors)
     return ('encoder', 'predictor') if with_predictor else ('encoder',)
   first = {name.split('.')[0] for name in tensors}
-  return tuple(
-    x for x in (*masked_networks.ENCODERS, 'predictor') if x in first
-  )
+  return tuple(x for x in (*masked.ENCODERS, 'predictor') if x in first)
 
 
 def _block(theirs: str, ours: str, layout: str) -> list[layouts.Entry]:
@@ -318,31 +331,33 @@ def _split(
   }
 
 
-def _tables(family: masked.MaskedFamily, layout: str) -> dict[str, np.ndarray]:
-  """The tables of positions that the layout keeps, as the family has them."""
-  if family.positions != 'sincos':
+def _tables(
+  encoder: video_vit.VideoViTConfig,
+  layout: str,
+  predictor_width: int | None = None,
+) -> dict[str, np.ndarray]:
+  """The tables of positions that the layout keeps, as the model has them."""
+  grid = encoder.grid
+  table = encoder.positions.table(grid, encoder.width, grid)
+  if table is None:
     return {}
-  encoder, predictor = (
-    sincos.table(family.grid, size, order=family.table_order)
-    for size in (family.encoder_dim, family.predictor_dim)
-  )
   if layout != 'facebook':
-    return {'embeddings.position_embeddings': encoder}
-  return {
-    'encoder.pos_embed': encoder,
-    'target_encoder.pos_embed': encoder,
-    'predictor.predictor_pos_embed': predictor,
-  }
+    return {'embeddings.position_embeddings': np.asarray(table)}
+  tables = {f'{part}.pos_embed': np.asarray(table) for part in masked.ENCODERS}
+  if predictor_width is not None:
+    table = encoder.positions.table(grid, predictor_width, grid)
+    tables['predictor.predictor_pos_embed'] = np.asarray(table)
+  return tables
 
 
 def _set_tables_aside(
-  family: masked.MaskedFamily,
+  tables: Mapping[str, np.ndarray],
+  encoder: video_vit.VideoViTConfig,
   tensors: Mapping[str, np.ndarray],
   layout: str,
   where: str,
 ) -> dict[str, np.ndarray]:
-  """The tensors without tables, which are those that the family computes."""
-  tables = _tables(family, layout)
+  """The tensors without tables, which are those that the model computes."""
   left = dict(tensors)
   for name in (*tables, *_tables_without_use(layout)):
     table = left.pop(name, None)
@@ -352,15 +367,15 @@ def _set_tables_aside(
     if table.shape != expected.shape:
       raise ValueError(
         f'{where}: the tensor {name!r} is {list(table.shape)}, expected '
-        f'{list(expected.shape)} for image_size={family.image_size} and '
-        f'num_frames={family.num_frames}.'
+        f'{list(expected.shape)} for image_size={encoder.image_size} and '
+        f'num_frames={encoder.num_frames}.'
       )
     error = np.abs(np.asarray(table, np.float32) - expected).max()
     if not error <= _TABLE_TOLERANCE:
       raise ValueError(
         f'{where}: the positions in {name!r} are not the fixed sines and '
-        f'cosines that {family.name!r} computes (off by {error:.2g}); a model '
-        'with learned positions cannot be read.'
+        f'cosines that the model computes (off by {error:.2g}); a model with '
+        'learned positions cannot be read.'
       )
   return left
 

@@ -1,6 +1,5 @@
 """Folders of published weights: found, recognised, read and written."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -8,12 +7,17 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jepa_wm import files
-from jepa_wm.interop import lewm, state_dicts
+from jepa_wm.interop import ijepa, lewm, masked_layouts, state_dicts, vjepa
 from jepa_wm.models import lewm as models_lewm
+from jepa_wm.models import masked
 from jepa_wm.types import Params
 
-SOURCES = (lewm,)
-"""Modules of this room, one per published system."""
+SOURCES = (lewm, vjepa, ijepa)
+"""Modules of this room, one per published system.
+
+Each has a `NAME`, says by `matches` which `config.json` is its own and by
+`matches_tensors` which tensors tell so by themselves, and `load`s them.
+"""
 
 _CONFIG = 'config.json'
 _WEIGHTS = ('model.safetensors', 'weights.pt')
@@ -48,7 +52,7 @@ def read(
     action_block: environment steps of one action block, where the source does
       not say; if left out, what its recipe has.
     encoder: which of the two of a V-JEPA or an I-JEPA encodes, one of
-      `families.masked_networks.ENCODERS`; if left out, 'target_encoder'.
+      `models.masked.ENCODERS`; if left out, 'target_encoder'.
 
   Raises:
     FileNotFoundError: no weights or no config there.
@@ -57,27 +61,24 @@ def read(
       there.
   """
   weights = _find_weights(files.expand(path))
-  config_path = weights.with_name(_CONFIG)
+  where, config_path = str(weights), weights.with_name(_CONFIG)
+  config, source = None, None
+  tensors, notes = state_dicts.unwrapped(state_dicts.read(weights))
   if not config_path.is_file():
-    found = _read_bare(weights, encoder)
-    if found is not None:
-      return found
-  config = _read_config(config_path)
-  for source in SOURCES:
-    if source.matches(config):
-      tensors, notes = state_dicts.unwrapped(state_dicts.read(weights))
-      model, variables, record = source.load(
-        config, tensors, action_block=action_block, where=str(weights)
-      )
-      found = Pretrained(
-        model, variables, {**record, **notes, 'weights': str(weights)}
-      )
-      return _encoding_with(encoder, found)
-  known = ', '.join(source.NAME for source in (*SOURCES, vjepa2_ac))
-  raise ValueError(
-    f'{config_path}: not the config of a source that is known here '
-    f'(_target_={config.get("_target_")!r}); known are: {known}.'
+    source = next((x for x in SOURCES if x.matches_tensors(tensors)), None)
+  if source is None:
+    config = _read_config(config_path)
+    source = next((x for x in SOURCES if x.matches(config)), None)
+  if source is None:
+    known = ', '.join(source.NAME for source in SOURCES)
+    raise ValueError(
+      f'{config_path}: not the config of a source that is known here '
+      f'(_target_={(config or {}).get("_target_")!r}); known are: {known}.'
+    )
+  model, variables, record = source.load(
+    config, tensors, action_block=action_block, encoder=encoder, where=where
   )
+  return Pretrained(model, variables, {**record, **notes, 'weights': where})
 
 
 def write_lewm(
@@ -112,7 +113,7 @@ def write_lewm(
 
 def write_masked(
   path: str | os.PathLike[str],
-  family: Any,
+  model: masked.Masked,
   variables: Params,
   *,
   layout: str = 'transformers',
@@ -125,60 +126,27 @@ def write_masked(
 
   Args:
     path: folder for `model.safetensors` and `config.json`, made if need be.
-    family: 'vjepa' or 'ijepa'.
-    variables: of the family, with both encoders.
+    model: 'vjepa' or 'ijepa'.
+    variables: of the model, with both encoders.
     layout: one of `masked_layouts.LAYOUTS`.
 
   Raises:
-    ValueError: another family, a family or variables that the published module
-      has no place for, or no such layout.
+    ValueError: another model, one or variables that the published module has no
+      place for, or no such layout.
   """
   writers = {'vjepa': vjepa, 'ijepa': ijepa}
-  if family.name not in writers:
-    raise ValueError(
-      f'write_masked writes {", ".join(writers)}, got {family.name!r}.'
-    )
-  tensors = masked_layouts.to_source(family, variables, layout=layout)
+  name = model.config.name
+  if name not in writers:
+    raise ValueError(f'write_masked writes {", ".join(writers)}, got {name!r}.')
+  tensors = masked_layouts.to_source(model, variables, layout=layout)
   config = None
   if layout != 'facebook':
-    config = writers[family.name].to_config(family)
+    config = writers[name].to_config(model.config)
   path = pathlib.Path(path)
   path.mkdir(parents=True, exist_ok=True)
   state_dicts.write_safetensors(path / _WEIGHTS[0], tensors)
   if config is not None:
     (path / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
-
-
-def _read_bare(weights: pathlib.Path, encoder: str | None) -> Pretrained | None:
-  """Weights that tell by themselves what they are of, None if these do not."""
-  tensors, notes = state_dicts.unwrapped(state_dicts.read(weights))
-  where = str(weights)
-  if vjepa2_ac.matches_tensors(tensors):
-    family, variables, record = vjepa2_ac.load(
-      tensors, encoder=encoder, where=where
-    )
-    return Pretrained(family, variables, {**record, **notes, 'weights': where})
-  for source in (vjepa, ijepa):
-    if source.matches_tensors(tensors):
-      family, variables, record = source.load(None, tensors, where=where)
-      found = Pretrained(
-        family, variables, {**record, **notes, 'weights': where}
-      )
-      return _encoding_with(encoder, found)
-  return None
-
-
-def _encoding_with(encoder: str | None, found: Pretrained) -> Pretrained:
-  """What was found, with the encoder that was asked for in use."""
-  if encoder is None:
-    return found
-  if not hasattr(found.family, 'inference_encoder'):
-    raise ValueError(
-      f'encoder={encoder!r} was asked for, but a {found.family.name!r} has one '
-      'encoder alone; leave it out.'
-    )
-  family = dataclasses.replace(found.family, inference_encoder=encoder)
-  return found._replace(family=family)
 
 
 def _find_weights(path: pathlib.Path) -> pathlib.Path:

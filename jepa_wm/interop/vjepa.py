@@ -3,21 +3,23 @@
 The `.pt` files come without a config: sizes are read off the tensors. What no
 tensor shows is taken from the releases: 16 frames, 64 channels a head (16 heads
 at width 1280, 12 in V-JEPA 2's predictor), 256 pixels for V-JEPA 2. Its weights
-fit any image size: `dataclasses.replace(model.family, image_size=384)`.
+fit any image size: `dataclasses.replace` of the encoder's settings.
 
 Source: V-JEPA (arXiv 2404.08471), V-JEPA 2 (arXiv 2506.09985), their released
 code; transformers 5.23.0.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from jepa_wm.families import vjepa
 from jepa_wm.interop import masked_layouts
-from jepa_wm.types import Params
+from jepa_wm.models import masked, targets, vjepa
+from jepa_wm.networks import masked_predictor, positions, video_vit
+from jepa_wm.types import Variables
 
 NAME = 'V-JEPA 1 and 2'
 """What messages call this source."""
@@ -46,45 +48,50 @@ def load(
   tensors: Mapping[str, np.ndarray],
   *,
   action_block: int | None = None,
+  encoder: str | None = None,
   where: str = 'tensors',
-) -> tuple[vjepa.VJEPA, Params, dict[str, Any]]:
-  """A published V-JEPA as our family and its variables.
+) -> tuple[masked.Masked, Variables, dict[str, Any]]:
+  """A published V-JEPA as our model and its variables.
 
   Args:
     config: its `config.json`, None for the released `.pt` files.
     tensors: its state dict.
     action_block: unused; there are no actions.
+    encoder: which encodes, one of `masked.ENCODERS`; if left out, the first.
     where: the tensors are from, for messages.
 
   Returns:
-    The family, its variables (float32) with both encoders, and what a record
+    The model, its variables (float32) with both encoders, and what a record
     should say.
 
   Raises:
-    ValueError: a config of a model that the family is not, or weights that do
-      not fit it.
+    ValueError: a config of a model that ours is not, or weights that do not
+      fit it.
   """
   del action_block
   if config is None:
-    family = family_of(tensors, where=where)
+    settings = settings_of(tensors, where=where)
   else:
-    family = _family_of_config(config)
-  variables, parts = masked_layouts.load(family, tensors, where=where)
+    settings = _settings_of_config(config)
+  if encoder is not None:
+    settings = dataclasses.replace(settings, inference_encoder=encoder)
+  model = settings.build()
+  variables, parts = masked_layouts.load(model, tensors, where=where)
   layout = masked_layouts.layout_of(tensors)
   record = {'source': NAME, 'key_layout': layout, 'parts': list(parts)}
-  return family, variables, record
+  return model, variables, record
 
 
-def family_of(
+def settings_of(
   tensors: Mapping[str, np.ndarray], *, where: str = 'tensors'
 ) -> vjepa.VJEPA:
-  """The family of a released `.pt` file, off the shapes of its tensors.
+  """The settings of a released `.pt` file, off the shapes of its tensors.
 
   Raises:
     ValueError: tensors that tell no sizes.
   """
   try:
-    return _family_of_tensors(tensors)
+    return _settings_of_tensors(tensors)
   except KeyError as error:
     raise ValueError(
       f'{where}: no tensor {error}, which a V-JEPA has; take the released '
@@ -92,41 +99,37 @@ def family_of(
     ) from error
 
 
-def to_config(family: vjepa.VJEPA) -> dict[str, Any]:
+def to_config(settings: vjepa.VJEPA) -> dict[str, Any]:
   """The `config.json` from which transformers builds `VJEPA2Model`.
 
   Raises:
-    ValueError: the family is not built as `VJEPA2Model` is.
+    ValueError: the model is not built as `VJEPA2Model` is.
   """
-  ratios = (
-    family.encoder_mlp_dim / family.encoder_dim,
-    family.predictor_mlp_dim / family.predictor_dim,
-  )
+  encoder, predictor = settings.encoder, settings.predictor
   for name, value, needed in (
-    ('positions', family.positions, 'rotary'),
-    ('rope_style', family.rope_style, 'vjepa2'),
-    ('num_levels', family.num_levels, 1),
+    ('encoder.positions', encoder.positions, positions.Rotary()),
+    ('num_levels', settings.num_levels, 1),
   ):
     if value != needed:
       raise ValueError(
-        f'VJEPA2Model has {name}={needed!r} alone, this family {value!r}.'
+        f'VJEPA2Model has {name}={needed!r} alone, this model {value!r}.'
       )
   return {
     'architectures': ['VJEPA2Model'],
     'model_type': 'vjepa2',
-    'crop_size': family.image_size,
-    'patch_size': family.patch_size,
-    'tubelet_size': family.tubelet_size,
-    'frames_per_clip': family.num_frames,
-    'hidden_size': family.encoder_dim,
-    'num_hidden_layers': family.encoder_depth,
-    'num_attention_heads': family.encoder_heads,
-    'mlp_ratio': ratios[0],
-    'pred_hidden_size': family.predictor_dim,
-    'pred_num_hidden_layers': family.predictor_depth,
-    'pred_num_attention_heads': family.predictor_heads,
-    'pred_mlp_ratio': ratios[1],
-    'pred_num_mask_tokens': family.num_mask_tokens,
+    'crop_size': encoder.image_size,
+    'patch_size': encoder.patch_size,
+    'tubelet_size': encoder.tubelet_size,
+    'frames_per_clip': encoder.num_frames,
+    'hidden_size': encoder.width,
+    'num_hidden_layers': encoder.depth,
+    'num_attention_heads': encoder.num_heads,
+    'mlp_ratio': encoder.mlp_dim / encoder.width,
+    'pred_hidden_size': predictor.width,
+    'pred_num_hidden_layers': predictor.depth,
+    'pred_num_attention_heads': predictor.num_heads,
+    'pred_mlp_ratio': predictor.mlp_dim / predictor.width,
+    'pred_num_mask_tokens': predictor.num_mask_tokens,
     'layer_norm_eps': 1e-6,
   }
 
@@ -153,54 +156,61 @@ def encoder_of(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def predictor_sizes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """Fields of the family for the predictor, none if there is no predictor."""
+  """Settings of the predictor, none if there is no predictor."""
   weight = tensors.get('predictor.predictor_embed.weight')
   if weight is None:
     return {}
   mlp = tensors['predictor.predictor_blocks.0.mlp.fc1.weight']
   return {
-    'predictor_dim': len(weight),
-    'predictor_depth': depth_of(tensors, 'predictor.predictor_blocks.'),
-    'predictor_mlp_dim': len(mlp),
+    'width': len(weight),
+    'depth': depth_of(tensors, 'predictor.predictor_blocks.'),
+    'mlp_dim': len(mlp),
   }
 
 
-def _family_of_tensors(tensors: Mapping[str, np.ndarray]) -> vjepa.VJEPA:
+def _settings_of_tensors(tensors: Mapping[str, np.ndarray]) -> vjepa.VJEPA:
   part = encoder_of(tensors)
   weight = tensors[f'{part}.patch_embed.proj.weight']
   width, _, tubelet_size, patch_size, _ = weight.shape
   mask_tokens = [x for x in tensors if x.startswith('predictor.mask_tokens.')]
   table = tensors.get(f'{part}.pos_embed')
   heads = _HEADS.get(width, width // _CHANNELS_PER_HEAD)
-  fields: dict[str, Any] = {
+  encoder: dict[str, Any] = {
     'patch_size': patch_size,
     'tubelet_size': tubelet_size,
-    'encoder_dim': width,
-    'encoder_depth': depth_of(tensors, f'{part}.blocks.'),
-    'encoder_heads': heads,
-    'encoder_mlp_dim': len(tensors[f'{part}.blocks.0.mlp.fc1.weight']),
-    **predictor_sizes(tensors),
+    'width': width,
+    'depth': depth_of(tensors, f'{part}.blocks.'),
+    'num_heads': heads,
+    'mlp_dim': len(tensors[f'{part}.blocks.0.mlp.fc1.weight']),
   }
+  predictor = predictor_sizes(tensors)
   if mask_tokens:
-    fields['num_mask_tokens'] = len(mask_tokens)
+    predictor['num_mask_tokens'] = len(mask_tokens)
+  others: dict[str, Any] = {}
   if table is not None and len(mask_tokens) <= _MOST_OF_FIRST:
-    time = vjepa.VJEPA.num_frames // tubelet_size
-    fields |= {
-      'positions': 'sincos',
+    time = video_vit.VideoViTConfig.num_frames // tubelet_size
+    encoder |= {
+      'positions': positions.SinCos(),
       'init_style': 'plain',
       'image_size': patch_size * math.isqrt(table.shape[1] // time),
-      'predictor_heads': heads,
+    }
+    predictor |= {
+      'num_heads': heads,
       'num_mask_tokens': len(mask_tokens) or _MOST_OF_FIRST,
       'mask_token': 'per_kind',
-      'target_momentum': 0.998,
-      'target_momentum_end': 1.0,
-      'target_momentum_steps': 112_500,
     }
-  return vjepa.VJEPA(**fields)
+    others['target'] = targets.EMA(
+      momentum=0.998, momentum_end=1.0, momentum_steps=112_500
+    )
+  return vjepa.VJEPA(
+    encoder=video_vit.VideoViTConfig(**encoder),
+    predictor=masked_predictor.MaskedPredictorConfig(**predictor),
+    **others,
+  )
 
 
-def _family_of_config(config: Mapping[str, Any]) -> vjepa.VJEPA:
-  """The family that a `VJEPA2Config` describes."""
+def _settings_of_config(config: Mapping[str, Any]) -> vjepa.VJEPA:
+  """The settings that a `VJEPA2Config` describes."""
 
   def get(name: str, default: Any) -> Any:
     return config.get(name, default)
@@ -212,7 +222,7 @@ def _family_of_config(config: Mapping[str, Any]) -> vjepa.VJEPA:
   ):
     if get(name, needed) != needed:
       raise ValueError(
-        f'config.json: {name} is {config[name]!r}, the family has {needed!r} '
+        f'config.json: {name} is {config[name]!r}, the model has {needed!r} '
         'alone.'
       )
   # Where a config says nothing, what VJEPA2Config takes.
@@ -221,17 +231,21 @@ def _family_of_config(config: Mapping[str, Any]) -> vjepa.VJEPA:
     get('pred_hidden_size', 384),
   )
   return vjepa.VJEPA(
-    image_size=get('crop_size', 256),
-    patch_size=get('patch_size', 16),
-    tubelet_size=get('tubelet_size', 2),
-    num_frames=get('frames_per_clip', 64),
-    encoder_dim=width,
-    encoder_depth=get('num_hidden_layers', 24),
-    encoder_heads=get('num_attention_heads', 16),
-    encoder_mlp_dim=int(width * get('mlp_ratio', 4.0)),
-    predictor_dim=predictor_width,
-    predictor_depth=get('pred_num_hidden_layers', 12),
-    predictor_heads=get('pred_num_attention_heads', 12),
-    predictor_mlp_dim=int(predictor_width * get('pred_mlp_ratio', 4.0)),
-    num_mask_tokens=get('pred_num_mask_tokens', 10),
+    encoder=video_vit.VideoViTConfig(
+      image_size=get('crop_size', 256),
+      patch_size=get('patch_size', 16),
+      tubelet_size=get('tubelet_size', 2),
+      num_frames=get('frames_per_clip', 64),
+      width=width,
+      depth=get('num_hidden_layers', 24),
+      num_heads=get('num_attention_heads', 16),
+      mlp_dim=int(width * get('mlp_ratio', 4.0)),
+    ),
+    predictor=masked_predictor.MaskedPredictorConfig(
+      width=predictor_width,
+      depth=get('pred_num_hidden_layers', 12),
+      num_heads=get('pred_num_attention_heads', 12),
+      mlp_dim=int(predictor_width * get('pred_mlp_ratio', 4.0)),
+      num_mask_tokens=get('pred_num_mask_tokens', 10),
+    ),
   )

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.networks import masked, patches
+from jepa_wm.networks import masked_predictor, patches, video_vit
+from jepa_wm.networks import positions as positions_lib
 
 GRID = (2, 3, 3)
 PIXELS = (2, 4, 6, 6, 3)
@@ -19,7 +20,7 @@ def make_encoder(**changes):
     'tubelet_size': 2,
     'grid': GRID,
   }
-  return masked.VideoViT(**{**fields, **changes})
+  return video_vit.VideoViT(**{**fields, **changes})
 
 
 def make_predictor(**changes):
@@ -32,12 +33,12 @@ def make_predictor(**changes):
     'num_mask_tokens': 2,
     'grid': GRID,
   }
-  return masked.MaskedPredictor(**{**fields, **changes})
+  return masked_predictor.MaskedPredictor(**{**fields, **changes})
 
 
-@pytest.fixture(scope='module', params=masked.POSITIONS)
+@pytest.fixture(scope='module', params=positions_lib.POSITIONS.names())
 def positions(request):
-  return request.param
+  return positions_lib.POSITIONS.find(request.param)()
 
 
 def test_tubelets_are_a_convolution_of_stride_its_size(draw):
@@ -136,7 +137,7 @@ def test_rotary_positions_take_longer_and_larger_clips(draw, fill, positions):
   assert longer.shape == (1, 3 * 4 * 3, 24) and np.isfinite(longer).all()
 
 
-@pytest.mark.parametrize('style', masked.INITS)
+@pytest.mark.parametrize('style', video_vit.INITS)
 def test_the_way_back_starts_smaller_the_deeper(style):
   encoder = make_encoder(width=96, mlp_dim=256, depth=3, init_style=style)
   params = encoder.init(jax.random.key(0), jnp.zeros(PIXELS))['params']

@@ -8,7 +8,7 @@ our chunks of what changes, with one thread or two, whichever is faster, and,
 with `--peer`, in the same run out of the file that the peer's own writer makes
 of the same episodes, through its `HDF5Dataset` and PyTorch's loader with
 whichever number of workers is fastest
-(`benchmarks/README.md` says how to install it beside us). Everything lies in
+(`docs/benchmarks.md` says how to install it beside us). Everything lies in
 the page cache. The first batch of every store is compared with the episodes.
 Prints one JSON line a measurement; lines whose `config.load_average` exceeds
 the number of cores come from a busy machine and are worthless.
@@ -30,8 +30,8 @@ from absl import app, flags
 
 from jepa_wm import envs, sharding
 from jepa_wm.data import cache as cache_lib
+from jepa_wm.data import cache_writer, simulation, windows
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.data import simulation, windows
 
 _QUICK = flags.DEFINE_bool('quick', False, 'Less data, for a smoke test.')
 _PEER = flags.DEFINE_bool(
@@ -65,7 +65,12 @@ def play(image_size: int, num_episodes: int) -> list[episodes_lib.Episode]:
     pixels, actions, vectors = map(np.asarray, one(key))
     episodes.append(
       episodes_lib.Episode(
-        pixels=pixels, actions=actions, proprio=vectors, state=vectors
+        columns={
+          'observation/pixels': pixels,
+          'observation/proprio': vectors,
+          'action': actions,
+          'state': vectors,
+        }
       )
     )
   return episodes
@@ -78,7 +83,7 @@ def ours(
   return windows.cached_windows(
     cache_lib.open_cache(folder),
     num_frames=_NUM_FRAMES,
-    action_block=stride,
+    stride=stride,
     batch_size=_BATCH_SIZE,
     seed=0,
     num_threads=num_threads,
@@ -98,8 +103,8 @@ def write_for_peer(
         {
           'pixels': list(episode.pixels),
           'action': list(np.concatenate([episode.actions, last])),
-          'proprio': list(episode.proprio),
-          'state': list(episode.state),
+          'proprio': list(episode.columns['observation/proprio']),
+          'state': list(episode.columns['state']),
         }
       )
 
@@ -209,7 +214,7 @@ def measure(
         run(lambda n=num_workers: peers(path, stride, n))
       )
   best = max(peer, key=peer.__getitem__) if peer else None
-  for store in cache_lib.STORES:
+  for store in cache_writer.STORES:
     cache_lib.build_cache(folder / 'ours', store=store)
     by_threads = {
       num_threads: run(lambda n=num_threads: ours(folder / 'ours', stride, n))
@@ -257,7 +262,7 @@ def main(argv: list[str]) -> None:
       from benchmarks import peer  # noqa: F401
   except ImportError as error:
     raise app.UsageError(
-      f'--peer needs stable-worldmodel ({error}); benchmarks/README.md says '
+      f'--peer needs stable-worldmodel ({error}); docs/benchmarks.md says '
       'how to install it.'
     ) from error
   for image_size in (64, 224):

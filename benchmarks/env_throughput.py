@@ -4,7 +4,7 @@
 
 Prints one JSON line a measurement. `--peer` runs stable-worldmodel's world in
 the same process, one environment, which is also the speed of its pools
-(`benchmarks/README.md` says how to install it beside us). Lines whose
+(`docs/benchmarks.md` says how to install it beside us). Lines whose
 `config.load_average` exceeds what the benchmark itself causes, one per core,
 come from a busy machine and are worthless.
 """
@@ -231,7 +231,7 @@ def _measure(world: str) -> None:
       peer_frames = _rate(times, count)
     except ImportError as error:
       raise app.UsageError(
-        f'--peer needs stable-worldmodel ({error}); benchmarks/README.md says '
+        f'--peer needs stable-worldmodel ({error}); docs/benchmarks.md says '
         'how to install it.'
       ) from error
 

@@ -262,7 +262,7 @@ def main(argv: list[str]) -> None:
       peer = _Peer(model)
     except ImportError as error:
       raise app.UsageError(
-        f'--peer: {error}; benchmarks/README.md says how to install it.'
+        f'--peer: {error}; docs/benchmarks.md says how to install it.'
       ) from error
     _check_costs(model, peer, problems)
   began = time.perf_counter()

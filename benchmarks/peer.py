@@ -1,7 +1,7 @@
 """stable-worldmodel, imported and with LeWM's networks made of our weights.
 
 Imported only where a benchmark was asked for `--peer`: it needs PyTorch.
-benchmarks/README.md says how to install it.
+docs/benchmarks.md says how to install it.
 """
 
 import warnings

@@ -22,12 +22,12 @@ planned ones a further line tells of the loop closed in our world instead, from
 our pictures, pair by pair beside theirs.
 """
 
+import dataclasses
 import datetime
 import json
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 from absl import app, flags
@@ -35,9 +35,9 @@ from absl import app, flags
 import jepa_wm
 from jepa_wm import planning, sharding
 from jepa_wm.data import episodes
-from jepa_wm.envs import host, worlds
+from jepa_wm.envs import host, host_stage, worlds
 from jepa_wm.evaluation import (
-  host_loop,
+  pair_cutting,
   pairs,
   planner_settings,
   planning_benchmark,
@@ -67,21 +67,21 @@ _NOISE = flags.DEFINE_float(
 _SEED = flags.DEFINE_integer('seed', 0, "Of the planner's and random draws.")
 
 
-class _NotingLoop(host_loop.HostLoop):
-  """Keeps what it plays: `actions` `[P, budget, A]`, zero where it stopped."""
+class _NotingStage(host_stage.HostStage):
+  """Keeps what it plays: `actions` `[64, budget, A]`, zero where it stopped."""
 
-  def __post_init__(self) -> None:
-    super().__post_init__()
-    shape = len(self.pairs), self.protocol.budget, self._world().action_dim
+  def __init__(self, world: host.HostWorld, budget: int) -> None:
+    super().__init__(world, worlds.get(f'swm_{_WORLD.value}').policy)
+    shape = self.num_rows, budget, world.action_dim
     self.actions = np.zeros(shape, np.float32)
+    self._played = np.zeros(self.num_rows, int)
 
-  def _play(self, pool, rows, problems, number, plans, memory):
-    raw = np.asarray(self.model.raw_actions(jnp.asarray(plans[rows])))
-    first = number * self._steps_per_plan()
-    steps = min(self._steps_per_plan(), self.protocol.budget - first)
-    raw = raw.reshape(len(rows), -1, raw.shape[-1])[:, :steps]
-    self.actions[problems[rows], first : first + steps] = raw
-    return super()._play(pool, rows, problems, number, plans, memory)
+  def play(self, rows, actions):
+    for row, share in zip(rows, actions):
+      first = self._played[row]
+      self.actions[row, first : first + len(share)] = share
+      self._played[row] += len(share)
+    return super().play(rows, actions)
 
 
 def _ours(
@@ -146,26 +146,22 @@ def _plan(
   )
   model = jepa_wm.WorldModel.from_checkpoint(_CHECKPOINT.value)
   batch_size = 4 * jax.device_count()
-  loop = _NotingLoop(
-    model, chosen, theirs, settings, _SEED.value, batch_size, world, {}
-  )
-  with tqdm.tqdm(total=len(theirs) * chosen.num_plans, unit='plan') as bar:
-    loop.run(bar)
+  world = dataclasses.replace(world, image_size=model.image_size)
+  common: dict[str, Any] = {
+    'settings': settings,
+    'seed': _SEED.value,
+    'batch_size': batch_size,
+    'baseline': planning_benchmark.Baseline(0.0, 1.0),
+  }
+  with _NotingStage(world, chosen.budget) as stage:
+    there = planning_benchmark.run(model, chosen, theirs, stage=stage, **common)
   mine = protocol.get(_PROTOCOL.value, environment=_WORLD.value)
-  result = planning_benchmark.run(
-    model,
-    mine,
-    pairs.load_pairs(mine),
-    settings=settings,
-    seed=_SEED.value,
-    batch_size=batch_size,
-    baseline=planning_benchmark.Baseline(0.0, 1.0),
+  here = planning_benchmark.run(model, mine, pairs.load_pairs(mine), **common)
+  steps_there, steps_here = (
+    np.asarray([e.first_success_step or 0 for e in result.episodes])
+    for result in (there, here)
   )
-  return (
-    loop.actions,
-    np.maximum(loop.first_success, 0),
-    np.asarray([e.first_success_step or 0 for e in result.episodes]),
-  )
+  return stage.actions[: len(theirs)], steps_there, steps_here
 
 
 def _recorded(
@@ -174,7 +170,7 @@ def _recorded(
   """Pairs of the archive, and what was done in each, `[P, goal_offset, A]`."""
   original = protocol.get(chosen.name, environment=_WORLD.value)
   path = _EPISODES.value
-  cut = pairs.describe_archive(original, path, chosen.num_pairs)
+  cut = pair_cutting.describe_archive(original, path, chosen.num_pairs)
   source = episodes.open_episodes(path, split=cut['episodes']['split'])
   ids, starts, goals, actions = zip(
     *(

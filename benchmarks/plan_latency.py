@@ -254,7 +254,7 @@ def main(argv: list[str]) -> None:
       peer = _Peer(model.params)
     except ImportError as error:
       raise app.UsageError(
-        f'--peer: {error}; benchmarks/README.md says how to install it.'
+        f'--peer: {error}; docs/benchmarks.md says how to install it.'
       ) from error
   _check_costs(peer)
   num_parameters = sum(x.size for x in jax.tree.leaves(model.params['params']))

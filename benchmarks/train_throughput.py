@@ -174,7 +174,7 @@ def main(argv: list[str]) -> None:
       _check_same()
     except ImportError as error:
       raise app.UsageError(
-        f'--peer: {error}; benchmarks/README.md says how to install it.'
+        f'--peer: {error}; docs/benchmarks.md says how to install it.'
       ) from error
     peer = _Peer(ours.variables(), dropout=0.1, sigreg_weight=0.09)
     theirs = _for_peer(batch)

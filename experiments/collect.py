@@ -13,21 +13,22 @@ import os
 import pathlib
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 from absl import app, flags, logging
 
-from experiments import collect_host, command_line
-from jepa_wm import envs, provenance
+from experiments import command_line
+from jepa_wm import provenance
 from jepa_wm.data import cache as cache_lib
+from jepa_wm.data import cache_writer as cache_writer_lib
+from jepa_wm.data import columns
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.data import simulation
-from jepa_wm.envs import host, worlds
+from jepa_wm.envs import stage as stage_lib
+from jepa_wm.envs import worlds
 
 # Frames in memory at once, twice: a batch is played while another is written.
 _BATCH_BYTES = 2**27
@@ -144,110 +145,137 @@ class Recipe:
         f'episode_length, {self.episode_length}.'
       )
 
-  def world(self) -> envs.Environment:
-    """The world to play in."""
-    return worlds.get(self.environment).make(image_size=self.image_size)
+  def stage(self) -> stage_lib.Stage:
+    """A stage of the world to play in; use it as a context."""
+    return worlds.get(self.environment).stage(image_size=self.image_size)
 
-  def policy(self) -> envs.MixturePolicy:
-    """Draws one of the recipe's policies for each episode."""
-    world, env = worlds.get(self.environment), self.world()
+  def role(self) -> stage_lib.Role:
+    """One of the recipe's policies, drawn for each episode."""
     noise: Any = self.action_noise
-    return envs.MixturePolicy(
-      policies=tuple(
-        world.policy(name, env, noise) for name in self.policy_odds
-      ),
-      weights=jnp.asarray(list(self.policy_odds.values())),
+    return stage_lib.Role(
+      tuple(self.policy_odds), noise, tuple(self.policy_odds.values())
     )
 
   def provenance(self) -> dict[str, Any]:
     """Where the episodes come from, JSON-able."""
-    world: Any = self.world()
     return {
       'environment': self.environment,
-      'environment_parameters': _parameters(world),
+      'environment_parameters': self.stage().parameters,
       'recipe': dataclasses.asdict(self),
       'commit': provenance.commit(),
     }
 
 
-def played_episodes(recipe: Recipe) -> Iterator[episodes_lib.Episode]:
+def played_episodes(
+  recipe: Recipe, *, stage: stage_lib.Stage | None = None
+) -> Iterator[episodes_lib.Episode]:
   """Plays episodes until there are enough, in batches that change none.
 
+  Episode number i depends on the recipe's seed and on i alone. One whose world
+  breaks is left out, and the reason is printed.
+
+  Args:
+    recipe: what to play.
+    stage: of the recipe's world and image size; one of its own if left out.
+
   Raises:
-    ValueError: almost no episode is as long as `min_episode_length`.
+    ValueError: the world does not start, no longer works, or almost no episode
+      is as long as `min_episode_length`.
   """
-  if isinstance(recipe.world(), host.HostWorld):
-    yield from collect_host.played_episodes(recipe)
-    return
+  with worlds.on_stage(
+    stage, recipe.environment, image_size=recipe.image_size
+  ) as opened:
+    yield from _play(recipe, opened)
+
+
+def _play(
+  recipe: Recipe, stage: stage_lib.Stage
+) -> Iterator[episodes_lib.Episode]:
   episode_bytes = (recipe.episode_length + 1) * recipe.image_size**2 * 3
-  batch_size = max(1, min(64, _BATCH_BYTES // episode_bytes))
-  names = list(recipe.policy_odds)
-  play_batch = _player(recipe, batch_size)
-  num_kept, num_played = 0, 0
-  upcoming = play_batch(0)
+  batch_size = min(64, recipe.num_episodes, stage.num_rows)
+  batch_size = max(1, min(batch_size, _BATCH_BYTES // episode_bytes))
+  num_kept = num_played = num_failed = 0
+  batch, reasons = _play_batch(recipe, stage, 0, batch_size)
   while True:
-    # The next batch is played while this one is written.
-    following = play_batch(num_played + batch_size)
-    batch, upcoming = jax.device_get(upcoming), following
-    for row in range(batch_size):
-      length = int(batch['length'][row])
-      if length <= recipe.min_episode_length:
-        continue
-      yield episodes_lib.Episode(
-        pixels=batch['pixels'][row, :length],
-        actions=batch['actions'][row, : length - 1],
-        proprio=batch['proprio'][row, :length],
-        state=batch['state'][row, :length],
-        provenance={
-          'index': num_played + row,
-          'policy': names[batch['choice'][row]],
-        },
-        is_terminal=bool(batch['is_terminal'][row]),
+    # On a device the next batch is played while this one is written.
+    following = None
+    if num_kept + batch_size < recipe.num_episodes:
+      following = _play_batch(
+        recipe, stage, num_played + batch_size, batch_size
       )
+    batch = jax.device_get(batch)
+    for row in range(batch_size):
+      index = num_played + row
+      if row in reasons:
+        num_failed += 1
+        print(f'episode {index} broke: {reasons[row]}')
+        continue
+      episode = _episode(recipe, batch, row, index)
+      if len(episode.columns['action']) < recipe.min_episode_length:
+        continue
+      yield episode
       num_kept += 1
       if num_kept == recipe.num_episodes:
         return
     num_played += batch_size
+    if num_failed > max(10, num_played // 2):
+      raise ValueError(
+        f'{num_failed} of {num_played} episodes broke, the last one because '
+        f'{list(reasons.values())[-1:] or "of an earlier failure"}.'
+      )
     if num_kept * 100 < num_played - 1000:
       raise ValueError(
         f'Only {num_kept} of {num_played} episodes reach '
         f'min_episode_length={recipe.min_episode_length} steps; lower it or '
         'leave stop_at_success off.'
       )
-
-
-def _player(
-  recipe: Recipe, batch_size: int
-) -> Callable[[jax.typing.ArrayLike], dict[str, jax.Array]]:
-  """Makes what plays and renders the episodes `first`, `first + 1`, ..."""
-  # Closed over and not passed: a world known while compiling is faster.
-  world, policy = recipe.world(), recipe.policy()
-  rng_key = jax.random.key(recipe.seed)
-
-  def is_done(state: Any) -> jax.Array:
-    return world.success(state, world.from_vector(state.target))
-
-  def play(index: jax.Array) -> dict[str, jax.Array]:
-    states, actions, (choice, _) = simulation.play(
-      world,
-      policy,
-      jax.random.fold_in(rng_key, index),
-      num_steps=recipe.episode_length,
+    batch, reasons = following or _play_batch(
+      recipe, stage, num_played, batch_size
     )
-    length, is_terminal = simulation.episode_length(
-      states, is_done if recipe.stop_at_success else None
-    )
-    return {
-      'pixels': jax.vmap(world.render)(states),
-      'actions': actions,
-      'proprio': jax.vmap(world.proprio)(states),
-      'state': jax.vmap(world.vector)(states),
-      'length': length,
-      'is_terminal': is_terminal,
-      'choice': choice,
-    }
 
-  return jax.jit(lambda first: jax.vmap(play)(first + jnp.arange(batch_size)))
+
+def _play_batch(
+  recipe: Recipe, stage: stage_lib.Stage, first: int, count: int
+) -> tuple[stage_lib.Episodes, dict[int, str]]:
+  """Episodes `first`, `first + 1`, ..., and which rows broke for what."""
+  rows = np.arange(count)
+  streams = stage.streams(stage_lib.Purpose.EPISODES, recipe.seed, first + rows)
+  stage.reset(rows, streams)
+  played = stage.perform(
+    rows,
+    recipe.role(),
+    streams,
+    num_steps=recipe.episode_length,
+    look=True,
+    stop=recipe.stop_at_success,
+  )
+  return played, dict(stage.failures)
+
+
+def _episode(
+  recipe: Recipe, batch: Any, row: int, index: int
+) -> episodes_lib.Episode:
+  """What happened in a row, up to where the target was reached."""
+  is_terminal = recipe.stop_at_success and bool(np.any(batch.reached[row]))
+  length = recipe.episode_length + 1
+  if is_terminal:
+    length = int(np.argmax(batch.reached[row])) + 1
+  known = {
+    'observation/pixels': batch.observations['pixels'][row, :length],
+    'observation/proprio': batch.observations['proprio'][row, :length],
+    'action': batch.actions[row, : length - 1],
+    'state': batch.vectors[row, :length],
+  }
+  if batch.rewards is not None:
+    known['reward'] = batch.rewards[row, : length - 1]
+  return episodes_lib.Episode(
+    columns=columns.known(known),
+    provenance={
+      'index': index,
+      'policy': list(recipe.policy_odds)[batch.policies[row]],
+    },
+    is_terminal=is_terminal,
+  )
 
 
 def collect(
@@ -280,11 +308,10 @@ def collect(
     raise FileExistsError(
       f'{out} is there already; add --overwrite to replace it.'
     )
-  frame = (recipe.image_size, recipe.image_size, 3)
   num_frames = recipe.num_episodes * (recipe.episode_length + 1)
-  cache_lib.check_space(out, num_frames, frame)
+  cache_lib.check_space(out, num_frames * 3 * recipe.image_size**2)
   with (
-    cache_lib.CacheWriter(out) as cache_writer,
+    cache_writer_lib.CacheWriter(out) as cache_writer,
     tqdm.tqdm(
       desc=out.name,
       total=recipe.num_episodes,
@@ -311,16 +338,6 @@ def collect(
     )
     cache_writer.commit()
   return counts
-
-
-def _parameters(world: Any) -> dict[str, Any]:
-  """The world's factors of variation, JSON-able."""
-  if isinstance(world, host.HostWorld):
-    return collect_host.parameters(world)
-  return {
-    field.name: np.asarray(getattr(world, field.name)).tolist()
-    for field in dataclasses.fields(world)
-  }
 
 
 def _parse_odds(items: list[str]) -> dict[str, float]:

@@ -12,11 +12,11 @@ import tqdm
 
 from jepa_wm import files, provenance
 from jepa_wm.data import cache as cache_lib
+from jepa_wm.data import cache_writer, readers
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import parts as parts_lib
-from jepa_wm.data import readers
 
-STORES = ('auto', *cache_lib.STORES)
+STORES = ('auto', *cache_writer.STORES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -238,10 +238,8 @@ def _verify_and_store(
   """
   sources = episodes_lib.open_splits(archive)
   if store == 'flat':
-    frame = tuple(next(part.sizes for part in parts if part.sizes)['frame'])
-    num_frames = sum(source.num_frames or 0 for source in sources.values())
-    cache_lib.check_space(archive, num_frames, frame)
-  with cache_lib.CacheWriter(archive, store=store) as writer:
+    cache_lib.check_space(archive, cache_lib.num_bytes(sources))
+  with cache_writer.CacheWriter(archive, store=store) as writer:
     for split, source in sources.items():
       expected = [
         digest for part in parts for digest in part.digests.get(split, [])

@@ -13,13 +13,15 @@ import tqdm
 from absl import logging
 
 from jepa_wm import families, files, provenance, sharding, world_model
+from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation import (
-  closed_loop,
   manifests,
   pairs,
   planner_settings,
   planning_benchmark,
+  planning_model,
+  programs,
   protocol,
   report,
   rollout_error,
@@ -108,7 +110,7 @@ class Plans:
     self._pairs = functools.cache(self._load_pairs)
     self._baselines: dict[str, planning_benchmark.Baseline] = {}
     self._errors: dict[Any, rollout_error.RolloutError] = {}
-    self._programs: tuple[Any, dict[Any, Any]] = None, {}
+    self._programs = programs.Programs()
     self._code = provenance.code()
     self._device = sharding.device_description()
     hashes: dict[str, str] = {}
@@ -116,7 +118,7 @@ class Plans:
     for one in self.combinations:
       if one.checkpoint not in hashes:
         hashes[one.checkpoint] = _hash_model(self._model(one.checkpoint))
-      closed_loop.check_history(
+      planning_model.check_history(
         self._model(one.checkpoint), one.settings.history
       )
       problems = self._pairs(one.protocol, one.shift)
@@ -154,11 +156,14 @@ class Plans:
       i: len(self._pairs(one.protocol, one.shift)) * one.protocol.num_plans
       for i, one in enumerate(self.combinations)
     }
-    with tqdm.tqdm(
-      total=sum(plans[i] for i in missing),
-      unit='plan',
-      disable=not self.show_progress or not missing,
-    ) as bar:
+    with (
+      tqdm.tqdm(
+        total=sum(plans[i] for i in missing),
+        unit='plan',
+        disable=not self.show_progress or not missing,
+      ) as bar,
+      _Stages() as stages,
+    ):
       for number, i in enumerate(missing, start=1):
         one = self.combinations[i]
         title = f'planning ({one.protocol.name})'
@@ -167,7 +172,7 @@ class Plans:
         bar.set_description(title)
         before = bar.n
         try:
-          result = self._plan(one, bar)
+          result = self._plan(one, stages, bar)
           bar.set_description(f'drawing ({one.protocol.name})')
           drift = self._drift(self._model(one.checkpoint), one)
           drawn = report.draw(result, errors=drift)
@@ -223,14 +228,11 @@ class Plans:
     return pairs.load_pairs(chosen)
 
   def _plan(
-    self, one: Combination, bar: tqdm.tqdm
+    self, one: Combination, stages: '_Stages', bar: tqdm.tqdm
   ) -> planning_benchmark.Result:
     model = self._model(one.checkpoint)
     problems = self._pairs(one.protocol, one.shift)
-    # Seeds and shifts share what is compiled.
-    same = one.checkpoint, one.protocol, runs.identify(one.settings.to_dict())
-    if self._programs[0] != same:
-      self._programs = same, {}
+    stage = stages.get(one.protocol.environment, model.image_size)
     return planning_benchmark.run(
       model,
       one.protocol,
@@ -238,15 +240,17 @@ class Plans:
       settings=one.settings,
       seed=one.seed,
       batch_size=self.batch_size,
+      stage=stage,
       checkpoint=one.checkpoint,
       shift=one.shift,
-      baseline=self._baseline(one, problems),
-      programs=self._programs[1],
+      baseline=self._baseline(one, problems, stage),
+      # Seeds and shifts share what is compiled.
+      programs=self._programs,
       bar=bar,
     )
 
   def _baseline(
-    self, one: Combination, problems: pairs.Pairs
+    self, one: Combination, problems: pairs.Pairs, stage: stage_lib.Stage
   ) -> planning_benchmark.Baseline:
     """Floor and ceiling, which an expert that plans takes minutes for.
 
@@ -269,7 +273,7 @@ class Plans:
       found = planning_benchmark.Baseline(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
       found = planning_benchmark.measure_baseline(
-        one.protocol, problems, seed=one.seed
+        one.protocol, problems, stage=stage, seed=one.seed
       )
       # Whoever cannot keep it measures it again.
       with contextlib.suppress(OSError):
@@ -284,7 +288,7 @@ class Plans:
   ) -> rollout_error.RolloutError | None:
     """How far imagination drifts, measured once for each checkpoint."""
     world = worlds.get(one.protocol.environment)
-    if one.shift is not None or not hasattr(world.make(), 'from_vector'):
+    if one.shift is not None or world.on_host:
       return None
     key = one.checkpoint, one.protocol.environment, one.protocol.horizon
     if key not in self._errors:
@@ -294,16 +298,47 @@ class Plans:
     return self._errors[key]
 
 
+class _Stages:
+  """Opens stages, the last of which stays open for those who ask again."""
+
+  def __init__(self) -> None:
+    self._opened = contextlib.ExitStack()
+    self._key: tuple[str, int] | None = None
+    self._stage: Any = None
+
+  def __enter__(self) -> '_Stages':
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    self._opened.close()
+
+  def get(self, environment: str, image_size: int) -> stage_lib.Stage:
+    """The stage of a world, with pictures of a size."""
+    if self._key != (environment, image_size):
+      self._opened.close()
+      world = worlds.get(environment)
+      self._stage = self._opened.enter_context(
+        world.stage(image_size=image_size)
+      )
+      self._key = environment, image_size
+    return self._stage
+
+
 def environment_of(checkpoint: str) -> str:
-  """The world that a checkpoint was trained in; Two Room if it does not say.
+  """The world that a checkpoint was trained in.
 
   Raises:
     OSError: no checkpoint.
-    ValueError: a broken one.
+    ValueError: a broken one, or one that does not name its world.
   """
   model = world_model.WorldModel.from_checkpoint(checkpoint)
-  config = model.record.get('config', {})
-  return config.get('data', {}).get('environment') or 'two_room'
+  data = model.record.get('config', {}).get('data', {})
+  if not data.get('environment'):
+    raise ValueError(
+      f'{checkpoint} does not say which world its data is of; name it with '
+      f'--environment, one of {", ".join(sorted(worlds.WORLDS))}.'
+    )
+  return data['environment']
 
 
 def _load(folder: pathlib.Path) -> runs.Run | None:

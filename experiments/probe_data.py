@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments import clips
 from jepa_wm.data import cache as cache_lib
-from jepa_wm.data import digits, simulation, tfds_clips, windows
+from jepa_wm.data import columns, digits, simulation, tfds_clips, windows
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation import probe_training
 
@@ -110,13 +110,14 @@ def load(
       streams[split] = simulation.simulated_windows(
         env,
         world.policy('expert', env, world.action_noise),
-        action_block=frame_stride,
+        stride=frame_stride,
         seed=3 * seed + number,
         **clip,
       )
   else:
     caches = _open_cache(pathlib.Path(name), image_size)
-    size = caches['train'].state.shape[1]
+    state = caches['train'].columns.get('state')
+    size = 0 if state is None else state.shape[1]
     made_in = str(caches['train'].provenance.get('environment'))
     if made_in in worlds.WORLDS:
       state_names = worlds.get(made_in).state_names
@@ -125,7 +126,7 @@ def load(
     for split, cache in caches.items():
       streams[split] = windows.cached_windows(
         cache,
-        action_block=frame_stride,
+        stride=frame_stride,
         seed=seed,
         num_threads=0,
         skip_short_episodes=True,
@@ -186,7 +187,7 @@ def _open_cache(
     cache_lib.build_cache(path, progress=True)
   train = cache_lib.open_cache(path, split='train')
   held_out = cache_lib.open_cache(path, split='held_out')
-  found = train.pixels.shape[1]
+  found = train.columns[columns.PIXELS].shape[1]
   if found != image_size:
     raise ValueError(
       f'data: the frames at {path} are {found} pixels wide, the model takes '
@@ -199,13 +200,8 @@ def _open_cache(
       'needs three, one to be chosen on and two to be scored on; collect more.'
     )
 
-  def part(rows: slice) -> cache_lib.Cache:
-    return dataclasses.replace(
-      held_out, offsets=held_out.offsets[rows], lengths=held_out.lengths[rows]
-    )
-
   return {
     'train': train,
-    'validation': part(slice(half)),
-    'held_out': part(slice(half, None)),
+    'validation': held_out.episodes(slice(half)),
+    'held_out': held_out.episodes(slice(half, None)),
   }

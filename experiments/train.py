@@ -279,7 +279,7 @@ def _family(fields: Mapping[str, Any], path: str) -> tuple[Any, Any]:
 
 def _encoder(
   model: world_model.WorldModel, frozen: Any
-) -> Callable[[np.ndarray, np.ndarray], jax.Array]:
+) -> Callable[[np.ndarray, np.ndarray | None], jax.Array]:
   """Pixels and proprio to latents by frozen variables, on one device."""
 
   @jax.jit

@@ -14,6 +14,7 @@ from experiments import clips
 from jepa_wm import families, units
 from jepa_wm.data import (
   cache,
+  columns,
   digits,
   episodes,
   simulation,
@@ -100,7 +101,7 @@ class Episodes:
     self._window = {
       'num_frames': data.num_frames,
       # Without actions it is the frames that are so far apart.
-      'action_block': (
+      'stride': (
         family.action_block
         if families.has_dynamics(family)
         else family.frame_stride
@@ -110,8 +111,8 @@ class Episodes:
     if data.source == 'cache':
       self._splits = _open_cache(pathlib.Path(data.path))
       train = self._splits['train']
-      self._check('image_size', train.pixels.shape[1])
-      self._check('action_dim', train.actions.shape[1])
+      self._check('image_size', train.columns[columns.PIXELS].shape[1])
+      self._check('action_dim', train.columns['action'].shape[1])
       self.action_statistics = train.action_statistics
       self.identity = {
         'fingerprint': episodes.fingerprint(data.path),
@@ -151,14 +152,16 @@ class Episodes:
     )
 
   def encoded(
-    self, split: str, encode_fn: Callable[[np.ndarray, np.ndarray], jax.Array]
+    self,
+    split: str,
+    encode_fn: Callable[[np.ndarray, np.ndarray | None], jax.Array],
   ) -> np.ndarray:
     """The latents of all frames of `split`, each computed once.
 
     Args:
       split: 'train' or 'held_out'.
-      encode_fn: pixels `[M, height, width, 3]` and proprio `[M, S]` to latents
-        `[M, D]`.
+      encode_fn: pixels `[M, height, width, 3]` and proprio `[M, S]`, None
+        without any, to latents `[M, D]`.
 
     Returns:
       float32 `[N, D]`.
@@ -172,7 +175,9 @@ class Episodes:
         'seen twice; a frozen encoder wants those on disk, source=cache.'
       )
     cache = self._splits[split]
-    num_frames = len(cache.state)
+    pixels = cache.columns[columns.PIXELS]
+    proprio = cache.columns.get(columns.PROPRIO)
+    num_frames = cache.num_frames
     rows = []
     with tqdm.tqdm(
       desc=f'encoding {split}', total=num_frames, unit=' frames'
@@ -181,7 +186,8 @@ class Episodes:
         # The last frame fills up, rather than to compile for what is left.
         frames = np.arange(start, start + _FRAMES_AT_ONCE)
         frames = np.minimum(frames, num_frames - 1)
-        latents = encode_fn(cache.pixels[frames], cache.proprio[frames])
+        body = None if proprio is None else proprio[frames]
+        latents = encode_fn(pixels[frames], body)
         rows.append(np.asarray(latents)[: num_frames - start])
         bar.update(len(rows[-1]))
     return np.concatenate(rows)

@@ -27,7 +27,7 @@ from jepa_wm.planning import (
 )
 from jepa_wm.types import CostFn, DynamicsFn, LatentState, Params, Root
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 __all__ = [
   'CEM',

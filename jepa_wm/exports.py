@@ -224,6 +224,8 @@ def _read_weights(path: pathlib.Path, model: models.Learns) -> Variables:
   """Tensors of `path`, checked one by one against what `model` declares."""
   if not path.is_file():
     raise FileNotFoundError(f'{path}: missing beside its {_CONFIG}.')
+  if files.is_lfs_pointer(path):
+    raise files.damaged(path, '')
   try:
     tensors = safetensors.numpy.load_file(path)
   except safetensors.SafetensorError as error:

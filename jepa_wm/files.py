@@ -55,11 +55,9 @@ def damaged(path: pathlib.Path, error: object) -> ValueError:
       f'{path} is a git-lfs pointer and not the file itself; run `git lfs '
       'pull` where it was cloned.'
     )
-  why = (
-    f'{type(error).__name__}: {error}'
-    if isinstance(error, Exception)
-    else error
-  )
+  kind = f'{type(error).__name__}: ' if isinstance(error, Exception) else ''
+  # Some libraries speak in several lines.
+  why = f'{kind}{" ".join(str(error).split()):.300}'
   return ValueError(f'{path} is cut off or damaged ({why}); copy it again.')
 
 

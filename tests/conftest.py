@@ -1,12 +1,26 @@
-"""Every test runs on eight fake CPU devices with strict rank promotion."""
+"""Every test runs on eight fake CPU devices with strict rank promotion.
 
+What XLA compiles is kept for the other workers and for the processes that tests
+start, until the session ends; `JAX_COMPILATION_CACHE_DIR` keeps it for longer.
+"""
+
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 )
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('MPLBACKEND', 'agg')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.05')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '0')
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  # By the process that starts the workers: they find the name set.
+  _programs = tempfile.mkdtemp(prefix='jepa_wm_programs_')
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = _programs
+  atexit.register(shutil.rmtree, _programs, ignore_errors=True)
 
 import jax
 import pytest

@@ -4,68 +4,51 @@ A cache lies in the archive's own directory, `<archive>/cache`:
 
   meta.json            action statistics (of `train` alone), provenance, sizes,
                        and the fingerprint of the archive it was made from
-  <split>/pixels.npy   uint8 `[N, height, width, 3]`, all frames of all episodes
-          actions.npy  float32 `[N, raw_dim]`; NaN after an episode's last frame
-          proprio.npy  float32 `[N, S]`
-          state.npy    float32 `[N, V]`
-          offsets.npy  int64 `[E]`, first frame of each episode
-          lengths.npy  int64 `[E]`, frames of each episode
+  <split>/observation/pixels.npy
+                         uint8 `[N, height, width, 3]`, all frames of all
+                         episodes
+          .../NAME.npy   any other column, `[N, ...]`: `observation/proprio`,
+                         `state`; `action` and `reward` with NaN after an
+                         episode's last frame; `label` `[E, ...]`, ...
+          is_terminal.npy  bool `[E]`, whether the task ended with the episode
+          offsets.npy    int64 `[E]`, first frame of each episode
+          lengths.npy    int64 `[E]`, frames of each episode
 
-Record formats read 10 to 800 times slower than such arrays. Where the frames
-are more than the disk holds, what changes in them is kept instead of
-`pixels.npy` (`data/chunks.py`), and all else is the same.
+Record formats read 10 to 800 times slower than such arrays. Where the pictures
+are more than the disk holds, what changes in them is kept in place of their
+file (`data/chunks.py`), and all else is the same.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
-from types import TracebackType
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tqdm
 
-from jepa_wm import files, units
-from jepa_wm.data import chunks, flat_frames
+from jepa_wm import units
+from jepa_wm.data import cache_writer, chunks, table
 from jepa_wm.data import episodes as episodes_lib
-
-STORES = ('flat', 'chunks')
-_FORMAT = 3
-_ARRAYS = ('actions', 'proprio', 'state', 'offsets', 'lengths')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cache:
-  """One split of a cache, open; `N` frames of `E` episodes.
+class Cache(table.Table):
+  """One split of a cache, open; its large columns are memory-mapped.
 
-  Attributes:
+  Attributes, beside those of `table.Table`:
     path: the archive it belongs to.
     split: 'train' or 'held_out'.
-    pixels: uint8 `[N, height, width, 3]`, memory-mapped, or
-      `chunks.ChunkedFrames`, which are indexed alike.
-    actions: float32 `[N, raw_dim]`, raw units, what was done after each frame;
-      NaN after the last frame of an episode.
-    proprio: float32 `[N, S]`, what the body feels of itself.
-    state: float32 `[N, V]`, the true low-dimensional state.
-    offsets: int64 `[E]`, index of each episode's first frame.
-    lengths: int64 `[E]`, number of frames of each episode.
     action_statistics: of the split 'train', whichever split this is.
     provenance: where the episodes came from.
   """
 
   path: pathlib.Path
   split: str
-  pixels: Any
-  actions: np.ndarray
-  proprio: np.ndarray
-  state: np.ndarray
-  offsets: np.ndarray
-  lengths: np.ndarray
   action_statistics: units.ActionStatistics
   provenance: dict[str, Any]
 
@@ -91,43 +74,45 @@ def open_cache(path: str | os.PathLike[str], *, split: str = 'train') -> Cache:
     )
   try:
     meta = json.loads((directory / 'meta.json').read_text())
-    version, source, splits, store = (
-      meta[name] for name in ('format', 'fingerprint', 'splits', 'store')
-    )
+    version, source = meta['format'], meta['fingerprint']
   except (ValueError, KeyError, TypeError) as error:
     raise _damaged(directory, f'meta.json: {error}') from error
-  if version != _FORMAT or source != fingerprint:
+  if version != cache_writer.FORMAT or source != fingerprint:
     raise ValueError(
       f'The cache at {directory} was made from other episodes than those now '
-      f'at {path}, or by another version; remove it or run '
-      'cache.build_cache.'
+      f'at {path}, or is laid out as another version wrote it; remove it, run '
+      'cache.build_cache or collect again.'
     )
+  splits = meta['splits']
   if split not in splits:
     raise ValueError(
       f'The cache at {directory} has no split {split!r}, only {sorted(splits)}.'
     )
   shapes = splits[split]
-  arrays = {
-    name: _mapped(directory, f'{split}/{name}.npy', shapes[name])
-    for name in _ARRAYS
+  images = meta['images']
+  columns: dict[str, Any] = {
+    name: _mapped(directory, f'{split}/{name}.npy', shape)
+    for name, shape in shapes.items()
+    if name not in images or meta['store'] == 'flat'
   }
-  if store == 'chunks':
-    try:
-      pixels: Any = chunks.ChunkedFrames(
-        directory / split,
-        frame=tuple(shapes['pixels'][1:]),
-        offsets=arrays['offsets'],
-        lengths=arrays['lengths'],
-      )
-    except ValueError as error:
-      raise _damaged(directory, f'{split}/{error}') from error
-  else:
-    pixels = _mapped(directory, f'{split}/pixels.npy', shapes['pixels'])
+  episodes = {name: columns.pop(name) for name in ('offsets', 'lengths')}
+  for name in images:
+    if name not in columns:
+      try:
+        columns[name] = chunks.ChunkedFrames(
+          directory / split,
+          name=name,
+          frame=tuple(shapes[name][1:]),
+          **episodes,
+        )
+      except ValueError as error:
+        raise _damaged(directory, f'{split}/{error}') from error
   return Cache(
+    where=f'{path} ({split})',
+    columns=dict(sorted(columns.items())),
+    **episodes,
     path=path,
     split=split,
-    pixels=pixels,
-    **arrays,
     action_statistics=units.ActionStatistics.from_dict(
       meta['action_statistics']
     ),
@@ -138,7 +123,7 @@ def open_cache(path: str | os.PathLike[str], *, split: str = 'train') -> Cache:
 def _mapped(directory: pathlib.Path, name: str, shape: list[int]) -> np.ndarray:
   """A memory-mapped array of a shape that is known."""
   try:
-    # Nothing at all cannot be mapped: a source without proprio, say.
+    # Nothing at all cannot be mapped.
     # A plain view: indexing a memmap would hand out its subclass.
     array = np.asarray(
       np.load(directory / name, mmap_mode='r' if math.prod(shape) else None)
@@ -179,8 +164,8 @@ def build_cache(
   if store == 'auto':
     store = fitting_store(path, max_gb=max_gb)
   if store == 'flat':
-    check_space(path, *_needs(sources))
-  with CacheWriter(path, store=store) as writer:
+    check_space(path, num_bytes(sources))
+  with cache_writer.CacheWriter(path, store=store) as writer:
     for split, source in sources.items():
       decoded = episodes_lib.in_threads(source.__getitem__, range(len(source)))
       for episode in tqdm.tqdm(
@@ -207,193 +192,38 @@ def fitting_store(
     FileNotFoundError: there is no archive at `path`.
     ValueError: it is damaged.
   """
-  num_frames, frame = _needs(episodes_lib.open_splits(path))
+  needed = num_bytes(episodes_lib.open_splits(path))
   limit = shutil.disk_usage(path).free if max_gb is None else max_gb * 1e9
-  return 'flat' if num_frames * math.prod(frame) <= limit else 'chunks'
+  return 'flat' if needed <= limit else 'chunks'
 
 
-def _needs(
-  sources: dict[str, episodes_lib.EpisodeSource],
-) -> tuple[int, tuple[int, ...]]:
-  """Number of frames, as far as it is known, and their shape."""
-  counts = [source.num_frames for source in sources.values()]
-  known = [count for count in counts if count is not None]
+def num_bytes(sources: Mapping[str, episodes_lib.EpisodeSource]) -> int:
+  """Bytes of all pictures of the splits of an archive, as far as is known."""
+  num_frames = sum(source.num_frames or 0 for source in sources.values())
   first = next(source for source in sources.values() if len(source))
-  return sum(known), first[0].pixels.shape[1:]
+  return num_frames * first[0].frame_bytes
 
 
-def check_space(
-  path: str | os.PathLike[str], num_frames: int, frame: tuple[int, ...]
-) -> None:
+def check_space(path: str | os.PathLike[str], num_bytes: int) -> None:
   """Refuses to start what the disk cannot hold.
 
   Args:
     path: directory, or one that will be made.
-    num_frames: frames to be stored.
-    frame: shape of a frame, one byte per entry.
+    num_bytes: of the decoded pictures.
 
   Raises:
-    OSError: less room than the decoded frames need.
+    OSError: there is less room.
   """
   path = pathlib.Path(path).absolute()
   while not path.exists():
     path = path.parent
-  needed = num_frames * int(np.prod(frame))
   free = shutil.disk_usage(path).free
-  if needed > free:
+  if num_bytes > free:
     raise OSError(
-      f'The cache of {num_frames} frames of {"x".join(map(str, frame))} bytes '
-      f'needs {needed / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB left; '
-      'use fewer or smaller frames, or another disk.'
+      f'The cache needs {num_bytes / 1e9:.2f} GB for its pictures and the disk '
+      f'has {free / 1e9:.2f} GB left; use fewer or smaller frames, or another '
+      'disk.'
     )
-
-
-class CacheWriter:
-  """Gathers episodes into a cache that appears when it is committed.
-
-  A context manager: what was gathered and not committed is removed. Whoever
-  has the decoded episodes in hand, because they are just being played, adds
-  them here while `episodes.write_episodes` consumes them, commits when that has
-  returned, and spares `build_cache` the decoding.
-  """
-
-  def __init__(
-    self, path: str | os.PathLike[str], *, store: str = 'flat'
-  ) -> None:
-    """Prepares a cache for the archive at `path`, which may not exist yet.
-
-    Args:
-      path: the archive.
-      store: 'flat' or 'chunks'.
-
-    Raises:
-      ValueError: another `store`.
-    """
-    if store not in STORES:
-      raise ValueError(
-        f'store must be one of {", ".join(STORES)}, got {store!r}.'
-      )
-    self._store = store
-    self._path = pathlib.Path(path).absolute()
-    self._partial = self._path.with_name(f'.{self._path.name}.cache.partial')
-    self._splits: dict[str, _SplitWriter] = {}
-
-  def __enter__(self) -> 'CacheWriter':
-    shutil.rmtree(self._partial, ignore_errors=True)
-    self._partial.mkdir(parents=True)
-    return self
-
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    traceback: TracebackType | None,
-  ) -> None:
-    for writer in self._splits.values():
-      writer.pixels.close()
-    shutil.rmtree(self._partial, ignore_errors=True)
-
-  def add(self, episode: episodes_lib.Episode, *, split: str) -> None:
-    """Appends an episode to a split.
-
-    Raises:
-      OSError: the disk is full or cannot be written to.
-    """
-    with _naming(self._path):
-      if split not in self._splits:
-        self._splits[split] = _SplitWriter(
-          self._partial / split, episode, self._store
-        )
-      self._splits[split].add(episode)
-
-  def commit(self) -> None:
-    """Finishes the cache and moves it into the archive, now complete.
-
-    Raises:
-      FileNotFoundError: there is no archive.
-      ValueError: no episode was added to `train`.
-      OSError: the disk is full or cannot be written to.
-    """
-    if 'train' not in self._splits:
-      raise ValueError(
-        "No episode was added to the split 'train', whose actions are needed "
-        'for the action statistics.'
-      )
-    statistics = units.fit(np.concatenate(self._splits['train'].actions))
-    with _naming(self._path):
-      meta = {
-        'format': _FORMAT,
-        'store': self._store,
-        'fingerprint': episodes_lib.fingerprint(self._path),
-        'action_statistics': statistics.to_dict(),
-        'provenance': episodes_lib.open_episodes(self._path).provenance,
-        'splits': {
-          split: writer.finish() for split, writer in self._splits.items()
-        },
-      }
-      (self._partial / 'meta.json').write_text(json.dumps(meta, indent=2))
-      files.replace_folder(self._partial, self._path / 'cache')
-
-
-class _SplitWriter:
-  """The arrays of one split; pixels go to the disk as they come."""
-
-  def __init__(
-    self, directory: pathlib.Path, episode: episodes_lib.Episode, store: str
-  ) -> None:
-    directory.mkdir()
-    self.directory = directory
-    self.frame = episode.pixels.shape[1:]
-    self.actions: list[np.ndarray] = []
-    self.proprio: list[np.ndarray] = []
-    self.state: list[np.ndarray] = []
-    self.lengths: list[int] = []
-    self.pixels: Any = (
-      chunks.ChunkWriter(directory, self.frame)
-      if store == 'chunks'
-      else flat_frames.FlatWriter(directory / 'pixels.npy', self.frame)
-    )
-
-  def add(self, episode: episodes_lib.Episode) -> None:
-    self.pixels.add(episode.pixels)
-    # No action follows the last frame: NaN there makes a misuse loud.
-    self.actions.append(
-      np.pad(episode.actions, ((0, 1), (0, 0)), constant_values=np.nan)
-    )
-    self.proprio.append(episode.proprio)
-    self.state.append(episode.state)
-    self.lengths.append(len(episode.pixels))
-
-  def finish(self) -> dict[str, list[int]]:
-    """Completes the files; shapes of the arrays."""
-    self.pixels.close()
-    lengths = np.asarray(self.lengths, np.int64)
-    arrays = {
-      'actions': np.concatenate(self.actions),
-      'proprio': np.concatenate(self.proprio),
-      'state': np.concatenate(self.state),
-      'offsets': np.cumsum(lengths) - lengths,
-      'lengths': lengths,
-    }
-    for name, array in arrays.items():
-      np.save(self.directory / f'{name}.npy', array)
-    return {
-      'pixels': [int(lengths.sum()), *self.frame],
-      **{name: list(array.shape) for name, array in arrays.items()},
-    }
-
-
-@contextlib.contextmanager
-def _naming(path: pathlib.Path) -> Iterator[None]:
-  """Names the archive when the operating system refuses a write."""
-  try:
-    yield
-  except OSError as error:
-    if error.filename is not None:
-      raise
-    raise OSError(
-      error.errno, f'Cannot write the cache: {error.strerror}', str(path)
-    ) from error
 
 
 def _damaged(directory: pathlib.Path, what: str) -> ValueError:

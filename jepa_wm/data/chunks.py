@@ -37,6 +37,7 @@ class ChunkedFrames:
     self,
     directory: pathlib.Path,
     *,
+    name: str = 'pixels',
     frame: tuple[int, ...],
     offsets: np.ndarray,
     lengths: np.ndarray,
@@ -45,6 +46,7 @@ class ChunkedFrames:
 
     Args:
       directory: where they lie.
+      name: of the column.
       frame: `(height, width, 3)`.
       offsets: int64 `[E]`, first frame of each episode.
       lengths: int64 `[E]`, number of frames of each episode.
@@ -54,6 +56,7 @@ class ChunkedFrames:
     """
     self.shape = (int(lengths.sum()), *frame)
     self._directory, self._offsets = directory, offsets
+    self._name = name
     counts = _num_chunks(lengths)
     self._first_chunks = np.cumsum(counts) - counts
     piece = _piece_bytes(frame)
@@ -64,7 +67,7 @@ class ChunkedFrames:
     self._pieces = self._map('pieces', (int(self._starts[-1]), piece))
 
   def _map(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    file = f'pixels.{name}.npy'
+    file = f'{self._name}.{name}.npy'
     try:
       array = np.load(
         self._directory / file, mmap_mode='r' if np.prod(shape) else None
@@ -148,14 +151,21 @@ class ChunkedFrames:
 class ChunkWriter:
   """Writes the frames of one episode after another."""
 
-  def __init__(self, directory: pathlib.Path, frame: tuple[int, ...]) -> None:
-    """Creates the files for frames of shape `frame`."""
-    self._directory = directory
+  def __init__(
+    self,
+    directory: pathlib.Path,
+    frame: tuple[int, ...],
+    *,
+    name: str = 'pixels',
+  ) -> None:
+    """Creates the files of column `name` for frames of shape `frame`."""
+    self.frame = frame
+    self._starts = directory / f'{name}.starts.npy'
     self._piece = _piece_bytes(frame)
     num_pieces = int(np.prod(frame)) // self._piece
     self._references, self._masks, self._pieces = (
-      flat_frames.FlatWriter(directory / f'pixels.{name}.npy', shape)
-      for name, shape in (
+      flat_frames.FlatWriter(directory / f'{name}.{part}.npy', shape)
+      for part, shape in (
         ('references', frame),
         ('masks', (-(-num_pieces // 8),)),
         ('pieces', (self._piece,)),
@@ -188,7 +198,7 @@ class ChunkWriter:
     for writer in (self._references, self._masks, self._pieces):
       writer.close()
     starts = np.cumsum(np.concatenate(self._counts), dtype=np.int64)
-    np.save(self._directory / 'pixels.starts.npy', starts)
+    np.save(self._starts, starts)
     self._counts.clear()
 
 

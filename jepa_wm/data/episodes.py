@@ -8,13 +8,18 @@ any of our code (and without TensorFlow):
     observation
       pixels         PNG
       proprio        float32 `[S]`, what the body feels of itself
-      state          float32 `[V]`, the true low-dimensional state
+      ...            whatever else was seen
+    state            float32 `[V]`, the true low-dimensional state
     action           float32 `[raw_dim]`, what was done after this frame; the
                      last frame has none and holds zeros
+    reward, discount float32, of that action; zeros there too
     is_first, is_last, is_terminal
   episode_metadata
+    label, task, agent
     provenance       JSON: what is particular to this episode
 
+Every column but `action` and the ends is there only where it is known
+(`data/columns.py`), and `features.json` says which are.
 What all episodes share (environment, its parameters, policy, seed, versions)
 is the dataset's own metadata, under `provenance`. The same episodes give the
 same files to the bit.
@@ -36,6 +41,7 @@ import tensorflow_datasets as tfds
 
 from jepa_wm import files
 from jepa_wm import provenance as provenance_lib
+from jepa_wm.data import columns as columns_lib
 from jepa_wm.data import rlds
 
 SPLITS = ('train', 'held_out')
@@ -53,20 +59,15 @@ class Episode:
   """One uninterrupted play.
 
   Attributes:
-    pixels: uint8 `[T, height, width, 3]`.
-    actions: float32 `[T-1, raw_dim]`, raw units; row t leads from frame t to
-      frame t+1.
-    proprio: float32 `[T, S]`, what the body feels of itself; `S` is 0 where
-      nothing is known of it.
-    state: float32 `[T, V]`, the true low-dimensional state; `V` may be 0 too.
+    columns: arrays under the names of `data/columns.py`, such as
+      `observation/pixels` uint8 `[T, height, width, 3]` and `action` float32
+      `[T - 1, raw_dim]` in raw units, row t of which leads from frame t to
+      frame t + 1.
     provenance: what is particular to this episode; JSON-able.
     is_terminal: the last frame ended the task, not the clock.
   """
 
-  pixels: np.ndarray
-  actions: np.ndarray
-  proprio: np.ndarray
-  state: np.ndarray
+  columns: Mapping[str, np.ndarray]
   provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
   is_terminal: bool = False
 
@@ -74,36 +75,38 @@ class Episode:
     """Checks that the arrays tell one story.
 
     Raises:
-      ValueError: a wrong shape or dtype, or a number that is not finite.
+      ValueError: see `columns.check`.
     """
-    pixels, actions = self.pixels, self.actions
-    if (
-      pixels.ndim != 4
-      or pixels.dtype != np.uint8
-      or pixels.shape[-1] != 3
-      or not pixels.size
-    ):
-      raise ValueError(
-        'pixels must be uint8 [T, height, width, 3] with at least one frame, '
-        f'got {pixels.dtype} {pixels.shape}.'
-      )
-    for name, array, rows in (
-      ('actions', actions, len(pixels) - 1),
-      ('proprio', self.proprio, len(pixels)),
-      ('state', self.state, len(pixels)),
-    ):
-      if (
-        array.ndim != 2
-        or array.dtype != np.float32
-        or len(array) != rows
-        or (name == 'actions' and not array.shape[1])
-      ):
-        raise ValueError(
-          f'{name} must be float32 [{rows}, size] for {len(pixels)} frames, '
-          f'got {array.dtype} {array.shape}.'
-        )
-      if not np.isfinite(array).all():
-        raise ValueError(f'{name} must be finite, got NaN or infinity.')
+    columns_lib.check(self.columns)
+
+  @property
+  def num_frames(self) -> int:
+    """Frames `T`, one more than actions."""
+    return len(self.columns['action']) + 1
+
+  @property
+  def pixels(self) -> np.ndarray:
+    """The pictures, uint8 `[T, height, width, 3]`."""
+    return self.columns[columns_lib.PIXELS]
+
+  @property
+  def actions(self) -> np.ndarray:
+    """What was done, float32 `[T - 1, raw_dim]`."""
+    return self.columns['action']
+
+  @property
+  def frame_bytes(self) -> int:
+    """Bytes of the pictures of one frame."""
+    return sum(
+      math.prod(column.shape)
+      for name, column in self.spec.items()
+      if columns_lib.is_image(name)
+    )
+
+  @property
+  def spec(self) -> columns_lib.Spec:
+    """What the columns are, whatever the length."""
+    return columns_lib.spec(self.columns)
 
 
 def split_name(index: int, *, held_out_fraction: float) -> str:
@@ -129,7 +132,8 @@ def write_episodes(
 
   Args:
     path: directory to create.
-    episodes: consumed once, in order; all of one image, action and state size.
+    episodes: consumed once, in order; all with the same columns of the same
+      sizes.
     provenance: what all episodes share; JSON-able. Versions are added.
     held_out_fraction: share of the episodes in the split `held_out`, 0..1.
     overwrite: replaces the directory where there is one.
@@ -139,7 +143,7 @@ def write_episodes(
 
   Raises:
     FileExistsError: there is something at `path` and `overwrite` is False.
-    ValueError: no episodes for training, or episodes of different sizes.
+    ValueError: no episodes for training, or episodes of different columns.
     OSError: the disk is full or cannot be written to.
   """
   path = pathlib.Path(path).absolute()
@@ -191,22 +195,18 @@ def _write(
     first = next(iterator)
   except StopIteration:
     raise ValueError('episodes is empty: nothing to write.') from None
-  expected = sizes(first)
+  expected = first.spec
   counts = {name: 0 for name in SPLITS}
   metadata = tfds.core.MetadataDict(
-    provenance=with_versions(provenance), num_frames={}
+    layout=rlds.LAYOUT, provenance=with_versions(provenance), num_frames={}
   )
   writer = rlds.Writer(
-    rlds.dataset_info(directory, **expected, metadata=metadata),
+    rlds.dataset_info(directory, expected, metadata=metadata),
     max_examples_per_shard=_EPISODES_PER_SHARD,
   )
 
   def encode(episode: Episode) -> tuple[Episode, dict[str, Any]]:
-    if sizes(episode) != expected:
-      raise ValueError(
-        'All episodes of one archive have the same image, action and state '
-        f'sizes: the first has {expected}, another {sizes(episode)}.'
-      )
+    check_spec(episode.spec, expected)
     return episode, rlds.to_example(**vars(episode))
 
   encoded = enumerate(in_threads(encode, itertools.chain([first], iterator)))
@@ -216,7 +216,7 @@ def _write(
       name = split_name(index, held_out_fraction=held_out_fraction)
       examples.setdefault(name, []).append(example)
       counts[name] += 1
-      frames = metadata['num_frames'].get(name, 0) + len(episode.pixels)
+      frames = metadata['num_frames'].get(name, 0) + episode.num_frames
       metadata['num_frames'][name] = frames
     writer.initialize_splits(list(examples), fail_if_exists=False)
     writer.add_examples(examples)
@@ -235,14 +235,24 @@ def with_versions(provenance: Mapping[str, Any]) -> dict[str, Any]:
   return {**provenance, 'versions': versions}
 
 
-def sizes(episode: Episode) -> dict[str, Any]:
-  """Everything about an episode's shape but its length."""
-  return {
-    'frame': episode.pixels.shape[1:],
-    'raw_dim': episode.actions.shape[1],
-    'proprio_size': episode.proprio.shape[1],
-    'state_size': episode.state.shape[1],
-  }
+def check_spec(
+  found: columns_lib.Spec, expected: columns_lib.Spec, who: str = 'another'
+) -> None:
+  """Refuses an episode whose columns are not those of the first one.
+
+  Raises:
+    ValueError: they are not; the message names `who` and what differs.
+  """
+  if found != expected:
+    theirs, ours = columns_lib.to_json(found), columns_lib.to_json(expected)
+    names = [
+      n for n in sorted({**ours, **theirs}) if ours.get(n) != theirs.get(n)
+    ]
+    raise ValueError(
+      'All episodes of one archive have the same columns of the same sizes: '
+      f'the first has { {n: ours.get(n) for n in names} }, {who} '
+      f'{ {n: theirs.get(n) for n in names} }.'
+    )
 
 
 class EpisodeSource:
@@ -251,6 +261,7 @@ class EpisodeSource:
   Attributes:
     path: where the archive is.
     split: its split.
+    spec: the columns of its episodes.
     provenance: what all episodes share.
     num_frames: frames in the split, or None where the writer did not say.
   """
@@ -261,7 +272,7 @@ class EpisodeSource:
     self.split = split
     builder = _builder(path)
     info = builder.info
-    rlds.check_columns(path, info.features)
+    self.spec = rlds.read_spec(path, info)
     if split not in info.splits:
       raise ValueError(
         f'The episodes at {path} have no split {split!r}, only '
@@ -286,15 +297,19 @@ class EpisodeSource:
         f'{self.split} has {self._length} episodes, not {index}.'
       )
     with _blamed(self.path):
-      return Episode(**rlds.from_record(self._records[index]))
+      return Episode(**rlds.from_record(self._records[index], self.spec))
 
   def __iter__(self) -> Iterator[Episode]:
     return (self[index] for index in range(self._length))
 
-  def states(self, index: int) -> np.ndarray:
-    """The true states `[T, V]` of an episode, whose frames stay encoded."""
+  def column(self, index: int, name: str) -> np.ndarray:
+    """One column of an episode, whose frames stay encoded.
+
+    Raises:
+      KeyError: `spec` does not have it.
+    """
     with _blamed(self.path):
-      return rlds.states(self._records[index])
+      return rlds.column(self._records[index], name, self.spec)
 
 
 def open_episodes(
@@ -359,7 +374,8 @@ def _blamed(path: pathlib.Path) -> Iterator[None]:
   """Says whose fault it is when a record cannot be read."""
   try:
     yield
-  except (OSError, RuntimeError, EOFError) as error:
+  # Decoders of records and pictures raise many kinds of errors.
+  except Exception as error:
     raise ValueError(
       f'The episodes at {path} are cut off or damaged ({error}); copy or write '
       'them again.'

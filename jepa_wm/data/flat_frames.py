@@ -10,7 +10,7 @@ class FlatWriter:
 
   def __init__(self, path: pathlib.Path, frame: tuple[int, ...]) -> None:
     """Creates the file for frames of shape `frame`."""
-    self._frame = frame
+    self.frame = frame
     self._num_frames = 0
     self._file = path.open('wb', buffering=0)
     self._data_start = self._write_header()
@@ -40,7 +40,7 @@ class FlatWriter:
     header = {
       'descr': '|u1',
       'fortran_order': False,
-      'shape': (self._num_frames, *self._frame),
+      'shape': (self._num_frames, *self.frame),
     }
     np.lib.format.write_array_header_1_0(self._file, header)
     return self._file.tell()

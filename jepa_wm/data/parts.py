@@ -18,8 +18,8 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from jepa_wm import files
+from jepa_wm.data import columns, rlds
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.data import rlds
 
 # A part is over when it has one of both; less than a minute's work.
 _EPISODES_PER_PART = 256
@@ -38,7 +38,7 @@ class Part:
     num_frames: of its episodes, per split.
     digests: of its episodes, per split in order; see `digest`.
     skipped: numbers of the items that gave no episode, and why.
-    sizes: everything about an episode's shape but its length.
+    spec: the columns of its episodes; empty where it holds none.
   """
 
   path: pathlib.Path
@@ -46,7 +46,7 @@ class Part:
   num_frames: dict[str, int]
   digests: dict[str, list[str]]
   skipped: list[tuple[int, str]]
-  sizes: dict[str, Any]
+  spec: columns.Spec
 
   @property
   def num_episodes(self) -> int:
@@ -61,7 +61,7 @@ class _Encoded:
   number: int
   failure: str | None = None
   example: dict[str, Any] = dataclasses.field(default_factory=dict)
-  sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
+  spec: columns.Spec = dataclasses.field(default_factory=dict)
   digest: str = ''
   num_frames: int = 0
   num_bytes: int = 0
@@ -74,24 +74,19 @@ def _encoded(item: tuple[int, episodes_lib.Episode | str]) -> _Encoded:
   return _Encoded(
     number=number,
     example=rlds.to_example(**vars(episode)),
-    # As they will be when they come back out of JSON.
-    sizes=json.loads(json.dumps(episodes_lib.sizes(episode))),
+    spec=episode.spec,
     digest=digest(episode),
-    num_frames=len(episode.pixels),
-    num_bytes=episode.pixels.nbytes,
+    num_frames=episode.num_frames,
+    num_bytes=sum(array.nbytes for array in episode.columns.values()),
   )
 
 
 def digest(episode: episodes_lib.Episode) -> str:
   """Hash of all that an archive keeps of an episode."""
-  arrays = [
-    (name, getattr(episode, name))
-    for name in ('pixels', 'actions', 'proprio', 'state')
-  ]
   return files.digest(
     *(
       part
-      for name, array in arrays
+      for name, array in sorted(episode.columns.items())
       for part in (f'{name} {array.shape} {array.dtype}', array)
     ),
     str(bool(episode.is_terminal)),
@@ -107,6 +102,7 @@ def finished(directory: pathlib.Path) -> list[Part]:
       return parts
     fields = json.loads((path / 'part.json').read_text())
     fields['skipped'] = [tuple(pair) for pair in fields['skipped']]
+    fields['spec'] = columns.from_json(fields['spec'])
     parts.append(Part(path=path, **fields))
 
 
@@ -128,11 +124,11 @@ def write(
     The number of items on the disk, after every part.
 
   Raises:
-    ValueError: episodes of different sizes.
+    ValueError: episodes of different columns.
     OSError: the disk is full or cannot be written to.
   """
   done = finished(directory)
-  sizes = next((part.sizes for part in done if part.sizes), None)
+  spec = next((part.spec for part in done if part.spec), None)
   num_episodes = sum(part.num_episodes for part in done)
   number = len(done)
   iterator = episodes_lib.in_threads(_encoded, items)
@@ -140,14 +136,12 @@ def write(
   while True:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    part = _write_part(
-      partial, iterator, sizes, num_episodes, held_out_fraction
-    )
+    part = _write_part(partial, iterator, spec, num_episodes, held_out_fraction)
     if part is None:
       shutil.rmtree(partial)
       return
-    sizes = sizes or part.sizes
-    fields = dataclasses.asdict(part)
+    spec = spec or part.spec
+    fields = {**vars(part), 'spec': columns.to_json(part.spec)}
     del fields['path']
     (partial / 'part.json').write_text(json.dumps(fields))
     files.replace_folder(partial, directory / f'{number:05d}')
@@ -159,7 +153,7 @@ def write(
 def _write_part(
   path: pathlib.Path,
   items: Iterator[_Encoded],
-  sizes: dict[str, Any] | None,
+  spec: columns.Spec | None,
   num_before: int,
   held_out_fraction: float,
 ) -> Part | None:
@@ -181,19 +175,10 @@ def _write_part(
     if item.failure is not None:
       skipped.append((item.number, item.failure))
       continue
-    own = item.sizes
-    if sizes is None:
-      sizes = own
-    if own != sizes:
-      raise ValueError(
-        'All episodes of one archive have the same image, action and state '
-        f'sizes: the first has {sizes}, number {item.number} '
-        f'{own}.'
-      )
+    spec = spec or item.spec
+    episodes_lib.check_spec(item.spec, spec, f'number {item.number}')
     if writer is None:
-      info = rlds.dataset_info(
-        path, **_shapes(sizes), metadata=tfds.core.MetadataDict()
-      )
+      info = rlds.dataset_info(path, spec, metadata=tfds.core.MetadataDict())
       writer = rlds.Writer(info, max_examples_per_shard=2**31)
     split = episodes_lib.split_name(
       num_before + count, held_out_fraction=held_out_fraction
@@ -220,7 +205,7 @@ def _write_part(
     num_frames=num_frames,
     digests=digests,
     skipped=skipped,
-    sizes=sizes or {},
+    spec=spec or {},
   )
 
 
@@ -259,9 +244,11 @@ def join(
     raise ValueError('There is no episode to train on; convert more of them.')
   info = rlds.dataset_info(
     path,
-    **_shapes(next(part.sizes for part in parts if part.sizes)),
+    next(part.spec for part in parts if part.spec),
     metadata=tfds.core.MetadataDict(
-      provenance=episodes_lib.with_versions(provenance), num_frames=num_frames
+      layout=rlds.LAYOUT,
+      provenance=episodes_lib.with_versions(provenance),
+      num_frames=num_frames,
     ),
   )
   info.set_file_format('array_record')
@@ -285,8 +272,3 @@ def join(
     )
   )
   info.write_to_directory(path)
-
-
-def _shapes(sizes: dict[str, Any]) -> dict[str, Any]:
-  """Sizes as they were before JSON."""
-  return sizes | {'frame': tuple(sizes['frame'])}

@@ -18,14 +18,12 @@ import PIL.Image
 import tensorflow_datasets as tfds
 
 from jepa_wm import files
+from jepa_wm.data import columns as columns_lib
 
-_COLUMNS = (
-  'observation/pixels',
-  'action',
-  'is_first',
-  'is_last',
-  'is_terminal',
-)
+LAYOUT = 2
+"""Number of this layout, in the metadata of a dataset that we wrote."""
+
+_NEEDED = ('action', *columns_lib.ENDS)
 
 # Features that can be told by name alone; none of them reads or runs a file of
 # another's.
@@ -55,41 +53,28 @@ _TEXTS = ('description', 'valueRange', 'value_range')
 
 def dataset_info(
   directory: pathlib.Path,
+  spec: columns_lib.Spec,
   *,
-  frame: tuple[int, ...],
-  raw_dim: int,
-  proprio_size: int,
-  state_size: int,
   metadata: Mapping[str, Any],
 ) -> Any:
   """Describes a dataset of episodes.
 
   Args:
     directory: where it will be written.
-    frame: `(height, width, 3)`.
-    raw_dim: size of a raw action.
-    proprio_size: numbers `S` that the body feels of itself.
-    state_size: size `V` of the low-dimensional state.
+    spec: the columns of its episodes.
     metadata: a `tfds.core.MetadataDict`, saved with the description.
   """
   features = tfds.features
-  step = {
-    'observation': features.FeaturesDict(
-      {
-        'pixels': features.Image(shape=frame, encoding_format='png'),
-        # A column without numbers in it is left out: TFDS cannot read it back.
-        **{
-          name: features.Tensor(shape=(size,), dtype=np.float32)
-          for name, size in (('proprio', proprio_size), ('state', state_size))
-          if size
-        },
-      }
-    ),
-    'action': features.Tensor(shape=(raw_dim,), dtype=np.float32),
-    'is_first': features.Scalar(np.bool_),
-    'is_last': features.Scalar(np.bool_),
-    'is_terminal': features.Scalar(np.bool_),
-  }
+
+  def feature(name: str, column: columns_lib.Column) -> Any:
+    if columns_lib.is_image(name):
+      return features.Image(shape=column.shape, encoding_format='png')
+    return features.Tensor(shape=column.shape, dtype=np.dtype(column.dtype))
+
+  described = {name: feature(name, column) for name, column in spec.items()}
+  step = {n: x for n, x in described.items() if n not in columns_lib.EPISODES}
+  step |= {name: features.Scalar(np.bool_) for name in columns_lib.ENDS}
+  episode = {n: x for n, x in described.items() if n in columns_lib.EPISODES}
   return tfds.core.DatasetInfo(
     builder=tfds.core.DatasetIdentity(
       name='episodes',
@@ -100,9 +85,9 @@ def dataset_info(
     description='Episodes in the RLDS layout, written by jepa_wm.',
     features=features.FeaturesDict(
       {
-        'steps': features.Dataset(step),
+        'steps': features.Dataset(columns_lib.nested(step)),
         'episode_metadata': features.FeaturesDict(
-          {'provenance': features.Text()}
+          {**episode, 'provenance': features.Text()}
         ),
       }
     ),
@@ -202,80 +187,120 @@ def _class_names(file: pathlib.Path, content: Any) -> Iterator[Any]:
       yield from _class_names(file, value)
 
 
-def check_columns(path: pathlib.Path, features: Any) -> None:
-  """Refuses the dataset at `path` if its `features` lack a column we read.
+def read_spec(path: pathlib.Path, info: Any) -> columns_lib.Spec:
+  """The columns of the dataset at `path`, as its `info` describes them.
+
+  Columns of other names than ours, of text or of unknown size are left out.
 
   Raises:
-    ValueError: they do.
+    ValueError: it lacks a column that all episodes have, or was written by the
+      first edition of this code.
   """
-  steps = dict(features).get('steps')
-  found: set[str] = set()
+  features = dict(info.features)
+  steps = features.get('steps')
+  found: dict[str, Any] = {}
   if isinstance(steps, tfds.features.Dataset):
     for name, feature in dict(steps.feature).items():
       nested = isinstance(feature, tfds.features.FeaturesDict)
-      found |= {f'{name}/{key}' for key in feature} if nested else {name}
-  if missing := [name for name in _COLUMNS if name not in found]:
+      found |= (
+        {f'{name}/{key}': x for key, x in feature.items()}
+        if nested
+        else {name: feature}
+      )
+  if missing := [name for name in _NEEDED if name not in found]:
     raise ValueError(
       f'The steps of the episodes at {path} lack the column '
       f'{" and ".join(missing)}; they have {sorted(found)}.'
     )
+  metadata = dict(info.metadata or {})
+  if 'provenance' in metadata and metadata.get('layout') != LAYOUT:
+    raise ValueError(
+      f'The episodes at {path} are laid out as another edition of this code '
+      'wrote them; collect or convert them again.'
+    )
+  of_episode = dict(features.get('episode_metadata', {}))
+  found |= {n: x for n, x in of_episode.items() if n in columns_lib.EPISODES}
+  return {
+    name: columns_lib.Column(tuple(x.shape), np.dtype(x.np_dtype).name)
+    for name, x in sorted(found.items())
+    if columns_lib.is_known(name) and _is_numeric(name, x)
+  }
+
+
+def _is_numeric(name: str, feature: Any) -> bool:
+  """Whether a feature is an array of numbers, or of pictures where one is."""
+  if isinstance(feature, tfds.features.Image):
+    return columns_lib.is_image(name)
+  is_tensor = isinstance(feature, tfds.features.Tensor)
+  return (
+    is_tensor
+    and not columns_lib.is_image(name)
+    and None not in feature.shape
+    and np.dtype(feature.np_dtype).kind in 'biuf'
+  )
 
 
 def to_example(
   *,
-  pixels: np.ndarray,
-  actions: np.ndarray,
-  proprio: np.ndarray,
-  state: np.ndarray,
+  columns: Mapping[str, np.ndarray],
   provenance: Mapping[str, Any],
   is_terminal: bool,
 ) -> dict[str, Any]:
   """An episode (see `episodes.Episode`) as the nested dict that TFDS stores."""
-  last = len(pixels) - 1
-  # RLDS gives the last step an action too; there is none, hence zeros.
-  actions = np.pad(actions, ((0, 1), (0, 0)))
+  num_frames = len(columns['action']) + 1
+  last = num_frames - 1
+  rows: dict[str, Any] = {
+    'is_first': [t == 0 for t in range(num_frames)],
+    'is_last': [t == last for t in range(num_frames)],
+    'is_terminal': [t == last and is_terminal for t in range(num_frames)],
+  }
+  episode: dict[str, Any] = {'provenance': json.dumps(provenance)}
+  for name, array in columns.items():
+    if name in columns_lib.EPISODES:
+      episode[name] = array
+    elif name in columns_lib.STEPS:
+      # RLDS gives the last step an action too; there is none, hence zeros.
+      rows[name] = np.concatenate(
+        [array, np.zeros_like(array, shape=(1, *array.shape[1:]))]
+      )
+    elif columns_lib.is_image(name):
+      rows[name] = [to_png(frame) for frame in array]
+    else:
+      rows[name] = array
   return {
     'steps': [
-      {
-        'observation': {
-          'pixels': to_png(frame),
-          **({'proprio': body} if len(body) else {}),
-          **({'state': true} if len(true) else {}),
-        },
-        'action': action,
-        'is_first': t == 0,
-        'is_last': t == last,
-        'is_terminal': t == last and is_terminal,
-      }
-      for t, (frame, body, true, action) in enumerate(
-        zip(pixels, proprio, state, actions, strict=True)
-      )
+      columns_lib.nested({name: row[t] for name, row in rows.items()})
+      for t in range(num_frames)
     ],
-    'episode_metadata': {'provenance': json.dumps(provenance)},
+    'episode_metadata': episode,
   }
 
 
-def from_record(record: Mapping[str, Any]) -> dict[str, Any]:
+def from_record(
+  record: Mapping[str, Any], spec: columns_lib.Spec
+) -> dict[str, Any]:
   """Inverts `to_example` for a record read with its steps left encoded."""
-  steps = record['steps']
-  observation = steps['observation']
-  nothing = np.zeros((len(observation['pixels']), 0), np.float32)
   metadata = record.get('episode_metadata', {})
   return {
-    'pixels': _from_images(observation['pixels']),
-    'actions': np.asarray(steps['action'], np.float32)[:-1],
-    'proprio': np.asarray(observation.get('proprio', nothing), np.float32),
-    'state': states(record),
+    'columns': {name: column(record, name, spec) for name in spec},
     'provenance': json.loads(metadata.get('provenance', b'{}')),
-    'is_terminal': bool(steps['is_terminal'][-1]),
+    'is_terminal': bool(record['steps']['is_terminal'][-1]),
   }
 
 
-def states(record: Mapping[str, Any]) -> np.ndarray:
-  """The true states, float32 `[T, V]`, of such a record."""
-  observation = record['steps']['observation']
-  nothing = np.zeros((len(observation['pixels']), 0), np.float32)
-  return np.asarray(observation.get('state', nothing), np.float32)
+def column(
+  record: Mapping[str, Any], name: str, spec: columns_lib.Spec
+) -> np.ndarray:
+  """A column of such a record, pictures decoded."""
+  if name in columns_lib.EPISODES:
+    return np.asarray(record['episode_metadata'][name], spec[name].dtype)
+  group, _, rest = name.rpartition('/')
+  values = (record['steps'][group] if group else record['steps'])[rest]
+  if columns_lib.is_image(name):
+    return _from_images(values)
+  if name in columns_lib.STEPS:
+    return np.asarray(values, np.float32)[:-1]
+  return np.asarray(values, spec[name].dtype)
 
 
 def to_png(frame: np.ndarray) -> bytes:

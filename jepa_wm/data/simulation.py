@@ -4,12 +4,14 @@ Worlds and policies are duck-typed (`envs.environment.Environment` and
 `envs.policies.Policy` are what is meant); rooms of one floor never meet.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grain
 import jax
 import jax.numpy as jnp
+
+from jepa_wm.data import columns as columns_lib
 
 # Keys are told apart by 32 bits; nobody draws as many batches.
 _NUM_BATCHES = 2**32 - 1
@@ -76,10 +78,11 @@ def simulated_windows(
   policy: Any,
   *,
   num_frames: int,
-  action_block: int,
+  stride: int,
   batch_size: int,
   seed: int,
   num_steps: int = 100,
+  columns: Sequence[str] | None = None,
   done_fn: Callable[[Any], jax.Array] | None = None,
 ) -> grain.DatasetIterator:
   """Endless batches of windows, each from an episode of its own.
@@ -95,32 +98,43 @@ def simulated_windows(
       used.
     policy: as in `play`.
     num_frames: frames `T` of a window.
-    action_block: environment steps from one frame of a window to the next.
+    stride: environment steps from one frame of a window to the next.
     batch_size: windows `B` of a batch.
     seed: of everything random.
     num_steps: steps of an episode at most.
+    columns: names of what a batch holds (`data/columns.py`); all that a world
+      has by default.
     done_fn: whether a state ends its episode; None: only the clock does.
 
   Returns:
     Iterator over dicts of device arrays: `observation`, a dict of `pixels`
     uint8 `[B, T, height, width, 3]` and `proprio` float32 `[B, T, S]`; `action`
-    float32 `[B, T-1, action_block * A]` in raw units; and `state` float32
+    float32 `[B, T-1, stride * A]` in raw units; and `state` float32
     `[B, T, V]`.
 
   Raises:
-    ValueError: a count below one, or episodes shorter than a window.
+    ValueError: a count below one, no such column, or episodes shorter than a
+      window.
   """
-  if min(num_frames, action_block, batch_size) < 1:
+  if min(num_frames, stride, batch_size) < 1:
     raise ValueError(
-      'num_frames, action_block and batch_size must be at least 1, got '
-      f'{num_frames}, {action_block} and {batch_size}.'
+      'num_frames, stride and batch_size must be at least 1, got '
+      f'{num_frames}, {stride} and {batch_size}.'
     )
-  num_actions = (num_frames - 1) * action_block
+  num_actions = (num_frames - 1) * stride
   if num_steps < num_actions:
     raise ValueError(
       f'num_steps must be at least {num_actions} for {num_frames} frames '
-      f'{action_block} steps apart, got {num_steps}.'
+      f'{stride} steps apart, got {num_steps}.'
     )
+
+  looks = {
+    columns_lib.PIXELS: env.render,
+    columns_lib.PROPRIO: env.proprio,
+    'state': env.vector,
+  }
+  names = columns_lib.chosen(columns, {**looks, 'action': None}, repr(env))
+  looks = {name: look for name, look in looks.items() if name in names}
 
   base_key = jax.random.key(seed)
 
@@ -130,17 +144,13 @@ def simulated_windows(
     length, _ = episode_length(states, done_fn)
     num_starts = jnp.maximum(length - num_actions, 1)
     start = jax.random.randint(start_key, (), 0, num_starts)
-    frames = start + jnp.arange(num_frames) * action_block
+    frames = start + jnp.arange(num_frames) * stride
     states = jax.tree.map(lambda leaf: leaf[frames], states)
     actions = jax.lax.dynamic_slice_in_dim(actions, start, num_actions)
-    return {
-      'observation': {
-        'pixels': jax.vmap(env.render)(states),
-        'proprio': jax.vmap(env.proprio)(states),
-      },
-      'action': actions.reshape(num_frames - 1, action_block * env.action_dim),
-      'state': jax.vmap(env.vector)(states),
-    }
+    seen = {name: jax.vmap(look)(states) for name, look in looks.items()}
+    if 'action' in names:
+      seen['action'] = actions.reshape(num_frames - 1, stride * env.action_dim)
+    return columns_lib.nested(seen)
 
   # The world is closed over: known while compiling, it is faster.
   @jax.jit

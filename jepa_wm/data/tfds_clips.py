@@ -19,6 +19,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from jepa_wm import files
 from jepa_wm.data import rlds
+from jepa_wm.data.readers import images, reader
 
 SPLITS = ('train', 'validation', 'held_out')
 
@@ -144,21 +145,24 @@ def tfds_clips(
     )
 
   def load(index: int, rng: np.random.Generator) -> dict[str, Any]:
-    example = tf_example_pb2.Example.FromString(records[first + index])
-    features = example.features.feature
-    frames = features[dataset.pixels].bytes_list.value
-    span = (num_frames - 1) * frame_stride + 1
-    start = int(rng.integers(max(1, len(frames) - span + 1)))
-    rows = np.minimum(
-      start + np.arange(num_frames) * frame_stride, len(frames) - 1
-    )
-    decoded = {row: _decode(frames[row], image_size) for row in set(rows)}
-    pixels = np.stack([decoded[row] for row in rows])
-    clip: dict[str, Any] = {'observation': {'pixels': pixels}}
-    if dataset.label is not None:
-      label = features[dataset.label].int64_list.value[0]
-      clip['label'] = np.asarray(label, np.int32)
-    return clip
+    where = f'{dataset.path}, example {first + index} of {name},'
+    with reader.promised(dataset.path, where):
+      features = tf_example_pb2.Example.FromString(
+        records[first + index]
+      ).features.feature
+      frames = features[dataset.pixels].bytes_list.value
+      span = (num_frames - 1) * frame_stride + 1
+      start = int(rng.integers(max(1, len(frames) - span + 1)))
+      rows = np.minimum(
+        start + np.arange(num_frames) * frame_stride, len(frames) - 1
+      )
+      decoded = {row: _decode(frames[row], image_size) for row in set(rows)}
+      pixels = np.stack([decoded[row] for row in rows])
+      clip: dict[str, Any] = {'observation': {'pixels': pixels}}
+      if dataset.label is not None:
+        label = features[dataset.label].int64_list.value[0]
+        clip['label'] = np.asarray(label, np.int32)
+      return clip
 
   # As in `windows`: neighbouring seeds must not run through the same orders.
   order_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
@@ -181,6 +185,7 @@ def tfds_clips(
 def _decode(data: bytes, size: int) -> np.ndarray:
   """An image file as uint8 `[size, size, 3]`, the square in its middle."""
   with PIL.Image.open(io.BytesIO(data)) as image:
+    images.check_size(*image.size)
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
     square = image.crop((left, top, left + side, top + side)).convert('RGB')

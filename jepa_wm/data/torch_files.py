@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import pickletools
+import reprlib
 import zipfile
 from typing import Any, NamedTuple
 
@@ -66,6 +67,7 @@ _LITERALS = {
   *('BININT', 'BININT1', 'BININT2', 'LONG1', 'LONG4', 'BINFLOAT'),
   *('BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8'),
 }
+_KEYS = (str, bytes, int, float, type(None))
 # More than any expanded tensor is of what it is stored in.
 _MOST_EXPANDED = 2**10
 
@@ -258,7 +260,7 @@ class _Unpacker:
         stack.append(self._allow(argument.replace(' ', '.', 1)))
       case 'STACK_GLOBAL':
         module, attribute = self._pop(2)
-        stack.append(self._allow(f'{module}.{attribute}'))
+        stack.append(self._allow('.'.join((module, attribute))))
       case 'BINPERSID':
         stack.append(self._storage(*self._pop(1)))
       case 'REDUCE':
@@ -308,12 +310,17 @@ class _Unpacker:
     if len(items) % 2:
       raise TypeError('a key without a value')
     for key, value in zip(items[::2], items[1::2]):
+      parts = key if isinstance(key, tuple) else (key,)
+      # Not deeper: hashing tuples of the same tuples need not end.
+      if not all(isinstance(part, _KEYS) for part in parts):
+        raise TypeError(f'a key is {reprlib.repr(key)}')
       target[key] = value
 
   def _storage(self, identity: Any) -> _Storage:
     kind, storage_type, key, _, _ = identity
-    if kind != 'storage' or self._archive is None:
-      raise TypeError(f'a persistent id of kind {kind!r}')
+    is_storage = kind == 'storage' and isinstance(key, str)
+    if not is_storage or self._archive is None:
+      raise TypeError(f'a persistent id of kind {reprlib.repr(kind)}')
     data = self._archive.record(f'data/{key}')
     return _Storage(data, _STORAGES[storage_type.name])
 
@@ -331,7 +338,7 @@ class _Unpacker:
       storage, offset, shape, strides, _, _, dtype, *metadata = arguments
       dtype = _DTYPES[dtype.name]
       return self._tensor(storage, dtype, offset, shape, strides, metadata)
-    raise TypeError(f'{function.name} called with {arguments!r:.80}')
+    raise TypeError(f'{function.name} called with {reprlib.repr(arguments)}')
 
   def _tensor(
     self,
@@ -348,12 +355,15 @@ class _Unpacker:
     if any(metadata):
       raise ValueError(
         f'{self._path}: a tensor is stored lazily conjugated or negated '
-        f'({metadata[0]!r:.80}); save it after resolve_conj().resolve_neg().'
+        f'({reprlib.repr(metadata[0])}); save it after '
+        'resolve_conj().resolve_neg().'
       )
     if len(shape) != len(strides) or not all(
       isinstance(x, int) and x >= 0 for x in (offset, *shape, *strides)
     ):
-      raise TypeError(f'shape {shape!r:.80} with strides {strides!r:.80}')
+      raise TypeError(
+        f'shape {reprlib.repr(shape)} with {reprlib.repr(strides)}'
+      )
     last = offset + sum((n - 1) * s for n, s in zip(shape, strides))
     if math.prod(shape) and (last + 1) * dtype.itemsize > len(storage.data):
       raise ValueError(

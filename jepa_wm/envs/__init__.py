@@ -1,5 +1,7 @@
 """Actions to pixels: worlds, and ways to act in them without a model."""
 
+import importlib
+
 from jepa_wm.envs.environment import Environment, VectorState
 from jepa_wm.envs.maze import Maze
 from jepa_wm.envs.policies import (
@@ -13,6 +15,17 @@ from jepa_wm.envs.push_t import PushT, PushTState
 from jepa_wm.envs.push_t_expert import PushTExpert, PushTWeak
 from jepa_wm.envs.two_room import TwoRoom, TwoRoomExpert, TwoRoomState
 from jepa_wm.envs.worlds import WORLDS, World, register
+
+# The files that register worlds.
+for _name in (
+  'two_room',
+  'push_t_expert',
+  'maze_expert',
+  'reacher',
+  'ogbench_cube',
+  'stable_worldmodel',
+):
+  importlib.import_module(f'{__name__}.{_name}')
 
 __all__ = [
   'WORLDS',

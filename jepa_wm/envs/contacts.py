@@ -80,7 +80,8 @@ def disc_contact(
   A disc whose centre is inside leaves through the nearest side.
 
   Args:
-    x, y: the disc's centre.
+    x: of the disc's centre.
+    y: likewise.
     radius: of the disc.
     rectangle: what it may touch.
     centre: the body's centre of gravity.
@@ -148,7 +149,8 @@ def wall_touch(
 
   Args:
     rectangle: in the body's frame.
-    turn_x, turn_y: the body's x axis in the wall's frame, a unit vector.
+    turn_x: of the body's x axis in the wall's frame, a unit vector.
+    turn_y: likewise.
     origin: the body's origin in the wall's frame.
     centre: the body's centre of gravity in its own frame.
     ends: of the segment.

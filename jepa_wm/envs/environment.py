@@ -1,5 +1,7 @@
 """What an environment is: pure functions over a state, one at a time."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import flax.struct
@@ -91,3 +93,31 @@ class VectorState:
 
   vector: jax.Array
   target: jax.Array
+
+
+def in_worlds(
+  function: Callable[..., Any], env: Environment, own_worlds: Any
+) -> Callable[..., Any]:
+  """Maps `function(world, *args)` over a batch.
+
+  Args:
+    function: of one world and one row of everything else.
+    env: the world of all rows, where they share one. What is known of it (a
+      target that is not drawn) then saves work.
+    own_worlds: else the world of each row, leaves `[B, ...]`.
+
+  Returns:
+    `(*args) -> results`, leaves `[B, ...]`.
+  """
+  if own_worlds is None:
+    return jax.vmap(functools.partial(function, env))
+  return functools.partial(jax.vmap(function), own_worlds)
+
+
+def proprio_dim(env: Environment) -> int:
+  """Numbers `S` that the body feels in `env`; computes nothing."""
+
+  def feel(rng_key: jax.Array) -> jax.Array:
+    return env.proprio(env.reset(rng_key))
+
+  return jax.eval_shape(feel, jax.random.key(0)).shape[0]

@@ -71,18 +71,20 @@ class GymnasiumEnv:
     # What was observed is of another state now.
     self._observation = None
 
-  def step(self, action: np.ndarray) -> None:
-    """Answers `action` `[A]`, clipped to the bounds or decoded from one-hot."""
+  def step(self, action: np.ndarray) -> float:
+    """Answers `action` `[A]`, clipped to the bounds or decoded from one-hot.
+
+    Returns:
+      The reward.
+    """
     if self.is_discrete:
       start = getattr(self.env.action_space, 'start', 0)
-      self._observation = self._step(int(np.argmax(action)) + int(start))
-    else:
-      space: Any = self.env.action_space
-      clipped = np.clip(action, self.action_low, self.action_high)
-      if np.issubdtype(space.dtype, np.integer):
-        clipped = np.rint(clipped)
-      clipped = clipped.reshape(space.shape).astype(space.dtype)
-      self._observation = self._step(clipped)
+      return self._step(int(np.argmax(action)) + int(start))
+    space: Any = self.env.action_space
+    clipped = np.clip(action, self.action_low, self.action_high)
+    if np.issubdtype(space.dtype, np.integer):
+      clipped = np.rint(clipped)
+    return self._step(clipped.reshape(space.shape).astype(space.dtype))
 
   def render(self) -> np.ndarray:
     """The picture, uint8 `[height, width, 3]`."""
@@ -113,12 +115,12 @@ class GymnasiumEnv:
     """Closes the environment."""
     self.env.close()
 
-  def _step(self, action: Any) -> Any:
+  def _step(self, action: Any) -> float:
     with warnings.catch_warnings():
       # Some warn that an episode is over, which is not theirs to say here.
       warnings.simplefilter('ignore')
-      observation, *_ = self.env.step(action)
-    return observation
+      self._observation, reward, *_ = self.env.step(action)
+    return float(reward)
 
   def _call(self, method: Method, *args: Any) -> Any:
     if callable(method):
@@ -204,6 +206,7 @@ def make_world(
     success=success or functools.partial(_within, distance, success_distance),
     draw_target=draw_target or _stay,
     is_discrete=env.is_discrete,
+    gives_reward=True,
     parameters={'id': name, **(kwargs or {})},
     **sizes,
   )

@@ -1,4 +1,4 @@
-"""Worlds that step outside JAX: what they are, and ways to act in them.
+"""Worlds that step outside JAX: what they are.
 
 Such a world lives in worker processes, many rows at once (`host_pool.Pool`),
 and is known to everyone else by vectors `[V]`, its true low-dimensional states.
@@ -7,7 +7,6 @@ NumPy and for any leading axes.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -25,8 +24,12 @@ class HostEnv(Protocol):
     """Moves the world to the state that `vector` `[V]` describes."""
     ...
 
-  def step(self, action: np.ndarray) -> None:
-    """Answers one raw `action` `[A]`; values out of bounds are clipped."""
+  def step(self, action: np.ndarray) -> float | None:
+    """Answers one raw `action` `[A]`; values out of bounds are clipped.
+
+    Returns:
+      The reward, None of a world that gives none.
+    """
     ...
 
   def render(self) -> np.ndarray:
@@ -71,6 +74,7 @@ class HostWorld:
     draw_target: `(rng, vector [V]) -> [V]`: where an expert in a new episode
       goes, given its first state.
     is_discrete: whether actions are one-hot rows.
+    gives_reward: whether `HostEnv.step` returns a reward.
     parameters: what else describes the world, for the record; JSON-able.
   """
 
@@ -84,6 +88,7 @@ class HostWorld:
   success: Callable[[np.ndarray, np.ndarray], np.ndarray]
   draw_target: Callable[[np.random.Generator, np.ndarray], np.ndarray]
   is_discrete: bool = False
+  gives_reward: bool = False
   parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
@@ -107,63 +112,3 @@ class HostWorld:
 def euclidean(vectors: np.ndarray, goals: np.ndarray) -> np.ndarray:
   """Length of the difference of `[..., V]` and `[..., V]`, `[...]`."""
   return np.linalg.norm(np.asarray(vectors) - np.asarray(goals), axis=-1)
-
-
-def uniform_policy(world: HostWorld, action_noise: float = 0.0) -> HostPolicy:
-  """A fresh uniform action every step: the random floor.
-
-  Args:
-    world: whose bounds.
-    action_noise: not used.
-  """
-  del action_noise
-  return functools.partial(_act_uniformly, world)
-
-
-def smooth_policy(world: HostWorld, action_noise: float = 0.0) -> HostPolicy:
-  """The random walk of `policies.SmoothRandomPolicy`, in NumPy.
-
-  Args:
-    world: whose bounds; one of discrete actions repeats an action for a while.
-    action_noise: not used.
-  """
-  del action_noise
-  return functools.partial(_act_smoothly, world)
-
-
-_CORRELATION_STEPS = 15.0
-
-
-def _act_uniformly(
-  world: HostWorld, rng: np.random.Generator, target: np.ndarray
-) -> Act:
-  del target
-
-  def act(vector: np.ndarray, proprio: np.ndarray) -> np.ndarray:
-    del vector, proprio
-    if world.is_discrete:
-      return np.eye(world.action_dim)[rng.integers(world.action_dim)]
-    return rng.uniform(world.action_low, world.action_high)
-
-  return act
-
-
-def _act_smoothly(
-  world: HostWorld, rng: np.random.Generator, target: np.ndarray
-) -> Act:
-  del target
-  half_range = (world.action_high - world.action_low) / 2.0
-  middle = (world.action_high + world.action_low) / 2.0
-  keep = np.exp(-1.0 / _CORRELATION_STEPS)
-  state = rng.normal(size=world.action_dim)
-
-  def act(vector: np.ndarray, proprio: np.ndarray) -> np.ndarray:
-    nonlocal state
-    del vector, proprio
-    noise = rng.normal(size=world.action_dim)
-    state = keep * state + np.sqrt(1.0 - keep**2) * noise
-    if world.is_discrete:
-      return np.eye(world.action_dim)[np.argmax(state)]
-    return middle + half_range * np.clip(state, -1.0, 1.0)
-
-  return act

@@ -16,6 +16,7 @@ class Played:
     vectors: float32 `[n, T + 1, V]`, true states; frozen where a row stopped.
     proprio: float32 `[n, T + 1, S]`.
     actions: float32 `[n, T, A]`, zero where a row had stopped.
+    rewards: float32 `[n, T]`, NaN where there was none.
     pixels: uint8 `[n, T + 1, image_size, image_size, 3]`, or None.
     length: int `[n]`, frames up to where a row stopped, the first included.
     is_done: `[n]`, whether it stopped because it was done.
@@ -26,6 +27,7 @@ class Played:
   vectors: np.ndarray
   proprio: np.ndarray
   actions: np.ndarray
+  rewards: np.ndarray
   pixels: np.ndarray | None
   length: np.ndarray
   is_done: np.ndarray
@@ -57,6 +59,7 @@ def play(
   vectors = np.zeros((count, num_steps + 1, world.vector_dim), np.float32)
   proprio = np.zeros((count, num_steps + 1, world.proprio_dim), np.float32)
   actions = np.zeros((count, num_steps, world.action_dim), np.float32)
+  rewards = np.full((count, num_steps), np.nan, np.float32)
   frame = (world.image_size, world.image_size, 3)
   pixels = np.zeros((count, num_steps + 1, *frame), np.uint8) if look else None
   length = np.ones(count, int)
@@ -83,11 +86,13 @@ def play(
     )
     # What is recorded is what is played.
     actions[now, t] = chosen
-    pool.play(rows[now], actions[now, t, None], look=look)
+    steps = pool.play(rows[now], actions[now, t, None], look=look)
+    rewards[now, t] = steps.rewards[:, 0]
   return Played(
     vectors=vectors,
     proprio=proprio,
     actions=actions,
+    rewards=rewards,
     pixels=pixels,
     length=length,
     is_done=is_done,
@@ -97,45 +102,6 @@ def play(
       if int(row) in pool.failures
     },
   )
-
-
-def pictures(world: host.HostWorld, vectors: np.ndarray) -> np.ndarray:
-  """What states look like.
-
-  Args:
-    world: its `image_size` is that of the pictures.
-    vectors: `[n, V]`.
-
-  Returns:
-    uint8 `[n, image_size, image_size, 3]`.
-
-  Raises:
-    ValueError: a state that cannot be set or drawn.
-  """
-  vectors = np.asarray(vectors)
-  # In this process: starting others takes longer than most pictures do.
-  with host_pool.Pool(world, 1, num_workers=0) as pool:
-    return draw(pool, vectors)
-
-
-def draw(pool: host_pool.Pool, vectors: np.ndarray) -> np.ndarray:
-  """As `pictures`, in a pool that is there; moves its rows.
-
-  Raises:
-    ValueError: a state that cannot be set or drawn.
-  """
-  drawn = []
-  for first in range(0, len(vectors), pool.num_rows):
-    share = vectors[first : first + pool.num_rows]
-    rows = np.arange(len(share))
-    pool.place(rows, share, look=True)
-    for row in range(len(share)):
-      if row in pool.failures:
-        raise ValueError(
-          f'the world could not show a state: {pool.failures[row]}.'
-        )
-    drawn.append(pool.pixels(rows))
-  return np.concatenate(drawn)
 
 
 def stream(*numbers: int) -> np.random.Generator:

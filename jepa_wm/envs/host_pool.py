@@ -1,15 +1,27 @@
 """Many rows of a host world at once, in worker processes."""
 
-import atexit
 import collections
-import contextlib
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from jepa_wm.envs import host, host_workers
+
+
+class Steps(NamedTuple):
+  """Where `k` actions led.
+
+  Attributes:
+    vectors: the true states after each action, float64 `[n, k, V]`; of a row
+      that fails on the way, where it was before, all along.
+    rewards: float64 `[n, k]`, NaN where there was none.
+  """
+
+  vectors: np.ndarray
+  rewards: np.ndarray
 
 
 class Pool:
@@ -130,17 +142,13 @@ class Pool:
     actions: np.ndarray,
     *,
     look: bool = False,
-  ) -> np.ndarray:
+  ) -> Steps:
     """Plays `k` actions in each of `rows`; those that failed stand still.
 
     Args:
       rows: `[n]`, each at most once.
       actions: `[n, k, A]`, raw.
       look: whether to render where they lead as well.
-
-    Returns:
-      The true states after each action, float64 `[n, k, V]`; of a row that
-      fails on the way, where it was before, all along.
 
     Raises:
       ValueError: actions of another shape.
@@ -153,18 +161,40 @@ class Pool:
         f'{self.world.action_dim}], got {list(actions.shape)}.'
       )
     trails = np.repeat(self.vectors(rows)[:, None], actions.shape[1], axis=1)
+    rewards = np.full(actions.shape[:2], np.nan)
     name = 'look and play' if look else 'play'
     answers = self._do(
       [(int(row), name, share) for row, share in zip(rows, actions)]
     )
     for i, row in enumerate(rows):
       if int(row) in answers:
-        trails[i] = answers[int(row)]
-    return trails
+        trails[i], rewards[i] = answers[int(row)]
+    return Steps(trails, rewards)
 
   def look(self, rows: Sequence[int] | np.ndarray) -> None:
     """Renders `rows`; see `pixels`."""
     self._do([(int(row), 'look', None) for row in rows])
+
+  def draw(self, vectors: np.ndarray) -> np.ndarray:
+    """What states `[n, V]` look like, `[n, image_size, image_size, 3]`.
+
+    Rows are moved there.
+
+    Raises:
+      ValueError: a state that cannot be set or drawn.
+    """
+    drawn = []
+    for first in range(0, len(vectors), self.num_rows):
+      share = vectors[first : first + self.num_rows]
+      rows = np.arange(len(share))
+      self.place(rows, share, look=True)
+      for row in range(len(share)):
+        if row in self.failures:
+          raise ValueError(
+            f'the world could not show a state: {self.failures[row]}.'
+          )
+      drawn.append(self.pixels(rows))
+    return np.concatenate(drawn)
 
   def vectors(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
     """True states float64 `[n, V]`; of a failed row the last one."""
@@ -198,11 +228,13 @@ class Pool:
       ]
     self._do(commands)
 
-  def _do(self, commands: list[host_workers.Command]) -> dict[int, np.ndarray]:
+  def _do(
+    self, commands: list[host_workers.Command]
+  ) -> dict[int, host_workers.Trail]:
     """Runs commands, at most one a row, and keeps the journals.
 
     Returns:
-      By row that did not fail, the states `[k, V]` it went through.
+      By row that did not fail, what it went through.
     """
     if not self._workers:
       raise ValueError('this pool is closed; make another one.')
@@ -215,14 +247,14 @@ class Pool:
     for worker, share in zip(self._workers, shares):
       if share:
         worker.send(list(share))
-    answers: dict[int, np.ndarray] = {}
+    answers: dict[int, host_workers.Trail] = {}
     for index, share in enumerate(shares):
       answers.update(self._collect(index, share))
     return answers
 
   def _collect(
     self, index: int, share: collections.deque[host_workers.Command]
-  ) -> dict[int, np.ndarray]:
+  ) -> dict[int, host_workers.Trail]:
     """Waits for the answers to what a worker was sent."""
     worker = self._workers[index]
     answers = {}
@@ -257,42 +289,6 @@ class Pool:
     if lost:
       self._workers[index].send(list(lost))
       self._collect(index, lost)
-
-
-_IDLE: list[Pool] = []
-
-
-@contextlib.contextmanager
-def borrow(world: host.HostWorld) -> Iterator[Pool]:
-  """A pool of 64 rows that outlives its use, since opening one takes seconds.
-
-  The last one used is kept, and given again for the same `open` and
-  `image_size`; it is closed when Python ends, or where its use fails.
-
-  Args:
-    world: what to open.
-  """
-  pool = _IDLE.pop() if _IDLE else None
-  if pool is not None and not (
-    pool.world.open == world.open and pool.world.image_size == world.image_size
-  ):
-    pool.close()
-    pool = None
-  if pool is None:
-    pool = Pool(world, 64)
-  try:
-    yield pool
-  except BaseException:
-    # Answers to what was asked may still be on their way.
-    pool.close()
-    raise
-  _IDLE.append(pool)
-
-
-@atexit.register
-def _close_idle() -> None:
-  while _IDLE:
-    _IDLE.pop().close()
 
 
 def _num_cores() -> int:

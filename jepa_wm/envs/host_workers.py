@@ -21,8 +21,11 @@ _START_SECONDS = 300.0
 """A process that has not begun by then never will; nor has its first world been
 opened, for which it may have to import a library first."""
 
-Answer = tuple[str | None, np.ndarray | None]
-"""What went wrong, and the states `[k, V]` that a row went through."""
+Trail = tuple[np.ndarray, np.ndarray]
+"""States `[k, V]` that a row went through, and rewards `[k]`, NaN for none."""
+
+Answer = tuple[str | None, Trail | None]
+"""What went wrong, and what a row went through."""
 
 
 class Rows:
@@ -53,7 +56,7 @@ class Rows:
       env.close()
     self._envs = {}
 
-  def _do(self, row: int, name: str, payload: Any) -> np.ndarray:
+  def _do(self, row: int, name: str, payload: Any) -> Trail:
     if name.endswith('reset'):
       if row not in self._envs:
         self._envs[row] = self._open()
@@ -64,15 +67,15 @@ class Rows:
     if row not in self._envs:
       raise ValueError('the row was never reset or placed.')
     env = self._envs[row]
-    trail = []
+    trail, rewards = [], []
     for action in payload if name.endswith('play') else ():
-      env.step(action)
+      rewards.append(env.step(action))
       trail.append(_finite(env.vector()))
     self._views['vectors'][row] = trail[-1] if trail else _finite(env.vector())
     self._views['proprio'][row] = env.proprio()
     if name.startswith('look'):
       self._views['pixels'][row] = resize(env.render(), self._image_size)
-    return np.asarray(trail)
+    return np.asarray(trail), np.asarray(rewards, float)
 
 
 class Here:
@@ -228,6 +231,7 @@ def _finite(vector: np.ndarray) -> np.ndarray:
 
 
 def array(typecode: str, size: int) -> np.ndarray:
+  """Zeros of the type that `typecode` names, in place of shared memory."""
   return np.zeros(size, np.dtype(typecode))
 
 

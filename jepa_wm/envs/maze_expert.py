@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.envs import maze
+from jepa_wm.envs import maze, worlds
 
 _FAR = 1e6
 
@@ -123,3 +124,29 @@ def path_lengths(
 
   inside = (closed.shape[0] - 2) * (closed.shape[1] - 2)
   return jax.lax.fori_loop(0, inside - 1, relax, start)
+
+
+_MAZES: dict[str, Callable[..., maze.Maze]] = {
+  'point_maze': maze.Maze,
+  # PLDM's 40 layouts, and all of those that are held out.
+  'diverse_maze': maze.Maze.diverse,
+  'diverse_maze_held_out': functools.partial(
+    maze.Maze.diverse, layouts='held_out', num_layouts=None
+  ),
+}
+
+for _name, _make in _MAZES.items():
+  worlds.register(
+    _name,
+    worlds.World(
+      make=_make,
+      policies={
+        'expert': MazeExpert,
+        'wanderer': lambda env, noise: MazeWanderer(MazeExpert(env, noise)),
+      },
+      place=functools.partial(maze.place, size=_make().size),
+      state_names=_make().state_names,
+      unit='cells',
+      action_noise=0.5,
+    ),
+  )

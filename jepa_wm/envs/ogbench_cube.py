@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm.envs import host, mujoco
+from jepa_wm.envs import host, mujoco, worlds
 
 SUCCESS_DISTANCE = 0.04
 """Metres within which the cube's centre must come, however it is turned."""
@@ -256,3 +256,18 @@ def _camera() -> mujoco.Camera:
   return mujoco.Camera(
     env.model, 'front_pixels', _DRAWN, option=env._scene_option
   )
+
+
+worlds.register(
+  'cube',
+  worlds.World(
+    make=make,
+    policies={'expert': expert, 'wanderer': wanderer},
+    place=place,
+    state_names=STATE_NAMES,
+    unit='m',
+    action_noise=0.1,
+    on_host=True,
+    recording={'policy': 'wanderer', 'ends_at_success': False},
+  ),
+)

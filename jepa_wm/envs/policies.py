@@ -1,15 +1,22 @@
 """Ways to act without a model: what data is collected with.
 
 A policy is a pytree with two pure methods, so an episode is one `lax.scan` and
-a batch of episodes one `vmap`. The expert of a world lives beside its world.
+a batch of episodes one `vmap`. In worlds on the host it is a `host.HostPolicy`,
+a function that begins an episode. The expert of a world lives beside its world.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm.envs import host
+
+_CORRELATION_STEPS = 15.0
 
 Memory = Any
 """Pytree of arrays that a policy carries from step to step of an episode."""
@@ -103,7 +110,7 @@ class SmoothRandomPolicy:
 
   action_low: jax.Array
   action_high: jax.Array
-  correlation_steps: jax.Array | float = 15.0
+  correlation_steps: jax.Array | float = _CORRELATION_STEPS
   scale: jax.Array | float = 1.0
 
   def init(self, rng_key: jax.Array, state: Any) -> jax.Array:
@@ -171,3 +178,64 @@ class MixturePolicy:
     ]
     actions = jnp.stack([action for action, _ in answers])
     return actions[choice], (choice, tuple(own for _, own in answers))
+
+
+def host_uniform(
+  world: host.HostWorld, action_noise: float = 0.0
+) -> host.HostPolicy:
+  """`UniformPolicy` in a world on the host; one-hot rows where it is discrete.
+
+  Args:
+    world: whose bounds.
+    action_noise: not used.
+  """
+  del action_noise
+  return functools.partial(_act_uniformly, world)
+
+
+def host_smooth(
+  world: host.HostWorld, action_noise: float = 0.0
+) -> host.HostPolicy:
+  """`SmoothRandomPolicy` in a world on the host.
+
+  Args:
+    world: whose bounds; one of discrete actions repeats an action for a while.
+    action_noise: not used.
+  """
+  del action_noise
+  return functools.partial(_act_smoothly, world)
+
+
+def _act_uniformly(
+  world: host.HostWorld, rng: np.random.Generator, target: np.ndarray
+) -> host.Act:
+  del target
+
+  def act(vector: np.ndarray, proprio: np.ndarray) -> np.ndarray:
+    del vector, proprio
+    if world.is_discrete:
+      return np.eye(world.action_dim)[rng.integers(world.action_dim)]
+    return rng.uniform(world.action_low, world.action_high)
+
+  return act
+
+
+def _act_smoothly(
+  world: host.HostWorld, rng: np.random.Generator, target: np.ndarray
+) -> host.Act:
+  del target
+  half_range = (world.action_high - world.action_low) / 2.0
+  middle = (world.action_high + world.action_low) / 2.0
+  keep = np.exp(-1.0 / _CORRELATION_STEPS)
+  state = rng.normal(size=world.action_dim)
+
+  def act(vector: np.ndarray, proprio: np.ndarray) -> np.ndarray:
+    nonlocal state
+    del vector, proprio
+    noise = rng.normal(size=world.action_dim)
+    state = keep * state + np.sqrt(1.0 - keep**2) * noise
+    if world.is_discrete:
+      return np.eye(world.action_dim)[np.argmax(state)]
+    return middle + half_range * np.clip(state, -1.0, 1.0)
+
+  return act

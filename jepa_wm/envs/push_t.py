@@ -267,7 +267,7 @@ class PushT:
       action = action.astype(jnp.float32)
     agent, agent_velocity, pose, velocity, correction, memory = (
       push_t_dynamics.advance(
-        self._body(),
+        self.body(),
         self.agent_radius,
         state.agent_position,
         state.agent_velocity,
@@ -368,7 +368,8 @@ class PushT:
       np.ndim(self.block_shape) == 0
     )
 
-  def _body(self) -> push_t_dynamics.Body:
+  def body(self) -> push_t_dynamics.Body:
+    """The block as contacts know it: rectangles, centre of mass and moment."""
     scale = self.block_scale
     if self._shape_is_known and not isinstance(scale, jax.core.Tracer):
       # Plain numbers, which the compiler folds.

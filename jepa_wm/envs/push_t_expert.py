@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import push_t, push_t_dynamics
+from jepa_wm.envs import push_t, push_t_dynamics, worlds
 
 PUSHES = 2
 """Pushes of a plan at most."""
@@ -185,7 +185,7 @@ class PushTExpert:
   def _cost(self, state: push_t.PushTState, plan: Plan) -> jax.Array:
     """The best moment of playing `plan`, earlier ones preferred."""
     world = self.world
-    body = world._body()
+    body = world.body()
 
     def step(
       carry: tuple[push_t.PushTState, Plan], _: None
@@ -221,7 +221,7 @@ class PushTExpert:
   def _lack(self, state: push_t.PushTState) -> jax.Array:
     """What is still wrong, in pixels: the block's pose before the agent's."""
     target = state.target
-    body = self.world._body()
+    body = self.world.body()
     off = state.block_pose[:2] - target[2:4]
     turned = push_t.angle_difference(state.block_pose[2], target[4])
     block = jnp.sqrt(jnp.sum(off**2) + body.moment * turned**2 + 1e-6)
@@ -244,7 +244,7 @@ class PushTExpert:
   ) -> tuple[jax.Array, Plan]:
     """The action of `plan` here, and the plan with its stage moved on."""
     agent = state.agent_position
-    body = self.world._body()
+    body = self.world.body()
     x, y, angle = state.block_pose
     cos, sin = jnp.cos(angle), jnp.sin(angle)
 
@@ -355,3 +355,17 @@ def _walk(
   return jnp.clip(
     jnp.where(straight, goal, orbit), 0.0, float(push_t.WORLD_SIZE)
   )
+
+
+worlds.register(
+  'push_t',
+  worlds.World(
+    make=push_t.PushT,
+    policies={'expert': PushTExpert, 'weak': PushTWeak},
+    place=lambda vectors: np.asarray(vectors)[..., :2] / push_t.WORLD_SIZE,
+    state_names=push_t.STATE_NAMES,
+    unit='px',
+    # Enough to see what happens beside the way, little enough to arrive.
+    action_noise=0.1,
+  ),
+)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm.envs import host, mujoco
+from jepa_wm.envs import host, mujoco, worlds
 
 SUCCESS_ANGLE = 0.05
 """Radians within which both joints must come."""
@@ -205,3 +205,18 @@ def _decoded(assets: dict[str, Any]) -> dict[str, bytes]:
     name: content.encode() if isinstance(content, str) else content
     for name, content in assets.items()
   }
+
+
+worlds.register(
+  'reacher',
+  worlds.World(
+    make=make,
+    policies={'expert': expert, 'wanderer': wanderer},
+    place=place,
+    state_names=STATE_NAMES,
+    unit='rad',
+    action_noise=0.5,
+    on_host=True,
+    recording={'policy': 'wanderer', 'ends_at_success': False},
+  ),
+)

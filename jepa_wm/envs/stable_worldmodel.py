@@ -15,7 +15,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_wm.envs import environment, host
+from jepa_wm.envs import environment, host, worlds
+from jepa_wm.envs import push_t as our_push_t
+from jepa_wm.envs import two_room as our_two_room
 
 _MODULE = 'stable_worldmodel.envs'
 _DECLARED: list[Any] = []
@@ -30,11 +32,9 @@ def two_room(image_size: int = 224) -> host.HostWorld:
   Raises:
     ValueError: stable-worldmodel is not installed.
   """
-  from jepa_wm.envs import two_room as ours
-
   return _make(
     'TwoRoom-v1',
-    ours.TwoRoom(),
+    our_two_room.TwoRoom(),
     image_size,
     get_state='agent_position',
     get_proprio='agent_position',
@@ -53,11 +53,9 @@ def push_t(image_size: int = 224) -> host.HostWorld:
   Raises:
     ValueError: stable-worldmodel is not installed.
   """
-  from jepa_wm.envs import push_t as ours
-
   return _make(
     'PushT-v1',
-    ours.PushT(),
+    our_push_t.PushT(),
     image_size,
     get_state='_get_obs',
     get_proprio=_push_t_proprio,
@@ -206,3 +204,17 @@ def _draw_target(
 
 def _push_t_proprio(env: Any) -> np.ndarray:
   return env._get_obs()[[0, 1, 5, 6]]
+
+
+for _name, _theirs in {'two_room': two_room, 'push_t': push_t}.items():
+  _ours = worlds.get(_name)
+  worlds.register(
+    f'swm_{_name}',
+    dataclasses.replace(
+      _ours,
+      make=_theirs,
+      policies={'expert': policy(_ours.policies['expert'], _ours.make)},
+      on_host=True,
+      same_as=_name,
+    ),
+  )

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import painting
+from jepa_wm.envs import painting, worlds
 
 WORLD_SIZE = 224
 """Width and height of the world in its own pixels, whatever is rendered."""
@@ -475,3 +475,17 @@ def _pair(name: str, value: jax.typing.ArrayLike) -> jax.Array:
       'through jax.vmap.'
     )
   return value
+
+
+worlds.register(
+  'two_room',
+  worlds.World(
+    make=TwoRoom,
+    policies={'expert': TwoRoomExpert},
+    place=lambda vectors: (np.asarray(vectors) + 0.5) / WORLD_SIZE,
+    state_names=('x', 'y'),
+    unit='px',
+    # The peers' data collector: most of it clipped away.
+    action_noise=2.0,
+  ),
+)

@@ -1,35 +1,31 @@
 """The worlds by name: what collecting, training and benchmarks ask of each."""
 
+import contextlib
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from jepa_wm.envs import (
-  host,
-  maze,
-  maze_expert,
-  ogbench_cube,
-  push_t,
-  push_t_expert,
-  reacher,
-  stable_worldmodel,
-  two_room,
-)
+from jepa_wm.envs import device_stage, host_stage, stage
 from jepa_wm.envs import policies as policies_lib
 
 MakePolicy = Callable[[Any, float], Any]
 """`(environment, action_noise) -> policies.Policy`, or `host.HostPolicy`."""
 
-_RANDOM: dict[str, MakePolicy] = {
-  'random': lambda env, noise: policies_lib.UniformPolicy(
-    env.action_low, env.action_high
-  ),
-  'smooth': lambda env, noise: policies_lib.SmoothRandomPolicy(
-    env.action_low, env.action_high
-  ),
+_RANDOM: Mapping[bool, Mapping[str, MakePolicy]] = {
+  False: {
+    'random': lambda env, noise: policies_lib.UniformPolicy(
+      env.action_low, env.action_high
+    ),
+    'smooth': lambda env, noise: policies_lib.SmoothRandomPolicy(
+      env.action_low, env.action_high
+    ),
+  },
+  True: {
+    'random': policies_lib.host_uniform,
+    'smooth': policies_lib.host_smooth,
+  },
 }
 
 
@@ -50,6 +46,8 @@ class World:
     unit: what `distance` is measured in.
     action_noise: of the expert, where nobody says otherwise.
     on_host: whether `make` gives a `host.HostWorld`.
+    reward: `(world, state, action [A], next state) -> scalar` of a JAX world;
+      None where it gives none. A world on the host says so itself.
     same_as: name of a world whose vectors and pairs are this one's too.
     recording: fields of `evaluation.protocol.Protocol` that say how episodes
       are recorded here, where it is not by an expert who stops at its target.
@@ -65,6 +63,7 @@ class World:
   unit: str
   action_noise: float = 0.0
   on_host: bool = False
+  reward: device_stage.RewardFn | None = None
   same_as: str | None = None
   recording: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -74,7 +73,8 @@ class World:
         "policies must hold an 'expert', which heads for the target of its "
         f'state, got {", ".join(self.policies) or "none"}.'
       )
-    object.__setattr__(self, 'policies', {**_RANDOM, **self.policies})
+    both = {**_RANDOM[self.on_host], **self.policies}
+    object.__setattr__(self, 'policies', both)
 
   def policy(self, name: str, env: Any, action_noise: float = 0.0) -> Any:
     """Makes one of `policies`.
@@ -94,6 +94,21 @@ class World:
         f'{name!r}.'
       )
     return self.policies[name](env, action_noise)
+
+  def stage(self, env: Any = None, *, image_size: int | None = None) -> Any:
+    """Opens a `stage.Stage` of the world; use it as a context.
+
+    Args:
+      env: the environment; one with default factors of variation if left out.
+      image_size: height and width of its pictures, the environment's if left
+        out.
+    """
+    env = self.make() if env is None else env
+    if image_size is not None:
+      env = dataclasses.replace(env, image_size=image_size)
+    if self.on_host:
+      return host_stage.HostStage(env, self.policy)
+    return device_stage.DeviceStage(env, self.policy, reward_fn=self.reward)
 
 
 WORLDS: dict[str, World] = {}
@@ -140,115 +155,19 @@ def get_simulated(name: str) -> World:
   return world
 
 
-register(
-  'two_room',
-  World(
-    make=two_room.TwoRoom,
-    policies={'expert': two_room.TwoRoomExpert},
-    place=lambda vectors: (np.asarray(vectors) + 0.5) / two_room.WORLD_SIZE,
-    state_names=('x', 'y'),
-    unit='px',
-    # The peers' data collector: most of it clipped away.
-    action_noise=2.0,
-  ),
-)
-register(
-  'push_t',
-  World(
-    make=push_t.PushT,
-    policies={
-      'expert': push_t_expert.PushTExpert,
-      'weak': push_t_expert.PushTWeak,
-    },
-    place=lambda vectors: np.asarray(vectors)[..., :2] / push_t.WORLD_SIZE,
-    state_names=push_t.STATE_NAMES,
-    unit='px',
-    # Enough to see what happens beside the way, little enough to arrive.
-    action_noise=0.1,
-  ),
-)
+@contextlib.contextmanager
+def on_stage(
+  opened: stage.Stage | None, name: str, *, image_size: int | None = None
+) -> Iterator[stage.Stage]:
+  """The stage that is open, or one opened for as long as the context lasts.
 
-
-_MAZES: dict[str, Callable[..., maze.Maze]] = {
-  'point_maze': maze.Maze,
-  # PLDM's 40 layouts, and all of those that are held out.
-  'diverse_maze': maze.Maze.diverse,
-  'diverse_maze_held_out': functools.partial(
-    maze.Maze.diverse, layouts='held_out', num_layouts=None
-  ),
-}
-
-for _name, _make in _MAZES.items():
-  register(
-    _name,
-    World(
-      make=_make,
-      policies={
-        'expert': maze_expert.MazeExpert,
-        'wanderer': lambda env, noise: maze_expert.MazeWanderer(
-          maze_expert.MazeExpert(env, noise)
-        ),
-      },
-      place=functools.partial(maze.place, size=_make().size),
-      state_names=_make().state_names,
-      unit='cells',
-      action_noise=0.5,
-    ),
-  )
-register(
-  'reacher',
-  World(
-    make=reacher.make,
-    policies={
-      'expert': reacher.expert,
-      'wanderer': reacher.wanderer,
-      'random': host.uniform_policy,
-      'smooth': host.smooth_policy,
-    },
-    place=reacher.place,
-    state_names=reacher.STATE_NAMES,
-    unit='rad',
-    action_noise=0.5,
-    on_host=True,
-    recording={'policy': 'wanderer', 'ends_at_success': False},
-  ),
-)
-register(
-  'cube',
-  World(
-    make=ogbench_cube.make,
-    policies={
-      'expert': ogbench_cube.expert,
-      'wanderer': ogbench_cube.wanderer,
-      'random': host.uniform_policy,
-      'smooth': host.smooth_policy,
-    },
-    place=ogbench_cube.place,
-    state_names=ogbench_cube.STATE_NAMES,
-    unit='m',
-    action_noise=0.1,
-    on_host=True,
-    recording={'policy': 'wanderer', 'ends_at_success': False},
-  ),
-)
-for _name, _theirs in {
-  'two_room': stable_worldmodel.two_room,
-  'push_t': stable_worldmodel.push_t,
-}.items():
-  _ours = WORLDS[_name]
-  register(
-    f'swm_{_name}',
-    dataclasses.replace(
-      _ours,
-      make=_theirs,
-      policies={
-        'random': host.uniform_policy,
-        'smooth': host.smooth_policy,
-        'expert': stable_worldmodel.policy(
-          _ours.policies['expert'], _ours.make
-        ),
-      },
-      on_host=True,
-      same_as=_name,
-    ),
-  )
+  Args:
+    opened: a stage, which stays open.
+    name: else whose.
+    image_size: of that, see `World.stage`.
+  """
+  if opened is not None:
+    yield opened
+    return
+  with get(name).stage(image_size=image_size) as fresh:
+    yield fresh

@@ -1,15 +1,13 @@
 """The animation of a planning result: agents, plans and goals side by side."""
 
-import dataclasses
 import io
-from typing import Any
 
 import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from jepa_wm.envs import host, host_play, worlds
-from jepa_wm.evaluation import figures, observations, planning_benchmark
+from jepa_wm.envs import worlds
+from jepa_wm.evaluation import figures, planning_benchmark
 
 _COLUMNS, _ROWS = 3, 3
 _PANEL = 128
@@ -62,7 +60,6 @@ def draw_episodes(
   """
   rows = choose(result) if rows is None else rows
   world = worlds.get(result.protocol.environment)
-  env = world.make(image_size=_PANEL)
   budget = result.protocol.budget
   last = max(
     episode.first_success_step or 0 if episode.success else budget
@@ -71,11 +68,11 @@ def draw_episodes(
   stride = -(-(last + 1) // _MAX_FRAMES)
   steps = sorted({*range(0, last + 1, stride), last})
 
-  goal_vectors = _goal_vectors(result, env)[rows]
+  goal_vectors = result.goals[rows]
   shown = np.concatenate(
     [result.vectors[rows][:, steps], goal_vectors[:, None]], axis=1
   )
-  pictures = _pictures(result, env, rows, shown)
+  pictures = _pictures(result, rows, shown)
   agents, goals = pictures[:, :-1], pictures[:, -1]
   overlays: dict[tuple[int, int], Image.Image] = {}
   frames = []
@@ -178,31 +175,18 @@ def _caption(
   return f'step {step}', _RUNNING
 
 
-def _goal_vectors(result: planning_benchmark.Result, env: Any) -> np.ndarray:
-  """True states of the goals, `[P, V]`."""
-  if isinstance(env, host.HostWorld):
-    return np.asarray(result.pairs.goals)
-  return np.asarray(jax.vmap(env.vector)(result.pairs.goals))
-
-
 def _pictures(
-  result: planning_benchmark.Result,
-  env: Any,
-  rows: list[int],
-  vectors: np.ndarray,
+  result: planning_benchmark.Result, rows: list[int], vectors: np.ndarray
 ) -> np.ndarray:
   """What states `[n, T, V]` of problems `rows` look like."""
-  if isinstance(env, host.HostWorld):
-    flat = host_play.pictures(env, vectors.reshape(-1, vectors.shape[-1]))
-    return flat.reshape(*vectors.shape[:2], *flat.shape[1:])
-  own = jax.tree.map(lambda leaf: leaf[np.asarray(rows)], result.pairs.worlds)
-
-  def render(world: Any, vectors: np.ndarray) -> jax.Array:
-    world = dataclasses.replace(world, image_size=_PANEL)
-    return jax.vmap(lambda v: world.render(world.from_vector(v)))(vectors)
-
-  each = jax.jit(observations.in_worlds(render, env, own))
-  return np.asarray(each(vectors))
+  count = vectors.shape[1]
+  own = jax.tree.map(
+    lambda leaf: leaf[np.repeat(rows, count)], result.pairs.worlds
+  )
+  world = worlds.get(result.protocol.environment)
+  with world.stage(image_size=_PANEL) as stage:
+    flat = stage.pictures(vectors.reshape(-1, vectors.shape[-1]), own)
+  return flat.reshape(*vectors.shape[:2], *flat.shape[1:])
 
 
 def _current_plan(

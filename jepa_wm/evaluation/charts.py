@@ -11,11 +11,10 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from PIL import Image
 
-from jepa_wm.envs import host, host_play, worlds
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation import comparison, planning_benchmark
 
 _MAP = 448
@@ -155,12 +154,8 @@ def episode_map(result: planning_benchmark.Result) -> str:
   Pointing at an arrow shows the path that the agent took and says how it went.
   """
   world = worlds.get(result.protocol.environment)
-  env = world.make(image_size=_MAP)
-  goals = result.pairs.goals
-  if not isinstance(env, host.HostWorld):
-    goals = jax.jit(jax.vmap(env.vector))(goals)
   starts = _MAP * world.place(result.vectors[:, 0])
-  ends = _MAP * world.place(np.asarray(goals))
+  ends = _MAP * world.place(result.goals)
   # Failures last, so that they lie on top.
   order = sorted(
     range(len(result.episodes)), key=lambda i: not result.episodes[i].success
@@ -196,7 +191,7 @@ def episode_map(result: planning_benchmark.Result) -> str:
   ground = f'<rect class="ground" width="{_MAP}" height="{_MAP}"/>'
   # Where every problem has its own world there is no one picture of it.
   alike = result.pairs.worlds is None and not _layouts_differ(result.vectors)
-  picture = _empty_world(env, result.vectors[:15, 0]) if alike else None
+  picture = _empty_world(world, result.vectors[:15, 0]) if alike else None
   if picture is not None:
     empty = data_uri(picture, 'image/png')
     ground = f'<image href="{empty}" width="{_MAP}" height="{_MAP}"/>'
@@ -230,26 +225,21 @@ def _layouts_differ(vectors: np.ndarray) -> bool:
   return bool(np.any(stays & (np.ptp(vectors[:, 0], axis=0) > 0)))
 
 
-def _empty_world(env: Any, vectors: np.ndarray) -> bytes | None:
+def _empty_world(world: worlds.World, vectors: np.ndarray) -> bytes | None:
   """A PNG of what does not move: the median picture of many states.
 
   Args:
-    env: the world, of the picture's size.
-    vectors: states `[n, V]` to show of a world on the host; other worlds are
-      reset.
+    world: the world.
+    vectors: states `[n, V]` to show where the world has no others at hand.
 
   Returns:
     None where such a state cannot be shown.
   """
-  if isinstance(env, host.HostWorld):
-    try:
-      frames = host_play.pictures(env, vectors)
-    except ValueError:
-      return None
-  else:
-    keys = jax.random.split(jax.random.key(0), 15)
-    draw = jax.jit(jax.vmap(lambda key: env.render(env.reset(key))))
-    frames = np.asarray(draw(keys))
+  try:
+    with world.stage(image_size=_MAP) as stage:
+      frames = stage.scenes(vectors)
+  except ValueError:
+    return None
   stream = io.BytesIO()
   Image.fromarray(np.median(frames, axis=0).astype(np.uint8)).save(
     stream, format='PNG'

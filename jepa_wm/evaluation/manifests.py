@@ -6,6 +6,8 @@ import os
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from jepa_wm import files
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation import protocol as protocol_lib
@@ -55,6 +57,16 @@ def fingerprint(manifest: dict[str, Any]) -> str:
   """SHA-256 of a manifest's content in canonical JSON, without its own hash."""
   content = {k: v for k, v in manifest.items() if k != 'sha256'}
   return files.digest_json(content)
+
+
+def sign(manifest: dict[str, Any]) -> dict[str, Any]:
+  """The manifest with its hash, which comes first."""
+  return {'sha256': fingerprint(manifest), **manifest}
+
+
+def decimals(values: np.ndarray) -> list[float]:
+  """Shortest decimals of `[V]` that read back as the same float32."""
+  return [float(np.format_float_positional(np.float32(v))) for v in values]
 
 
 def shipped_path(protocol: protocol_lib.Protocol) -> pathlib.Path:
@@ -111,13 +123,13 @@ def read(path: pathlib.Path, protocol: protocol_lib.Protocol) -> dict[str, Any]:
     FileNotFoundError: no manifest.
   """
   try:
-    manifest = json.loads(path.read_text())
+    manifest = files.read_json(path)
     stored = manifest['sha256']
     made_for, _ = manifest['recipe'], manifest['pairs'][0]
   except FileNotFoundError:
     raise FileNotFoundError(
       f'{path}: the manifest of protocol {protocol.name!r} is missing; '
-      'reinstall the package or make it again with pairs.generate.'
+      'reinstall the package or make it again with pair_making.generate.'
     ) from None
   except (ValueError, KeyError, TypeError, IndexError) as error:
     raise ValueError(

@@ -13,17 +13,18 @@ import numpy as np
 import tqdm
 
 from jepa_wm import files, planning, provenance, sharding
-from jepa_wm.envs import environment as environment_lib
-from jepa_wm.envs import host, worlds
+from jepa_wm.envs import stage as stage_lib
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation import (
   baselines,
   closed_loop,
-  host_loop,
   intervals,
   observations,
   planner_settings,
+  planning_model,
 )
 from jepa_wm.evaluation import pairs as pairs_lib
+from jepa_wm.evaluation import programs as programs_lib
 from jepa_wm.evaluation import protocol as protocol_lib
 from jepa_wm.types import Params
 
@@ -79,6 +80,7 @@ class Result:
     protocol: what was measured.
     pairs: the problems.
     episodes: one row per problem.
+    goals: `[P, V]`, true states.
     vectors: `[P, budget + 1, V]`, true states; the last one to the end where
       an episode ended early.
     planned: one entry per moment of planning.
@@ -89,25 +91,26 @@ class Result:
   protocol: protocol_lib.Protocol
   pairs: pairs_lib.Pairs
   episodes: list[Episode]
+  goals: np.ndarray
   vectors: np.ndarray
   planned: list[closed_loop.PlannedPath]
   diagnostics: planning.Diagnostics
 
 
 def run(
-  model: closed_loop.PlanningModel,
+  model: planning_model.PlanningModel,
   protocol: protocol_lib.Protocol,
   pairs: pairs_lib.Pairs,
   *,
   settings: planner_settings.PlannerSettings | None = None,
   seed: int = 0,
   batch_size: int | None = None,
-  environment: environment_lib.Environment | None = None,
+  stage: stage_lib.Stage | None = None,
   checkpoint: str = '',
   shift: str | None = None,
   num_floor_repeats: int = 20,
   baseline: Baseline | None = None,
-  programs: dict[Any, Any] | None = None,
+  programs: programs_lib.Programs | None = None,
   bar: tqdm.tqdm | None = None,
 ) -> Result:
   """Plans and plays all problems of a protocol.
@@ -125,14 +128,13 @@ def run(
     batch_size: problems planned at once; by default all of them, or on a CPU
       four per device. Smaller ones need less memory, and waste less on
       problems already solved.
-    environment: the world; the protocol's with default factors of variation if
-      left out. It is rendered at the model's image size.
+    stage: of the world, at the model's image size; the protocol's world with
+      default factors of variation if left out.
     checkpoint: what the record says was tested.
     shift: what the record says of the worlds that the pairs bring along.
     num_floor_repeats: how often the random policy tries every pair.
     baseline: floor and ceiling, where they have been measured already.
-    programs: what earlier calls have compiled, to be used again; only for the
-      same model, protocol, settings and environment.
+    programs: what earlier calls have compiled, to be used again where it fits.
     bar: counts plans; `protocol.num_plans` for every pair in all.
 
   Returns:
@@ -149,92 +151,85 @@ def run(
   """
   if settings is None:
     settings = planner_settings.PlannerSettings()
-  closed_loop.check_history(model, settings.history)
+  planning_model.check_history(model, settings.history)
   if model.action_block != protocol.action_block:
     raise ValueError(
       f'action_block of the model is {model.action_block}, but protocol '
       f'{protocol.name!r} counts its horizon in blocks of '
       f'{protocol.action_block} environment steps; change the protocol.'
     )
-  env = environment or worlds.get(protocol.environment).make()
-  if model.action_dim != model.action_block * env.action_dim:
-    raise ValueError(
-      f'action_dim of the model is {model.action_dim}, but a block of '
-      f'{model.action_block} actions in {protocol.environment!r} has '
-      f'{model.action_block * env.action_dim} numbers; the model was trained '
-      'in another world.'
-    )
-  observations.check_proprio(model, env)
-  _check_kind_of_actions(model, env, settings)
-  if len(pairs) < 1:
-    raise ValueError('pairs must hold at least one problem, got none.')
-  if batch_size is None:
-    batch_size = _default_batch_size(len(pairs))
-  if batch_size < 1:
-    raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
-  batch_size = min(batch_size, len(pairs))
-  began = time.perf_counter()
-  if baseline is None:
-    baseline = measure_baseline(
+  with worlds.on_stage(
+    stage, protocol.environment, image_size=model.image_size
+  ) as opened:
+    _check_world(model, protocol, settings, opened)
+    if len(pairs) < 1:
+      raise ValueError('pairs must hold at least one problem, got none.')
+    if batch_size is None:
+      batch_size = _default_batch_size(len(pairs))
+    if batch_size < 1:
+      raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
+    batch_size = min(batch_size, len(pairs))
+    began = time.perf_counter()
+    if baseline is None:
+      baseline = measure_baseline(
+        protocol,
+        pairs,
+        stage=opened,
+        seed=seed,
+        num_floor_repeats=num_floor_repeats,
+      )
+    loop = closed_loop.ClosedLoop(
+      model,
       protocol,
       pairs,
-      environment=environment,
-      seed=seed,
-      num_floor_repeats=num_floor_repeats,
+      settings,
+      seed,
+      batch_size,
+      opened,
+      programs_lib.Programs() if programs is None else programs,
     )
-  on_host = isinstance(env, host.HostWorld)
-  make_loop = host_loop.HostLoop if on_host else closed_loop.ClosedLoop
-  loop = make_loop(
-    model,
-    protocol,
-    pairs,
-    settings,
-    seed,
-    batch_size,
-    env,
-    {} if programs is None else programs,
-  )
-  loop.run(tqdm.tqdm(disable=True) if bar is None else bar)
-  episodes = [_episode(loop, i) for i in range(len(pairs))]
-  record = {
-    'protocol': {**protocol.to_dict(), 'num_pairs': len(pairs)},
-    'manifest_sha256': pairs.manifest_sha256,
-    **_summary(episodes, protocol),
-    'initially_solved': pairs.initially_solved,
-    'random_floor': baseline.floor,
-    'expert_ceiling': baseline.ceiling,
-    'ms_per_plan': 1e3 * loop.planning_seconds / max(loop.num_plans, 1),
-    'num_parameters': _count(model.params),
-    'planner': settings.to_dict(),
-    'checkpoint': checkpoint,
-    'training': _training(model),
-    'shift': shift,
-    'num_invalid': pairs.num_invalid,
-    'seed': seed,
-    'device': sharding.device_description(),
-    'versions': provenance.versions(),
-    'commit': provenance.commit(),
-    'seconds': time.perf_counter() - began,
-    'episodes': None,
-  }
-  if record['initially_solved'] is None:
-    record['initially_solved'] = float(np.mean(loop.initially_solved))
-  return Result(
-    record=record,
-    protocol=dataclasses.replace(protocol, num_pairs=len(pairs)),
-    pairs=pairs,
-    episodes=episodes,
-    vectors=loop.vectors,
-    planned=loop.planned,
-    diagnostics=loop.first_diagnostics(),
-  )
+    loop.run(tqdm.tqdm(disable=True) if bar is None else bar)
+    episodes = [_episode(loop, i) for i in range(len(pairs))]
+    record = {
+      'protocol': {**protocol.to_dict(), 'num_pairs': len(pairs)},
+      'manifest_sha256': pairs.manifest_sha256,
+      **summarize(episodes, protocol),
+      'initially_solved': pairs.initially_solved,
+      'random_floor': baseline.floor,
+      'expert_ceiling': baseline.ceiling,
+      'ms_per_plan': 1e3 * loop.planning_seconds / max(loop.num_plans, 1),
+      'num_parameters': _count(model.params),
+      'planner': settings.to_dict(),
+      'checkpoint': checkpoint,
+      'training': _training(model),
+      'shift': shift,
+      'num_invalid': pairs.num_invalid,
+      'seed': seed,
+      'device': sharding.device_description(),
+      'versions': provenance.versions(),
+      'commit': provenance.commit(),
+      'seconds': time.perf_counter() - began,
+      'episodes': None,
+    }
+    if record['initially_solved'] is None:
+      record['initially_solved'] = float(np.mean(loop.score.initially_solved))
+    return Result(
+      record=record,
+      protocol=dataclasses.replace(protocol, num_pairs=len(pairs)),
+      pairs=pairs,
+      episodes=episodes,
+      goals=opened.vectors(pairs.goals, pairs.worlds),
+      vectors=loop.score.vectors,
+      planned=loop.planned,
+      diagnostics=loop.first_diagnostics(),
+    )
 
 
 def measure_baseline(
   protocol: protocol_lib.Protocol,
   pairs: pairs_lib.Pairs,
   *,
-  environment: environment_lib.Environment | None = None,
+  stage: stage_lib.Stage | None = None,
   seed: int = 0,
   num_floor_repeats: int = 20,
 ) -> Baseline:
@@ -243,11 +238,11 @@ def measure_baseline(
     floor=baselines.random_floor(
       protocol,
       pairs,
-      environment=environment,
+      stage=stage,
       seed=seed,
       num_repeats=num_floor_repeats,
     ),
-    ceiling=baselines.expert_ceiling(protocol, pairs, environment=environment),
+    ceiling=baselines.expert_ceiling(protocol, pairs, stage=stage),
   )
 
 
@@ -262,13 +257,27 @@ def write_results(
   files.write_whole(path, json.dumps(list(records), indent=2) + '\n')
 
 
-def _check_kind_of_actions(
-  model: closed_loop.PlanningModel,
-  env: Any,
+def _check_world(
+  model: planning_model.PlanningModel,
+  protocol: protocol_lib.Protocol,
   settings: planner_settings.PlannerSettings,
+  stage: stage_lib.Stage,
 ) -> None:
-  """Refuses a planner for the other kind of actions."""
-  is_discrete = getattr(env, 'is_discrete', False)
+  """Refuses a model or a planner that was made for another world."""
+  if model.action_dim != model.action_block * stage.action_dim:
+    raise ValueError(
+      f'action_dim of the model is {model.action_dim}, but a block of '
+      f'{model.action_block} actions in {protocol.environment!r} has '
+      f'{model.action_block * stage.action_dim} numbers; the model was trained '
+      'in another world.'
+    )
+  if model.image_size != stage.image_size:
+    raise ValueError(
+      f'image_size of the stage must be {model.image_size}, that of the model, '
+      f'got {stage.image_size}.'
+    )
+  observations.check_proprio(model, protocol.environment, stage.proprio_dim)
+  is_discrete = stage.is_discrete
   if is_discrete != settings.planner.discrete:
     kind = 'discrete' if is_discrete else 'continuous'
     fitting = [
@@ -296,25 +305,35 @@ def _default_batch_size(num_pairs: int) -> int:
 
 
 def _episode(loop: closed_loop.ClosedLoop, index: int) -> Episode:
-  step = int(loop.first_success[index])
-  at_end = bool(loop.at_end[index])
+  score = loop.score
+  step = int(score.first_success[index])
+  at_end = bool(score.at_end[index])
   rule = loop.protocol.success
   return Episode(
     pair=int(loop.pairs.ids[index]),
     success=at_end if rule == 'at the end' else step >= 0,
     success_at_end=at_end,
     first_success_step=step if step >= 0 else None,
-    start_distance=float(loop.start_distance[index]),
-    final_distance=float(loop.final_distance[index]),
-    solved_at_start=bool(loop.initially_solved[index]),
-    failure=loop.failures.get(index),
+    start_distance=float(score.start_distance[index]),
+    final_distance=float(score.final_distance[index]),
+    solved_at_start=bool(score.initially_solved[index]),
+    failure=score.failures.get(index),
   )
 
 
-def _summary(
+def summarize(
   episodes: Sequence[Episode], protocol: protocol_lib.Protocol
 ) -> dict[str, Any]:
-  """The part of a record that episodes decide."""
+  """The part of a record that episodes decide.
+
+  Args:
+    episodes: at least one, of pairs of the protocol.
+    protocol: what they were played by.
+
+  Returns:
+    Counts, rates with their interval, steps and distances, and failures by
+    their sentence, as `Result.record` holds them.
+  """
   num_pairs = len(episodes)
   num_successes = sum(episode.success for episode in episodes)
   steps = [
@@ -342,7 +361,7 @@ def _summary(
   }
 
 
-def _training(model: closed_loop.PlanningModel) -> dict[str, Any]:
+def _training(model: planning_model.PlanningModel) -> dict[str, Any]:
   """Which training this was, as far as the model knows: seeds apart."""
   config = getattr(model, 'record', {}).get('config', {})
   text = json.dumps({**config, 'seed': None}, sort_keys=True, default=str)

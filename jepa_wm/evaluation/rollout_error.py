@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import planning
-from jepa_wm.envs import worlds
+from jepa_wm.envs import environment, worlds
 from jepa_wm.evaluation import observations, probing
 from jepa_wm.types import LatentState, Params
 
@@ -109,7 +109,9 @@ def measure(
     ValueError: the model sees proprio that the world has not.
   """
   env = world.make(image_size=model.image_size)
-  observations.check_proprio(model, env)
+  observations.check_proprio(
+    model, type(env).__name__, environment.proprio_dim(env)
+  )
   if action_noise is None:
     action_noise = world.action_noise
   expert = world.policy('expert', env, action_noise)

@@ -58,7 +58,10 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     for name, (dtype, shape, begin, end) in places.items():
       file.seek(8 + length + begin)
       data = file.read(end - begin)
-      tensors[name] = np.frombuffer(data, dtype).reshape(shape)
+      try:
+        tensors[name] = np.frombuffer(data, dtype).reshape(shape)
+      except ValueError as error:
+        raise _not_whole(path, f'{name!r}: {error}') from error
   return tensors
 
 

@@ -134,9 +134,15 @@ class Masked:
     return self.encoder.num_frames
 
   @property
-  def takes_latents(self) -> bool:
+  def is_frozen(self) -> bool:
     """False: the encoder is what is trained."""
     return False
+
+  def features(
+    self, variables: Variables, observation: Observation
+  ) -> jax.Array:
+    """See `model.Learns`: the latents."""
+    return self.encode(variables, observation)
 
   def init(self, rng_key: jax.Array) -> Variables:
     """See `model.Learns`; `params` of `encoder` and `predictor`."""

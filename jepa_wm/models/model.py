@@ -20,7 +20,7 @@ MODELS = fields.Registry('model', 'jepa_wm.models')
 """Published systems by name: frozen dataclasses whose `build` gives a model."""
 
 Batch = Mapping[str, Any]
-"""`observation` (or, where they are cached, its features as `latents`), `action`
+"""`observation` (or its features as `latents`, where they are cached), `action`
 `[B, T - 1, A]` in normalised units, and what else the data has."""
 
 

@@ -97,6 +97,11 @@ class VideoViTConfig:
     self.positions.check('encoder', self.width, self.num_heads)
 
   @property
+  def clip_length(self) -> int:
+    """See `encoders.Encoder`: frames of a token."""
+    return self.tubelet_size
+
+  @property
   def grid(self) -> Grid:
     """Tokens of a clip in time, height and width."""
     side = self.image_size // self.patch_size

@@ -246,8 +246,10 @@ def update_each(
   def update(
     gradient: Any, state: Any, variables: Any, value: jax.Array
   ) -> tuple[Any, optax.OptState]:
-    updates, state = optimizer.update(gradient, state, variables, value=value)
-    return optax.apply_updates(variables, updates), state
+    # Optax's own arithmetic relies on it, whatever the caller forbids.
+    with jax.numpy_dtype_promotion('standard'):
+      updates, state = optimizer.update(gradient, state, variables, value=value)
+      return optax.apply_updates(variables, updates), state
 
   after = jax.vmap(jax.vmap(update))(gradient, state, variables, values)
   usable = jnp.isfinite(values)

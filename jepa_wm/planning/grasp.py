@@ -216,7 +216,8 @@ class GRASP(descent.Descent):
         of_latents, by_latents, latents_state, latents, values
       )
       actions = sharding.constrain(task.project(actions), 'data', 'samples')
-      std = self.noise_std * (1.0 - iteration / self.num_iterations)
+      share = iteration.astype(jnp.float32) / self.num_iterations
+      std = self.noise_std * (1.0 - share)
       latents = _disturb(latents, std, noise_keys)
       lifted = _Lifted(actions, latents, actions_state, latents_state)
       return lifted, (descent.norms(by_actions), usable)

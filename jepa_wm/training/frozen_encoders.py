@@ -1,7 +1,6 @@
 """Weights of a frozen encoder, from a checkpoint of ours or a foreign file."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -95,7 +94,7 @@ def _is_published(path: pathlib.Path) -> bool:
   if path.is_file():
     return True
   try:
-    config = json.loads((path / 'config.json').read_text())
+    config = files.read_json(path / 'config.json')
   except (OSError, ValueError):
     return False
   return isinstance(config, dict) and 'format_version' not in config

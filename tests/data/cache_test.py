@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jepa_wm.data import cache as cache_lib
+from jepa_wm.data import cache_writer
 from jepa_wm.data import episodes as episodes_lib
 
 TRAIN = [1, 2, 3, 4, 6, 7, 8, 9]
@@ -29,35 +30,35 @@ def test_arrays_are_the_episodes(cached, episodes, split, indices):
   np.testing.assert_array_equal(
     cache.offsets, np.concatenate([[0], np.cumsum(lengths)[:-1]])
   )
-  assert len(cache.pixels) == len(cache.actions) == sum(lengths)
-  for index, first, length in zip(
-    indices, cache.offsets, cache.lengths, strict=True
-  ):
-    rows = slice(first, first + length)
-    np.testing.assert_array_equal(cache.pixels[rows], episodes[index].pixels)
-    np.testing.assert_array_equal(cache.proprio[rows], episodes[index].proprio)
-    np.testing.assert_array_equal(cache.state[rows], episodes[index].state)
-    np.testing.assert_array_equal(
-      cache.actions[rows][:-1], episodes[index].actions
-    )
-    assert np.isnan(cache.actions[first + length - 1]).all()
+  pixels = cache.columns['observation/pixels']
+  assert len(pixels) == cache.num_frames == sum(lengths)
+  for number, index in enumerate(indices):
+    first = cache.offsets[number]
+    rows = slice(first, first + lengths[number])
+    for name in ('observation/pixels', 'observation/proprio', 'state'):
+      np.testing.assert_array_equal(
+        cache.columns[name][rows], episodes[index].columns[name]
+      )
+    actions = cache.columns['action'][rows]
+    np.testing.assert_array_equal(actions[:-1], episodes[index].actions)
+    assert np.isnan(actions[-1]).all()
+    assert cache.columns['is_terminal'][number] == episodes[index].is_terminal
   assert cache.provenance['seed'] == 3
-  assert type(cache.pixels) is np.ndarray
-  assert not cache.pixels.flags.writeable
+  assert type(pixels) is np.ndarray
+  assert not pixels.flags.writeable
 
 
-def test_a_source_may_know_nothing_but_pixels_and_actions(tmp_path, episodes):
-  nothing = lambda episode: np.zeros((len(episode.pixels), 0), np.float32)
+def test_a_source_may_know_nothing_but_actions(tmp_path, episodes):
   blind = [
-    dataclasses.replace(e, proprio=nothing(e), state=nothing(e))
-    for e in episodes
+    dataclasses.replace(e, columns={'action': e.actions}) for e in episodes
   ]
   episodes_lib.write_episodes(tmp_path / 'blind', blind, provenance={})
+  assert list(episodes_lib.open_episodes(tmp_path / 'blind').spec) == ['action']
   cache_lib.build_cache(tmp_path / 'blind')
   cache = cache_lib.open_cache(tmp_path / 'blind')
-  assert cache.proprio.shape == cache.state.shape == (len(cache.pixels), 0)
+  assert set(cache.columns) == {'action', 'is_terminal'}
   read = episodes_lib.open_episodes(tmp_path / 'blind')[0]
-  assert read.state.shape == (len(read.pixels), 0)
+  assert read.num_frames == cache.lengths[0]
 
 
 def test_statistics_are_those_of_the_training_actions(cached, episodes):
@@ -74,7 +75,7 @@ def test_writer_beside_the_archive_gives_the_built_cache(
   cached, episodes, tmp_path
 ):
   path = tmp_path / 'played'
-  with cache_lib.CacheWriter(path) as writer:
+  with cache_writer.CacheWriter(path) as writer:
 
     def played():
       for index, episode in enumerate(episodes):
@@ -91,7 +92,7 @@ def test_writer_beside_the_archive_gives_the_built_cache(
     for file in (path / 'cache').rglob('*')
     if file.is_file()
   )
-  assert len(files) == 13
+  assert len(files) == 15
   for file in files:
     assert (path / file).read_bytes() == (cached / file).read_bytes()
   assert {file.name for file in tmp_path.iterdir()} == {'archive', 'played'}
@@ -100,7 +101,7 @@ def test_writer_beside_the_archive_gives_the_built_cache(
 def test_an_interrupted_build_leaves_nothing(archive, episodes):
   with (
     pytest.raises(KeyboardInterrupt),
-    cache_lib.CacheWriter(archive) as writer,
+    cache_writer.CacheWriter(archive) as writer,
   ):
     writer.add(episodes[0], split='train')
     raise KeyboardInterrupt
@@ -119,7 +120,9 @@ def test_a_stale_cache_is_noticed_and_rebuilt(cached, episodes, tmp_path):
   with pytest.raises(ValueError, match='made from other episodes'):
     cache_lib.open_cache(fresh)
   cache_lib.build_cache(fresh)
-  assert cache_lib.open_cache(fresh).pixels[0, 0, 0, 0] == 8
+  assert (
+    cache_lib.open_cache(fresh).columns['observation/pixels'][0, 0, 0, 0] == 8
+  )
 
 
 def test_a_cache_of_another_version_is_refused(cached):
@@ -131,7 +134,7 @@ def test_a_cache_of_another_version_is_refused(cached):
 
 
 @pytest.mark.parametrize(
-  'name', ['pixels', 'actions', 'proprio', 'state', 'offsets', 'lengths']
+  'name', ['observation/pixels', 'action', 'state', 'offsets', 'lengths']
 )
 @pytest.mark.parametrize('keep', [0.0, 0.9])
 def test_a_truncated_array_is_named(cached, name, keep):
@@ -143,9 +146,9 @@ def test_a_truncated_array_is_named(cached, name, keep):
 
 
 def test_an_array_of_another_size_is_named(cached):
-  file = cached / 'cache' / 'train' / 'proprio.npy'
+  file = cached / 'cache' / 'train' / 'state.npy'
   np.save(file, np.load(file)[:-1])
-  with pytest.raises(ValueError, match=r'train/proprio.npy has shape'):
+  with pytest.raises(ValueError, match=r'train/state.npy has shape'):
     cache_lib.open_cache(cached)
 
 
@@ -163,7 +166,9 @@ def test_an_unknown_split_is_named(cached):
 def test_too_small_a_disk_is_refused_with_numbers(archive, monkeypatch):
   usage = shutil.disk_usage(archive)._replace(free=100)
   monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
-  with pytest.raises(OSError, match=r'140 frames of 6x5x3 bytes .*0\.00 GB'):
+  with pytest.raises(
+    OSError, match=r'needs 0\.00 GB for its pictures.*0\.00 GB'
+  ):
     cache_lib.build_cache(archive, store='flat')
   assert not (archive / 'cache').exists()
 
@@ -175,10 +180,11 @@ def test_a_disk_that_fills_up_is_named(tmp_path, episodes):
   message = r'Cannot write the cache: No space left on device: .*data'
   with (
     pytest.raises(OSError, match=message) as caught,
-    cache_lib.CacheWriter(tmp_path / 'data') as writer,
+    cache_writer.CacheWriter(tmp_path / 'data') as writer,
   ):
     writer.add(episodes[0], split='train')
-    writer._splits['train'].pixels._write = full
+    images = writer._splits['train'].images
+    images['observation/pixels']._write = full
     writer.add(episodes[1], split='train')
   assert caught.value.errno == errno.ENOSPC
   assert list(tmp_path.iterdir()) == []
@@ -187,7 +193,7 @@ def test_a_disk_that_fills_up_is_named(tmp_path, episodes):
 def test_commit_needs_training_episodes(tmp_path, episodes):
   with (
     pytest.raises(ValueError, match="split 'train'"),
-    cache_lib.CacheWriter(tmp_path / 'data') as writer,
+    cache_writer.CacheWriter(tmp_path / 'data') as writer,
   ):
     writer.add(episodes[0], split='held_out')
     writer.commit()

@@ -133,9 +133,12 @@ def test_a_cache_of_chunks_is_the_flat_one(chunked, archive):
     cache_lib.build_cache(archive, store=store)
     cache = cache_lib.open_cache(archive, split='held_out')
     stream = windows.cached_windows(
-      cache, num_frames=3, action_block=4, batch_size=3, seed=5
+      cache, num_frames=3, stride=4, batch_size=3, seed=5
     )
-    stores[store] = cache.pixels[:], [next(stream) for _ in range(5)]
+    stores[store] = (
+      cache.columns['observation/pixels'][:],
+      [next(stream) for _ in range(5)],
+    )
   np.testing.assert_array_equal(stores['flat'][0], stores['chunks'][0])
   for flat, chunk in zip(stores['flat'][1], stores['chunks'][1], strict=True):
     jax.tree.map(np.testing.assert_array_equal, chunk, flat)
@@ -145,7 +148,7 @@ def test_resumed_is_uninterrupted(chunked):
   def stream():
     cache = cache_lib.open_cache(chunked)
     return windows.cached_windows(
-      cache, num_frames=3, action_block=4, batch_size=5, seed=0, num_threads=1
+      cache, num_frames=3, stride=4, batch_size=5, seed=0, num_threads=1
     )
 
   first = stream()
@@ -167,7 +170,10 @@ def test_chunks_are_built_where_flat_frames_do_not_fit(archive):
   assert cache_lib.fitting_store(archive, max_gb=12600e-9) == 'flat'
   assert cache_lib.fitting_store(archive, max_gb=12599e-9) == 'chunks'
   cache_lib.build_cache(archive, max_gb=0)
-  assert isinstance(cache_lib.open_cache(archive).pixels, chunks.ChunkedFrames)
+  assert isinstance(
+    cache_lib.open_cache(archive).columns['observation/pixels'],
+    chunks.ChunkedFrames,
+  )
   with pytest.raises(ValueError, match="one of flat, chunks, got 'tape'"):
     cache_lib.build_cache(archive, store='tape')
 
@@ -175,11 +181,12 @@ def test_chunks_are_built_where_flat_frames_do_not_fit(archive):
 @pytest.mark.parametrize('keep', [0.0, 0.4])
 @pytest.mark.parametrize('name', ['references', 'masks', 'pieces', 'starts'])
 def test_cut_off_chunks_are_named(chunked, name, keep):
-  file = chunked / 'cache' / 'train' / f'pixels.{name}.npy'
+  file = chunked / 'cache' / 'train' / 'observation' / f'pixels.{name}.npy'
   data = file.read_bytes()
   file.write_bytes(data[: int(keep * len(data))])
   with pytest.raises(
-    ValueError, match=rf'damaged.*train/pixels\.{name}\.npy.*build_cache'
+    ValueError,
+    match=rf'damaged.*observation/pixels\.{name}\.npy.*build_cache',
   ):
     cache_lib.open_cache(chunked)
 
@@ -187,14 +194,16 @@ def test_cut_off_chunks_are_named(chunked, name, keep):
 @pytest.mark.parametrize('name', ['references', 'masks', 'starts'])
 def test_chunks_of_other_episodes_are_named(chunked, name):
   folder = chunked / 'cache'
-  file = f'pixels.{name}.npy'
+  file = f'observation/pixels.{name}.npy'
   (folder / 'held_out' / file).replace(folder / 'train' / file)
-  with pytest.raises(ValueError, match=r'train/pixels\.\w+\.npy has shape'):
+  with pytest.raises(
+    ValueError, match=r'observation/pixels\.\w+\.npy has shape'
+  ):
     cache_lib.open_cache(chunked)
 
 
 def test_chunks_of_an_older_version_are_named(chunked):
-  folder = chunked / 'cache' / 'train'
+  folder = chunked / 'cache' / 'train' / 'observation'
   for file in folder.glob('pixels.*'):
     file.unlink()
   (folder / 'pixels.array_record').write_bytes(b'old')
@@ -204,12 +213,12 @@ def test_chunks_of_an_older_version_are_named(chunked):
 
 @pytest.mark.parametrize('name', ['masks', 'starts'])
 def test_damage_inside_is_named(chunked, name):
-  file = chunked / 'cache' / 'train' / f'pixels.{name}.npy'
+  file = chunked / 'cache' / 'train' / 'observation' / f'pixels.{name}.npy'
   array = np.load(file)
   array[len(array) // 2] ^= 128  # Of masks the first piece.
   np.save(file, array)
   with pytest.raises(ValueError, match='damaged'):
-    cache_lib.open_cache(chunked).pixels[:]
+    cache_lib.open_cache(chunked).columns['observation/pixels'][:]
 
 
 def test_the_archive_says_how_much_it_needs(archive, episodes):

@@ -19,10 +19,12 @@ def _make_episode(index, *, num_frames=12, noise=False):
   time = np.arange(num_frames, dtype=np.float32)
   actions = np.stack([np.full_like(time, index), time], axis=-1)[:-1]
   return episodes_lib.Episode(
-    pixels=pixels,
-    actions=actions,
-    proprio=rng.normal(size=(num_frames, 3)).astype(np.float32),
-    state=rng.normal(size=(num_frames, 4)).astype(np.float32),
+    columns={
+      'observation/pixels': pixels,
+      'observation/proprio': rng.normal(size=(num_frames, 3)).astype('f'),
+      'action': actions,
+      'state': rng.normal(size=(num_frames, 4)).astype('f'),
+    },
     provenance={'index': index},
     is_terminal=index % 2 == 1,
   )

@@ -11,12 +11,13 @@ from tensorflow_datasets.proto import tf_example_pb2
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import rlds
 
+PIXELS = 'observation/pixels'
+
 
 def assert_same(got, expected):
-  for field in ('pixels', 'actions', 'proprio', 'state'):
-    a, b = getattr(got, field), getattr(expected, field)
-    assert a.dtype == b.dtype
-    np.testing.assert_array_equal(a, b)
+  assert got.spec == expected.spec
+  for name, array in expected.columns.items():
+    np.testing.assert_array_equal(got.columns[name], array)
   assert got.provenance == expected.provenance
   assert got.is_terminal == expected.is_terminal
 
@@ -61,7 +62,7 @@ def test_plain_tfds_reads_it(archive, episodes):
       step['observation']['pixels'], expected.pixels[t]
     )
     np.testing.assert_array_equal(
-      step['observation']['proprio'], expected.proprio[t]
+      step['observation']['proprio'], expected.columns['observation/proprio'][t]
     )
     last = t == len(steps) - 1
     action = np.zeros(2) if last else expected.actions[t]
@@ -170,10 +171,11 @@ def test_write_refuses(tmp_path, episodes):
     write(episodes[:1])
   with pytest.raises(ValueError, match='held_out_fraction must be'):
     write(episodes, held_out_fraction=1.0)
+  pixels = np.zeros((13, 6, 9, 3), np.uint8)
   wider = dataclasses.replace(
-    episodes[1], pixels=np.zeros((13, 6, 9, 3), np.uint8)
+    episodes[1], columns={**episodes[1].columns, 'observation/pixels': pixels}
   )
-  with pytest.raises(ValueError, match='same image, action and state sizes'):
+  with pytest.raises(ValueError, match=r'same columns .*pixels.*6, 5.*6, 9'):
     write([episodes[0], wider])
   assert list(tmp_path.iterdir()) == []
 
@@ -187,20 +189,29 @@ def test_write_names_what_the_disk_refuses(tmp_path, episodes):
 
 
 @pytest.mark.parametrize(
-  ('field', 'value', 'message'),
+  ('name', 'value', 'message'),
   [
-    ('pixels', np.zeros((12, 6, 5, 3), np.float32), 'pixels must be uint8'),
-    ('pixels', np.zeros((12, 6, 5, 4), np.uint8), 'pixels must be uint8'),
-    ('pixels', np.zeros((0, 6, 5, 3), np.uint8), 'at least one frame'),
-    ('actions', np.zeros((12, 2), np.float32), r'actions must be .*\[11, size'),
-    ('actions', np.zeros((11, 2)), 'actions must be float32'),
-    ('actions', np.full((11, 2), np.nan, np.float32), 'actions must be finite'),
-    ('proprio', np.zeros((11, 3), np.float32), r'proprio must be .*\[12, size'),
+    (PIXELS, np.zeros((12, 6, 5, 3), np.float32), 'pixels must be uint8'),
+    (PIXELS, np.zeros((12, 6, 5, 4), np.uint8), 'pixels must be uint8'),
+    (PIXELS, np.zeros((0, 6, 5, 3), np.uint8), 'at least one frame'),
+    ('action', np.zeros((12, 2), np.float32), r'action must be .*\[11, size'),
+    ('action', np.zeros((11, 2)), 'action must be float32'),
+    ('action', np.full((11, 2), np.nan, np.float32), 'action must be finite'),
+    ('observation/proprio', np.zeros((11, 3)), r'proprio must be \[12, '),
+    ('observation/text', np.array(['go'] * 12), 'text must hold numbers'),
+    ('state', np.zeros((12, 0)), 'state must hold numbers.* leave it out'),
+    ('reward', np.zeros((11, 1), 'f'), r'reward must be float32 \[11\]'),
+    ('discount', np.zeros(12, 'f'), r'discount must be float32 \[11\]'),
+    ('rewards', np.zeros(11, 'f'), "got 'rewards'"),
+    ('is_last', np.zeros(12, bool), "got 'is_last'"),
   ],
 )
-def test_episode_refuses(field, value, message, make_episode):
+def test_episode_refuses(name, value, message, make_episode):
+  episode = make_episode(0)
   with pytest.raises(ValueError, match=message):
-    dataclasses.replace(make_episode(0), **{field: value})
+    dataclasses.replace(episode, columns={**episode.columns, name: value})
+  with pytest.raises(ValueError, match='must have the column action'):
+    dataclasses.replace(episode, columns={'state': episode.columns['state']})
 
 
 def test_open_names_what_is_missing(tmp_path, archive):

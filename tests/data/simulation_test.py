@@ -62,7 +62,7 @@ def timed_out(state):
 def windows(*, limit=99, **options):
   options = {
     'num_frames': 3,
-    'action_block': 2,
+    'stride': 2,
     'batch_size': 64,
     'seed': 0,
     'num_steps': 10,

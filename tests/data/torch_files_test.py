@@ -206,3 +206,22 @@ def test_pointers_of_git_lfs_are_named(tmp_path):
   for read in (torch_files.read, torch_files.read_plain):
     with pytest.raises(ValueError, match=r'x\.pt is a git-lfs pointer'):
       read(path)
+
+
+LAUGHS = b')' + b''.join(b'q\x01h\x01h\x01\x87' for _ in range(60))
+
+
+@pytest.mark.parametrize(
+  'operations',
+  [
+    b'}' + LAUGHS + b'K\x01s',
+    b'ctorch\nFloatStorage\n' + LAUGHS + b'R',
+    LAUGHS + b'X\x01\x00\x00\x00a\x93',
+    LAUGHS + b'Q',
+    TENSOR.replace(b'K\x02\x85K\x01\x85', LAUGHS + b'K\x01\x85'),
+    b']' * 100_000 + b'a' * 99_999 + b'K\x01R',
+  ],
+)
+def test_tuples_of_tuples_of_tuples_are_not_walked(tmp_path, operations):
+  with pytest.raises(ValueError, match='is damaged'):
+    torch_files.read(write(tmp_path / 'x.pt', operations))

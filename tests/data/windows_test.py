@@ -21,7 +21,7 @@ def cache(archive):
 def batches(cache, **options):
   options = {
     'num_frames': 3,
-    'action_block': 4,
+    'stride': 4,
     'batch_size': 5,
     'seed': 0,
     'num_threads': 0,
@@ -51,7 +51,8 @@ def test_actions_lie_between_their_frames(cache, episodes, num_threads):
       batch['observation']['pixels'][row], episodes[episode].pixels[times]
     )
     np.testing.assert_array_equal(
-      batch['observation']['proprio'][row], episodes[episode].proprio[times]
+      batch['observation']['proprio'][row],
+      episodes[episode].columns['observation/proprio'][times],
     )
     for t in range(2):
       # Raw actions (episode, time), flattened in time order.
@@ -60,7 +61,7 @@ def test_actions_lie_between_their_frames(cache, episodes, num_threads):
 
 
 def test_latents_take_the_place_of_pixels(cache):
-  latents = np.arange(2.0 * len(cache.state)).reshape(-1, 2)
+  latents = np.arange(2.0 * len(cache.columns['state'])).reshape(-1, 2)
   seen, expected = next(batches(cache, latents=latents)), next(batches(cache))
   assert set(seen) == set(expected) - {'observation'} | {'latents'}
   for name in ('action', 'state'):
@@ -68,7 +69,8 @@ def test_latents_take_the_place_of_pixels(cache):
   # The row says which frame it is of.
   frames = (seen['latents'][..., 0] / 2).astype(int)
   np.testing.assert_array_equal(
-    cache.pixels[frames], expected['observation']['pixels']
+    cache.columns['observation/pixels'][frames],
+    expected['observation']['pixels'],
   )
   with pytest.raises(ValueError, match=f'{len(latents)} frames of .* got 3'):
     batches(cache, latents=latents[:3])
@@ -129,11 +131,11 @@ def test_one_frame_windows_have_no_actions(cache):
 
 def test_batches_are_the_reader_s_own(cache):
   batch = next(batches(cache))
-  before = cache.pixels[:].copy()
+  before = cache.columns['observation/pixels'][:].copy()
   for array in jax.tree.leaves(batch):
     assert type(array) is np.ndarray
     array[...] = 0
-  np.testing.assert_array_equal(cache.pixels, before)
+  np.testing.assert_array_equal(cache.columns['observation/pixels'], before)
 
 
 @pytest.mark.parametrize('store', ['flat', 'chunks'])
@@ -183,8 +185,8 @@ def test_short_episodes_are_refused_or_skipped(tmp_path, make_episode):
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'num_frames': 0}, 'num_frames and action_block'),
-    ({'action_block': 0}, 'num_frames and action_block'),
+    ({'num_frames': 0}, 'num_frames and stride'),
+    ({'stride': 0}, 'num_frames and stride'),
     ({'batch_size': 0}, 'batch_size must be'),
     ({'seed': -1}, 'seed at least 0'),
     ({'num_threads': -1}, 'num_threads'),

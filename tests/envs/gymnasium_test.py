@@ -6,7 +6,7 @@ import pytest
 gymnasium = pytest.importorskip('gymnasium')
 
 from jepa_wm.envs import gymnasium as host_gymnasium  # noqa: E402
-from jepa_wm.envs import host_play, host_pool  # noqa: E402
+from jepa_wm.envs import host_pool  # noqa: E402
 
 spaces = gymnasium.spaces
 
@@ -33,7 +33,7 @@ class Slider(gymnasium.Env):
     self.where += float(np.sum(action))
     self.when += 1
     # Over after every step: who plays decides when an episode ends.
-    return self._look(), 0.0, True, True, {}
+    return self._look(), 0.5 * self.when, True, True, {}
 
   def render(self):
     return np.full((8, 8, 3), self.when, np.uint8) if self._picture else None
@@ -79,8 +79,9 @@ def test_a_dict_is_observed_part_by_part():
     # Clipped to the bounds, and no end ends it.
     trail = pool.play([0], np.array([[[3.0, -3.0], [0.5, 0.0], [0, 1.0]]]))
     np.testing.assert_allclose(
-      trail[0] - first[0], [[-1, 1], [-0.5, 2], [0.5, 3]], atol=1e-6
+      trail.vectors[0] - first[0], [[-1, 1], [-0.5, 2], [0.5, 3]], atol=1e-6
     )
+    assert trail.rewards.tolist() == [[0.5, 1.0, 1.5]] and world.gives_reward
     pool.look([0])
     assert np.all(pool.pixels([0]) == 3)
 
@@ -91,7 +92,7 @@ def test_a_state_is_set_by_the_method_that_was_named(method):
   assert world.proprio_dim == 1
   vectors = np.array([[2.0, 7.0], [-1.0, 8.0]])
   with open_pool(world) as pool:
-    drawn = host_play.draw(pool, vectors)
+    drawn = pool.draw(vectors)
     assert drawn[:, 0, 0, 0].tolist() == [7, 8]
     np.testing.assert_array_equal(pool.vectors([0, 1]), vectors)
     np.testing.assert_array_equal(pool.proprio([0, 1]), [[7], [8]])
@@ -111,7 +112,7 @@ def test_discrete_actions_are_one_hot_rows():
   with open_pool(world) as pool:
     pool.reset([0], [0])
     trail = pool.play([0], np.eye(3)[None, [2, 0]])
-    np.testing.assert_allclose(np.diff(trail[0, :, 0]), [2])
+    np.testing.assert_allclose(np.diff(trail.vectors[0, :, 0]), [2])
 
 
 def failure(world, *, place=False):
@@ -170,7 +171,7 @@ def test_an_id_of_the_registry_in_worker_processes():
   for num_workers in (0, 2):
     with host_pool.Pool(world, 2, num_workers=num_workers) as pool:
       pool.reset([0, 1], [3, 4], look=True)
-      trails.append(pool.play([0, 1], actions))
+      trails.append(pool.play([0, 1], actions).vectors)
       assert not pool.failures and np.ptp(pool.pixels([0])) > 100
   np.testing.assert_array_equal(*trails)
 

@@ -6,7 +6,7 @@ import counting_world
 import numpy as np
 import pytest
 
-from jepa_wm.envs import host, host_play, host_pool, host_workers
+from jepa_wm.envs import host_play, host_pool, host_workers, policies
 
 ROWS = np.arange(5)
 ACTIONS = np.random.default_rng(0).uniform(-1, 1, (5, 6))
@@ -42,8 +42,8 @@ def test_rows_go_their_own_ways(any_pool):
   # In another order, and not all of them.
   some = np.array([4, 1])
   more = any_pool.play(some, ACTIONS[some, 4:, None], look=True)
-  np.testing.assert_array_equal(trail, truth()[:, 1:5])
-  np.testing.assert_array_equal(more, truth()[some, 5:])
+  np.testing.assert_array_equal(trail.vectors, truth()[:, 1:5])
+  np.testing.assert_array_equal(more.vectors, truth()[some, 5:])
   np.testing.assert_array_equal(any_pool.vectors(some), truth()[some, 6])
   np.testing.assert_array_equal(any_pool.proprio([0]), truth()[0, 4:5, :1])
   assert np.all(any_pool.pixels(some) == 6)
@@ -69,7 +69,7 @@ def break_row(pool, how, *, row=2, after=3):
   np.testing.assert_array_equal(pool.vectors(others), truth()[others, -1])
   # It stands where it was.
   np.testing.assert_array_equal(pool.vectors([row]), truth()[[row], after])
-  assert np.all(trail[row] == truth()[row, after])
+  assert np.all(trail.vectors[row] == truth()[row, after])
   assert pool.has_failed(ROWS).tolist() == (row == ROWS).tolist()
   reason = pool.failures[row]
   pool.reset([row], [10 + row])
@@ -115,7 +115,7 @@ def test_a_world_that_hangs_is_given_up(pool):
 
 def test_the_number_of_workers_changes_nothing(pool):
   def play(pool):
-    policy = host.uniform_policy(pool.world)
+    policy = policies.host_uniform(pool.world)
     acts = [policy(host_play.stream(row), np.zeros(2)) for row in ROWS]
     pool.reset(ROWS, ROWS, look=True)
     return host_play.play(pool, ROWS, acts, num_steps=5, look=True)

@@ -154,7 +154,7 @@ def test_a_block_in_a_wall_is_pressed_out_alike(peer):
 
       def substep(now, _):
         now = push_t_dynamics.advance(
-          world._body(), 15.0, *now, jnp.zeros(2), num_substeps=1
+          world.body(), 15.0, *now, jnp.zeros(2), num_substeps=1
         )
         return now, jnp.concatenate([now[0], now[2]])
 

@@ -120,7 +120,7 @@ def test_constants_are_the_peers():
   for ours, theirs in zip(corners, constants['block']['shapes']):
     theirs = np.asarray(theirs['vertices'])
     np.testing.assert_array_equal(ours, [*theirs.min(0), *theirs.max(0)])
-  body = world._body()
+  body = world.body()
   assert body.moment == pytest.approx(constants['block']['moment'])
   assert list(body.centre) == constants['block']['center_of_gravity']
 
@@ -337,11 +337,11 @@ def test_a_shape_is_the_same_known_or_not(name):
 
   @jax.jit
   def as_data(world):
-    body = world._body()
+    body = world.body()
     return body.centre, body.moment, world.block_rectangles
 
   centre, moment, rectangles = as_data(known)
-  body = known._body()
+  body = known.body()
   assert rectangles.shape == (3, 4)
   np.testing.assert_array_equal(rectangles[:count], known.block_rectangles)
   np.testing.assert_array_equal(rectangles[:count], body.rectangles)

@@ -47,7 +47,7 @@ def test_it_steps_as_dm_control(pool):
   start = np.concatenate([physics.data.qpos, physics.data.qvel])
   actions = np.random.default_rng(0).uniform(-1.2, 1.2, (40, 2))
   pool.place([3], start[None])
-  trail = pool.play([3], actions[None])[0]
+  trail = pool.play([3], actions[None]).vectors[0]
   for action, state in zip(actions, trail):
     for _ in range(2):
       env.step(np.clip(action, -1, 1))
@@ -61,7 +61,7 @@ def test_a_placed_state_goes_on_as_the_one_it_was_taken_from(pool):
   pool.reset([0], [7])
   pool.play([0], actions[:1])
   pool.place([1], pool.vectors([0]))
-  trails = pool.play([0, 1], actions)
+  trails = pool.play([0, 1], actions).vectors
   np.testing.assert_allclose(trails[0], trails[1], atol=1e-9)
 
 

@@ -3,8 +3,6 @@
 Skipped but where torch and stable-worldmodel are installed.
 """
 
-import contextlib
-
 import jax
 import numpy as np
 import pytest
@@ -44,15 +42,10 @@ def pools_of(monkeypatch):
       played.append((np.array(rows), np.array(actions)))
       return super().play(rows, actions, **kwargs)
 
-  made = {}
+  def open_pool(world, num_rows, **kwargs):
+    return Recorder(world, num_rows, **{**kwargs, 'num_workers': 0})
 
-  def borrow(world):
-    if world.image_size not in made:
-      made[world.image_size] = Recorder(world, 64, num_workers=0)
-
-    return contextlib.nullcontext(made[world.image_size])
-
-  monkeypatch.setattr(host_pool, 'borrow', borrow)
+  monkeypatch.setattr(host_pool, 'Pool', open_pool)
   return played
 
 

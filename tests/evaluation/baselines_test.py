@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jepa_wm.envs import two_room
-from jepa_wm.evaluation import baselines, pairs, protocol
+from jepa_wm.evaluation import baselines, pair_making, pairs, protocol
 
 
 def test_the_expert_reaches_every_goal():
@@ -26,7 +26,7 @@ def test_random_actions_reach_a_fifth_of_unsolved_goals():
 def test_with_solved_starts_the_floor_is_the_one_the_peers_report():
   """About 26 % (lucas-maes/le-wm issue 101), 9 % of it solved at the start."""
   everything = dataclasses.replace(protocol.SHORT, drop_solved=False)
-  entries = pairs.generate(everything, 200)['pairs']
+  entries = pair_making.generate(everything, 200)['pairs']
 
   def states(key):
     numbers = np.asarray([entry[key] for entry in entries], np.float32)

@@ -32,7 +32,7 @@ def _run(
   record = {
     'protocol': protocol.SHORT.to_dict(),
     'manifest_sha256': 'of these pairs',
-    **planning_benchmark._summary(episodes, protocol.SHORT),
+    **planning_benchmark.summarize(episodes, protocol.SHORT),
     'initially_solved': 0.1,
     'random_floor': 0.2,
     'expert_ceiling': 1.0,

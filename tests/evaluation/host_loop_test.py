@@ -1,6 +1,5 @@
 """A world outside JAX is planned in as a JAX one: same plays, same score."""
 
-import contextlib
 import dataclasses
 
 import host_two_room
@@ -9,9 +8,10 @@ import numpy as np
 import pytest
 
 from jepa_wm import planning
-from jepa_wm.envs import host, host_pool, worlds
+from jepa_wm.envs import host_stage, worlds
 from jepa_wm.evaluation import (
   charts,
+  pair_making,
   pairs,
   planner_settings,
   planning_benchmark,
@@ -20,29 +20,21 @@ from jepa_wm.evaluation import (
 
 
 @pytest.fixture
-def world(monkeypatch):
+def stage(monkeypatch):
   """Two Room on the host, eight rows in this process."""
   entry = worlds.World(
     make=host_two_room.make,
-    policies={
-      'expert': host_two_room.walker,
-      'random': host.uniform_policy,
-      'smooth': host.smooth_policy,
-    },
+    policies={'expert': host_two_room.walker},
     place=worlds.get('two_room').place,
     state_names=('x', 'y'),
     unit='px',
     on_host=True,
   )
   monkeypatch.setitem(worlds.WORLDS, 'host_two_room', entry)
-
-  @contextlib.contextmanager
-  def borrow(world):
-    with host_pool.Pool(world, 8, num_workers=0) as pool:
-      yield pool
-
-  monkeypatch.setattr(host_pool, 'borrow', borrow)
-  return entry
+  with host_stage.HostStage(
+    entry.make(), entry.policy, num_rows=8, num_workers=0
+  ) as opened:
+    yield opened
 
 
 def on_host(problems):
@@ -54,13 +46,13 @@ def on_host(problems):
   )
 
 
-def run_both(run, **changes):
+def run_both(run, stage, **changes):
   here = protocol.get('short', num_pairs=12, **changes.pop('protocol', {}))
   there = dataclasses.replace(here, environment='host_two_room')
   problems = pairs.load_pairs(protocol.get('short', num_pairs=12))
   return (
     run(protocol=here, pairs=problems, **changes),
-    run(protocol=there, pairs=on_host(problems), **changes),
+    run(protocol=there, pairs=on_host(problems), stage=stage, **changes),
   )
 
 
@@ -73,10 +65,10 @@ def assert_same(one, other):
   np.testing.assert_allclose(one.vectors, other.vectors, atol=0.1)
 
 
-def test_it_goes_as_in_jax(world, short_result, run_short_again):
+def test_it_goes_as_in_jax(stage, short_result, run_short_again):
   problems = on_host(short_result.pairs)
   there = protocol.get('short', num_pairs=12, environment='host_two_room')
-  result = run_short_again(protocol=there, pairs=problems)
+  result = run_short_again(protocol=there, pairs=problems, stage=stage)
   assert_same(short_result, result)
   record = result.record
   assert record['num_failed'] == 0 and record['ms_per_plan'] > 0
@@ -91,7 +83,7 @@ def test_it_goes_as_in_jax(world, short_result, run_short_again):
 
 
 @pytest.mark.slow
-def test_with_a_memory_and_to_the_end(world, run_short_again):
+def test_with_a_memory_and_to_the_end(stage, run_short_again):
   settings = planner_settings.PlannerSettings(
     planning.CEM(num_samples=32, num_elites=8, num_iterations=3),
     cost='all',
@@ -99,6 +91,7 @@ def test_with_a_memory_and_to_the_end(world, run_short_again):
   )
   one, other = run_both(
     run_short_again,
+    stage,
     settings=settings,
     protocol={
       'receding_horizon': 2,
@@ -111,12 +104,12 @@ def test_with_a_memory_and_to_the_end(world, run_short_again):
 
 
 def test_a_world_that_breaks_has_failed_and_the_others_go_on(
-  world, short_result, run_short_again
+  stage, short_result, run_short_again
 ):
   problems = on_host(short_result.pairs)
   problems.starts[3] += host_two_room.BROKEN
   there = protocol.get('short', num_pairs=12, environment='host_two_room')
-  result = run_short_again(protocol=there, pairs=problems)
+  result = run_short_again(protocol=there, pairs=problems, stage=stage)
   broken, episodes = result.episodes[3], list(result.episodes)
   assert broken.failure == 'RuntimeError: the floor gave way'
   assert not broken.success and not broken.success_at_end
@@ -131,7 +124,7 @@ def test_a_world_that_breaks_has_failed_and_the_others_go_on(
 
 
 def test_a_goal_that_cannot_be_shown_fails_alone(
-  world, short_result, run_short_again, monkeypatch
+  stage, short_result, run_short_again, monkeypatch
 ):
   problems = on_host(short_result.pairs)
   render = host_two_room.HostTwoRoom.render
@@ -143,12 +136,12 @@ def test_a_goal_that_cannot_be_shown_fails_alone(
 
   monkeypatch.setattr(host_two_room.HostTwoRoom, 'render', picky)
   there = protocol.get('short', num_pairs=12, environment='host_two_room')
-  result = run_short_again(protocol=there, pairs=problems)
+  result = run_short_again(protocol=there, pairs=problems, stage=stage)
   assert [e.failure for e in result.episodes].count(None) == 11
   assert result.episodes[5].failure == 'RuntimeError: too dark'
 
 
-def test_pairs_are_cut_out_of_episodes_played_here(world):
+def test_pairs_are_cut_out_of_episodes_played_here(stage):
   there = protocol.get(
     'short',
     environment='host_two_room',
@@ -156,8 +149,8 @@ def test_pairs_are_cut_out_of_episodes_played_here(world):
     goal_offset=20,
     episode_steps=30,
   )
-  manifest = pairs.generate(there, 9)
-  again = pairs.generate(there, 5)
+  manifest = pair_making.generate(there, 9, stage=stage)
+  again = pair_making.generate(there, 5, stage=stage)
   assert again['pairs'] == manifest['pairs'][:5]
   start, goal = (
     np.asarray([entry[key] for entry in manifest['pairs']])
@@ -166,13 +159,13 @@ def test_pairs_are_cut_out_of_episodes_played_here(world):
   far = host_two_room.distance(start, goal)
   assert np.all(far >= 16.0) and np.all(far <= 20 * 5 * np.sqrt(2))
   resets = dataclasses.replace(there, origin='reset')
-  assert len(pairs.generate(resets, 9)['pairs']) == 9
+  assert len(pair_making.generate(resets, 9, stage=stage)['pairs']) == 9
 
 
 def line_problems(monkeypatch):
   entry = worlds.World(
     make=line_world.make,
-    policies={'expert': line_world.expert, 'random': host.uniform_policy},
+    policies={'expert': line_world.expert},
     place=lambda vectors: np.zeros((*np.shape(vectors)[:-1], 2)),
     state_names=('x',),
     unit='steps',
@@ -187,11 +180,12 @@ def line_problems(monkeypatch):
   chosen = protocol.get(
     'short', environment='line', action_block=1, budget=8, num_pairs=3
   )
-  return chosen, problems
+  stage = host_stage.HostStage(entry.make(), entry.policy, num_workers=0)
+  return chosen, problems, stage
 
 
-def test_discrete_actions_are_planned_by_categories(world, monkeypatch):
-  chosen, problems = line_problems(monkeypatch)
+def test_discrete_actions_are_planned_by_categories(monkeypatch):
+  chosen, problems, stage = line_problems(monkeypatch)
   result = planning_benchmark.run(
     line_world.LineModel(),
     chosen,
@@ -201,6 +195,7 @@ def test_discrete_actions_are_planned_by_categories(world, monkeypatch):
       cost='all',
     ),
     num_floor_repeats=4,
+    stage=stage,
   )
   assert [e.first_success_step for e in result.episodes] == [3, 6, 1]
   assert result.record['expert_ceiling'] == 1.0
@@ -214,10 +209,8 @@ def test_discrete_actions_are_planned_by_categories(world, monkeypatch):
     ('categorical_cem', 2, r'action_block 1, got 2.*action_block=1'),
   ],
 )
-def test_planners_of_the_other_kind(
-  world, monkeypatch, planner, block, message
-):
-  chosen, problems = line_problems(monkeypatch)
+def test_planners_of_the_other_kind(monkeypatch, planner, block, message):
+  chosen, problems, stage = line_problems(monkeypatch)
   model = line_world.LineModel(action_block=block, action_dim=3 * block)
   with pytest.raises(ValueError, match=message):
     planning_benchmark.run(
@@ -227,6 +220,7 @@ def test_planners_of_the_other_kind(
       ),
       problems,
       settings=planner_settings.PlannerSettings(planning.PLANNERS[planner]()),
+      stage=stage,
     )
 
 

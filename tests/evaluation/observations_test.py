@@ -155,14 +155,11 @@ def test_a_world_without_that_state_is_named(run_short_again):
     lambda model: rollout_error.measure(model, worlds.get('two_room')),
   ):
     with pytest.raises(
-      ValueError, match=r'sees proprio, 3 numbers .* TwoRoom has 2; plan in'
+      ValueError, match=r'sees proprio, 3 numbers .* has 2; plan in'
     ):
       call(world_model.WorldModel(three, None, None))
 
-  class Hidden:
-    """A world that keeps its state to itself."""
-
-  with pytest.raises(ValueError, match='the world Hidden has none'):
+  with pytest.raises(ValueError, match="the world 'line' has none"):
     observations.check_proprio(
-      world_model.WorldModel(PLDM, None, None), Hidden()
+      world_model.WorldModel(PLDM, None, None), 'line', 0
     )

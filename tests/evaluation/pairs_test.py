@@ -7,7 +7,7 @@ import pytest
 
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.envs import two_room, worlds
-from jepa_wm.evaluation import manifests, pairs, protocol
+from jepa_wm.evaluation import manifests, pair_making, pairs, protocol
 
 PLAYED = [p for p in protocol.PROTOCOLS.values() if p.origin == 'held-out']
 
@@ -18,7 +18,7 @@ def _positions(found):
 
 @pytest.mark.parametrize('named', PLAYED, ids=lambda p: p.name)
 def test_shipped_pairs_are_unsolved_independent_and_reachable(named):
-  found = pairs.load_pairs(named, pairs.MANIFEST_PAIRS)
+  found = pairs.load_pairs(named, pair_making.MANIFEST_PAIRS)
   starts, goals = _positions(found)
   assert len(found) == len(set(found.ids.tolist())) == 200
   distance = np.linalg.norm(starts - goals, axis=-1)
@@ -51,7 +51,7 @@ def test_the_first_pairs_are_the_same_for_any_number():
 )
 def test_generating_again_gives_the_shipped_states(named):
   shipped = json.loads(manifests.shipped_path(named).read_text())
-  made = pairs.generate(named)
+  made = pair_making.generate(named)
   assert made['recipe'] == shipped['recipe']
   for key in ('episodes_played', 'episodes_too_short', 'pairs_solved_at_start'):
     assert made[key] == shipped[key]
@@ -64,7 +64,7 @@ def test_generating_again_gives_the_shipped_states(named):
 @pytest.mark.slow
 def test_solved_starts_are_dropped_and_nothing_else_is():
   everything = dataclasses.replace(protocol.SHORT, drop_solved=False)
-  kept = pairs.generate(everything, 100)['pairs']
+  kept = pair_making.generate(everything, 100)['pairs']
   distances = [
     np.linalg.norm(np.subtract(p['start_state'], p['goal_state'])) for p in kept
   ]
@@ -93,7 +93,7 @@ def test_what_does_not_ship_is_made_once_and_kept(tmp_path, monkeypatch):
   made = pairs.load_pairs(other, 5)
   (file,) = (tmp_path / 'jepa_wm' / 'manifests').iterdir()
   assert file == manifests.cached_path(other)
-  monkeypatch.setattr(pairs, 'generate', None)
+  monkeypatch.setattr(pair_making, 'generate', None)
   again = pairs.load_pairs(other, 5)
   assert again.manifest_sha256 == made.manifest_sha256
   np.testing.assert_array_equal(_positions(again), _positions(made))
@@ -118,10 +118,10 @@ def archive(tmp_path_factory):
   def play(index, length):
     state = np.stack([np.full(length, 50.0 + index), np.arange(length)], axis=1)
     return episodes_lib.Episode(
-      pixels=np.zeros((length, 4, 4, 3), np.uint8),
-      actions=np.zeros((length - 1, 2), np.float32),
-      proprio=np.zeros((length, 0), np.float32),
-      state=state.astype(np.float32),
+      columns={
+        'action': np.zeros((length - 1, 2), np.float32),
+        'state': state.astype(np.float32),
+      }
     )
 
   episodes_lib.write_episodes(
@@ -135,7 +135,7 @@ def archive(tmp_path_factory):
 
 def _states(path, split):
   source = episodes_lib.open_episodes(path, split=split)
-  return [episode.state for episode in source]
+  return [episode.columns['state'] for episode in source]
 
 
 def test_swm_v1_draws_rows_as_the_peer_does(archive):
@@ -222,7 +222,7 @@ def test_no_collected_episode_is_one_of_the_pairs():
 
 def test_decimals_read_back_as_the_same_float32(tmp_path):
   values = np.random.default_rng(0).uniform(0, 224, 500).astype(np.float32)
-  text = json.dumps(pairs._decimals(values))
+  text = json.dumps(manifests.decimals(values))
   np.testing.assert_array_equal(
     np.asarray(json.loads(text), np.float32), values
   )

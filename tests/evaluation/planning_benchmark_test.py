@@ -133,7 +133,7 @@ def test_what_a_record_says_of_its_episodes():
     _episode(40, final=8.0),
     _episode(None, at_end=False, failure='it froze', final=90.0),
   ]
-  summary = planning_benchmark._summary(episodes, protocol.SHORT)
+  summary = planning_benchmark.summarize(episodes, protocol.SHORT)
   assert (summary['num_pairs'], summary['num_successes']) == (5, 4)
   assert summary['success_rate'] == summary['success_any_time'] == 0.8
   assert summary['success_at_end'] == 0.6
@@ -142,7 +142,7 @@ def test_what_a_record_says_of_its_episodes():
   assert summary['final_distance'] == 10.0
   assert summary['num_failed'] == 1
   assert summary['failures'] == {'it froze': 1}
-  nothing = planning_benchmark._summary(episodes[4:], protocol.SHORT)
+  nothing = planning_benchmark.summarize(episodes[4:], protocol.SHORT)
   assert nothing['steps_to_success'] is None
   assert nothing['success_at'] == {'10': 0.0, '25': 0.0, '50': 0.0}
 

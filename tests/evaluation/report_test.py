@@ -90,7 +90,7 @@ def _missed(result, seed):
     else e
     for number, e in enumerate(result.episodes)
   ]
-  summary = planning_benchmark._summary(episodes, result.protocol)
+  summary = planning_benchmark.summarize(episodes, result.protocol)
   planner = {**result.record['planner'], 'name': '<i>cem'}
   record = {**result.record, **summary, 'seed': seed, 'planner': planner}
   return dataclasses.replace(result, episodes=episodes, record=record)
@@ -192,13 +192,15 @@ def test_failures_are_shown_last_and_never_hidden(short_result):
 
 def test_a_map_has_a_ground_where_all_problems_share_a_world(short_result):
   assert '<image' in charts.episode_map(short_result)
-  walls = np.broadcast_to(np.arange(12.0)[:, None, None] % 2, (12, 51, 1))
-  places = short_result.vectors
-  many = np.concatenate([places, walls], axis=-1)
-  assert charts._layouts_differ(many) and not charts._layouts_differ(places)
-  # A wall that is everywhere the same is not drawn on.
-  one = np.concatenate([places, np.ones_like(walls)], axis=-1)
-  assert not charts._layouts_differ(one)
+  # What no episode changes, and is another in every problem, is a layout.
+  many = short_result.vectors.copy()
+  many[..., 1] = np.arange(20.0, 20 + 5 * len(many), 5)[:, None]
+  differ = dataclasses.replace(short_result, vectors=many)
+  assert '<image' not in charts.episode_map(differ)
+  # A layout that all of them share is one world.
+  many[..., 1] = 20
+  alike = dataclasses.replace(short_result, vectors=many)
+  assert '<image' in charts.episode_map(alike)
 
 
 def test_distances_are_told_as_finely_as_their_unit_asks(short_result):

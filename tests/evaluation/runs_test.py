@@ -25,7 +25,7 @@ def test_what_is_drawn_of_a_run(drawn_run):
   assert all(drawn_run.episodes) and all(e.success for e in drawn_run.episodes)
 
 
-def test_every_kind_of_episode_survives_csv():
+def test_every_kind_of_episode_survives_csv(tmp_path):
   kinds = [
     planning_benchmark.Episode(3, True, False, 12, 50.123456789, 17.0),
     planning_benchmark.Episode(
@@ -39,12 +39,15 @@ def test_every_kind_of_episode_survives_csv():
     'protocol': {'name': 'short'},
     'shift': None,
     'seed': 4,
+    'num_pairs': len(kinds),
   }
-  text = runs.episodes_csv([runs.Run(record, kinds, {})] * 2)
+  run = runs.Run(record, kinds, {})
+  text = runs.episodes_csv([run] * 2)
   rows = list(csv.DictReader(io.StringIO(text)))
   assert len(rows) == 6
   assert rows[0]['checkpoint'] == 'runs/a,b' and rows[0]['seed'] == '4'
-  assert [runs._episode(row) for row in rows] == kinds * 2
+  runs.save(run, tmp_path / 'run')
+  assert runs.load(tmp_path / 'run').episodes == kinds
 
 
 @pytest.mark.parametrize('name', ['record.json', 'episodes.csv', 'errors.json'])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments import collect, collect_host
-from jepa_wm.envs import host, worlds
+from experiments import collect
+from jepa_wm.envs import host, host_stage, policies, worlds
 
 
 class DriftEnv:
@@ -17,6 +17,7 @@ class DriftEnv:
     self._state = self._state + np.array([action[0], 1.0])
     if self._seed % 3 == 0 and self._state[1] == 5:
       raise RuntimeError('adrift')
+    return float(action[0])
 
   def render(self):
     return np.full((8, 8, 3), self._state[1], np.uint8)
@@ -42,6 +43,7 @@ def make(image_size=8):
     distance=host.euclidean,
     success=lambda vectors, goals: vectors[..., 1] == goals[..., 1],
     draw_target=lambda rng, vector: np.array([0.0, rng.choice([6, 8, 20])]),
+    gives_reward=True,
     parameters={'water': 'calm'},
   )
 
@@ -50,7 +52,7 @@ def make(image_size=8):
 def recipe(monkeypatch):
   entry = worlds.World(
     make=make,
-    policies={'expert': host.smooth_policy, 'random': host.uniform_policy},
+    policies={'expert': policies.host_smooth},
     place=lambda vectors: vectors,
     state_names=('x', 't'),
     unit='m',
@@ -71,7 +73,11 @@ def recipe(monkeypatch):
 
 
 def play(recipe):
-  return list(collect_host.played_episodes(recipe, num_workers=0))
+  entry = worlds.get(recipe.environment)
+  with host_stage.HostStage(
+    entry.make(image_size=recipe.image_size), entry.policy, num_workers=0
+  ) as stage:
+    return list(collect.played_episodes(recipe, stage=stage))
 
 
 def test_episodes_are_functions_of_their_number(recipe, capsys):
@@ -82,13 +88,20 @@ def test_episodes_are_functions_of_their_number(recipe, capsys):
     np.testing.assert_array_equal(one.actions, other.actions)
   assert 'broke: RuntimeError: adrift' in capsys.readouterr().out
   for episode in more:
+    np.testing.assert_array_equal(
+      episode.columns['reward'], episode.actions[:, 0]
+    )
     length = len(episode.pixels)
     assert length in (7, 9, 10) and episode.is_terminal == (length < 10)
-    np.testing.assert_array_equal(episode.state[:, 1], np.arange(length))
-    np.testing.assert_array_equal(episode.proprio[:, 0], np.arange(length))
+    np.testing.assert_array_equal(
+      episode.columns['state'][:, 1], np.arange(length)
+    )
+    np.testing.assert_array_equal(
+      episode.columns['observation/proprio'][:, 0], np.arange(length)
+    )
     np.testing.assert_array_equal(episode.pixels[:, 0, 0, 0], range(length))
     np.testing.assert_allclose(
-      np.diff(episode.state[:, 0]), episode.actions[:, 0], atol=1e-6
+      np.diff(episode.columns['state'][:, 0]), episode.actions[:, 0], atol=1e-6
     )
   assert {e.provenance['policy'] for e in more} == {'expert', 'random'}
 

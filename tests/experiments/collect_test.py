@@ -46,12 +46,12 @@ def test_episodes_are_plays_of_the_world(out):
       assert np.abs(episode.actions).max() <= 1.0
       policies.add(episode.provenance['policy'])
       state = world.reset(jax.random.key(0))
-      state = dataclasses.replace(state, position=episode.state[0])
+      state = dataclasses.replace(state, position=episode.columns['state'][0])
       np.testing.assert_array_equal(episode.pixels[0], render(state))
       for t, action in enumerate(episode.actions):
         state = step(state, action)
         np.testing.assert_allclose(
-          episode.state[t + 1], state.position, atol=1e-3
+          episode.columns['state'][t + 1], state.position, atol=1e-3
         )
       difference = episode.pixels[-1].astype(int) - render(state)
       assert np.abs(difference).max() <= 1
@@ -63,12 +63,19 @@ def test_the_cache_is_that_of_the_episodes(out, tmp_path):
     split: cache_lib.open_cache(out, split=split)
     for split in ('train', 'held_out')
   }
-  before = {name: cache.pixels[:].copy() for name, cache in collected.items()}
+  before = {
+    name: cache.columns['observation/pixels'][:].copy()
+    for name, cache in collected.items()
+  }
   cache_lib.build_cache(out)
   for split, cache in collected.items():
     again = cache_lib.open_cache(out, split=split)
-    np.testing.assert_array_equal(again.pixels, before[split])
-    np.testing.assert_array_equal(again.actions, cache.actions)
+    np.testing.assert_array_equal(
+      again.columns['observation/pixels'], before[split]
+    )
+    np.testing.assert_array_equal(
+      again.columns['action'], cache.columns['action']
+    )
     np.testing.assert_array_equal(
       again.action_statistics.std, cache.action_statistics.std
     )

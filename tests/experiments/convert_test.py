@@ -7,8 +7,8 @@ import pytest
 
 from experiments import conversion, convert
 from jepa_wm.data import cache as cache_lib
+from jepa_wm.data import cache_writer, parts, rlds, windows
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.data import parts, rlds, windows
 from jepa_wm.data.readers import open_x
 
 
@@ -16,10 +16,12 @@ def make_episode(index):
   rng = np.random.default_rng(index)
   length = 6 + index % 3
   return episodes_lib.Episode(
-    pixels=rng.integers(0, 256, (length, 8, 12, 3), np.uint8),
-    actions=rng.normal(size=(length - 1, 2)).astype(np.float32),
-    proprio=rng.normal(size=(length, 3)).astype(np.float32),
-    state=rng.normal(size=(length, 4)).astype(np.float32),
+    columns={
+      'observation/pixels': rng.integers(0, 256, (length, 8, 12, 3), np.uint8),
+      'observation/proprio': rng.normal(size=(length, 3)).astype(np.float32),
+      'action': rng.normal(size=(length - 1, 2)).astype(np.float32),
+      'state': rng.normal(size=(length, 4)).astype(np.float32),
+    },
     is_terminal=index % 2 == 1,
   )
 
@@ -75,16 +77,17 @@ def test_every_episode_arrives(source, tmp_path):
     assert splits[split].num_frames == sum(6 + i % 3 for i in indices)
     for got, index in zip(splits[split], indices, strict=True):
       expected = make_episode(index)
-      for name in ('pixels', 'actions', 'proprio', 'state'):
-        np.testing.assert_array_equal(
-          getattr(got, name), getattr(expected, name)
-        )
+      assert got.spec == expected.spec
+      for name, array in expected.columns.items():
+        np.testing.assert_array_equal(got.columns[name], array)
       assert got.is_terminal == expected.is_terminal
   provenance = splits['train'].provenance
   assert provenance['environment'] == 'push_t'
   assert provenance['source']['format'] == 'RLDS (array_record)'
   cache = cache_lib.open_cache(tmp_path / 'out')
-  np.testing.assert_array_equal(cache.pixels[:7], make_episode(1).pixels)
+  np.testing.assert_array_equal(
+    cache.columns['observation/pixels'][:7], make_episode(1).pixels
+  )
 
 
 @pytest.mark.parametrize('stop_at', [1, 3, 8])
@@ -122,7 +125,7 @@ def test_an_interrupted_end_is_taken_up_too(source, tmp_path, monkeypatch):
     raise KeyboardInterrupt
 
   with monkeypatch.context() as patched:
-    patched.setattr(cache_lib.CacheWriter, 'commit', interrupted)
+    patched.setattr(cache_writer.CacheWriter, 'commit', interrupted)
     with pytest.raises(KeyboardInterrupt):
       run(source, tmp_path / 'out')
   with monkeypatch.context() as patched:
@@ -137,13 +140,15 @@ def test_another_conversion_is_not_mixed_in(source, tmp_path, monkeypatch):
     raise KeyboardInterrupt
 
   with monkeypatch.context() as patched:
-    patched.setattr(cache_lib.CacheWriter, 'commit', interrupted)
+    patched.setattr(cache_writer.CacheWriter, 'commit', interrupted)
     with pytest.raises(KeyboardInterrupt):
       run(source, tmp_path / 'out')
   with pytest.raises(FileExistsError, match=r'unfinished.*--restart'):
     run(source, tmp_path / 'out', image_size=4)
   run(source, tmp_path / 'out', image_size=4, restart=True)
-  assert cache_lib.open_cache(tmp_path / 'out').pixels.shape[1:] == (4, 4, 3)
+  assert cache_lib.open_cache(tmp_path / 'out').columns[
+    'observation/pixels'
+  ].shape[1:] == (4, 4, 3)
 
 
 def test_a_changed_source_is_noticed(source, tmp_path, monkeypatch):
@@ -166,9 +171,12 @@ def test_what_was_not_written_as_read_is_found(source, tmp_path, monkeypatch):
   honest = rlds.to_example
 
   def wrong(**fields):
-    if fields['pixels'][0, 0, 0, 0] == make_episode(5).pixels[0, 0, 0, 0]:
-      fields['pixels'] = fields['pixels'].copy()
-      fields['pixels'][2, 3, 4, 1] ^= 1
+    pixels = fields['columns']['observation/pixels']
+    if pixels[0, 0, 0, 0] == make_episode(5).pixels[0, 0, 0, 0]:
+      pixels = pixels.copy()
+      pixels[2, 3, 4, 1] ^= 1
+      changed = {**fields['columns'], 'observation/pixels': pixels}
+      fields = {**fields, 'columns': changed}
     return honest(**fields)
 
   monkeypatch.setattr(rlds, 'to_example', wrong)
@@ -224,7 +232,8 @@ def test_episodes_of_other_sizes_are_named(source, tmp_path, monkeypatch):
     episode = get(reader, index)
     if index == 3:
       pixels = np.repeat(episode.pixels, 2, axis=1)
-      return dataclasses.replace(episode, pixels=pixels)
+      columns = {**episode.columns, 'observation/pixels': pixels}
+      return dataclasses.replace(episode, columns=columns)
     return episode
 
   monkeypatch.setattr(open_x.OpenX, '__getitem__', taller)
@@ -247,7 +256,7 @@ def test_chunks_give_the_same_batches(source, tmp_path, store, max_cache_gb):
     assert report.store == name
     cache = cache_lib.open_cache(tmp_path / name)
     stream = windows.cached_windows(
-      cache, num_frames=3, action_block=2, batch_size=5, seed=1
+      cache, num_frames=3, stride=2, batch_size=5, seed=1
     )
     found[name] = [next(stream) for _ in range(4)]
   for flat, chunks in zip(found['flat'], found['chunks'], strict=True):
@@ -284,8 +293,8 @@ def test_the_command_line(source, tmp_path, capsys):
     printed == f'{out}: 8 train, 1 held_out, verified; the cache is flat.\n'
   )
   cache = cache_lib.open_cache(out)
-  assert cache.pixels.shape[1:] == (6, 6, 3)
-  assert cache.proprio.shape[1] == 0
+  assert cache.columns['observation/pixels'].shape[1:] == (6, 6, 3)
+  assert 'observation/proprio' not in cache.columns
 
 
 @pytest.mark.parametrize(

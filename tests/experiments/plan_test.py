@@ -52,6 +52,9 @@ def checkpoint(tmp_path_factory):
   )
   path = tmp_path_factory.mktemp('checkpoints') / 'tiny'
   model.save(path)
+  config = json.loads((path / 'config.json').read_text())
+  config['record'] = {'config': {'data': {'environment': 'two_room'}}}
+  (path / 'config.json').write_text(json.dumps(config))
   return path
 
 
@@ -239,7 +242,7 @@ def _pretend(model, chosen, problems, *, settings, seed, checkpoint, **given):
   record = {
     'protocol': chosen.to_dict(),
     'manifest_sha256': problems.manifest_sha256,
-    **planning_benchmark._summary(episodes, chosen),
+    **planning_benchmark.summarize(episodes, chosen),
     'initially_solved': 0.1,
     'random_floor': given['baseline'].floor,
     'expert_ceiling': given['baseline'].ceiling,
@@ -276,7 +279,7 @@ def test_a_list_is_one_table_and_nothing_is_measured_twice(
 ):
   measured = []
 
-  def measure(chosen, problems, *, seed):
+  def measure(chosen, problems, *, stage, seed):
     measured.append((chosen.name, seed))
     return planning_benchmark.Baseline(0.25, 1.0)
 
@@ -355,3 +358,9 @@ def test_the_world_is_the_one_that_a_checkpoint_was_trained_in(
   sentence = _sentence(elsewhere, f'--out={tmp_path / "out"}')
   assert sentence.startswith('environment must be one of')
   assert "got 'mars'" in sentence
+  # Never another world in its place.
+  config['record'] = {}
+  (elsewhere / 'config.json').write_text(json.dumps(config))
+  sentence = _sentence(elsewhere, f'--out={tmp_path / "out"}')
+  assert 'does not say which world' in sentence
+  assert '--environment' in sentence and 'two_room' in sentence

@@ -149,10 +149,11 @@ def test_a_dataset_of_our_own_keeps_episodes_apart(tmp_path):
   path = tmp_path / 'walks'
   walks = [
     episodes.Episode(
-      pixels=np.full((6, 16, 16, 3), index, np.uint8),
-      actions=np.zeros((5, 2), np.float32),
-      proprio=np.zeros((6, 0), np.float32),
-      state=np.full((6, 3), index, np.float32),
+      columns={
+        'observation/pixels': np.full((6, 16, 16, 3), index, np.uint8),
+        'action': np.zeros((5, 2), np.float32),
+        'state': np.full((6, 3), index, np.float32),
+      }
     )
     for index in range(12)
   ]

@@ -74,10 +74,12 @@ def dataset(tmp_path_factory):
       places.append(np.clip(places[-1] + action, 0, 12))
     walks.append(
       episodes.Episode(
-        pixels=np.stack([_dot(place) for place in places]),
-        actions=actions,
-        proprio=np.stack(places).astype(np.float32),
-        state=np.stack(places).astype(np.float32),
+        columns={
+          'observation/pixels': np.stack([_dot(place) for place in places]),
+          'observation/proprio': np.stack(places).astype(np.float32),
+          'action': actions,
+          'state': np.stack(places).astype(np.float32),
+        },
         provenance={'index': index},
       )
     )

@@ -80,8 +80,7 @@ def oracle(tensors, image, grid=3, patch=14):
   x = np.concatenate([w['embeddings.cls_token'][0], np.stack(tokens)])
   positions = w['embeddings.position_embeddings'][0]
   table = positions[1:].reshape(grid, grid, -1)
-  across, down = (patches._cubic_matrix(grid, size) for size in (columns, rows))
-  table = np.einsum('ra,cb,abd->rcd', down, across, table)
+  table = patches.resize_positions(np.float32(table), shape=(rows, columns))
   x = x + np.concatenate([positions[:1], table.reshape(rows * columns, -1)])
   size = WIDTH // HEADS
   for i in range(DEPTH):

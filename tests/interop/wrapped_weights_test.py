@@ -191,6 +191,8 @@ def write(folder, header, data=bytes(8), length=None):
     ({'a': tensor('F32', [2.0], 0, 8)}, None),
     ({'a': tensor('F31', [2], 0, 8)}, None),
     ({'a': tensor(5, [2], 0, 8)}, None),
+    ({'a': tensor('F32', [2**62, 2**62, 0], 0, 0)}, None),
+    ({'a': tensor('F32', [1] * 100 + [2], 0, 8)}, None),
     ({'a': 5}, None),
     ([], None),
     (b'[' * 100_000, None),

@@ -232,6 +232,5 @@ def test_training(golden, model, variables):
   ]
   # Some of these gradients are zero but for rounding.
   expected = data['train/grad_l2']
-  np.testing.assert_allclose(
-    norms, expected, rtol=1e-4, atol=1e-8 * expected.max()
-  )
+  tolerance = 1e-8 * expected.max() + 1e-6 * np.median(expected)
+  np.testing.assert_allclose(norms, expected, rtol=1e-4, atol=tolerance)

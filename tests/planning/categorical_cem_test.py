@@ -131,6 +131,58 @@ def test_draws_as_often_as_the_chances_say():
   assert np.any(drawn[0] != drawn[1])
 
 
+def test_chooses_what_is_allowed_alone():
+  """The cheapest action is forbidden, and proposed all the same."""
+
+  def first_is_best(params, state, action, goal):
+    del params, state, goal
+    return jnp.argmax(action, axis=-1) + 0.0
+
+  @jax.jit
+  def plan(allowed):
+    first = jax.nn.one_hot(jnp.zeros((2, 1, 2), jnp.int32), 3)
+    return planning.categorical_cem_plan(
+      None,
+      jax.random.key(0),
+      Root(jnp.zeros((2, 1)), jnp.zeros((2, 1))),
+      lambda params, rng_key, action, state: state,
+      first_is_best,
+      horizon=2,
+      action_dim=3,
+      num_samples=20,
+      num_elites=4,
+      num_iterations=3,
+      num_kept=2,
+      proposal_fn=lambda *_: first,
+      allowed=allowed,
+    )
+
+  free, bound = plan(np.ones(3, bool)), plan(np.array([False, True, True]))
+  np.testing.assert_array_equal(np.argmax(free.actions, axis=-1), 0)
+  np.testing.assert_array_equal(np.argmax(bound.actions, axis=-1), 1)
+  np.testing.assert_array_equal(bound.mean[..., 0], 0.0)
+  np.testing.assert_allclose(np.sum(bound.mean, axis=-1), 1.0, rtol=1e-6)
+  np.testing.assert_array_equal(np.sum(bound.elites, axis=-1), 1.0)
+  # Elites are shifted to rows that can be played.
+  left = planning.WarmStart(bound.mean, bound.elites)
+  shifted = planning.CategoricalCEM(num_kept=2).shift(left, 1)
+  np.testing.assert_array_equal(shifted.elites[:, :, 0], bound.elites[:, :, 1])
+  np.testing.assert_array_equal(shifted.elites[:, :, 1], bound.elites[:, :, 1])
+
+
+@pytest.mark.parametrize(
+  ('allowed', 'message'),
+  [
+    (np.ones(3, bool), r'allowed must say of each of the 2 .* shape \[3\]'),
+    (np.zeros(2, bool), 'allowed must leave at least one action'),
+  ],
+)
+def test_refuses_choices_that_there_are_none(allowed, message):
+  limits = planning.Limits(allowed=allowed)
+  with pytest.raises(ValueError, match=message):
+    limits.checked(2)
+
+
 def test_rows_that_sum_to_zero_are_uniform():
   rows = jnp.array([[0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 1.0, 2.0]])
   expected = [[0.25, 0.25, 0.25, 0.25], [0.25, 0.0, 0.25, 0.5]]

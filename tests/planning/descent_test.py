@@ -25,6 +25,7 @@ PLANNERS = {
 }
 NAMES = ['gradient', pytest.param('grasp', marks=pytest.mark.slow)]
 FAR = 1e3
+NOTHING = np.full((1, 1, H, A), np.nan, np.float32)  # A proposal that is none.
 
 
 def dynamics(params, rng_key, action, state):
@@ -49,13 +50,17 @@ def wall_cost(params, state, action, goal):
 def plan_eagerly(name, rng_key, root, *, bound=FAR, **changes):
   planner, settings, _ = PLANNERS[name]
   bounds = jnp.full(A, bound)
-  params = {'noise': 0.0, 'cliff': FAR, 'wall': FAR}
+  params = {'noise': 0.0, 'cliff': FAR, 'wall': FAR, 'proposed': NOTHING}
   params = {key: changes.pop(key, value) for key, value in params.items()}
   settings = {
     'horizon': H,
     'action_dim': A,
     'num_restarts': N,
     'num_iterations': I,
+    'num_kept': 1,
+    'proposal_fn': lambda params, rng_keys, root: jnp.repeat(
+      params['proposed'], len(rng_keys) // len(params['proposed']), axis=0
+    ),
     # Whoever clips all candidates together lets them see each other.
     'optimizer': optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.2)),
     'step_weights': planning.step_weights(H, 'all'),
@@ -73,7 +78,13 @@ def compiled(name):
   return jax.jit(functools.partial(plan_eagerly, name))
 
 
-DATA = {'noise': 0.0, 'cliff': FAR, 'wall': FAR, 'bound': FAR}
+DATA = {
+  'noise': 0.0,
+  'cliff': FAR,
+  'wall': FAR,
+  'bound': FAR,
+  'proposed': np.repeat(NOTHING, B, axis=0),
+}
 
 
 def plan(name, root=None, seed=0, **changes):
@@ -102,16 +113,20 @@ def test_the_plan_is_the_best_of_what_was_tried_and_costs_what_it_says(name):
   np.testing.assert_array_equal(answer.violation, 0.0)
   np.testing.assert_array_equal(answer.mean, answer.actions)
   np.testing.assert_array_equal(answer.std, 1.0)
-  assert answer.elites.shape == (B, 0, H, A)
+  np.testing.assert_array_equal(answer.elites, answer.actions[:, None])
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_never_leaves_a_warm_start_for_a_worse_plan(name):
+def test_never_leaves_a_warm_start_or_a_proposal_for_a_worse_plan(name):
   root = make_root()
   best, costs = problem_sets.optima(root)
-  answer = plan(name, root, init_mean=jnp.asarray(best))
-  np.testing.assert_allclose(answer.cost, costs, rtol=1e-4)
-  np.testing.assert_allclose(answer.actions, best, atol=2e-2)
+  for start in (
+    {'init_mean': jnp.asarray(best)},
+    {'proposed': np.expand_dims(best, 1)},
+  ):
+    answer = plan(name, root, **start)
+    np.testing.assert_allclose(answer.cost, costs, rtol=1e-4)
+    np.testing.assert_allclose(answer.actions, best, atol=2e-2)
 
 
 # What must not change a plan.

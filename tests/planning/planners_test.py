@@ -5,6 +5,7 @@ data to it.
 """
 
 import functools
+import itertools
 import re
 
 import jax
@@ -18,22 +19,24 @@ from jepa_wm import planning, sharding
 from jepa_wm.types import Root
 
 N, I = 64, 12
-LEARNING = {'num_samples': N, 'num_elites': 8, 'num_iterations': I}
+BUDGET = {'num_samples': N, 'num_iterations': I, 'num_kept': 1}
+LEARNING = {**BUDGET, 'num_elites': 8}
 PLANNERS = {
   'cem': (planning.cem_plan, LEARNING),
   'icem': (planning.icem_plan, {**LEARNING, 'num_kept': 2}),
   'mppi': (planning.mppi_plan, {**LEARNING, 'num_elites': None}),
   'predictive_sampling': (
     planning.predictive_sampling_plan,
-    {'num_samples': N, 'num_iterations': I},
+    BUDGET,
   ),
   'random_shooting': (
     planning.random_shooting_plan,
-    {'num_samples': N, 'num_iterations': I},
+    BUDGET,
   ),
   'categorical_cem': (planning.categorical_cem_plan, LEARNING),
 }
 GAUSSIAN = [name for name in PLANNERS if name != 'categorical_cem']
+NOTHING = np.full((1, 1, H, A), np.nan, np.float32)  # A proposal that is none.
 FAR = 1e3  # A cliff, wall or bound that nothing reaches.
 
 
@@ -63,17 +66,23 @@ def plan_eagerly(name, rng_key, root, *, bound=FAR, std=2.0, **changes):
     'action_dim': A,
     'step_weights': planning.step_weights(H, 'all'),
     'guardrails': [planning.Guardrail(wall_cost)],
+    'proposal_fn': lambda params, rng_keys, root: jnp.repeat(
+      params['proposed'], len(rng_keys) // len(params['proposed']), axis=0
+    ),
     **settings,
   }
   if name in GAUSSIAN:
     bounds = jnp.full(A, bound)
     settings['init_std'] = std
     settings['action_constraints'] = planning.ActionBounds(-bounds, bounds)
-  params = {'noise': 0.0, 'cliff': FAR, 'wall': FAR}
+  params = {'noise': 0.0, 'cliff': FAR, 'wall': FAR, 'proposed': NOTHING}
   params = {key: changes.pop(key, value) for key, value in params.items()}
   return planner(
     PARAMS | params, rng_key, root, dynamics, cost_fn, **settings | changes
   )
+
+
+DATA = {'noise': 0.0, 'cliff': FAR, 'wall': FAR, 'bound': FAR, 'std': 2.0}
 
 
 @functools.cache
@@ -84,7 +93,7 @@ def compiled(name):
 def plan(name, root=None, seed=0, **changes):
   root = make_root() if root is None else root
   # All of them, always: an argument left out would be another program.
-  data = {'noise': 0.0, 'cliff': FAR, 'wall': FAR, 'bound': FAR, 'std': 2.0}
+  data = {**DATA, 'proposed': np.repeat(NOTHING, B, axis=0)}
   return compiled(name)(make_keys(seed), root, **data | changes)
 
 
@@ -177,7 +186,7 @@ def test_a_problem_does_not_see_its_batch(name):
 def test_eight_devices_plan_like_one(name):
   one = plan(name, noise=1.0)
   with jax.set_mesh(sharding.make_mesh(axes=('data', 'samples'), shape=(2, 4))):
-    data = {'noise': 1.0, 'cliff': FAR, 'wall': FAR, 'bound': FAR, 'std': 2.0}
+    data = {**DATA, 'proposed': np.repeat(NOTHING, B, axis=0), 'noise': 1.0}
     program = compiled(name).lower(make_keys(), make_root(), **data).compile()
     eight = program(make_keys(), make_root(), **data)
   np.testing.assert_allclose(eight.actions, one.actions, atol=1e-5)
@@ -209,6 +218,88 @@ def test_is_traced_once_for_any_number_of_plans(name):
   plan(name)
   plan(name, seed=1, cliff=0.5, noise=1.0, wall=0.1, std=0.3, bound=0.2)
   assert compiled(name)._cache_size() == 1
+
+
+# What the driver does for all of them.
+
+
+@pytest.mark.parametrize('name', PLANNERS)
+def test_looks_at_proposals_and_keeps_the_best(name):
+  root = make_root()
+  if name == 'categorical_cem':
+    rows = np.array(list(itertools.product(range(A), repeat=H)))
+    choices = np.broadcast_to(np.eye(A)[rows], (B, len(rows), H, A))
+    best = np.argmin(problem_sets.price(choices, root), axis=1)
+    actions = np.float32(choices[0, best])
+  else:
+    actions, _ = problem_sets.optima(root)
+  costs = problem_sets.price(actions[:, None], root)[:, 0]
+  answer = plan(name, root, proposed=actions[:, None])
+  # From the first iteration to the last, and then to the next plan.
+  np.testing.assert_allclose(
+    answer.diagnostics.best_cost, np.tile(costs, (I, 1)), rtol=1e-4
+  )
+  np.testing.assert_array_equal(answer.elites[:, 0], actions)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=[] if name == 'mppi' else [pytest.mark.slow])
+    for name in planning.PLANNERS
+  ],
+)
+def test_patience_skips_the_rest(name):
+  """Where all costs are alike nothing becomes cheaper after the first time."""
+  calls = []
+
+  def watched_dynamics(params, rng_key, action, state):
+    jax.debug.callback(lambda: calls.append(None))
+    return state
+
+  settings = {'num_samples': 4, 'num_iterations': 9, 'num_kept': 0}
+  settings |= {
+    'cem': {'num_elites': 2},
+    'icem': {'num_elites': 2},
+    'categorical_cem': {'num_elites': 2},
+    'grasp': {'sync_period': 1, 'num_sync_steps': 0, 'noise_std': 0.0},
+  }.get(name, {})
+  problem = planning.Problem(
+    Root(jnp.zeros((1, 1)), jnp.ones((1, 1))),
+    watched_dynamics,
+    planning.squared_distance,
+    horizon=1,
+    action_dim=1,
+  )
+
+  def count(patience):
+    planner = planning.PLANNERS[name](**settings, patience=patience)
+
+    @jax.jit
+    def search(rng_key):
+      return planning.search(planner, None, rng_key, problem)
+
+    calls.clear()
+    jax.block_until_ready(search(jax.random.key(0)))
+    jax.effects_barrier()
+    return len(calls)
+
+  assert count(2) < count(9)
+
+
+@pytest.mark.parametrize('name', planning.PLANNERS)
+def test_refuses_limits_that_mean_nothing_to_it(name):
+  planner = planning.PLANNERS[name]()
+  limits = planning.Limits(
+    planning.NormBall(1.0) if planner.discrete else (),
+    allowed=None if planner.discrete else np.array([True, False]),
+  )
+  problem = planning.Problem(
+    make_root(), dynamics, cost_fn, H, A, limits=limits
+  )
+  message = rf'{type(planner).__name__} .* to which (action_con|allowed)'
+  with pytest.raises(ValueError, match=message):
+    planning.search(planner, PARAMS, make_keys(), problem)
 
 
 # Constraints, guardrails, and costs that are not numbers.

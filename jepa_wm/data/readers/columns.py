@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jepa_wm.data import columns as columns_lib
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data.readers import frames, reader
 
@@ -166,10 +167,14 @@ def episode(
         '(--skip_damaged).'
       )
   return episodes_lib.Episode(
-    pixels=pixels,
-    actions=actions,
-    proprio=numbers['proprio'],
-    state=numbers['state'],
+    columns=columns_lib.known(
+      {
+        'observation/pixels': pixels,
+        'observation/proprio': numbers['proprio'],
+        'action': numbers['action'],
+        'state': numbers['state'],
+      }
+    ),
     provenance=dict(provenance),
     is_terminal=is_terminal,
   )

@@ -95,7 +95,14 @@ class Minari:
         if item.ndim <= 2 and item.dtype.kind in 'fiub'
       ],
     )
-    self._scale = self._find_scale(found[self._choice.pixels])
+    pixels = found[self._choice.pixels]
+    if pixels.ndim == 4 and 'FrameStack' in str(metadata.get('env_spec')):
+      raise ValueError(
+        f'{self.path} has stacked frames in {self._choice.pixels!r}, '
+        f'{list(pixels.shape)}, by its env_spec, and no colours; record it '
+        'without FrameStackObservation, or choose another column with --pixels.'
+      )
+    self._scale = self._find_scale(pixels)
     self.provenance: dict[str, Any] = {
       'format': 'Minari HDF5',
       'dataset_id': metadata.get('dataset_id'),

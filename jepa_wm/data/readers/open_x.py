@@ -106,6 +106,11 @@ class OpenX:
         f'{where} cannot be read ({error}); the source is cut off or damaged, '
         'copy it again.'
       ) from error
+    if np.any(steps.get('is_first', ())[1:]):
+      raise ValueError(
+        f'{where} has the first step of another one in it (is_first); write '
+        'one record per episode.'
+      )
     found: dict[str, Any] = {
       name: np.asarray(_at(steps, name)) for name in self._choice.vectors
     }

@@ -130,7 +130,8 @@ def promised(path: pathlib.Path, where: str) -> Iterator[None]:
   """
   try:
     yield
-  except ImportError:
+  except (ImportError, NameError):
+    # A package that is missing, and a mistake that no source can make.
     raise
   except Exception as error:
     is_ours = type(error) is ValueError or (
@@ -138,9 +139,10 @@ def promised(path: pathlib.Path, where: str) -> Iterator[None]:
     )
     if is_ours and str(path) in str(error):
       raise
+    why = ' '.join(str(error).split())
     raise ValueError(
-      f'{where} cannot be read ({type(error).__name__}: {error!s:.300}); it is '
-      'cut off, damaged or laid out in a way that is not known here.'
+      f'{where} cannot be read ({type(error).__name__}: {why:.300}); it is cut '
+      'off, damaged or laid out in a way that is not known here.'
     ) from error
 
 

@@ -23,11 +23,13 @@ def test_push_t_as_its_own_loader_reads_it(golden):
     agent = [number, times]
     velocity = [number, -times]
     np.testing.assert_array_equal(
-      episode.proprio, np.stack([*agent, *velocity], 1)
+      episode.columns['observation/proprio'], np.stack([*agent, *velocity], 1)
     )
     block = [number + 10, times + 10, times / 10]
     np.testing.assert_allclose(
-      episode.state, np.stack([*agent, *block, *velocity], 1), rtol=1e-6
+      episode.columns['state'],
+      np.stack([*agent, *block, *velocity], 1),
+      rtol=1e-6,
     )
 
 
@@ -37,8 +39,10 @@ def test_frames_as_tensors(golden):
   expected = np.arange(4 * 3 * 64).reshape(4, 3, 8, 8) % 251 + 1
   np.testing.assert_array_equal(reader[1].pixels, np.moveaxis(expected, 1, -1))
   states = torch_files.read(golden / 'dino_wm_wall' / 'states.pth')
-  np.testing.assert_array_equal(reader[1].state, states[1])
-  np.testing.assert_array_equal(reader[1].proprio, states[1])
+  np.testing.assert_array_equal(reader[1].columns['state'], states[1])
+  np.testing.assert_array_equal(
+    reader[1].columns['observation/proprio'], states[1]
+  )
 
 
 def test_splits_are_chosen(golden):

@@ -37,14 +37,15 @@ def test_the_package_s_own_files(dataset, place):
       rtol=1e-6,
     )
     np.testing.assert_array_equal(
-      episode.proprio, np.stack([times, times * 0 + number, times * 0 + 1], 1)
+      episode.columns['observation/proprio'],
+      np.stack([times, times * 0 + number, times * 0 + 1], 1),
     )
     assert episode.is_terminal == (number == 1)
 
 
 def test_infos_can_be_the_state(dataset):
   reader = readers.open_reader(dataset, state=('infos/clock',))
-  np.testing.assert_array_equal(reader[0].state[:, 0], np.arange(6))
+  np.testing.assert_array_equal(reader[0].columns['state'][:, 0], np.arange(6))
 
 
 def test_raw_frames_and_numbered_actions(dataset):
@@ -62,7 +63,7 @@ def test_raw_frames_and_numbered_actions(dataset):
   episode = readers.open_reader(dataset)[1]
   np.testing.assert_array_equal(episode.pixels, frames[:5])
   np.testing.assert_array_equal(episode.actions, np.eye(3)[[0, 1, 2, 0]])
-  assert episode.proprio.shape == (5, 0)
+  assert 'observation/proprio' not in episode.columns
 
 
 def test_a_dataset_without_images_is_refused(dataset):

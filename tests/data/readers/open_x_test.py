@@ -31,7 +31,8 @@ def test_tensorflow_s_own_files(golden, place):
       episode.actions, np.stack([times * 0 + number, times], 1)[:-1]
     )
     np.testing.assert_array_equal(
-      episode.proprio, np.stack([times, times * 0 + number, times * 0 + 1], 1)
+      episode.columns['observation/proprio'],
+      np.stack([times, times * 0 + number, times * 0 + 1], 1),
     )
     assert episode.is_terminal == (number == 1)
   assert sorted(numbers[:2]) == [0, 1] and numbers[2] == 2
@@ -59,8 +60,8 @@ def test_array_records_are_read_too(archive, episodes):
   assert reader.num_episodes == 10
   expected = [episodes[i] for i in (0, 5, 1, 2, 3, 4, 6, 7, 8, 9)]
   for got, episode in zip(reader, expected, strict=True):
-    for name in ('pixels', 'actions', 'proprio', 'state'):
-      np.testing.assert_array_equal(getattr(got, name), getattr(episode, name))
+    for name, array in episode.columns.items():
+      np.testing.assert_array_equal(got.columns[name], array)
     assert got.is_terminal == episode.is_terminal
   file = next(archive.glob('episodes-train*'))
   file.write_bytes(file.read_bytes()[:2000])

@@ -5,12 +5,13 @@ import pathlib
 import shutil
 import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
 
 from jepa_wm.data import readers
-from jepa_wm.data.readers import frames, reader
+from jepa_wm.data.readers import frames, images, open_x, reader
 
 h5py = pytest.importorskip('h5py')
 
@@ -163,6 +164,18 @@ def test_a_point_is_no_picture(tmp_path):
   points = np.random.default_rng(0).uniform(size=(16, 5, 3))
   with pytest.raises(ValueError, match='has no images'):
     readers.open_reader(write_swm(tmp_path / 'a.h5', pixels=points))
+
+
+def test_frame_stacks_that_the_dataset_names(tmp_path):
+  wrapper = {'name': 'FrameStackObservation', 'kwargs': {'stack_size': 3}}
+  write_minari(
+    tmp_path,
+    np.zeros((2, 5, 3, 16, 16), np.uint8),
+    np.zeros((2, 4, 2)),
+    env_spec=json.dumps({'additional_wrappers': [wrapper]}),
+  )
+  with pytest.raises(ValueError, match=r'stacked frames .* by its env_spec'):
+    readers.open_reader(tmp_path)
 
 
 RNG = np.random.default_rng(0)
@@ -349,3 +362,33 @@ def test_minari_metadata_that_is_odd(golden, tmp_path):
     file.write_text(text)
     with pytest.raises(ValueError, match=r'metadata|cannot be read'):
       readers.open_reader(tmp_path / 'a')
+
+
+def test_a_picture_that_claims_to_be_larger_than_any(tmp_path):
+  # 60,000 x 60,000 pixels in a hundred bytes.
+  head = struct.pack('>IIBBBBB', 60_000, 60_000, 8, 2, 0, 0, 0)
+  png = b'\x89PNG\r\n\x1a\n' + b''.join(
+    struct.pack('>I', len(data)) + kind + data + struct.pack('>I', crc)
+    for kind, data, crc in (
+      (b'IHDR', head, zlib.crc32(b'IHDR' + head)),
+      (b'IDAT', b'', zlib.crc32(b'IDAT')),
+      (b'IEND', b'', zlib.crc32(b'IEND')),
+    )
+  )
+  with pytest.raises(ValueError, match='x has no image in row 0'):
+    list(images.decode('x', [png]))
+
+
+def test_a_record_of_several_episodes(golden, monkeypatch):
+  opened = readers.open_reader(golden / 'rlds_tfrecord')
+  get = open_x._TfRecords.__getitem__
+
+  def joined(self, index):
+    record = get(self, index)
+    record['steps']['is_first'] = np.array(record['steps']['is_first'])
+    record['steps']['is_first'][2] = True
+    return record
+
+  monkeypatch.setattr(open_x._TfRecords, '__getitem__', joined)
+  with pytest.raises(ValueError, match='first step of another one'):
+    opened[0]

@@ -38,10 +38,14 @@ def test_the_peer_s_own_file(golden):
   assert 'begins at 1' in warning and '0.1.1' in warning
   for episode in reader:
     assert episode.pixels.shape == (6, 8, 8, 3)
-    assert episode.state.shape == episode.proprio.shape == (6, 2)
+    assert (
+      episode.columns['state'].shape
+      == episode.columns['observation/proprio'].shape
+      == (6, 2)
+    )
     # Two Room moves 5 pixels per action where no wall is near (swm.md 5).
     np.testing.assert_allclose(
-      np.diff(episode.state, axis=0), 5 * episode.actions, atol=2e-5
+      np.diff(episode.columns['state'], axis=0), 5 * episode.actions, atol=2e-5
     )
   with h5py.File(golden / 'swm.h5') as file:
     np.testing.assert_array_equal(reader[1].pixels, file['pixels'][6:])
@@ -63,7 +67,9 @@ def test_what_the_peer_played_is_what_is_read(golden, tmp_path, monkeypatch):
   for world, episode in enumerate(reader):
     seen = [(s[world], a[world]) for s, a, step in heard if step.min() >= 1][:6]
     for t, (state, action) in enumerate(seen[:5]):
-      np.testing.assert_allclose(episode.state[t], np.ravel(state), atol=1e-5)
+      np.testing.assert_allclose(
+        episode.columns['state'][t], np.ravel(state), atol=1e-5
+      )
       np.testing.assert_allclose(episode.actions[t], action, atol=1e-6)
 
 
@@ -74,7 +80,10 @@ def test_blosc_and_a_last_action_of_nan(golden):
   assert reader.warnings == []
   episode = reader[1]
   np.testing.assert_array_equal(episode.pixels[3, 0, 0], [1, 3, 7])
-  np.testing.assert_array_equal(episode.proprio, episode.state[:, [0, 1, 5, 6]])
+  np.testing.assert_array_equal(
+    episode.columns['observation/proprio'],
+    episode.columns['state'][:, [0, 1, 5, 6]],
+  )
   assert np.isfinite(episode.actions).all()
   assert reader.provenance['alignment'] == 'after'
 
@@ -105,8 +114,10 @@ def test_synonyms_and_boundaries_from_the_episodes_numbers(tmp_path):
   assert [len(episode.pixels) for episode in reader] == [5, 4, 6]
   episode = reader[2]
   assert episode.pixels.shape == (6, 6, 8, 3)
-  assert episode.proprio.shape == (6, 0)
-  np.testing.assert_allclose(episode.state, columns['state'][9:], rtol=1e-6)
+  assert 'observation/proprio' not in episode.columns
+  np.testing.assert_allclose(
+    episode.columns['state'], columns['state'][9:], rtol=1e-6
+  )
   np.testing.assert_allclose(episode.actions, columns['action'][9:-1], 1e-6)
 
 
@@ -213,8 +224,10 @@ def test_columns_are_chosen_and_joined(tmp_path):
     state=('proprio',),
   )
   assert reader[0].actions.shape == (4, 9)
-  assert reader[0].proprio.shape == (5, 0)
-  np.testing.assert_allclose(reader[0].state, columns['proprio'][:5], 1e-6)
+  assert 'observation/proprio' not in reader[0].columns
+  np.testing.assert_allclose(
+    reader[0].columns['state'], columns['proprio'][:5], 1e-6
+  )
   with pytest.raises(ValueError, match=r"no column 'qpos', only .*--state"):
     readers.open_reader(tmp_path / 'a.h5', state=('qpos',))
   with pytest.raises(ValueError, match="no images 'action', only pixels"):

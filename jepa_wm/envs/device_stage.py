@@ -1,0 +1,423 @@
+"""JAX worlds on stage: every method is one jitted program over rows."""
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm.envs import environment, policies
+from jepa_wm.envs import stage as stage_lib
+
+_PAIRS = zlib.crc32(b'jepa_wm.evaluation.pairs')
+_CPU_CHUNK, _CHUNK = 64, 4096
+"""Rows of one program at most; more of them fall out of a CPU's caches."""
+
+RewardFn = Callable[[Any, Any, jax.Array, Any], jax.Array]
+"""`(world, state, action [A], next state) -> reward`, a scalar."""
+
+
+class _Keys(NamedTuple):
+  """Keys `[n]` of rows, one for each kind of draw."""
+
+  reset: jax.Array
+  memory: jax.Array
+  action: jax.Array
+  extra: jax.Array
+
+
+class _Rows(NamedTuple):
+  """What stands on the stage, leaves `[N, ...]` on the host."""
+
+  states: Any
+  goals: Any
+  worlds: Any
+
+
+class DeviceStage:
+  """A `stage.Stage` of JAX worlds, which never fail.
+
+  Programs are compiled for the first number of rows that they are asked for
+  and, filled up, serve all smaller ones.
+
+  Attributes:
+    env: the world of rows without their own.
+  """
+
+  is_discrete = False
+  num_rows = 2**20
+
+  def __init__(
+    self,
+    env: environment.Environment,
+    policy_fn: Callable[..., policies.Policy],
+    *,
+    reward_fn: RewardFn | None = None,
+  ) -> None:
+    """Computes nothing yet.
+
+    Args:
+      env: the world.
+      policy_fn: `(name, world, action_noise) -> policy`, as
+        `worlds.World.policy`.
+      reward_fn: the world's reward, None where it gives none.
+    """
+    self.env, self.image_size = env, env.image_size
+    self.failures: dict[int, str] = {}
+    self._policy_fn, self._reward_fn = policy_fn, reward_fn
+    self._rows = _Rows(None, None, None)
+    self._programs: dict[Hashable, Callable[..., Any]] = {}
+    self._sizes: dict[Hashable, set[int]] = {}
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    """Holds nothing that must be given back."""
+
+  @property
+  def action_dim(self) -> int:
+    """Size `A` of a raw action."""
+    return self.env.action_dim
+
+  @property
+  def action_low(self) -> jax.Array:
+    """Lower bounds of a raw action, `[A]`."""
+    return self.env.action_low
+
+  @property
+  def action_high(self) -> jax.Array:
+    """Upper bounds of a raw action, `[A]`."""
+    return self.env.action_high
+
+  @property
+  def proprio_dim(self) -> int:
+    """Size `S` of what the body feels."""
+    return environment.proprio_dim(self.env)
+
+  @property
+  def parameters(self) -> dict[str, Any]:
+    """The world's factors of variation, JSON-able."""
+    world: Any = self.env
+    return {
+      field.name: np.asarray(getattr(world, field.name)).tolist()
+      for field in dataclasses.fields(world)
+    }
+
+  def streams(
+    self, purpose: stage_lib.Purpose, seed: int, *numbers: np.ndarray
+  ) -> _Keys:
+    """Keys of rows; see `stage.Stage.streams`."""
+    base = jax.random.key(seed)
+    if purpose in (stage_lib.Purpose.PAIRS, stage_lib.Purpose.RESETS):
+      base = jax.random.fold_in(base, _PAIRS)
+
+    @jax.jit
+    @jax.vmap
+    def draw(*numbers: jax.Array) -> _Keys:
+      key = base
+      for number in numbers:
+        key = jax.random.fold_in(key, number)
+      if purpose is stage_lib.Purpose.RESETS:
+        return _Keys(key, key, key, key)
+      if purpose is stage_lib.Purpose.TRIES:
+        memory, action = jax.random.split(key)
+        return _Keys(key, memory, action, key)
+      return _Keys(*jax.random.split(key, 4))
+
+    return draw(*(np.asarray(x).astype(np.uint32) for x in numbers))
+
+  def reset(self, rows: np.ndarray, streams: _Keys) -> None:
+    """Begins an episode in each of `rows`; its target is its goal."""
+
+    def begin(world: Any, key: jax.Array) -> Any:
+      state = world.reset(key)
+      return state, world.from_vector(state.target)
+
+    states, goals = self._each('reset', begin, None, streams.reset)
+    self._put(rows, _Rows(states, goals, None))
+
+  def place(
+    self,
+    rows: np.ndarray,
+    states: Any,
+    goals: Any,
+    *,
+    worlds: Any = None,
+    aim: bool = False,
+  ) -> None:
+    """Moves `rows`; see `stage.Stage.place`."""
+
+    def head_for(world: Any, state: Any, goal: Any) -> Any:
+      return dataclasses.replace(state, target=world.vector(goal))
+
+    if aim:
+      states = self._each('aim', head_for, worlds, states, goals)
+    self._put(rows, _Rows(states, goals, worlds))
+
+  def survey(
+    self, states: Any, goals: Any, worlds: Any = None
+  ) -> stage_lib.Survey:
+    """Says how states lie to goals."""
+    found = self._each('survey', _survey, worlds, states, goals)
+    return stage_lib.Survey(*map(np.asarray, found))
+
+  def observe(self, rows: np.ndarray) -> dict[str, Any]:
+    """Renders `rows`, and reads what the bodies feel."""
+
+    def look(world: Any, state: Any, goal: Any) -> dict[str, jax.Array]:
+      del goal
+      return self._look(world, state)
+
+    return self._of_rows('observe', look, rows)
+
+  def play(self, rows: np.ndarray, actions: np.ndarray) -> stage_lib.Trail:
+    """Plays raw actions `[n, k, A]`."""
+
+    def play(world: Any, state: Any, goal: Any, actions: jax.Array) -> Any:
+      def step(state: Any, action: jax.Array) -> Any:
+        after = world.step(state, action)
+        reward = self._reward(world, state, action, after)
+        return after, (*_survey(world, after, goal), reward)
+
+      return jax.lax.scan(step, state, actions)
+
+    states, trail = self._of_rows('play', play, rows, actions)
+    self._put(rows, self._take(rows)._replace(states=states))
+    return stage_lib.Trail(*jax.tree.map(np.asarray, trail))
+
+  def preview(self, rows: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """Follows raw actions `[n, k, A]` to `[n, k + 1, V]` and plays none."""
+
+    def follow(world: Any, state: Any, goal: Any, actions: jax.Array) -> Any:
+      del goal
+
+      def step(state: Any, action: jax.Array) -> Any:
+        state = world.step(state, action)
+        return state, world.vector(state)
+
+      _, path = jax.lax.scan(step, state, actions)
+      return jnp.concatenate([world.vector(state)[None], path])
+
+    return np.asarray(self._of_rows('preview', follow, rows, actions))
+
+  def perform(
+    self,
+    rows: np.ndarray,
+    role: stage_lib.Role,
+    streams: _Keys,
+    *,
+    num_steps: int,
+    look: bool = False,
+    stop: bool = False,
+  ) -> stage_lib.Episodes:
+    """Lets a policy act; see `stage.Stage.perform`.
+
+    The leaves are device arrays that may still be computed.
+    """
+    del stop  # All rows of a program end together.
+
+    def act(world: Any, state: Any, goal: Any, keys: _Keys) -> Any:
+      policy = self._policy(role, world)
+      first = policy.init(keys.memory, state)
+
+      def step(carry: Any, t: jax.Array) -> Any:
+        state, memory = carry
+        action_key = jax.random.fold_in(keys.action, t)
+        action, memory = policy(action_key, state, memory)
+        after = world.step(state, action)
+        reward = self._reward(world, state, action, after)
+        return (after, memory), (after, action, reward)
+
+      _, (states, actions, rewards) = jax.lax.scan(
+        step, (state, first), jnp.arange(num_steps)
+      )
+      states = jax.tree.map(
+        lambda one, more: jnp.concatenate([one[None], more]), state, states
+      )
+      return stage_lib.Episodes(
+        vectors=jax.vmap(world.vector)(states),
+        reached=jax.vmap(lambda state: world.success(state, goal))(states),
+        actions=actions,
+        rewards=rewards,
+        observations=(
+          jax.vmap(lambda state: self._look(world, state))(states)
+          if look
+          else None
+        ),
+        policies=jnp.int32(0) if role.odds is None else first[0],
+      )
+
+    program = 'perform', role, num_steps, look
+    return self._of_rows(program, act, rows, streams)
+
+  def draw_goals(self, rows: np.ndarray, streams: _Keys) -> np.ndarray:
+    """Vectors `[n, V]` that the targets become when nobody acts."""
+    del streams  # A state has drawn its target already.
+    still = jnp.clip(0.0, self.env.action_low, self.env.action_high)
+
+    # A target may lie where nothing can be, as in the wall of Two Room.
+    def settle(world: Any, state: Any, goal: Any) -> jax.Array:
+      del state
+      return world.vector(world.step(goal, still))
+
+    return np.asarray(self._of_rows('settle', settle, rows))
+
+  def draw_integers(self, streams: _Keys, highs: np.ndarray) -> np.ndarray:
+    """Uniform integers `[n]` in `[0, highs)`."""
+
+    def draw(world: Any, key: jax.Array, high: jax.Array) -> jax.Array:
+      del world
+      return jax.random.randint(key, (), 0, high)
+
+    highs = np.asarray(highs, np.int32)
+    return np.asarray(self._each('draw', draw, None, streams.extra, highs))
+
+  def states(self, vectors: np.ndarray) -> Any:
+    """The states that vectors `[n, V]` describe."""
+
+    def describe(world: Any, vector: jax.Array) -> Any:
+      return world.from_vector(vector)
+
+    vectors = np.asarray(vectors, np.float32)
+    found = self._each('states', describe, None, vectors)
+    return jax.tree.map(np.asarray, found)
+
+  def vectors(self, states: Any, worlds: Any = None) -> np.ndarray:
+    """The vectors `[n, V]` of states."""
+
+    def read(world: Any, state: Any) -> jax.Array:
+      return world.vector(state)
+
+    return np.asarray(self._each('vectors', read, worlds, states))
+
+  def are_solved(self, starts: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    """Whether vectors lie in goals, bool `[n]`."""
+
+    def judge(world: Any, start: jax.Array, goal: jax.Array) -> jax.Array:
+      return world.success(world.from_vector(start), world.from_vector(goal))
+
+    pair = (np.asarray(x, np.float32) for x in (starts, goals))
+    return np.asarray(self._each('solved', judge, None, *pair))
+
+  def pictures(self, vectors: np.ndarray, worlds: Any = None) -> np.ndarray:
+    """What states `[n, V]` look like."""
+
+    def render(world: Any, vector: jax.Array) -> jax.Array:
+      world = dataclasses.replace(world, image_size=self.image_size)
+      return world.render(world.from_vector(vector))
+
+    return np.asarray(self._each('pictures', render, worlds, vectors))
+
+  def scenes(self, vectors: np.ndarray) -> np.ndarray:
+    """Pictures of 15 fresh states; `vectors` are not needed."""
+    del vectors
+
+    def draw(world: Any, key: jax.Array) -> jax.Array:
+      return world.render(world.reset(key))
+
+    keys = jax.random.split(jax.random.key(0), 15)
+    return np.asarray(self._each('scenes', draw, None, keys))
+
+  def _look(self, world: Any, state: Any) -> dict[str, jax.Array]:
+    world = dataclasses.replace(world, image_size=self.image_size)
+    return {'pixels': world.render(state), 'proprio': world.proprio(state)}
+
+  def _reward(self, *args: Any) -> jax.Array | None:
+    return None if self._reward_fn is None else self._reward_fn(*args)
+
+  def _policy(self, role: stage_lib.Role, world: Any) -> Any:
+    """The policy of a role in `world`."""
+    found = tuple(
+      self._policy_fn(name, world, role.action_noise) for name in role.policies
+    )
+    if role.odds is None:
+      return found[0]
+    return policies.MixturePolicy(found, jnp.asarray(role.odds))
+
+  def _take(self, rows: np.ndarray) -> _Rows:
+    return jax.tree.map(lambda leaf: leaf[rows], self._rows)
+
+  def _put(self, rows: np.ndarray, new: _Rows) -> None:
+    """Writes rows; those before stay if their worlds are of the same kind."""
+    new = jax.tree.map(np.asarray, new)
+    kinds: list[Any] = [jax.tree.structure(tree) for tree in (self._rows, new)]
+    held = [self._rows] if kinds[0] == kinds[1] else []
+
+    def spread(part: np.ndarray, *before: np.ndarray) -> np.ndarray:
+      size = max(int(np.max(rows)) + 1, *map(len, before), 0)
+      whole = np.zeros((size, *part.shape[1:]), part.dtype)
+      for old in before:
+        whole[: len(old)] = old
+      whole[rows] = part
+      return whole
+
+    self._rows = jax.tree.map(spread, new, *held)
+
+  def _of_rows(
+    self,
+    name: Hashable,
+    function: Callable[..., Any],
+    rows: np.ndarray,
+    *args: Any,
+  ) -> Any:
+    """`function(world, state, goal, *args)` of every row."""
+    held = self._take(rows)
+    return self._each(
+      name, function, held.worlds, held.states, held.goals, *args
+    )
+
+  def _each(
+    self, name: Hashable, function: Callable[..., Any], worlds: Any, *args: Any
+  ) -> Any:
+    """`function(world, *args)` of `args`, leaves `[n, ...]`.
+
+    Args:
+      name: names the function; the first one of a name is compiled.
+      function: of one world and one row of everything else.
+      worlds: the world of each row, None for `env`.
+      *args: leaves `[n, ...]`.
+    """
+    if name not in self._programs:
+      # A world known while compiling is faster than one that is an argument.
+      self._programs[name] = jax.jit(
+        lambda own, *args: environment.in_worlds(function, self.env, own)(*args)
+      )
+    count = len(jax.tree.leaves(args)[0])
+    limit = _CPU_CHUNK if jax.default_backend() == 'cpu' else _CHUNK
+    sizes = self._sizes.setdefault(name, set())
+    size = min(
+      (known for known in sizes if known >= min(count, limit)),
+      default=min(count, limit),
+    )
+    sizes.add(size)
+    parts = [
+      self._run(name, (worlds, *args), first, min(first + size, count), size)
+      for first in range(0, count, size)
+    ]
+    if len(parts) == 1:
+      return parts[0]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+  def _run(
+    self, name: Hashable, args: Any, first: int, end: int, size: int
+  ) -> Any:
+    """Runs a program on rows `first..end - 1`, filled up to `size`."""
+    # The last row is repeated to fill up: one shape, one compilation.
+    rows = np.minimum(np.arange(first, first + size), end - 1)
+    out = self._programs[name](*jax.tree.map(lambda leaf: leaf[rows], args))
+    if end - first == size:
+      return out
+    return jax.tree.map(lambda leaf: leaf[: end - first], out)
+
+
+def _survey(world: Any, state: Any, goal: Any) -> tuple[jax.Array, ...]:
+  """The state's vector, its distance from the goal, whether it counts."""
+  return (
+    world.vector(state),
+    world.distance(state, goal),
+    world.success(state, goal),
+  )

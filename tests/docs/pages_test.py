@@ -1,0 +1,36 @@
+"""What the pages say works as it stands there.
+
+Blocks marked `python` run in order, a page in one namespace. Those marked `py`
+need something that is not here: weights or files of others.
+"""
+
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+DOCS = pathlib.Path(__file__).parents[2] / 'docs'
+
+
+def run(page: str) -> dict:
+  """Executes the Python of a page; what it has named at its end."""
+  text = (DOCS / page).read_text()
+  names = {}
+  for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL):
+    exec(compile(block, page, 'exec'), names)
+  assert names, page
+  return names
+
+
+@pytest.mark.parametrize('page', ['worlds.md', 'embedding.md'])
+def test_the_examples_do_what_they_assert(page):
+  run(page)
+
+
+def test_the_planner_keeps_the_limits_of_the_example(capsys):
+  names = run('planners.md')
+  assert 'guardrail passed by 0.00' in capsys.readouterr().out
+  raw = names['model'].raw_actions(names['plan'].actions).reshape(-1, 2)
+  assert np.abs(raw).max() < 1.01
+  assert np.abs(np.diff(raw, axis=0)).max() < 0.51

@@ -16,6 +16,7 @@ EvalStepFn = Callable[
 ]
 EvaluateFn = Callable[[Any, Sequence[Record]], dict[str, float | str]]
 
+
 class Measured(Protocol):
   """What is asked of a `WorldModel`; its parameters are not used."""
 

@@ -1,25 +1,30 @@
-"""What a world model is shown of a world: pixels, and the body's own state."""
+"""What a world model is shown of a world: what its spec asks for."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 
 from jepa_wm.envs import environment as environment_lib
-
-Observation = dict[str, jax.Array]
-"""`pixels` uint8 `[..., height, width, 3]`, and `proprio` `[..., S]` of a model
-that sees it; the arguments of these names of a model's `encode`."""
+from jepa_wm.types import Observation, ObservationSpec
 
 
-def model_proprio_dim(model: Any) -> int:
-  """Numbers of the body's own state that `model` sees, 0 where it says none."""
-  return getattr(model, 'proprio_dim', 0)
+class Observing(Protocol):
+  """A model that says what it observes; `jepa_wm.WorldModel` is one."""
+
+  @property
+  def image_size(self) -> int:
+    """Height and width of the frames."""
+    ...
+
+  @property
+  def observation_spec(self) -> ObservationSpec:
+    """Arrays `pixels` and, of a model that sees it, `proprio` `[S]`."""
+    ...
 
 
 def observe(
-  model: Any,
+  model: Observing,
   env: environment_lib.Environment,
   states: Any,
 ) -> Observation:
@@ -28,7 +33,7 @@ def observe(
   Proprio is in the world's own unit, as in the batches of training.
 
   Args:
-    model: has an `image_size` and may have a `proprio_dim`.
+    model: says what it observes.
     env: the world, rendered at the model's size.
     states: leaves `[B, ...]`.
 
@@ -37,36 +42,38 @@ def observe(
   """
 
   def look(world: Any, state: Any) -> Observation:
-    picture = dataclasses.replace(world, image_size=model.image_size)
-    seen = {'pixels': picture.render(state)}
-    if model_proprio_dim(model):
+    seen = {}
+    if 'pixels' in model.observation_spec:
+      picture = dataclasses.replace(world, image_size=model.image_size)
+      seen['pixels'] = picture.render(state)
+    if 'proprio' in model.observation_spec:
       seen['proprio'] = world.proprio(state)
     return seen
 
   return environment_lib.in_worlds(look, env, None)(states)
 
 
-def shapes(model: Any, *lead: int) -> dict[str, jax.ShapeDtypeStruct]:
+def shapes(model: Observing, *lead: int) -> dict[str, jax.ShapeDtypeStruct]:
   """Shapes of what `model` is shown, `lead` axes first."""
-  frame = (model.image_size, model.image_size, 3)
-  seen = {'pixels': jax.ShapeDtypeStruct((*lead, *frame), jnp.uint8)}
-  if size := model_proprio_dim(model):
-    seen['proprio'] = jax.ShapeDtypeStruct((*lead, size), jnp.float32)
-  return seen
+  return {
+    name: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype)
+    for name, x in model.observation_spec.items()
+  }
 
 
-def check_proprio(model: Any, environment: str, proprio_dim: int) -> None:
+def check_proprio(model: Observing, environment: str, proprio_dim: int) -> None:
   """Makes sure that the world has the state that the model sees.
 
   Args:
-    model: may have a `proprio_dim`.
+    model: says what it observes.
     environment: what the world is called.
     proprio_dim: numbers of the body's own state that it has.
 
   Raises:
     ValueError: it has none, or one of another size.
   """
-  wanted = model_proprio_dim(model)
+  spec = model.observation_spec
+  wanted = spec['proprio'].shape[0] if 'proprio' in spec else 0
   if wanted and proprio_dim != wanted:
     has = f'has {proprio_dim}' if proprio_dim else 'has none'
     raise ValueError(

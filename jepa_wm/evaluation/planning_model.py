@@ -8,17 +8,22 @@ import jax.numpy as jnp
 
 from jepa_wm import planning
 from jepa_wm.evaluation import observations
-from jepa_wm.types import CostFn, LatentState, Params, Root
+from jepa_wm.types import (
+  CostFn,
+  LatentState,
+  Observation,
+  ObservationSpec,
+  Params,
+  Root,
+)
 
 
 class PlanningModel(Protocol):
   """What is asked of a world model; `jepa_wm.WorldModel` is one.
 
-  One that sees the body's own state says so by `proprio_dim` above 0, and its
-  `root` takes `proprio` `[B, S]` or `[B, T, S]` and `goal_proprio` `[B, S]`.
-
   Attributes:
     params: first argument of its functions.
+    observation_spec: arrays that it observes, `pixels` and perhaps `proprio`.
     image_size: height and width of the frames that `root` expects.
     action_block: environment steps that one planned action spans.
     action_dim: size `A` of a planned action.
@@ -26,6 +31,9 @@ class PlanningModel(Protocol):
 
   @property
   def params(self) -> Params: ...
+
+  @property
+  def observation_spec(self) -> ObservationSpec: ...
 
   @property
   def image_size(self) -> int: ...
@@ -39,18 +47,18 @@ class PlanningModel(Protocol):
   def root(
     self,
     params: Params,
-    pixels: jax.Array,
-    goal_pixels: jax.Array,
+    observation: Observation,
+    goal: Observation,
     actions: jax.Array | None = None,
   ) -> Root:
-    """Encodes uint8 frames and goals.
+    """Encodes what is seen and what is wanted.
 
     Args:
       params: the model's.
-      pixels: `[B, height, width, 3]`, or `[B, T, height, width, 3]` with
-        `actions` `[B, T - 1, A]` between them; T above one only where
+      observation: arrays `[B, *shape]`, or `[B, T, *shape]` with `actions`
+        `[B, T - 1, A]` between them; T above one only where
         `PlannerSettings.history` is.
-      goal_pixels: `[B, height, width, 3]`.
+      goal: arrays `[B, *shape]`.
       actions: as above.
     """
     ...
@@ -88,7 +96,7 @@ def root(
   model: PlanningModel,
   params: Params,
   memory: planning.Memory,
-  goal: observations.Observation,
+  goal: Observation,
 ) -> Root:
   """The model's root for what has been seen and what is wanted.
 
@@ -99,13 +107,10 @@ def root(
     goal: observations `[B, ...]`.
   """
   seen = memory.observations
-  actions: tuple[jax.Array, ...] = (memory.actions,)
-  if seen['pixels'].shape[1] == 1:
-    seen, actions = jax.tree.map(lambda x: x[:, 0], seen), ()
-  given: Any = {}
-  if 'proprio' in seen:
-    given = {'proprio': seen['proprio'], 'goal_proprio': goal['proprio']}
-  return model.root(params, seen['pixels'], goal['pixels'], *actions, **given)
+  if all(x.shape[1] == 1 for x in seen.values()):
+    seen = {name: x[:, 0] for name, x in seen.items()}
+    return model.root(params, seen, goal)
+  return model.root(params, seen, goal, memory.actions)
 
 
 def cost_fn(model: PlanningModel, distance: str) -> CostFn:

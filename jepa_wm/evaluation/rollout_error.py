@@ -12,21 +12,19 @@ import numpy as np
 from jepa_wm import planning
 from jepa_wm.envs import environment, worlds
 from jepa_wm.evaluation import observations, probing
-from jepa_wm.types import LatentState, Params
+from jepa_wm.types import LatentState, Observation, ObservationSpec, Params
 
 _STREAM = zlib.crc32(b'jepa_wm.evaluation.rollout_error')
 
 
 class ImaginingModel(TypingProtocol):
-  """What is asked of a world model; `jepa_wm.WorldModel` is one.
-
-  Its latent states hold their newest latent at `state.latents[..., -1, :]`.
-  One that sees the body's own state says so by `proprio_dim` above 0; `encode`
-  then takes `proprio` `[..., S]` and `initial_state` `[B, T, S]`.
-  """
+  """What is asked of a world model; `jepa_wm.WorldModel` is one."""
 
   @property
   def params(self) -> Params: ...
+
+  @property
+  def observation_spec(self) -> ObservationSpec: ...
 
   @property
   def image_size(self) -> int: ...
@@ -34,12 +32,16 @@ class ImaginingModel(TypingProtocol):
   @property
   def action_block(self) -> int: ...
 
-  def encode(self, params: Params, pixels: jax.Array) -> jax.Array:
-    """Latents `[..., D]` of uint8 pixels `[..., height, width, 3]`."""
+  def encode(self, params: Params, observation: Observation) -> jax.Array:
+    """Latents `[..., D]` of arrays `[..., *shape]`."""
     ...
 
-  def initial_state(self, params: Params, pixels: jax.Array) -> LatentState:
-    """A state from frames `[B, T, height, width, 3]`."""
+  def start(self, params: Params, observation: Observation) -> LatentState:
+    """A state from arrays `[B, T, *shape]`."""
+    ...
+
+  def latent(self, state: LatentState) -> jax.Array:
+    """The newest latent `[..., D]` of a state."""
     ...
 
   def dynamics(
@@ -142,8 +144,8 @@ def measure(
   @jax.jit
   def fit_probe(params: Params, rng_keys: jax.Array) -> probing.LinearProbe:
     states = jax.vmap(env.reset)(rng_keys)
-    seen: Any = observations.observe(model, env, states)
-    latents = model.encode(params, **seen)
+    seen = observations.observe(model, env, states)
+    latents = model.encode(params, seen)
     return probing.fit(latents, jax.vmap(env.vector)(states))
 
   @jax.jit
@@ -158,9 +160,9 @@ def measure(
       num_rollouts, horizon, model.action_block, actions.shape[-1]
     )
     first = jax.tree.map(lambda leaf: leaf[:, 0], states)
-    seen: Any = observations.observe(model, env, first)
-    root = model.initial_state(
-      params, **jax.tree.map(lambda x: jnp.expand_dims(x, 1), seen)
+    seen = observations.observe(model, env, first)
+    root = model.start(
+      params, jax.tree.map(lambda x: jnp.expand_dims(x, 1), seen)
     )
     path = planning.rollout_path(
       params,
@@ -168,9 +170,9 @@ def measure(
       root,
       model.normalize_actions(blocks),
       model.dynamics,
-      read_fn=lambda state: state.latents[..., -1, :],
+      read_fn=model.latent,
     )
-    latents = jnp.concatenate([root.latents[:, -1:], path], axis=1)
+    latents = jnp.concatenate([model.latent(root)[:, None], path], axis=1)
     believed = probe(latents)
     truth = jax.tree.map(lambda leaf: leaf[:, :: model.action_block], states)
 

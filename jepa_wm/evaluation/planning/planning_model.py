@@ -1,0 +1,139 @@
+"""What planning asks of a world model, and the one place that asks it."""
+
+import functools
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jepa_wm import planning
+from jepa_wm.evaluation.planning import observations
+from jepa_wm.types import (
+  CostFn,
+  LatentState,
+  Observation,
+  ObservationSpec,
+  Params,
+  Root,
+)
+
+
+class PlanningModel(Protocol):
+  """What is asked of a world model; `jepa_wm.WorldModel` is one.
+
+  Attributes:
+    params: first argument of its functions.
+    observation_spec: arrays that it observes, `pixels` and perhaps `proprio`.
+    image_size: height and width of the frames that `root` expects.
+    action_block: environment steps that one planned action spans.
+    action_dim: size `A` of a planned action.
+  """
+
+  @property
+  def params(self) -> Params: ...
+
+  @property
+  def observation_spec(self) -> ObservationSpec: ...
+
+  @property
+  def image_size(self) -> int: ...
+
+  @property
+  def action_block(self) -> int: ...
+
+  @property
+  def action_dim(self) -> int: ...
+
+  def root(
+    self,
+    params: Params,
+    observation: Observation,
+    goal: Observation,
+    actions: jax.Array | None = None,
+  ) -> Root:
+    """Encodes what is seen and what is wanted.
+
+    Args:
+      params: the model's.
+      observation: arrays `[B, *shape]`, or `[B, T, *shape]` with `actions`
+        `[B, T - 1, A]` between them; T above one only where
+        `PlannerSettings.history` is.
+      goal: arrays `[B, *shape]`.
+      actions: as above.
+    """
+    ...
+
+  def dynamics(
+    self,
+    params: Params,
+    rng_key: jax.Array,
+    action: jax.Array,
+    state: LatentState,
+  ) -> LatentState:
+    """A `DynamicsFn`."""
+    ...
+
+  def cost(
+    self, params: Params, state: LatentState, action: jax.Array, goal: Any
+  ) -> jax.Array:
+    """A `CostFn`, what `PlannerSettings.distance` 'squared' stands for."""
+    ...
+
+  def latent(self, state: LatentState) -> jax.Array:
+    """The latent `[B, N, D]` that other distances compare with the goal."""
+    ...
+
+  def raw_actions(self, actions: jax.Array) -> jax.Array:
+    """Planned `[..., A]` to raw actions `[..., action_block, raw]`."""
+    ...
+
+  def action_bounds(self, low: Any, high: Any) -> planning.ActionBounds:
+    """Raw bounds `[raw]` in the planner's units, `[A]`."""
+    ...
+
+
+def root(
+  model: PlanningModel,
+  params: Params,
+  memory: planning.Memory,
+  goal: Observation,
+) -> Root:
+  """The model's root for what has been seen and what is wanted.
+
+  Args:
+    model: the model.
+    params: its.
+    memory: observations `[B, T, ...]` and the blocks `[B, T - 1, A]` between.
+    goal: observations `[B, ...]`.
+  """
+  seen = memory.observations
+  if all(x.shape[1] == 1 for x in seen.values()):
+    seen = {name: x[:, 0] for name, x in seen.items()}
+    return model.root(params, seen, goal)
+  return model.root(params, seen, goal, memory.actions)
+
+
+def cost_fn(model: PlanningModel, distance: str) -> CostFn:
+  """The price of a latent step by a name of `planning.DISTANCES`."""
+  if distance == 'squared':
+    return model.cost
+  return planning.reading(model.latent, planning.DISTANCES[distance])
+
+
+def check_history(model: PlanningModel, history: int) -> None:
+  """Makes sure that the model looks back that far; computes nothing.
+
+  Raises:
+    ValueError: what the model says about too many frames.
+  """
+  if history > 1:
+    actions: Any = jax.ShapeDtypeStruct(
+      (1, history - 1, model.action_dim), jnp.float32
+    )
+    memory = planning.Memory(observations.shapes(model, 1, history), actions)
+    jax.eval_shape(
+      functools.partial(root, model),
+      model.params,
+      memory,
+      observations.shapes(model, 1),
+    )

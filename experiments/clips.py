@@ -25,7 +25,10 @@ class Clips:
   Attributes:
     action_statistics: `NO_ACTIONS`.
     identity: what makes this data this data, beside the fields of the config.
+    repeats: False: nothing made of a frame can be kept.
   """
+
+  repeats = False
 
   def __init__(
     self,

@@ -84,6 +84,8 @@ class Episodes:
   Attributes:
     action_statistics: normalise the actions.
     identity: what makes this data this data, beside the fields of the config.
+    repeats: whether frames are shown again, so that what is made of them can be
+      kept.
   """
 
   def __init__(self, data: Data, model: models.Learns):
@@ -98,6 +100,7 @@ class Episodes:
       FileNotFoundError: there are no episodes.
     """
     self._data, self._model = data, model
+    self.repeats = data.source == 'cache'
     self._window = {
       'num_frames': data.num_frames,
       'stride': model.stride,
@@ -164,10 +167,10 @@ class Episodes:
     Raises:
       ValueError: the episodes are played anew all the time.
     """
-    if self._data.source != 'cache':
+    if not self.repeats:
       raise ValueError(
         f'config.data.source is {self._data.source!r}, whose frames are never '
-        'seen twice; a frozen encoder wants those on disk, source=cache.'
+        'seen twice.'
       )
     cache = self._splits[split]
     seen = {

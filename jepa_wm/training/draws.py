@@ -1,4 +1,4 @@
-"""Batches with what a model draws for them on the host, such as masks."""
+"""Batches with what a model draws for them: those of any iterator, and masks."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -8,26 +8,26 @@ import numpy as np
 
 
 class Draws(Protocol):
-  """A model that says what a batch needs; `models.Learns` is one."""
+  """A model, as far as it draws: see `models.Learns.draw`."""
 
   def draw(
     self, rng: np.random.Generator, batch_size: int
   ) -> Mapping[str, Any]:
-    """What a batch of that many samples needs beside data."""
+    """What a batch needs beside data, leaves `[B, ...]`; may be nothing."""
     ...
 
 
 class DrawnBatches:
-  """Adds what the model draws to every batch: of the seed and its number.
+  """Adds what a model draws to every batch, by the seed and its number.
 
-  Masks come in few shapes, of which a batch has one. The position in the stream
-  is that of the batches and one number. Where several processes share a batch,
-  each draws for all of it.
+  It is drawn on the host, in few shapes. The position in the stream is that of
+  the batches and one number. Where several processes share a batch, each draws
+  for all of it and takes its rows.
 
   Args:
     batches: an iterator of batches, leaves `[B, ...]`, with `get_state` and
       `set_state` if it is to be resumed.
-    model: what draws.
+    model: draws.
     seed: of what is drawn.
   """
 
@@ -39,7 +39,7 @@ class DrawnBatches:
     return self
 
   def __next__(self) -> Mapping[str, Any]:
-    """The next batch, with what is drawn for it."""
+    """The next batch, with what the model draws for it."""
     batch = next(self._batches)
     size = len(jax.tree.leaves(batch)[0])
     first = jax.process_index() * size
@@ -48,8 +48,8 @@ class DrawnBatches:
       size * jax.process_count(),
     )
     self._step += 1
-    # Every process chose the same shapes, and takes its rows.
-    rows = jax.tree.map(lambda x: x[first : first + size], dict(drawn))
+    # Every process drew the same shapes, and takes its rows.
+    rows = jax.tree.map(lambda x: x[first : first + size], drawn)
     return {**batch, **rows}
 
   def get_state(self) -> dict[str, Any]:

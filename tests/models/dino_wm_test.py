@@ -299,5 +299,7 @@ def test_bad_fields_are_named(rng_key):
       build(**changes)
   model = build(proprio_dim=2)
   pixels = batch_of(rng_key)['observation']['pixels']
-  with pytest.raises(ValueError, match='proprio is missing: .* sees 2 numbers'):
+  with pytest.raises(
+    ValueError, match=r'proprio is missing: .* sees 2 numbers'
+  ):
     model.encode(tiny.start(model), {'pixels': pixels})

@@ -291,12 +291,17 @@ def test_a_v_jepa_of_ours_is_frozen(rng_key, tmp_path):
 def test_bad_fields_are_named():
   with pytest.raises(ValueError, match='proprio_dim must be 0, or 7'):
     build(state_dim=7, action_dim=2)
-  with pytest.raises(ValueError, match='teacher_forcing.steps=5 must be at mo'):
+  with pytest.raises(
+    ValueError, match=r'teacher_forcing.steps=5 must be at mo'
+  ):
     build(steps=5)
   with pytest.raises(ValueError, match='num_heads=3'):
     build(predictor={'num_heads': 3})
-  assert jepa.ROLLS == tuple(
-    x for x in terms.TERMS.names() if x in ('prediction', 'teacher_forcing')
+  assert (
+    tuple(
+      x for x in terms.TERMS.names() if x in ('prediction', 'teacher_forcing')
+    )
+    == jepa.ROLLS
   )
 
 

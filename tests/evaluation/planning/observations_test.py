@@ -67,7 +67,8 @@ def make(model):
     # Running variances among them, so nothing negative.
     lambda x: draw.uniform(0.0, 0.2, x.shape).astype(x.dtype),
     jax.eval_shape(
-      lambda key: model.for_inference(model.init(key)), jax.random.key(0)),
+      lambda key: model.for_inference(model.init(key)), jax.random.key(0)
+    ),
   )
   statistics = units.ActionStatistics(
     np.zeros(2, np.float32), np.ones(2, np.float32)

@@ -280,9 +280,7 @@ def _built(value: Any, field: Any) -> Any:
   return _build(type(field.default), value, field.name, field.default)
 
 
-def _ordered(
-  name: str, held: Sequence[Any], default: Any
-) -> tuple[Any, ...]:
+def _ordered(name: str, held: Sequence[Any], default: Any) -> tuple[Any, ...]:
   """What a field of `some_of` holds, in the one order."""
   names = [part.name for part in held]
   if twice := [x for x in names if names.count(x) > 1]:

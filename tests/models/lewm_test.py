@@ -246,7 +246,10 @@ def test_config_goes_through_json():
       {'name': 'lewm', 'encoder': {'channels': (1,)}},
       "encoder has no field 'channels'. It has size,",
     ),
-    ({'name': 'lewm', 'terms': {'sigreg': {}}}, "first must be one of .*'prediction'"),
+    (
+      {'name': 'lewm', 'terms': {'sigreg': {}}},
+      "first must be one of .*'prediction'",
+    ),
     (
       {
         'name': 'lewm',

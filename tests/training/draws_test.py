@@ -3,27 +3,29 @@ import numpy as np
 import pytest
 import toy
 
-from jepa_wm import families
-from jepa_wm.training import masks
+from jepa_wm import models
+from jepa_wm.training import draws
 
-FAMILY = families.VJEPA(
-  image_size=16,
-  patch_size=2,
-  num_frames=2,
-  encoder_dim=12,
-  encoder_depth=1,
-  encoder_heads=1,
-  encoder_mlp_dim=12,
-  predictor_dim=12,
-  predictor_depth=1,
-  predictor_heads=1,
-  predictor_mlp_dim=12,
-  num_buckets=2,
+MODEL = models.from_config(
+  {
+    'name': 'vjepa',
+    'encoder': {
+      'image_size': 16,
+      'patch_size': 2,
+      'num_frames': 2,
+      'width': 12,
+      'depth': 1,
+      'num_heads': 1,
+      'mlp_dim': 12,
+    },
+    'predictor': {'width': 12, 'depth': 1, 'num_heads': 1, 'mlp_dim': 12},
+    'masks': {'num_buckets': 2},
+  }
 )
 
 
 def stream(seed=0):
-  return masks.MaskedBatches(toy.ToyBatches(), FAMILY, seed=seed)
+  return draws.DrawnBatches(toy.ToyBatches(), MODEL, seed=seed)
 
 
 def equal(a, b):
@@ -39,7 +41,7 @@ def test_masks_are_a_function_of_the_seed_and_the_step():
   assert all(equal(batch, next(same)) for batch in batches)
   assert not equal(batches[0]['masks'], batches[1]['masks'])
   assert not equal(batches[0]['masks'], next(other)['masks'])
-  expected = FAMILY.sample_masks(np.random.default_rng([0, 2]), 8)
+  expected = MODEL.draw(np.random.default_rng([0, 2]), 8)['masks']
   assert equal(batches[2]['masks'], expected)
 
 
@@ -54,7 +56,7 @@ def test_goes_on_where_it_was():
 
 
 def test_each_process_takes_its_rows(monkeypatch):
-  whole = FAMILY.sample_masks(np.random.default_rng([0, 0]), 16)
+  whole = MODEL.draw(np.random.default_rng([0, 0]), 16)['masks']
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
   parts = []
   for index in range(2):

@@ -56,7 +56,7 @@ if __name__ == '__main__':
   recipe = collect.Recipe(environment='ice', image_size=32, num_episodes=400)
   collect.collect(recipe, 'outputs/ice/data', overwrite=True)
   config = lewm.get_config('two_room_small')
-  config.model.image_size, config.data.path = 32, 'outputs/ice/data'
+  config.model.encoder.image_size, config.data.path = 32, 'outputs/ice/data'
   train.run(config.to_dict() | {'num_steps': 400}, 'outputs/ice/run')
   model = WorldModel.from_checkpoint('outputs/ice/run')
   short = protocol.get('short', environment='ice')

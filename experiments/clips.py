@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm import units
+from jepa_wm import models, units
 from jepa_wm.data import digits, tfds_clips
 
 TFDS = 'tfds:'
@@ -25,7 +25,10 @@ class Clips:
   Attributes:
     action_statistics: `NO_ACTIONS`.
     identity: what makes this data this data, beside the fields of the config.
+    repeats: False: nothing made of a frame can be kept.
   """
+
+  repeats = False
 
   def __init__(
     self,
@@ -96,15 +99,15 @@ def tfds(
   )
 
 
-def check_no_actions(source: str, family: Any) -> None:
-  """Refuses a family that wants actions from data that has none.
+def check_no_actions(source: str, model: models.Learns) -> None:
+  """Refuses a model that wants actions from data that has none.
 
   Raises:
     ValueError: it does.
   """
-  if getattr(family, 'action_dim', 0):
+  if model.acting is not None:
     raise ValueError(
-      f'config.data.source={source!r} has no actions, and {family.name} learns '
-      "from them; take 'cache' or 'simulation', or a family without actions "
-      '(vjepa, ijepa).'
+      f'config.data.source={source!r} has no actions, and '
+      f"{model.config.name} learns from them; take 'cache' or 'simulation', or "
+      'a model without actions (vjepa, ijepa).'
     )

@@ -12,7 +12,7 @@ import jax
 import tqdm
 from absl import logging
 
-from jepa_wm import families, files, provenance, sharding, world_model
+from jepa_wm import exports, fields, files, provenance, sharding
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import rollout_error
@@ -105,7 +105,7 @@ class Plans:
 
   def __post_init__(self) -> None:
     self._model = functools.lru_cache(maxsize=1)(
-      world_model.WorldModel.from_checkpoint
+      exports.WorldModel.from_checkpoint
     )
     self._pairs = functools.cache(self._load_pairs)
     self._baselines: dict[str, planning_benchmark.Baseline] = {}
@@ -284,7 +284,7 @@ class Plans:
     return found
 
   def _drift(
-    self, model: world_model.WorldModel, one: Combination
+    self, model: exports.WorldModel, one: Combination
   ) -> rollout_error.RolloutError | None:
     """How far imagination drifts, measured once for each checkpoint."""
     world = worlds.get(one.protocol.environment)
@@ -331,7 +331,7 @@ def environment_of(checkpoint: str) -> str:
     OSError: no checkpoint.
     ValueError: a broken one, or one that does not name its world.
   """
-  model = world_model.WorldModel.from_checkpoint(checkpoint)
+  model = exports.WorldModel.from_checkpoint(checkpoint)
   data = model.record.get('config', {}).get('data', {})
   if not data.get('environment'):
     raise ValueError(
@@ -350,12 +350,11 @@ def _load(folder: pathlib.Path) -> runs.Run | None:
     return None
 
 
-def _hash_model(model: world_model.WorldModel) -> str:
-  """Identity of what plans: family, weights and units."""
-  statistics = model.action_statistics
+def _hash_model(model: exports.WorldModel) -> str:
+  """Identity of what plans: settings, weights and units."""
   described = {
-    'family': families.to_config(model.family),
-    'units': None if statistics is None else statistics.to_dict(),
+    'model': fields.to_dict(model.model.config),
+    'units': None if model.units is None else model.units.to_dict(),
   }
   weights = jax.tree_util.tree_leaves_with_path(model.params)
   return files.digest(

@@ -8,15 +8,15 @@ Any field of the config is a flag: `--config.model.latent_dim=16`. The folder
 `curves.png` and, at the end, `export/`. Killed and started again with the same
 command, a run goes on where it was and ends with the same parameters.
 
-A config has the fields `model` (those of a family, with its `name`), `data`
-(those of `training_data.Data`), `optimizer` (those of `optimizers.AdamW` but
+A config has the fields `model` (nested settings, with a `name`), `data` (those
+of `training_data.Data`), `optimizer` (those of `optimizers.AdamW` but
 `num_steps`), if need be `augmentation` (those of `augmentation.Augmentation`),
-`num_steps`, `seed` and the fields of `hooks.Intervals`. That of a family
-with a frozen encoder also has `frozen_encoder`: a checkpoint of ours, whose
-family then is `model.encoder`, a file or folder of DINOv2's weights, or
-'random'. With that of a run of ours, `lewm` and `pldm` train their predictor
-alone, on that run's latents, which are computed once: all fields of the encoder
-and the projector then are that run's, those of what shapes latents do nothing.
+`num_steps`, `seed` and the fields of `hooks.Intervals`. That of a model with
+a frozen encoder also has `frozen_encoder`: a checkpoint of ours, published
+weights, or 'random'. On the command line it brings the checkpoint's own
+settings of the encoder into the config; `lewm` and `pldm` then train their
+predictor alone. Where nothing augments the frames of a cache, what a frozen
+encoder makes of them is computed once.
 """
 
 import dataclasses
@@ -26,28 +26,20 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments import command_line, training_data
-from jepa_wm import families, provenance, sharding, world_model
+from jepa_wm import exports, models, provenance, sharding
 from jepa_wm import fields as fields_lib
 from jepa_wm.data import augmentation as augmentation_lib
 from jepa_wm.evaluation.diagnostics import held_out
-from jepa_wm.families import learner
-from jepa_wm.training import (
-  frozen_encoders,
-  hooks,
-  lock,
-  masks,
-  metrics,
-  optimizers,
-)
+from jepa_wm.recipes import frozen_encoders
+from jepa_wm.training import draws, hooks, lock, metrics, optimizers
 from jepa_wm.training import run as run_lib
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -65,7 +57,7 @@ _PROBE_SEED, _HELD_OUT_SEED = 1_000_000_007, 1_000_000_009
 class Plan(NamedTuple):
   """A config, read and checked; see the top of this file."""
 
-  family: Any
+  model: Any
   frozen: Any
   data: training_data.Data
   optimizer: optimizers.AdamW
@@ -85,11 +77,9 @@ def read_config(config: Mapping[str, Any]) -> Plan:
     FileNotFoundError: no frozen encoder where it says.
   """
   config = dict(config)
-  family, frozen = _family(
-    config.pop('model'), config.pop('frozen_encoder', '')
-  )
+  model, frozen = _model(config.pop('model'), config.pop('frozen_encoder', ''))
   plan = Plan(
-    family=family,
+    model=model,
     frozen=frozen,
     data=_build(training_data.Data, 'config.data', config.pop('data')),
     optimizer=_build(
@@ -98,7 +88,7 @@ def read_config(config: Mapping[str, Any]) -> Plan:
       config.pop('optimizer'),
       num_steps=config.pop('num_steps'),
     ),
-    augmentation=_augmentation(config.pop('augmentation', {}), family),
+    augmentation=_augmentation(config.pop('augmentation', {}), model),
     intervals=_build(
       hooks.Intervals,
       'config',
@@ -146,68 +136,82 @@ def run(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
 
 def _train(plan: Plan, workdir: pathlib.Path) -> None:
   """Takes the steps that are left, then exports."""
-  source = training_data.open_source(plan.data, plan.family)
-  model = world_model.WorldModel(
-    plan.family,
+  source = training_data.open_source(plan.data, plan.model)
+  plan = _fitted(plan, source)
+  model = exports.WorldModel(
+    plan.model,
     None,
-    source.action_statistics if families.has_dynamics(plan.family) else None,
+    None if plan.model.acting is None else source.action_statistics,
   )
-  plan, given = _freeze(plan, source, model)
-  trained = families.OnLatents(plan.family) if given else plan.family
-  beside, log = hooks.usual(
-    workdir,
-    name=plan.family.name,
-    evaluators=[_evaluator(plan, source, model)],
-    intervals=plan.intervals,
-  )
+  given = _given(plan, source)
   batches = source.batches('train', plan.seed, **given)
-  training = run_lib.Run(
-    learner.Learner(trained),
-    plan.optimizer.transformation(),
-    _with_masks(batches, plan.family, plan.seed),
-    num_steps=plan.optimizer.num_steps,
-    seed=plan.seed,
-    action_statistics=model.action_statistics,
-    augment_fn=plan.augmentation,
-    schedule_fn=plan.optimizer.metrics,
-    frozen=plan.frozen,
-    config=_identity(plan, source),
-    hooks=beside,
-  )
-  training.resume(workdir / 'checkpoints')
-  for _ in training.steps():
-    pass
-  _export(training, log, model, workdir / 'export')
+  with lock.hold(workdir):
+    beside, log = hooks.usual(
+      workdir,
+      name=plan.model.config.name,
+      evaluators=[_evaluator(plan, source, model)],
+      intervals=plan.intervals,
+    )
+    training = run_lib.Run(
+      plan.model,
+      plan.optimizer.transformation(),
+      draws.DrawnBatches(batches, plan.model, seed=plan.seed),
+      num_steps=plan.optimizer.num_steps,
+      seed=plan.seed,
+      action_statistics=model.units,
+      augment_fn=plan.augmentation,
+      schedule_fn=plan.optimizer.metrics,
+      frozen=plan.frozen,
+      config=_identity(plan, source),
+      hooks=beside,
+    )
+    training.resume(pathlib.Path(workdir) / 'checkpoints')
+    for _ in training.steps():
+      pass
+    _export(training, log, model, pathlib.Path(workdir) / 'export')
 
 
-def _freeze(
-  plan: Plan, source: Any, model: world_model.WorldModel
-) -> tuple[Plan, dict[str, Any]]:
-  """Fits a frozen encoder to the data, or gives `latents` computed once."""
-  family, frozen = plan.family, plan.frozen
-  if frozen is None:
-    return plan, {}
-  if isinstance(family, families.LatentDynamics):
-    if plan.augmentation:
-      raise ValueError(
-        'config.augmentation changes pixels, which a frozen encoder sees '
-        'once and as they are; leave it at its defaults.'
-      )
-    return plan, {'latents': source.encoded('train', _encoder(model, frozen))}
+def _fitted(plan: Plan, source: Any) -> Plan:
+  """The plan, what is frozen fitted to the data where it asks for that."""
+  if plan.frozen is None:
+    return plan
   first = source.some_batches('train', _PROBE_SEED)[0]
-  frames = first['observation']['pixels']
-  return plan._replace(frozen=jax.jit(family.fit_tokens)(frozen, frames)), {}
+  frozen = plan.model.fitted(plan.frozen, first['observation'])
+  return plan._replace(frozen=frozen)
+
+
+def _given(plan: Plan, source: Any) -> dict[str, Any]:
+  """Features of all frames, computed once, for the batches of a run.
+
+  Nothing where the encoder is trained, where frames are augmented, or where
+  the data never shows a frame twice.
+  """
+  if plan.frozen is None or plan.augmentation or not source.repeats:
+    return {}
+  encode = jax.jit(
+    lambda frozen, seen: plan.model.features({'frozen': frozen}, seen)
+  )
+  encode_fn = functools.partial(encode, plan.frozen)
+  return {'latents': source.encoded('train', encode_fn)}
 
 
 def _evaluator(
-  plan: Plan, source: Any, model: world_model.WorldModel
+  plan: Plan, source: Any, model: exports.WorldModel
 ) -> held_out.EvaluateFn:
   """Looks at windows of both splits, the same in every run."""
   train, other = (
-    list(_with_masks(iter(source.some_batches(split, seed)), plan.family, seed))
+    _drawn(plan, source.some_batches(split, seed), seed)
     for split, seed in (('train', _PROBE_SEED), ('held_out', _HELD_OUT_SEED))
   )
   return held_out.make_evaluator(model, sharding.make_mesh(), train, other)
+
+
+def _drawn(
+  plan: Plan, batches: list[Mapping[str, Any]], seed: int
+) -> list[Mapping[str, Any]]:
+  """The batches, with what the model draws for them."""
+  stream = draws.DrawnBatches(iter(batches), plan.model, seed=seed)
+  return [next(stream) for _ in batches]
 
 
 def _identity(plan: Plan, source: Any) -> dict[str, Any]:
@@ -221,7 +225,7 @@ def _identity(plan: Plan, source: Any) -> dict[str, Any]:
   # A dataset may move; what is in it may not change.
   del described['path']
   return {
-    'model': families.to_config(plan.family),
+    'model': fields_lib.to_dict(plan.model.config),
     'data': {**described, **source.identity},
     'optimizer': dataclasses.asdict(plan.optimizer),
     **identity,
@@ -231,14 +235,14 @@ def _identity(plan: Plan, source: Any) -> dict[str, Any]:
 def _export(
   training: run_lib.Run,
   log: hooks.Log,
-  model: world_model.WorldModel,
+  model: exports.WorldModel,
   path: pathlib.Path,
 ) -> None:
   """Saves the trained model, with what its reader wants to know."""
-  world_model.WorldModel(
-    model.family,
+  exports.WorldModel(
+    model.model,
     training.learner.for_inference(training.state.variables),
-    model.action_statistics,
+    model.units,
     {
       'num_parameters': training.num_parameters,
       'config': training.identity,
@@ -252,70 +256,39 @@ def _export(
   ).save(path)
 
 
-def _family(fields: Mapping[str, Any], path: str) -> tuple[Any, Any]:
-  """A family, and the weights of its frozen encoder if it takes any."""
-  family = families.from_config(fields)
-  if path and isinstance(family, families.LatentDynamics):
-    return frozen_encoders.adopt(family, path)
-  freezes = hasattr(family, 'init_frozen')
-  if freezes != bool(path):
+def _model(settings: Mapping[str, Any], path: str) -> tuple[Any, Any]:
+  """A model, and the weights of its frozen encoder if it has one."""
+  model = models.from_config(settings)
+  if path:
+    return model, frozen_encoders.adopt(model, path)
+  if model.is_frozen:
     raise ValueError(
-      f'config.frozen_encoder must be set for {family.name!r}: a checkpoint of '
-      "ours, the weights of its encoder, or 'random'."
-      if freezes
-      else f'config.frozen_encoder is {path!r}, but {family.name!r} trains its '
-      'own encoder; leave it out.'
+      f'config.frozen_encoder must be set for {model.config.name!r} with a '
+      'frozen target: a checkpoint of ours, the weights of its encoder, or '
+      "'random'."
     )
-  if not freezes:
-    return family, None
-  if path == 'random':
-    return family, jax.jit(family.init_encoder)(jax.random.key(0))
-  encoder, frozen = frozen_encoders.read(path, dtype=family.dtype)
-  if not isinstance(encoder, str):
-    family = dataclasses.replace(family, encoder=encoder)
-  frozen_encoders.check(family, frozen, where=path)
-  return family, frozen
-
-
-def _encoder(
-  model: world_model.WorldModel, frozen: Any
-) -> Callable[[np.ndarray, np.ndarray | None], jax.Array]:
-  """Pixels and proprio to latents by frozen variables, on one device."""
-
-  @jax.jit
-  def encode(frozen, pixels, proprio):
-    seen = proprio if model.proprio_dim else None
-    return model.encode(frozen, pixels, seen)
-
-  return functools.partial(encode, frozen)
+  return model, None
 
 
 def _augmentation(
-  fields: Mapping[str, Any], family: Any
+  fields: Mapping[str, Any], model: models.Learns
 ) -> augmentation_lib.Augmentation | None:
   """The augmentation of training clips, None where it does nothing.
 
   Raises:
-    ValueError: it would make the actions of `family` mean something else.
+    ValueError: it would make the actions of `model` mean something else.
   """
   augmentation = _build(
     augmentation_lib.Augmentation, 'config.augmentation', fields
   )
   wrong = augmentation.changes_actions
-  if wrong and getattr(family, 'action_dim', 0):
+  if wrong and model.acting is not None:
     raise ValueError(
       f'config.augmentation.{" and ".join(wrong)} would change what an action '
-      f'does to the picture, and {family.name} learns from actions; leave it '
-      'at its default. Shifts and colours are fine.'
+      f'does to the picture, and {model.config.name} learns from actions; '
+      'leave it at its default. Shifts and colours are fine.'
     )
   return None if augmentation.is_identity else augmentation
-
-
-def _with_masks(batches: Any, family: Any, seed: int) -> Any:
-  """The batches, with masks if `family` wants any."""
-  if not hasattr(family, 'sample_masks'):
-    return batches
-  return masks.MaskedBatches(batches, family, seed=seed)
 
 
 def _build(kind: Any, where: str, fields: Mapping[str, Any], **given: Any):
@@ -382,7 +355,8 @@ def main(argv: list[str]) -> None:
   last = metrics.read(pathlib.Path(_WORKDIR.value) / 'metrics.jsonl')[-1]
   if last.get('collapse/verdict', 'healthy') != 'healthy':
     print(last['collapse/sentence'], file=sys.stderr)
-  acts = families.has_dynamics(families.FAMILIES.get(_CONFIG.value.model.name))
+  settings = _CONFIG.value.model.to_dict()
+  acts = models.from_config(settings).acting is not None
   print(
     f'Trained: {export}. {"Plan with" if acts else "Probe"} it: '
     f'python -m experiments.{"plan" if acts else "probe"} '

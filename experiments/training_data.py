@@ -11,7 +11,7 @@ import numpy as np
 import tqdm
 
 from experiments import clips
-from jepa_wm import families, units
+from jepa_wm import models, units
 from jepa_wm.data import (
   cache,
   columns,
@@ -35,7 +35,7 @@ class Data:
     source: 'cache' reads episodes that `experiments.collect` wrote;
       'simulation' plays and renders them on the device, nothing on disk;
       'digits' moves handwritten digits about, and 'tfds:NAME' reads what TFDS
-      has on disk, both for families without actions.
+      has on disk, both for models without actions.
     path: of the episodes, for 'cache'.
     environment: name of the world that is played, for 'simulation'; a cache
       knows its own.
@@ -79,40 +79,39 @@ class Data:
 
 
 class Episodes:
-  """Batches of one family from episodes, on disk or played as needed.
+  """Batches of one model from episodes, on disk or played as needed.
 
   Attributes:
     action_statistics: normalise the actions.
     identity: what makes this data this data, beside the fields of the config.
+    repeats: whether frames are shown again, so that what is made of them can be
+      kept.
   """
 
-  def __init__(self, data: Data, family: Any):
+  def __init__(self, data: Data, model: models.Learns):
     """Opens what `data` names.
 
     Args:
       data: with `source` 'cache' or 'simulation'.
-      family: what is to be trained.
+      model: what is to be trained.
 
     Raises:
       ValueError: its frames or actions are not those of the data.
       FileNotFoundError: there are no episodes.
     """
-    self._data, self._family = data, family
+    self._data, self._model = data, model
+    self.repeats = data.source == 'cache'
     self._window = {
       'num_frames': data.num_frames,
-      # Without actions it is the frames that are so far apart.
-      'stride': (
-        family.action_block
-        if families.has_dynamics(family)
-        else family.frame_stride
-      ),
+      'stride': model.stride,
       'batch_size': data.batch_size,
     }
     if data.source == 'cache':
       self._splits = _open_cache(pathlib.Path(data.path))
       train = self._splits['train']
-      self._check('image_size', train.columns[columns.PIXELS].shape[1])
-      self._check('action_dim', train.columns['action'].shape[1])
+      self._check(
+        train.columns['action'].shape[1], train.columns[columns.PIXELS].shape[1]
+      )
       self.action_statistics = train.action_statistics
       self.identity = {
         'fingerprint': episodes.fingerprint(data.path),
@@ -121,9 +120,9 @@ class Episodes:
       }
     else:
       world = worlds.get_simulated(data.environment)
-      self._world = world.make(image_size=family.image_size)
+      self._world = world.make(image_size=image_size(model) or 64)
       self._policy = world.policy('expert', self._world, data.action_noise)
-      self._check('action_dim', self._world.action_dim)
+      self._check(self._world.action_dim)
       self.action_statistics = _simulated_statistics(
         self._world, self._policy, data.episode_length
       )
@@ -154,14 +153,13 @@ class Episodes:
   def encoded(
     self,
     split: str,
-    encode_fn: Callable[[np.ndarray, np.ndarray | None], jax.Array],
+    encode_fn: Callable[[Mapping[str, np.ndarray]], jax.Array],
   ) -> np.ndarray:
-    """The latents of all frames of `split`, each computed once.
+    """What is made of all frames of `split`, each computed once.
 
     Args:
       split: 'train' or 'held_out'.
-      encode_fn: pixels `[M, height, width, 3]` and proprio `[M, S]`, None
-        without any, to latents `[M, D]`.
+      encode_fn: an observation, arrays `[M, *shape]`, to latents `[M, D]`.
 
     Returns:
       float32 `[N, D]`.
@@ -169,14 +167,16 @@ class Episodes:
     Raises:
       ValueError: the episodes are played anew all the time.
     """
-    if self._data.source != 'cache':
+    if not self.repeats:
       raise ValueError(
         f'config.data.source is {self._data.source!r}, whose frames are never '
-        'seen twice; a frozen encoder wants those on disk, source=cache.'
+        'seen twice.'
       )
     cache = self._splits[split]
-    pixels = cache.columns[columns.PIXELS]
-    proprio = cache.columns.get(columns.PROPRIO)
+    seen = {
+      name: cache.columns[f'observation/{name}']
+      for name in self._model.observation_spec
+    }
     num_frames = cache.num_frames
     rows = []
     with tqdm.tqdm(
@@ -186,8 +186,7 @@ class Episodes:
         # The last frame fills up, rather than to compile for what is left.
         frames = np.arange(start, start + _FRAMES_AT_ONCE)
         frames = np.minimum(frames, num_frames - 1)
-        body = None if proprio is None else proprio[frames]
-        latents = encode_fn(pixels[frames], body)
+        latents = encode_fn({name: x[frames] for name, x in seen.items()})
         rows.append(np.asarray(latents)[: num_frames - start])
         bar.update(len(rows[-1]))
     return np.concatenate(rows)
@@ -197,32 +196,44 @@ class Episodes:
     count = -(-self._data.num_eval_windows // self._data.batch_size)
     return list(itertools.islice(self.batches(split, seed), count))
 
-  def _check(self, field: str, found: int) -> None:
-    wanted = getattr(self._family, field, found)
-    if wanted != found:
-      raise ValueError(
-        f'config.model.{field} is {wanted} and the data has {found}; change '
-        'it, or collect other episodes.'
-      )
+  def _check(self, action_dim: int, size: int | None = None) -> None:
+    """Compares the model with the data's actions, and its frames if on disk."""
+    acting = self._model.acting
+    for what, wanted, found in (
+      ('image_size', image_size(self._model), size),
+      ('action_dim', acting and acting.action_spec.dim, action_dim),
+    ):
+      if None not in (wanted, found) and wanted != found:
+        where = 'encoder.image_size' if what == 'image_size' else what
+        raise ValueError(
+          f'config.model.{where} is {wanted} and the data has {found}; change '
+          'it, or collect other episodes.'
+        )
 
 
-def open_source(data: Data, family: Any) -> Any:
-  """Opens what `data` says that the batches of `family` come from.
+def image_size(model: models.Learns) -> int | None:
+  """Side of the frames that a model sees; None where it sees none."""
+  pixels = model.observation_spec.get('pixels')
+  return None if pixels is None else int(pixels.shape[0])
+
+
+def open_source(data: Data, model: models.Learns) -> Any:
+  """Opens what `data` says that the batches of `model` come from.
 
   Args:
     data: the fields of a config.
-    family: what is to be trained.
+    model: what is to be trained.
 
   Returns:
     An object with `batches`, `some_batches`, `action_statistics`, `identity`.
 
   Raises:
-    ValueError: the family does not fit the data.
+    ValueError: the model does not fit the data.
     OSError: no dataset.
   """
   if data.source in ('cache', 'simulation'):
-    return Episodes(data, family)
-  clips.check_no_actions(data.source, family)
+    return Episodes(data, model)
+  clips.check_no_actions(data.source, model)
   sizes: Any = {
     'num_frames': data.num_frames,
     'batch_size': data.batch_size,
@@ -231,12 +242,12 @@ def open_source(data: Data, family: Any) -> Any:
   if data.source.startswith(clips.TFDS):
     return clips.tfds(
       data.source,
-      image_size=family.image_size,
-      frame_stride=getattr(family, 'frame_stride', 1),
+      image_size=model.observation_spec['pixels'].shape[0],
+      frame_stride=model.stride,
       **sizes,
     )
   look = digits.MovingDigits(
-    image_size=family.image_size,
+    image_size=model.observation_spec['pixels'].shape[0],
     num_digits=data.num_digits,
     background=data.background,
   )

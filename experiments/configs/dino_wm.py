@@ -14,7 +14,7 @@ Source: DINO-WM, arXiv 2411.04983, and its released configuration.
 import ml_collections
 
 from experiments.configs import variants
-from jepa_wm import world_model
+from jepa_wm import exports
 
 VARIANTS = ('two_room_small', 'two_room', 'two_room_tiny')
 
@@ -57,40 +57,40 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   )
   if variant == 'two_room':
     # 100 epochs of batch 32 in the paper.
-    config.model = ml_collections.ConfigDict({'name': 'dino_wm'})
-    config.model.dtype = 'bfloat16'
+    model = {'name': 'dino_wm', 'dtype': 'bfloat16'}
     config.num_steps = 60_000
     config.data.path = 'data/two_room_224'
     config.data.batch_size = 32
     config.optimizer.learning_rate = 5e-4
   else:
     config.frozen_encoder = 'two_room_small'
-    config.model = ml_collections.ConfigDict(
-      {
-        'name': 'dino_wm',
-        'image_size': 64,
-        'encoder': world_model.read_family('two_room_small'),
+    model = {
+      'name': 'dino_wm',
+      'encoder': {
+        'encoder': exports.read_encoder('two_room_small'),
         'pool': 4,
-        'token_norm': 'dataset',
+        'norm': 'dataset',
+      },
+      'predictor': {
         'history': 1,
         'condition_features': 32,
-        'predictor_width': 96,
-        'predictor_depth': 2,
-        'predictor_heads': 4,
-        'predictor_head_dim': 16,
-        'predictor_mlp_dim': 256,
+        'width': 96,
+        'depth': 2,
+        'num_heads': 4,
+        'head_dim': 16,
+        'mlp_dim': 256,
         'dropout': 0.0,
-        'rollout_steps': 3,
-      }
-    )
+      },
+      'terms': {'prediction': {'steps': 3}},
+    }
   if variant == 'two_room_tiny':
     config.num_steps = 20
     config.log_every = 5
     config.eval_every = config.checkpoint_every = 10
     config.data.batch_size = 16
     config.data.num_eval_windows = 64
-    config.model.predictor_width = 32
-    config.model.predictor_depth = 1
-    config.model.rollout_steps = 1
+    model['predictor'] |= {'width': 32, 'depth': 1}
+    model['terms'] = {'prediction': {'steps': 1}}
+  config.model = ml_collections.ConfigDict(model)
   variants.fill_in(config)
   return config

@@ -1,5 +1,6 @@
 """What all configs do: refuse a variant there is not, make all fields flags."""
 
+import contextlib
 import dataclasses
 import re
 import sys
@@ -11,6 +12,7 @@ import ml_collections
 from experiments import training_data
 from jepa_wm import fields, models
 from jepa_wm.data import augmentation
+from jepa_wm.recipes import frozen_encoders
 from jepa_wm.training import hooks, optimizers
 
 _RUN = {'frozen_encoder': '', **dataclasses.asdict(hooks.Intervals())}
@@ -45,7 +47,8 @@ def fill_in(config: ml_collections.ConfigDict) -> None:
   Raises:
     ValueError: a field that there is not, or out of its range.
   """
-  model = choose(config.model.to_dict(), sys.argv)
+  frozen = config.get('frozen_encoder', '')
+  model = choose(config.model.to_dict(), sys.argv, frozen)
   filled = {
     'model': model,
     'optimizer': optimizers.to_config(**config.optimizer),
@@ -61,17 +64,21 @@ def fill_in(config: ml_collections.ConfigDict) -> None:
       config[name] = value
 
 
-def choose(model: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]:
+def choose(
+  model: dict[str, Any], argv: Sequence[str], frozen_encoder: str = ''
+) -> dict[str, Any]:
   """Puts the kinds of modules and terms in place that a command asks for.
 
   The fields of a kind can only be flags if the config has that kind, so that
   names count before all other overrides: `--config.model.encoder.name=vit`
   replaces the encoder, and fields that both kinds have stay;
-  `--config.model.terms.vcreg.variance=18` adds the term.
+  `--config.model.terms.vcreg.variance=18` adds the term; `--config.
+  frozen_encoder=runs/mine` brings the encoder of that run.
 
   Args:
     model: nested settings.
     argv: the command line, where ml_collections looks for overrides, too.
+    frozen_encoder: that of the config itself.
 
   Returns:
     Nested settings of those kinds.
@@ -80,6 +87,15 @@ def choose(model: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]:
     ValueError: there is no such kind.
   """
   config = fields.to_dict(fields.from_dict(models.MODELS, model))
+  path = frozen_encoder
+  for argument, after in zip(argv, (*argv[1:], '')):
+    found = re.fullmatch(r'--?config\.frozen_encoder(?:=(.*))?', argument)
+    if found is not None:
+      path = after if found[1] is None else found[1]
+  if path not in ('', 'random'):
+    # Published weights, and runs that are still to come, say no settings.
+    with contextlib.suppress(FileNotFoundError, ValueError):
+      config = frozen_encoders.freeze(config, path)
   for argument, after in zip(argv, (*argv[1:], '')):
     found = re.fullmatch(r'--?config\.model\.([\w.]+)(?:=(.*))?', argument)
     if found is None:

@@ -16,8 +16,8 @@ Source: V-JEPA 2, arXiv 2506.09985, and its released configuration.
 import ml_collections
 
 from experiments.configs import variants
-from jepa_wm import families, world_model
-from jepa_wm.networks import masked
+from jepa_wm import exports
+from jepa_wm.networks import video_vit
 
 VARIANTS = ('two_room_small', 'published', 'two_room_tiny')
 
@@ -60,21 +60,13 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   )
   if variant == 'published':
     # Up for 4,500 steps of batch 256, level for 85,500, down to 0 for 4,500.
-    sizes = masked.VIT_SIZES['vit_giant']
-    encoder = families.from_config(
-      {
-        'name': 'vjepa',
-        **{f'encoder_{name}': size for name, size in sizes.items()},
-        'dtype': 'bfloat16',
-      }
-    )
-    config.model = ml_collections.ConfigDict(
-      {
-        'name': 'vjepa2_ac',
-        'encoder': families.to_config(encoder),
-        'dtype': 'bfloat16',
-      }
-    )
+    model = {
+      'name': 'vjepa2_ac',
+      'encoder': {
+        'encoder': {'name': 'video_vit', **video_vit.VIT_SIZES['vit_giant']}
+      },
+      'dtype': 'bfloat16',
+    }
     config.num_steps = 94_500
     config.data.path = 'data/droid'
     config.data.num_frames = 8
@@ -94,31 +86,32 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     )
   else:
     config.frozen_encoder = 'two_room_small'
-    config.model = ml_collections.ConfigDict(
-      {
-        'name': 'vjepa2_ac',
-        'image_size': 64,
-        'action_dim': 2,
-        'action_block': 5,
-        'encoder': world_model.read_family('two_room_small'),
+    model = {
+      'name': 'vjepa2_ac',
+      'action_dim': 2,
+      'action_block': 5,
+      'encoder': {
+        'encoder': exports.read_encoder('two_room_small'),
         'pool': 4,
-        'token_norm': 'dataset',
+        'norm': 'dataset',
+        'proprio_dim': 0,
+      },
+      'predictor': {
         # As long as plans are, so that no window slides.
         'history': 6,
-        'state_dim': 0,
-        'predictor_dim': 96,
-        'predictor_depth': 2,
-        'predictor_heads': 4,
-        'predictor_mlp_dim': 256,
-      }
-    )
+        'width': 96,
+        'depth': 2,
+        'num_heads': 4,
+        'mlp_dim': 256,
+      },
+    }
   if variant == 'two_room_tiny':
     config.num_steps = 20
     config.log_every = 5
     config.eval_every = config.checkpoint_every = 10
     config.data.batch_size = 16
     config.data.num_eval_windows = 64
-    config.model.predictor_dim = 32
-    config.model.predictor_depth = 1
+    model['predictor'] |= {'width': 32, 'depth': 1}
+  config.model = ml_collections.ConfigDict(model)
   variants.fill_in(config)
   return config

@@ -13,13 +13,16 @@ from jepa_wm.interop.pretrained import (
   write_lewm,
   write_masked,
 )
+from jepa_wm.interop.vjepa2_ac import read_vjepa2_ac, write_vjepa2_ac
 
 __all__ = [
   'Pretrained',
   'is_dinov2',
   'read',
   'read_dinov2',
+  'read_vjepa2_ac',
   'write_dinov2',
   'write_lewm',
   'write_masked',
+  'write_vjepa2_ac',
 ]

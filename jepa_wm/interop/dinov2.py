@@ -32,11 +32,11 @@ class Dinov2Weights(NamedTuple):
   """What a file of DINOv2 holds.
 
   Attributes:
-    encoder: its name, one of `networks.dinov2.PRESETS`.
+    size: one of `networks.dinov2.SIZES`.
     variables: of `networks.dinov2.Dinov2`, float32.
   """
 
-  encoder: str
+  size: str
   variables: Params
 
 
@@ -74,7 +74,7 @@ def read_dinov2(path: str | os.PathLike[str]) -> Dinov2Weights:
 
   Raises:
     FileNotFoundError: no weights there.
-    ValueError: no DINOv2, or none of the sizes in `networks.dinov2.PRESETS`.
+    ValueError: no DINOv2, or none of the sizes in `networks.dinov2.SIZES`.
   """
   path = files.expand(path)
   weights = path / _WEIGHTS if path.is_dir() else path
@@ -91,7 +91,7 @@ def read_dinov2(path: str | os.PathLike[str]) -> Dinov2Weights:
       if name.startswith(block)
     }
   )
-  for name, preset in dinov2.PRESETS.items():
+  for name, preset in dinov2.SIZES.items():
     if (preset['width'], preset['depth']) == (width, depth):
       sizes: Any = preset
       module = dinov2.Dinov2(**sizes)
@@ -103,7 +103,7 @@ def read_dinov2(path: str | os.PathLike[str]) -> Dinov2Weights:
       return Dinov2Weights(name, to_variables(tensors, where=where))
   raise ValueError(
     f'{where}: a DINOv2 of width {width} and {depth} blocks; known are '
-    f'{", ".join(dinov2.PRESETS)}.'
+    f'{", ".join(dinov2.SIZES)}.'
   )
 
 

@@ -7,12 +7,19 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jepa_wm import files
-from jepa_wm.interop import ijepa, lewm, masked_layouts, state_dicts, vjepa
+from jepa_wm.interop import (
+  ijepa,
+  lewm,
+  masked_layouts,
+  state_dicts,
+  vjepa,
+  vjepa2_ac,
+)
 from jepa_wm.models import lewm as models_lewm
 from jepa_wm.models import masked
 from jepa_wm.types import Params
 
-SOURCES = (lewm, vjepa, ijepa)
+SOURCES = (lewm, vjepa2_ac, vjepa, ijepa)
 """Modules of this room, one per published system.
 
 Each has a `NAME`, says by `matches` which `config.json` is its own and by

@@ -17,14 +17,10 @@ import numpy as np
 
 from jepa_wm import files
 from jepa_wm.data import torch_files
-from jepa_wm.families import masked_networks, vjepa2_ac
-from jepa_wm.interop import (
-  layouts,
-  masked_layouts,
-  state_dicts,
-  vjepa,
-)
-from jepa_wm.types import Params
+from jepa_wm.interop import layouts, masked_layouts, state_dicts, vjepa
+from jepa_wm.models import jepa, masked, vjepa2_ac
+from jepa_wm.networks import robot, tokens, video_vit
+from jepa_wm.types import Params, Variables
 
 NAME = 'V-JEPA 2-AC'
 """What messages call this source."""
@@ -40,72 +36,69 @@ def matches_tensors(tensors: Mapping[str, np.ndarray]) -> bool:
   return 'predictor.action_encoder.weight' in tensors
 
 
+def matches(config: Mapping[str, Any]) -> bool:
+  """False: the release has no `config.json`."""
+  del config
+  return False
+
+
 def load(
+  config: Mapping[str, Any] | None,
   tensors: Mapping[str, np.ndarray],
   *,
+  action_block: int | None = None,
   encoder: str | None = None,
   where: str = 'tensors',
-) -> tuple[vjepa2_ac.VJEPA2AC, Params, dict[str, Any]]:
-  """The released V-JEPA 2-AC as our family and its variables.
+) -> tuple[jepa.Jepa, Variables, dict[str, Any]]:
+  """The released V-JEPA 2-AC as our model and its variables.
 
   Args:
+    config: None, there is none.
     tensors: its state dict, names beginning with 'predictor.' and that of an
       encoder.
-    encoder: one of `masked_networks.ENCODERS`; if left out, the first that is
-      there. Its training took 'target_encoder', torch.hub takes 'encoder'.
+    action_block: not used, an action is of one step.
+    encoder: one of `masked.ENCODERS`; if left out, the first that is there. Its
+      training took 'target_encoder', torch.hub takes 'encoder'.
     where: the tensors are from, for messages.
 
   Returns:
-    The family, its variables (float32), and what a record should say.
+    The model, its variables (float32), and what a record should say.
 
   Raises:
-    ValueError: no such encoder there, or weights that fit no such family; the
+    ValueError: no such encoder there, or weights that fit no such model; the
       message names the first tensor that differs, both shapes and how many
       others differ.
   """
+  del config, action_block
   part = _choose(encoder, tensors, where)
-  sizes = {
-    name: x
-    for name, x in tensors.items()
-    # A table may linger; rotary positions have no use for it.
-    if name.startswith(f'{part}.') and not name.endswith('.pos_embed')
-  }
   try:
-    width, features = tensors['predictor.predictor_embed.weight'].shape
-    family = vjepa2_ac.VJEPA2AC(
-      encoder=vjepa.family_of(sizes, where=where),
-      action_dim=tensors['predictor.action_encoder.weight'].shape[1],
-      state_dim=tensors['predictor.state_encoder.weight'].shape[1],
-      predictor_dim=width,
-      predictor_heads=max(1, width // _CHANNELS_PER_HEAD),
-      predictor_depth=vjepa.depth_of(tensors, 'predictor.predictor_blocks.'),
-      predictor_mlp_dim=len(
-        tensors['predictor.predictor_blocks.0.mlp.fc1.weight']
-      ),
-    )
+    settings, features = _settings(tensors, part, where)
   except KeyError as error:
     raise ValueError(
       f'{where}: no tensor {error}, which a V-JEPA 2-AC has; take the released '
       'file as it is.'
     ) from error
-  if features != family.encoder.encoder_dim:
+  video: Any = settings.encoder.encoder
+  if features != video.width:
+    width = len(tensors['predictor.predictor_embed.weight'])
     raise ValueError(
       f"{where}: the tensor 'predictor.predictor_embed.weight' is "
-      f'{[width, features]}, expected {[width, family.encoder.encoder_dim]} '
-      f'by the width of {part!r}; take encoder and predictor of one model.'
+      f'{[width, features]}, expected {[width, video.width]} by the width of '
+      f'{part!r}; take encoder and predictor of one model.'
     )
-  frozen = masked_layouts.load_encoder(
-    family.encoder, tensors, part=part, where=where
-  )
+  frozen = masked_layouts.load_encoder(video, tensors, part=part, where=where)
   held = {k: x for k, x in tensors.items() if k.startswith('predictor.')}
-  shapes = jax.eval_shape(family.init, jax.random.key(0))['params']
+  model = settings.build()
+  shapes = jax.eval_shape(model.init, jax.random.key(0))['params']
   layout = _layout('predictor.')
-  layout.check(held, {'params': shapes['predictor']}, where=where)
+  layout.check(held, {'params': shapes['predictor']['core']}, where=where)
   predictor = layout.to_variables(held)['params']
   variables = {
-    'params': {'predictor': _as_floats(predictor)},
+    'params': {
+      'encoder': {'encoder': frozen['params']},
+      'predictor': {'core': _as_floats(predictor)},
+    },
     'batch_stats': {},
-    'frozen': frozen,
   }
   record = {
     'source': NAME,
@@ -113,29 +106,63 @@ def load(
     'parts': [part, 'predictor'],
     'action_statistics': 'none: metres, radians and gripper, as released',
   }
-  return family, variables, record
+  return model, variables, record
 
 
 def to_source(
-  family: vjepa2_ac.VJEPA2AC, variables: Params, *, part: str = 'encoder'
+  model: jepa.Jepa, variables: Variables, *, part: str = 'encoder'
 ) -> dict[str, np.ndarray]:
   """A V-JEPA 2-AC as a state dict, its encoder under the name `part`.
 
+  Args:
+    model: with a V-JEPA for a frozen encoder, and states.
+    variables: as `for_inference` gives them.
+    part: one of `masked.ENCODERS`.
+
   Raises:
-    ValueError: the frozen encoder is no V-JEPA, or the family has no states.
+    ValueError: the frozen encoder is no V-JEPA, or the model has no states.
   """
-  if not hasattr(family.encoder, 'tubelet_size') or not family.state_dim:
+  video = model.config.encoder.encoder
+  if video.name != video_vit.VideoViTConfig.name or not model.state_dim:
     raise ValueError(
       'The published model has a V-JEPA for a frozen encoder and states of '
-      f'size 7, got {family.encoder!r:.60} and state_dim={family.state_dim}.'
+      f'size 7, got {video.name!r} and state_dim={model.state_dim}.'
     )
-  predictor = to_tensors({'params': variables['params']['predictor']})
+  params = variables['params']
+  predictor = to_tensors({'params': params['predictor']['core']})
+  encoder = {'params': params['encoder']['encoder']}
   return {
-    **masked_layouts.encoder_to_source(
-      family.encoder, variables['frozen'], part=part
-    ),
+    **masked_layouts.encoder_to_source(video, encoder, part=part),
     **{f'predictor.{name}': x for name, x in predictor.items()},
   }
+
+
+def _settings(
+  tensors: Mapping[str, np.ndarray], part: str, where: str
+) -> tuple[vjepa2_ac.VJEPA2AC, int]:
+  """The settings that the tensors are of, and the features of their tokens."""
+  encoder = {
+    name: x
+    for name, x in tensors.items()
+    # A table may linger; rotary positions have no use for it.
+    if name.startswith(f'{part}.') and not name.endswith('.pos_embed')
+  }
+  width, features = tensors['predictor.predictor_embed.weight'].shape
+  settings = vjepa2_ac.VJEPA2AC(
+    encoder=tokens.TokensConfig(
+      encoder=vjepa.settings_of(encoder, where=where).encoder,
+      norm='token',
+      proprio_dim=tensors['predictor.state_encoder.weight'].shape[1],
+    ),
+    action_dim=tensors['predictor.action_encoder.weight'].shape[1],
+    predictor=robot.BlockCausalConfig(
+      width=width,
+      num_heads=max(1, width // _CHANNELS_PER_HEAD),
+      depth=vjepa.depth_of(tensors, 'predictor.predictor_blocks.'),
+      mlp_dim=len(tensors['predictor.predictor_blocks.0.mlp.fc1.weight']),
+    ),
+  )
+  return settings, features
 
 
 def _choose(
@@ -144,14 +171,14 @@ def _choose(
   """The encoder that is asked for, or the first that is there."""
   there = [
     part
-    for part in masked_networks.ENCODERS
+    for part in masked.ENCODERS
     if f'{part}.patch_embed.proj.weight' in tensors
   ]
   if encoder is None and there:
     return there[0]
   if encoder not in there:
     asked = f'no {encoder!r}' if encoder else 'no encoder'
-    known = ', '.join(masked_networks.ENCODERS)
+    known = ', '.join(masked.ENCODERS)
     raise ValueError(
       f'{where}: holds {asked}, expected one of {known} beside '
       f'the predictor, there is {", ".join(there) or "none"}; '
@@ -226,8 +253,8 @@ def write_vjepa2_ac(path: str | os.PathLike[str], variables: Params) -> None:
 
   Args:
     path: of the file.
-    variables: see `to_tensors`. Those of a whole family are written so:
-      `state_dicts.write_safetensors(path, to_source(family, variables))`.
+    variables: see `to_tensors`. Those of a whole model are written so:
+      `state_dicts.write_safetensors(path, to_source(model, variables))`.
 
   Raises:
     ValueError: variables of another network.

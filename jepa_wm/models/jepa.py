@@ -260,6 +260,21 @@ class Jepa:
     )
     return self.target.split({'batch_stats': {}, **variables})
 
+  def fitted(self, frozen: Any, observation: Observation) -> Any:
+    """See `model.Learns`: what the settings of the encoder ask for."""
+    part = {
+      name: modules['encoder']
+      for name, modules in frozen.items()
+      if 'encoder' in modules
+    }
+    found = self.encoder.fitted(part, observation)
+    if found is part:
+      return frozen
+    return {
+      name: {**modules, **({'encoder': found[name]} if name in found else {})}
+      for name, modules in frozen.items()
+    }
+
   def draw(
     self, rng: np.random.Generator, batch_size: int
   ) -> Mapping[str, Any]:

@@ -138,6 +138,11 @@ class Masked:
     """False: the encoder is what is trained."""
     return False
 
+  def fitted(self, frozen: Any, observation: Observation) -> Any:
+    """See `model.Learns`: nothing is frozen."""
+    del observation
+    return frozen
+
   def features(
     self, variables: Variables, observation: Observation
   ) -> jax.Array:

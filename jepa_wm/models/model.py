@@ -190,6 +190,18 @@ class Learns(Encodes, Protocol):
     """
     ...
 
+  def fitted(self, frozen: Any, observation: Observation) -> Any:
+    """The collection 'frozen' with statistics of frames of the dataset.
+
+    Args:
+      frozen: the collection.
+      observation: frames of the dataset, arrays `[..., *shape]`.
+
+    Returns:
+      `frozen` itself where the model asks for no such statistics.
+    """
+    ...
+
   def draw(
     self, rng: np.random.Generator, batch_size: int
   ) -> Mapping[str, Any]:

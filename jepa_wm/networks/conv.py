@@ -16,7 +16,7 @@ from jepa_wm.types import Observation, ObservationSpec
 
 @encoders.ENCODERS.register
 @dataclasses.dataclass(frozen=True)
-class ConvConfig:
+class ConvConfig(encoders.Unfitted):
   """The settings of a `ConvEncoder` of strided convolutions.
 
   Attributes:

@@ -25,7 +25,7 @@ POSITIONS_GRID = 37
 
 @encoders.ENCODERS.register
 @dataclasses.dataclass(frozen=True)
-class Dinov2Config:
+class Dinov2Config(encoders.Unfitted):
   """The settings of a `Dinov2`; the defaults are DINO-WM's.
 
   Attributes:

@@ -19,6 +19,15 @@ ENCODERS = fields.Registry('encoder', 'jepa_wm.networks')
 Intermediates = dict[str, jax.Array]
 
 
+class Unfitted:
+  """The part of an encoder's settings that asks for no statistics of data."""
+
+  def fitted(self, variables: Any, observation: Observation) -> Any:
+    """See `Encoder`: as they are."""
+    del observation
+    return variables
+
+
 class Encoder(Protocol):
   """The settings of an encoder.
 
@@ -43,6 +52,13 @@ class Encoder(Protocol):
 
     Raises:
       ValueError: an array is missing, or of another size or dtype.
+    """
+    ...
+
+  def fitted(self, variables: Any, observation: Observation) -> Any:
+    """The module's variables with statistics of frames of a dataset.
+
+    Itself where the encoder asks for none.
     """
     ...
 

@@ -16,7 +16,7 @@ from jepa_wm.types import Observation, ObservationSpec
 
 @encoders.ENCODERS.register
 @dataclasses.dataclass(frozen=True)
-class ResNet18Config:
+class ResNet18Config(encoders.Unfitted):
   """The settings of a `ResNet18`, whose sizes are fixed.
 
   Attributes:

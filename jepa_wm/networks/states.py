@@ -14,7 +14,7 @@ from jepa_wm.types import Observation, ObservationSpec
 
 @encoders.ENCODERS.register
 @dataclasses.dataclass(frozen=True)
-class StateConfig:
+class StateConfig(encoders.Unfitted):
   """The settings of a `StateEncoder` of one of the arrays observed.
 
   Attributes:
@@ -65,7 +65,7 @@ class StateConfig:
 
 @encoders.ENCODERS.register
 @dataclasses.dataclass(frozen=True)
-class FusedConfig:
+class FusedConfig(encoders.Unfitted):
   """The settings of a `FusedEncoder`.
 
   Attributes:

@@ -42,7 +42,7 @@ VIT_SIZES = {
 @CLIP_ENCODERS.register
 @encoders.ENCODERS.register
 @dataclasses.dataclass(frozen=True)
-class VideoViTConfig:
+class VideoViTConfig(encoders.Unfitted):
   """The settings of a `VideoViT`; the defaults are V-JEPA 2's ViT-L/16.
 
   Attributes:

@@ -20,7 +20,7 @@ SIZES = {
 
 @encoders.ENCODERS.register
 @dataclasses.dataclass(frozen=True)
-class ViTConfig:
+class ViTConfig(encoders.Unfitted):
   """The settings of a `ViT`; the defaults are LeWM's.
 
   Attributes:

@@ -164,6 +164,32 @@ def test_one_table_of_labels_and_states(checkpoint, tmp_path, capsys):
   ]  # fmt: skip
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['tokens of frames', 'proprioception'])
+def test_every_kind_of_model_is_probed(kind, tmp_path):
+  statistics = units.ActionStatistics(
+    np.zeros(2, np.float32), np.ones(2, np.float32)
+  )
+  if kind == 'proprioception':
+    proprio = {'name': 'state', 'dim': 2, 'features': 4, 'num_hidden': 0}
+    encoder = {'name': 'fused', 'pixels': CONV, 'proprio': proprio}
+    config, size = {**TINY, 'encoder': encoder}, [1, 8]
+  else:
+    tokens = {'name': 'tokens', 'encoder': CONV}
+    config, size = {'name': 'dino_wm', 'encoder': tokens}, [16, 4]
+    config['predictor'] = {'depth': 1, 'num_heads': 2, 'mlp_dim': 16}
+  path = _save(models.from_config(config), tmp_path, statistics)
+  records = _run(
+    path, '--data=two_room', '--probe=linear', '--learning_rates=0.01',
+    '--num_steps=2', f'--out={tmp_path}',
+  )  # fmt: skip
+  assert [r['representation'] for r in records][1:] == [
+    'random encoder', 'pixels',
+  ]  # fmt: skip
+  assert records[0]['tokens'] == size
+  assert (tmp_path / 'pca.png').exists() == (kind == 'tokens of frames')
+
+
 def test_a_dataset_of_our_own_keeps_episodes_apart(tmp_path):
   """Every frame of an episode has its number as its state."""
   path = tmp_path / 'walks'

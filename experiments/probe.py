@@ -28,7 +28,7 @@ import tqdm
 from absl import app, flags, logging
 
 from experiments import command_line, probe_data
-from jepa_wm import files, provenance, sharding, world_model
+from jepa_wm import exports, files, models, provenance, sharding, world_model
 from jepa_wm.data import digits
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import (
@@ -171,8 +171,7 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
       f'width must be a multiple of num_heads={_NUM_HEADS.value}, or 0, got '
       f'{_WIDTH.value}.'
     )
-  model = world_model.WorldModel.from_checkpoint(_CHECKPOINT.value)
-  family = model.family
+  model = exports.WorldModel.from_checkpoint(_CHECKPOINT.value)
   out = command_line.writable(pathlib.Path(_OUT.value))
   data = _DATA.value or _trained_on(model)
   background = _background(model, data)
@@ -183,11 +182,9 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
       'validation': _NUM_VALIDATION.value,
       'held_out': _NUM_TEST.value,
     },
-    image_size=family.image_size,
-    num_frames=_num_frames(family),
-    frame_stride=getattr(
-      family, 'frame_stride', getattr(family, 'action_block', 1)
-    ),
+    image_size=model.image_size,
+    num_frames=_num_frames(model.model),
+    frame_stride=model.model.stride,
     seed=_SEED.value,
     background=background or 'none',
   )
@@ -198,7 +195,7 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
     with _Bar(f'{name}: tokens', len(dataset.splits), show_progress) as bar:
       tokens = {
         split: representations.collect(
-          tokens_fn, clips.pixels, progress_fn=bar.part(number)
+          tokens_fn, clips.observation, progress_fn=bar.part(number)
         )
         for number, (split, clips) in enumerate(dataset.splits.items())
       }
@@ -216,7 +213,7 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
           'training': {**vars(training), 'num_examples': _NUM_TRAIN.value},
           'data': data,
           **({'background': background} if background else {}),
-          'num_frames': dataset.splits['train'].pixels.shape[1],
+          'num_frames': _seen(dataset, 'train').shape[1],
           'checkpoint': _CHECKPOINT.value,
           'seed': _SEED.value,
           'device': sharding.device_description(),
@@ -231,29 +228,42 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
   planning_benchmark.write_results(records, out / 'results.json')
   pictures = {'probe.png': probe_report.draw(records)}
   if _PCA.value:
-    pictures |= _feature_maps(family, tokens_fns, dataset)
-    pictures |= _masks(family, dataset)
+    pictures |= _feature_maps(model.model, tokens_fns, dataset)
+    pictures |= _masks(model.model, dataset)
   for file, content in pictures.items():
     files.write_whole(out / file, content)
   print(f'{out}: {", ".join(["results.json", *pictures])}')
   return records
 
 
-def _num_frames(family: Any) -> int:
-  """Frames of a clip: the family's own number where its tokens are of clips.
+def _num_frames(model: models.Encodes) -> int:
+  """Frames of a clip: the model's own number where it encodes clips.
 
   Raises:
-    ValueError: others were asked for than such a family takes.
+    ValueError: others were asked for than such a model takes.
   """
   asked = _NUM_FRAMES.value
-  if not hasattr(family, 'tokens'):
+  if model.clip_length is None:
     return asked or 1
-  if asked and asked % getattr(family, 'tubelet_size', 1):
+  tubelet_size = _tubelet_size(model)
+  if asked and asked % tubelet_size:
     raise ValueError(
-      f'num_frames must be a multiple of the {family.tubelet_size} frames that '
-      f'a token of {family.name} spans, got {asked}.'
+      f'num_frames must be a multiple of the {tubelet_size} frames that a '
+      f'token of {model.config.name} spans, got {asked}.'
     )
-  return asked or family.num_frames
+  return asked or model.clip_length
+
+
+def _tubelet_size(model: models.Encodes) -> int:
+  """Frames that a token spans."""
+  if model.clip_length is None or model.token_grid is None:
+    return 1
+  return model.clip_length // model.token_grid[0]
+
+
+def _seen(dataset: probe_data.Dataset, split: str) -> np.ndarray:
+  """Pixels uint8 `[N, T, height, width, 3]` of a split."""
+  return dataset.splits[split].observation['pixels']
 
 
 def _trained_on(model: world_model.WorldModel) -> str:
@@ -299,20 +309,21 @@ def _representations(
   model: world_model.WorldModel,
 ) -> dict[str, representations.TokensFn]:
   """What is compared, under the names of the table's rows."""
-  family = model.family
-  patch_size = max(1, family.image_size // _PIXEL_PATCHES)
-  if hasattr(family, 'tokens'):
-    patch_size = family.patch_size
-  while family.image_size % patch_size:
+  grid = model.model.token_grid
+  patch_size = model.image_size // (grid[-1] if grid else _PIXEL_PATCHES)
+  patch_size = max(1, patch_size)
+  while model.image_size % patch_size:
     patch_size -= 1
   return {
-    family.name: representations.of_model(family, model.params),
+    model.model.config.name: representations.of_model(
+      model.model, model.params
+    ),
     'random encoder': representations.of_random_encoder(
-      family, jax.random.key(_SEED.value)
+      model.model, jax.random.key(_SEED.value)
     ),
     'pixels': representations.of_pixels(
       patch_size=patch_size,
-      tubelet_size=getattr(family, 'tubelet_size', 1),
+      tubelet_size=_tubelet_size(model.model),
       whole_frames=_PROBE.value != 'attentive',
     ),
   }
@@ -370,31 +381,33 @@ def _probe_record() -> dict[str, Any]:
 
 
 def _feature_maps(
-  family: Any,
+  model: models.Learns,
   tokens_fns: dict[str, representations.TokensFn],
   dataset: probe_data.Dataset,
 ) -> dict[str, bytes]:
   """`pca.png` of a held-out clip, where the model's tokens are patches."""
-  if not hasattr(family, 'tokens'):
+  if model.token_grid is None:
     return {}
-  clip = dataset.splits['held_out'].pixels[:1]
-  side = family.image_size // family.patch_size
+  seen = dataset.splits['held_out'].observation
+  clip = {name: jnp.asarray(array[:1]) for name, array in seen.items()}
   maps = {}
-  for name in (family.name, 'random encoder'):
-    tokens = np.asarray(tokens_fns[name](jnp.asarray(clip)))[0]
-    if len(tokens) % side**2:
-      return {}
-    maps[name] = tokens.reshape(-1, side, side, tokens.shape[-1])
-  return {'pca.png': feature_maps.draw(clip[0], maps)}
+  for name in (model.config.name, 'random encoder'):
+    tokens = np.asarray(tokens_fns[name](clip))[0]
+    maps[name] = tokens.reshape(-1, *model.token_grid[-2:], tokens.shape[-1])
+  return {'pca.png': feature_maps.draw(_seen(dataset, 'held_out')[0], maps)}
 
 
-def _masks(family: Any, dataset: probe_data.Dataset) -> dict[str, bytes]:
+def _masks(
+  model: models.Learns, dataset: probe_data.Dataset
+) -> dict[str, bytes]:
   """`masks.png` of the same clip, where the model learnt from masks."""
-  clip = dataset.splits['held_out'].pixels[0]
-  if not hasattr(family, 'sample_masks') or len(clip) != family.num_frames:
+  clip = _seen(dataset, 'held_out')[0]
+  drawn = model.draw(np.random.default_rng(_SEED.value), 32)
+  grid = model.token_grid
+  if 'masks' not in drawn or grid is None or len(clip) != model.num_frames:
     return {}
-  masks = family.sample_masks(np.random.default_rng(_SEED.value), 32)
-  return {'masks.png': mask_pictures.draw(clip, masks, family.grid)}
+  grid = (1,) * (3 - len(grid)) + grid
+  return {'masks.png': mask_pictures.draw(clip, drawn['masks'], grid)}
 
 
 class _Bar:

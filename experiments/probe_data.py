@@ -22,13 +22,14 @@ class Clips:
   """A split.
 
   Attributes:
-    pixels: uint8 `[N, T, height, width, 3]`.
+    observation: what was seen, arrays `[N, T, ...]`, `pixels` uint8 among
+      them.
     targets: under its name, what there is to read: `state` float32 `[N, S]`,
       the mean over the frames of a clip, angles as cosine and sine, or `label`
       int32 `[N]`.
   """
 
-  pixels: np.ndarray
+  observation: dict[str, np.ndarray]
   targets: dict[str, np.ndarray]
 
 
@@ -168,8 +169,11 @@ def _take(
       for part in _parts(name).values()
     ]
     targets['state'] = np.stack(columns, axis=-1).mean(axis=1)
-  pixels = column(lambda batch: batch['observation']['pixels'])
-  return Clips(pixels, targets)
+  seen = {
+    name: column(lambda batch, name=name: batch['observation'][name])
+    for name in taken[0]['observation']
+  }
+  return Clips(seen, targets)
 
 
 def _open_cache(

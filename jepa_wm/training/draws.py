@@ -1,4 +1,4 @@
-"""Batches with what a model draws for them: those of any iterator, and masks."""
+"""Batches with what a model draws for them, such as masks."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol

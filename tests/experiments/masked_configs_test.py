@@ -1,15 +1,13 @@
 """I-JEPA's and V-JEPA's configs; one trained, stopped and gone on with."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 
 from experiments import train, training_data
 from experiments.configs import ijepa, vjepa
-from jepa_wm import families, world_model
-from jepa_wm.networks import masked
+from jepa_wm import exports, fields, models
+from jepa_wm.networks import video_vit
 from jepa_wm.training import checkpoints, metrics, optimizers
 
 CONFIGS = [(module, x) for module in (ijepa, vjepa) for x in module.VARIANTS]
@@ -22,32 +20,39 @@ CONFIGS = [(module, x) for module in (ijepa, vjepa) for x in module.VARIANTS]
 )
 def test_every_variant_is_whole(module, variant):
   config = module.get_config(variant).to_dict()
-  family = families.from_config(config['model'])
+  model = models.from_config(config['model'])
   optimizers.AdamW(num_steps=config['num_steps'], **config['optimizer'])
   training_data.Data(**config['data'])
-  assert config['data']['num_frames'] == family.num_frames
+  assert config['data']['num_frames'] == model.num_frames
 
 
 def test_the_full_sizes_are_the_published_models():
-  def family(module, variant):
+  def settings(module, variant, **changes):
     config = module.get_config(variant).to_dict()['model']
-    return dataclasses.replace(families.from_config(config), dtype='float32')
+    changed = {**config, 'dtype': 'float32'}
+    for name, change in changes.items():
+      changed[name] = {**changed[name], **change}
+    return fields.from_dict(models.MODELS, changed)
 
-  assert family(ijepa, 'vit_h14') == families.IJEPA()
-  second = family(vjepa, 'vjepa2')
-  assert dataclasses.replace(second, min_context=1) == families.VJEPA()
-  huge = dataclasses.replace(
-    second, encoder_dim=1280, encoder_depth=32, encoder_mlp_dim=5120
+  published = {
+    name: fields.from_dict(models.MODELS, {'name': name})
+    for name in ('ijepa', 'vjepa')
+  }
+  assert settings(ijepa, 'vit_h14') == published['ijepa']
+  second = settings(vjepa, 'vjepa2', masks={'min_context': 1})
+  assert second == published['vjepa']
+  huge = settings(
+    vjepa, 'vjepa2', encoder={'width': 1280, 'depth': 32, 'mlp_dim': 5120}
   )
   # Parameters in millions as published, the fixed tables left out.
   for model, part, millions in (
     (second, 'encoder', 303.89),
-    (family(vjepa, 'vjepa1'), 'encoder', 303.89),
+    (settings(vjepa, 'vjepa1'), 'encoder', 303.89),
     (huge, 'encoder', 631.65),
     (second, 'predictor', 22.1),
-    (families.IJEPA(), 'predictor', 22.3),
+    (published['ijepa'], 'predictor', 22.3),
   ):
-    params = families.inference_shapes(model)['params'][part]
+    params = exports.inference_shapes(model.build())['params'][part]
     count = sum(x.size for x in jax.tree.leaves(params)) / 1e6
     assert count == pytest.approx(millions, abs=0.15)
 
@@ -88,14 +93,9 @@ def test_published_schedules_meet_their_corners(
 
 
 def test_published_sizes_have_names():
-  size = masked.VIT_SIZES['vit_large']
-  family = families.VJEPA()
-  assert size == {
-    'dim': family.encoder_dim,
-    'depth': family.encoder_depth,
-    'heads': family.encoder_heads,
-    'mlp_dim': family.encoder_mlp_dim,
-  }
+  encoder = video_vit.VideoViTConfig()
+  size = video_vit.VIT_SIZES['vit_large']
+  assert size == {name: getattr(encoder, name) for name in size}
 
 
 @pytest.mark.parametrize('module', [ijepa, vjepa])
@@ -108,12 +108,11 @@ def _small(**overrides):
   config = vjepa.get_config('digits_tiny').to_dict()
   config |= {'num_steps': 8, 'log_every': 2, 'eval_every': 8, **overrides}
   config['data'] |= {'batch_size': 8, 'num_eval_windows': 16}
-  config['model'] |= {
+  config['model']['encoder'] |= {
     'image_size': 32,
     'patch_size': 4,
     'num_frames': 2,
-    'encoder_depth': 1,
-    'num_buckets': 1,
+    'depth': 1,
   }
   config['data']['num_frames'] = 2
   return config
@@ -138,8 +137,7 @@ def test_goes_on_to_the_bit_and_exports_both_encoders(tmp_path, monkeypatch):
   assert len(saves) == 1
   train.run(_small(checkpoint_every=4), tmp_path / 'parts')
   whole, parts = (
-    world_model.WorldModel.from_checkpoint(tmp_path / x)
-    for x in ('whole', 'parts')
+    exports.WorldModel.from_checkpoint(tmp_path / x) for x in ('whole', 'parts')
   )
   names = {'encoder', 'target_encoder', 'predictor'}
   assert set(whole.params['params']) == names
@@ -153,5 +151,5 @@ def test_goes_on_to_the_bit_and_exports_both_encoders(tmp_path, monkeypatch):
     'probe/label_accuracy',
   } <= set(records[-1])
   pixels = np.zeros((3, 2, 32, 32, 3), np.uint8)
-  size = whole.family.encoder_dim
-  assert whole.encode(whole.params, pixels).shape == (3, size)
+  latents = whole.encode(whole.params, {'pixels': pixels})
+  assert latents.shape == (3, whole.model.latent_dim)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import probe, probe_data
-from jepa_wm import families, units, world_model
+from jepa_wm import exports, models, units
 from jepa_wm.data import cache, episodes
 
 SMALL = (
@@ -14,31 +14,59 @@ SMALL = (
 )  # fmt: skip
 
 
+CONV = {
+  'name': 'conv',
+  'image_size': 16,
+  'features': 16,
+  'channels': (4,),
+  'strides': (4,),
+  'blocks': (0,),
+}
+TINY = {
+  'name': 'lewm',
+  'latent_dim': 8,
+  'encoder': CONV,
+  'projector': {'hidden_dim': 16},
+  'actions': {'features': 8},
+  'predictor': {
+    'width': 8,
+    'depth': 1,
+    'num_heads': 2,
+    'head_dim': 4,
+    'mlp_dim': 16,
+  },
+}
+CLIPS = {
+  'name': 'vjepa',
+  'encoder': {
+    'image_size': 16,
+    'patch_size': 4,
+    'num_frames': 2,
+    'width': 24,
+    'depth': 1,
+    'num_heads': 2,
+    'mlp_dim': 24,
+  },
+  'predictor': {'width': 24, 'depth': 1, 'num_heads': 2, 'mlp_dim': 24},
+  'masks': {'num_buckets': 1, 'blocks': (2,), 'percent': (25,)},
+}
+
+
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
   """A fresh model of a few thousand parameters."""
-  family = families.LeWM(
-    image_size=16,
-    latent_dim=8,
-    encoder='conv',
-    encoder_features=16,
-    encoder_channels=(4,),
-    encoder_strides=(4,),
-    encoder_blocks=(0,),
-    projector_dim=16,
-    predictor_dim=8,
-    predictor_depth=1,
-    predictor_heads=2,
-    predictor_head_dim=4,
-    predictor_mlp_dim=16,
-  )
+  model = models.from_config(TINY)
   statistics = units.ActionStatistics(
     np.zeros(2, np.float32), np.ones(2, np.float32)
   )
-  params = jax.jit(family.init)(jax.random.key(1))
-  path = tmp_path_factory.mktemp('checkpoints') / 'tiny'
-  record = {'config': {'data': {'environment': 'two_room'}}}
-  world_model.WorldModel(family, params, statistics, record).save(path)
+  return _save(model, tmp_path_factory.mktemp('checkpoints'), statistics)
+
+
+def _save(model, folder, statistics, record=None):
+  """Saves a fresh model."""
+  params = model.for_inference(jax.jit(model.init)(jax.random.key(1)))
+  path = folder / 'tiny'
+  exports.WorldModel(model, params, statistics, record or {}).save(path)
   return path
 
 
@@ -54,20 +82,9 @@ def _run(checkpoint, *arguments):
 
 @pytest.mark.slow
 def test_digits_stand_before_what_a_model_was_trained_with(tmp_path):
-  """And a family that learnt from masks shows some."""
-  family = families.VJEPA(
-    image_size=16, patch_size=4, num_frames=2, encoder_dim=24, encoder_depth=1,
-    encoder_heads=2, encoder_mlp_dim=24, predictor_dim=24, predictor_depth=1,
-    predictor_heads=2, predictor_mlp_dim=24, num_buckets=1,
-    mask_blocks=(2,), mask_percent=(25,),
-  )  # fmt: skip
-  variables = jax.jit(family.init)(jax.random.key(0))
-  variables = family.inference_variables(
-    variables, family.init_target(variables)
-  )
+  """And a model that learnt from masks shows some."""
   record = {'config': {'data': {'source': 'digits', 'background': 'texture'}}}
-  path = tmp_path / 'model'
-  world_model.WorldModel(family, variables, None, record).save(path)
+  path = _save(models.from_config(CLIPS), tmp_path, None, record)
   records = _run(
     path, '--data=digits', '--probe=linear', '--learning_rates=0.01',
     '--num_steps=2', f'--out={tmp_path}',
@@ -93,12 +110,10 @@ def test_a_background_that_is_asked_for_comes_first(
     asked.append(kwargs['background'])
     raise ValueError('enough')
 
-  model = world_model.WorldModel(
-    families.VJEPA(), None, None, {'config': {'data': trained}}
+  model = exports.WorldModel(
+    models.from_config(CLIPS), None, None, {'config': {'data': trained}}
   )
-  monkeypatch.setattr(
-    world_model.WorldModel, 'from_checkpoint', lambda path: model
-  )
+  monkeypatch.setattr(exports.WorldModel, 'from_checkpoint', lambda path: model)
   monkeypatch.setattr(probe_data, 'load', load)
   with pytest.raises(ValueError, match='enough'):
     _run('there', '--data=digits', *arguments)
@@ -111,7 +126,10 @@ def test_what_is_behind_the_digits_reaches_the_pixels():
     num_frames=1, frame_stride=1, seed=0, background='noise',
   )  # fmt: skip
   # Three quarters would be black around a digit 7 of 16 pixels wide.
-  black = [np.mean(clips.pixels == 0) for clips in dataset.splits.values()]
+  black = [
+    np.mean(clips.observation['pixels'] == 0)
+    for clips in dataset.splits.values()
+  ]
   assert max(black) < 0.1
 
 
@@ -146,6 +164,32 @@ def test_one_table_of_labels_and_states(checkpoint, tmp_path, capsys):
   ]  # fmt: skip
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['tokens of frames', 'proprioception'])
+def test_every_kind_of_model_is_probed(kind, tmp_path):
+  statistics = units.ActionStatistics(
+    np.zeros(2, np.float32), np.ones(2, np.float32)
+  )
+  if kind == 'proprioception':
+    proprio = {'name': 'state', 'dim': 2, 'features': 4, 'num_hidden': 0}
+    encoder = {'name': 'fused', 'pixels': CONV, 'proprio': proprio}
+    config, size = {**TINY, 'encoder': encoder}, [1, 8]
+  else:
+    tokens = {'name': 'tokens', 'encoder': CONV}
+    config, size = {'name': 'dino_wm', 'encoder': tokens}, [16, 4]
+    config['predictor'] = {'depth': 1, 'num_heads': 2, 'mlp_dim': 16}
+  path = _save(models.from_config(config), tmp_path, statistics)
+  records = _run(
+    path, '--data=two_room', '--probe=linear', '--learning_rates=0.01',
+    '--num_steps=2', f'--out={tmp_path}',
+  )  # fmt: skip
+  assert [r['representation'] for r in records][1:] == [
+    'random encoder', 'pixels',
+  ]  # fmt: skip
+  assert records[0]['tokens'] == size
+  assert (tmp_path / 'pca.png').exists() == (kind == 'tokens of frames')
+
+
 def test_a_dataset_of_our_own_keeps_episodes_apart(tmp_path):
   """Every frame of an episode has its number as its state."""
   path = tmp_path / 'walks'
@@ -168,9 +212,10 @@ def test_a_dataset_of_our_own_keeps_episodes_apart(tmp_path):
   assert dataset.state_names == ('s0', 's1', 's2') and not dataset.num_classes
   seen = {}
   for split, clips in dataset.splits.items():
-    assert clips.pixels.shape == (counts[split], 2, 16, 16, 3)
+    pixels = clips.observation['pixels']
+    assert pixels.shape == (counts[split], 2, 16, 16, 3)
     np.testing.assert_array_equal(
-      clips.targets['state'][:, 0], clips.pixels[:, 0, 0, 0, 0]
+      clips.targets['state'][:, 0], pixels[:, 0, 0, 0, 0]
     )
     seen[split] = set(clips.targets['state'][:, 0])
   assert len(seen['train']) == 6

@@ -72,7 +72,7 @@ def draw(
 
   Args:
     frames: uint8 `[T, height, width, 3]`.
-    masks: for every kind a `mask_buckets.Masks`, as `family.sample_masks` draws
+    masks: for every kind a `mask_buckets.Masks`, as the model draws
       them, of whose batch the first sample is shown.
     grid: tokens of a clip in time, height and width.
     theme: colours.

@@ -1,57 +1,59 @@
 """What a probe reads: a model's tokens, those of a fresh one, or pixels."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_wm import models
 from jepa_wm.networks import patches
+from jepa_wm.types import Observation, Variables
 
-TokensFn = Callable[[jax.Array], jax.Array]
-"""Clips uint8 `[B, T, height, width, 3]` to float32 `[B, P, D]`."""
+TokensFn = Callable[[Observation], jax.Array]
+"""What was seen, arrays `[B, T, ...]` of clips, to float32 `[B, P, D]`."""
 
 
-def of_model(family: Any, variables: Any) -> TokensFn:
+def of_model(model: models.Encodes, variables: Variables) -> TokensFn:
   """The tokens of a trained model.
 
-  A family with `tokens(variables, pixels)` gives its own; of another, the
-  latents of the `T` frames are the tokens.
+  Those of a clip; or of all its frames, one after another; of a model without
+  tokens the latents of the `T` frames.
 
   Args:
-    family: a system of `jepa_wm.families`.
+    model: encodes.
     variables: of it, as a checkpoint holds them.
 
   Returns:
-    A function of clips, jitted.
+    A function of clips, jitted; more arrays than the model sees may be given.
   """
 
   @jax.jit
-  def tokens(variables: Any, pixels: jax.Array) -> jax.Array:
-    if hasattr(family, 'tokens'):
-      return family.tokens(variables, pixels)
-    return family.encode(variables, pixels)
+  def encode(variables: Variables, seen: Observation) -> jax.Array:
+    has_tokens = model.token_grid is not None
+    tokens = model.encode(variables, seen, tokens=has_tokens)
+    return tokens.reshape(len(tokens), -1, tokens.shape[-1])
 
-  return lambda pixels: tokens(variables, pixels)
+  def tokens(observation: Observation) -> jax.Array:
+    names = model.observation_spec
+    seen = {name: observation[name] for name in names if name in observation}
+    return encode(variables, seen)
+
+  return tokens
 
 
-def of_random_encoder(family: Any, rng_key: jax.Array) -> TokensFn:
+def of_random_encoder(model: models.Learns, rng_key: jax.Array) -> TokensFn:
   """The tokens of the same architecture as it was before any training.
 
   Args:
-    family: a system of `jepa_wm.families`.
+    model: encodes.
     rng_key: of its parameters, consumed.
 
   Returns:
     A function of clips, jitted.
   """
-  variables = jax.jit(family.init)(rng_key)
-  if hasattr(family, 'inference_variables'):
-    variables = family.inference_variables(
-      variables, family.init_target(variables)
-    )
-  return of_model(family, variables)
+  variables = model.for_inference(jax.jit(model.init)(rng_key))
+  return of_model(model, variables)
 
 
 def of_pixels(
@@ -75,8 +77,8 @@ def of_pixels(
   """
 
   @jax.jit
-  def tokens(pixels: jax.Array) -> jax.Array:
-    pixels = pixels.astype(jnp.float32) / 255
+  def tokens(observation: Observation) -> jax.Array:
+    pixels = observation['pixels'].astype(jnp.float32) / 255
     if whole_frames:
       return pixels.reshape(*pixels.shape[:2], -1)
     cut = patches.patchify(pixels, patch_size=patch_size)
@@ -96,7 +98,7 @@ def of_pixels(
 
 def collect(
   tokens_fn: TokensFn,
-  clips: np.ndarray,
+  clips: Mapping[str, np.ndarray],
   *,
   batch_size: int = 32,
   progress_fn: Callable[[float], None] = lambda share: None,
@@ -105,7 +107,7 @@ def collect(
 
   Args:
     tokens_fn: one of the functions above.
-    clips: uint8 `[N, T, height, width, 3]`.
+    clips: what was seen, arrays `[N, T, ...]`.
     batch_size: clips at once; the last batch is filled up, so that one shape
       is compiled.
     progress_fn: told the share that is done, 0..1.
@@ -113,13 +115,15 @@ def collect(
   Returns:
     float32 `[N, P, D]`.
   """
-  batch_size = min(batch_size, len(clips))
+  count = len(next(iter(clips.values())))
+  batch_size = min(batch_size, count)
   collected = []
-  for first in range(0, len(clips), batch_size):
-    rows = np.minimum(np.arange(first, first + batch_size), len(clips) - 1)
-    tokens = np.asarray(tokens_fn(jnp.asarray(clips[rows])), np.float32)
-    collected.append(tokens[: len(clips) - first])
-    progress_fn(min(1.0, (first + batch_size) / len(clips)))
+  for first in range(0, count, batch_size):
+    rows = np.minimum(np.arange(first, first + batch_size), count - 1)
+    seen = {name: jnp.asarray(array[rows]) for name, array in clips.items()}
+    tokens = np.asarray(tokens_fn(seen), np.float32)
+    collected.append(tokens[: count - first])
+    progress_fn(min(1.0, (first + batch_size) / count))
   return jnp.asarray(np.concatenate(collected))
 
 

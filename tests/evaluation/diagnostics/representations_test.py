@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,45 +9,70 @@ from jepa_wm.evaluation.diagnostics import representations
 CLIPS = np.random.default_rng(0).integers(0, 256, (5, 4, 8, 8, 3), np.uint8)
 
 
+SEEN = {'pixels': CLIPS}
+
+
 class Frames:
   """Latents are a frame's first pixel, times a number."""
 
+  observation_spec: ClassVar = {
+    'pixels': jax.ShapeDtypeStruct((8, 8, 3), np.uint8)
+  }
+  token_grid: tuple[int, ...] | None = None
+
   def init(self, rng_key):
-    return jax.random.uniform(rng_key, ())
+    return {'online': jax.random.uniform(rng_key, ())}
 
-  def encode(self, variables, pixels):
-    return variables * pixels[..., 0, 0, :].astype(jnp.float32)
+  def for_inference(self, variables):
+    return {'target': -variables['online']}
 
-
-class Patches(Frames):
-  """Tokens of a clip need what only a run's end has."""
-
-  def init_target(self, variables):
-    return -variables
-
-  def inference_variables(self, variables, target_variables):
-    return {'target': target_variables}
-
-  def tokens(self, variables, pixels):
-    return variables['target'] * jnp.ones((len(pixels), 6, 2))
+  def encode(self, variables, observation, *, tokens=False):
+    assert not tokens and set(observation) == {'pixels'}
+    first = observation['pixels'][..., 0, 0, :].astype(jnp.float32)
+    return variables['target'] * first
 
 
-def test_latents_of_frames_are_tokens_unless_a_family_has_its_own():
-  tokens = representations.of_model(Frames(), 2.0)(jnp.asarray(CLIPS))
+class FramePatches(Frames):
+  """Every frame has tokens."""
+
+  token_grid = (2, 3)
+
+  def encode(self, variables, observation, *, tokens=False):
+    assert tokens
+    lead = observation['pixels'].shape[:-3]
+    return variables['target'] * jnp.ones((*lead, 6, 2))
+
+
+class ClipPatches(FramePatches):
+  """A clip has tokens."""
+
+  token_grid = (2, 2, 3)
+
+  def encode(self, variables, observation, *, tokens=False):
+    assert tokens
+    return variables['target'] * jnp.ones((*CLIPS.shape[:1], 12, 2))
+
+
+def test_latents_of_frames_are_tokens_unless_a_model_has_its_own():
+  seen = {**SEEN, 'proprio': np.zeros((5, 4, 2), np.float32)}
+  target = {'target': 2.0}
+  tokens = representations.of_model(Frames(), target)(seen)
   np.testing.assert_array_equal(tokens, 2.0 * CLIPS[:, :, 0, 0])
-  tokens = representations.of_model(Patches(), {'target': 3.0})(CLIPS)
-  np.testing.assert_array_equal(tokens, np.full((5, 6, 2), 3.0))
+  tokens = representations.of_model(FramePatches(), target)(seen)
+  np.testing.assert_array_equal(tokens, np.full((5, 4 * 6, 2), 2.0))
+  tokens = representations.of_model(ClipPatches(), target)(seen)
+  np.testing.assert_array_equal(tokens, np.full((5, 12, 2), 2.0))
 
 
 def test_the_random_encoder_is_a_fresh_one_as_evaluations_want_it(rng_key):
   drawn = jax.random.uniform(rng_key, ())
-  tokens = representations.of_random_encoder(Patches(), rng_key)(CLIPS)
-  np.testing.assert_allclose(tokens, np.full((5, 6, 2), -drawn))
+  tokens = representations.of_random_encoder(ClipPatches(), rng_key)(SEEN)
+  np.testing.assert_allclose(tokens, np.full((5, 12, 2), -drawn))
 
 
 def test_patches_of_pixels_are_where_they_were():
   """Token (t, row, column): two frames of 4x4 pixels, then its place."""
-  tokens = representations.of_pixels(patch_size=4, tubelet_size=2)(CLIPS)
+  tokens = representations.of_pixels(patch_size=4, tubelet_size=2)(SEEN)
   assert tokens.shape == (5, 2 * 2 * 2, 2 * 48 + 24)
   token = tokens[3, (1 * 2 + 0) * 2 + 1]
   cut = CLIPS[3, 2:4, 0:4, 4:8].reshape(-1) / 255
@@ -57,19 +84,20 @@ def test_patches_of_pixels_are_where_they_were():
 
 
 def test_whole_frames():
-  tokens = representations.of_pixels(patch_size=4, whole_frames=True)(CLIPS)
+  tokens = representations.of_pixels(patch_size=4, whole_frames=True)(SEEN)
   np.testing.assert_allclose(tokens, CLIPS.reshape(5, 4, 192) / 255, atol=1e-6)
 
 
 def test_collected_in_batches_of_one_shape():
   shapes, shares = set(), []
 
-  def tokens_fn(pixels):
+  def tokens_fn(observation):
+    pixels = observation['pixels']
     shapes.add(pixels.shape)
     return pixels[:, :, 0, 0]
 
   tokens = representations.collect(
-    tokens_fn, CLIPS, batch_size=2, progress_fn=shares.append
+    tokens_fn, SEEN, batch_size=2, progress_fn=shares.append
   )
   np.testing.assert_array_equal(tokens, CLIPS[:, :, 0, 0])
   assert shapes == {(2, 4, 8, 8, 3)} and shares == [0.4, 0.8, 1.0]

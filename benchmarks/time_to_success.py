@@ -34,7 +34,7 @@ import numpy as np
 from absl import app, flags
 
 import jepa_wm
-from jepa_wm import files, sharding, exports
+from jepa_wm import exports, files, sharding
 from jepa_wm.evaluation.planning import (
   pairs,
   planner_settings,

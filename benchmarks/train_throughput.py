@@ -16,8 +16,8 @@ Before anything is timed, without dropout and SIGReg (whose directions are
 drawn), one batch must give both the same loss and gradient norm, to 1e-3.
 """
 
-import datetime
 import dataclasses
+import datetime
 import json
 import os
 import statistics

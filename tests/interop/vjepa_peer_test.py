@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import families, interop, units
+from jepa_wm import exports, interop, models, units
 from jepa_wm.envs import stable_worldmodel
 
 pytestmark = [
@@ -17,37 +17,26 @@ pytestmark = [
   pytest.mark.filterwarnings('ignore'),
 ]
 
-TINY = {
-  'encoder_dim': 96,
-  'encoder_depth': 3,
-  'encoder_heads': 3,
-  'encoder_mlp_dim': 384,
-  'predictor_dim': 48,
-  'predictor_depth': 2,
-  'predictor_heads': 3,
-  'predictor_mlp_dim': 192,
+ENCODER = {
   'image_size': 64,
   'patch_size': 8,
+  'width': 96,
+  'depth': 3,
+  'num_heads': 3,
+  'mlp_dim': 384,
 }
+PREDICTOR = {'width': 48, 'depth': 2, 'num_heads': 3, 'mlp_dim': 192}
 # Few tokens, for the time that it takes: positions go on counting.
 VIDEO = {
-  'tiny': families.VJEPA(**TINY, num_frames=4),
+  'tiny': {'encoder': {**ENCODER, 'num_frames': 4}, 'predictor': PREDICTOR},
   # All of the published ViT-L, predictor and all.
-  'vit_large': families.VJEPA(image_size=128, num_frames=4),
+  'vit_large': {'encoder': {'image_size': 128, 'num_frames': 4}},
 }
 # The published ViT-H/14 is all of its width and two blocks deep: 2.5 GB are
 # too much for this test.
-HUGE = {
-  'encoder_dim': 1280,
-  'encoder_depth': 2,
-  'encoder_heads': 16,
-  'encoder_mlp_dim': 5120,
-  'image_size': 224,
-  'patch_size': 14,
-}
 IMAGES = {
-  'tiny': families.IJEPA(**TINY),
-  'vit_huge_cut': families.IJEPA(**HUGE, predictor_depth=1),
+  'tiny': {'encoder': ENCODER, 'predictor': PREDICTOR},
+  'vit_huge_cut': {'encoder': {'depth': 2}, 'predictor': {'depth': 1}},
 }
 
 
@@ -61,9 +50,9 @@ def torch():
   return torch
 
 
-def draw(family):
+def draw(model):
   rng = np.random.default_rng(0)
-  shapes = families.inference_shapes(family)['params']
+  shapes = exports.inference_shapes(model)['params']
   params = jax.tree.map(
     lambda x: jnp.asarray(
       # As large as the layers before leave the numbers.

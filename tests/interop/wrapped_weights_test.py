@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jepa_wm import interop, models
+from jepa_wm import exports, interop, models
 from jepa_wm.interop import pretrained, state_dicts
 from jepa_wm.recipes import frozen_encoders
 
@@ -53,7 +53,7 @@ VIDEO = models.from_config(
 
 def fresh(model):
   """Variables as before the first step, every array of its own level."""
-  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  shapes = exports.inference_shapes(model)
   leaves, tree = jax.tree.flatten(shapes)
   return tree.unflatten(
     [np.full(x.shape, i, np.float32) for i, x in enumerate(leaves)]

@@ -3,6 +3,8 @@
 Skipped but where torch and transformers are installed.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,14 +80,14 @@ def compare(record_property, name, ours, theirs):
 def test_vjepa2_gives_the_same_tokens(name, torch, tmp_path, record_property):
   import transformers
 
-  family = VIDEO[name]
-  variables = draw(family)
-  interop.write_masked(tmp_path, family, variables)
+  ours = models.from_config({'name': 'vjepa', **VIDEO[name]})
+  variables = draw(ours)
+  interop.write_masked(tmp_path, ours, variables)
   model = transformers.VJEPA2Model.from_pretrained(
     tmp_path, attn_implementation='eager'
   ).eval()
   rng = np.random.default_rng(1)
-  size, num_tokens = family.image_size, np.prod(family.grid)
+  size, num_tokens = ours.encoder.image_size, np.prod(ours.grid)
   pixels = rng.integers(0, 256, (2, 4, size, size, 3), np.uint8)
   video = np.array(units.normalize_pixels(jnp.asarray(pixels)))
   order = np.stack([rng.permutation(num_tokens) for _ in range(2)])
@@ -97,10 +99,11 @@ def test_vjepa2_gives_the_same_tokens(name, torch, tmp_path, record_property):
       target_mask=[torch.from_numpy(target)],
     )
   with jax.default_matmul_precision('highest'):
-    tokens = jax.jit(family.tokens)(variables, pixels)
+    encode = functools.partial(ours.encode, tokens=True)
+    tokens = jax.jit(encode)(variables, {'pixels': pixels})
     # It encodes everything and then takes the context.
     seen = jnp.take_along_axis(tokens, jnp.asarray(context)[..., None], axis=1)
-    predicted = jax.jit(family.predict)(variables, seen, context, target)
+    predicted = jax.jit(ours.predict)(variables, seen, context, target)
   theirs = out.predictor_output.last_hidden_state
   compare(record_property, 'encoder', tokens, out.last_hidden_state)
   compare(record_property, 'predictor', predicted, theirs)
@@ -110,13 +113,14 @@ def test_vjepa2_gives_the_same_tokens(name, torch, tmp_path, record_property):
 def test_ijepa_gives_the_same_tokens(name, torch, tmp_path, record_property):
   import transformers
 
-  family = IMAGES[name]
-  variables = draw(family)
-  interop.write_masked(tmp_path, family, variables)
+  ours = models.from_config({'name': 'ijepa', **IMAGES[name]})
+  variables = draw(ours)
+  interop.write_masked(tmp_path, ours, variables)
   model = transformers.IJepaModel.from_pretrained(
     tmp_path, attn_implementation='eager', add_pooling_layer=False
   ).eval()
-  shape = 2, family.image_size, family.image_size, 3
+  size = ours.encoder.image_size
+  shape = 2, size, size, 3
   pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
   images = np.array(units.normalize_pixels(jnp.asarray(pixels)))
   with torch.no_grad():
@@ -124,5 +128,6 @@ def test_ijepa_gives_the_same_tokens(name, torch, tmp_path, record_property):
       torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1)))
     )
   with jax.default_matmul_precision('highest'):
-    tokens = jax.jit(family.tokens)(variables, pixels)
+    encode = functools.partial(ours.encode, tokens=True)
+    tokens = jax.jit(encode)(variables, {'pixels': pixels})
   compare(record_property, 'encoder', tokens, out.last_hidden_state)

@@ -125,9 +125,7 @@ def test_updates_leave_what_encodes(norm, batch):
   assert bool(metrics['finite'])
   after = jax.device_get(state.variables)
   jax.tree.map(np.testing.assert_array_equal, before['frozen'], after['frozen'])
-  first, last = (
-    families.inference_variables(learner, x, None) for x in (before, after)
-  )
+  first, last = (learner.for_inference(x) for x in (before, after))
   # What the family itself would draw, structure and all.
   jax.tree.map(lambda a, b: None, family.init(jax.random.key(0)), last)
   np.testing.assert_array_equal(

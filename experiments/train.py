@@ -9,9 +9,10 @@ Any field of the config is a flag: `--config.model.latent_dim=16`. The folder
 command, a run goes on where it was and ends with the same parameters.
 
 A config has the fields `model` (those of a family, with its `name`), `data`
-(those of `training_data.Data`), `optimizer` (those of `optimizers.AdamW` but
-`num_steps`), if need be `augmentation` (those of `augmentation.Augmentation`),
-`num_steps`, `seed` and the fields of `hooks.Intervals`. That of a family
+(those of `data.config.DataConfig`), `optimizer` (those of `optimizers.AdamW`
+but `num_steps`), if need be `augmentation` (those of
+`augmentation.Augmentation`), `num_steps`, `seed` and the fields of
+`hooks.Intervals`. That of a family
 with a frozen encoder also has `frozen_encoder`: a checkpoint of ours, whose
 family then is `model.encoder`, a file or folder of DINOv2's weights, or
 'random'. With that of a run of ours, `lewm` and `pldm` train their predictor
@@ -38,6 +39,7 @@ from experiments import command_line, training_data
 from jepa_wm import families, provenance, sharding, world_model
 from jepa_wm import fields as fields_lib
 from jepa_wm.data import augmentation as augmentation_lib
+from jepa_wm.data import config as data_config
 from jepa_wm.evaluation import held_out
 from jepa_wm.families import learner
 from jepa_wm.training import (
@@ -67,7 +69,7 @@ class Plan(NamedTuple):
 
   family: Any
   frozen: Any
-  data: training_data.Data
+  data: data_config.DataConfig
   optimizer: optimizers.AdamW
   augmentation: augmentation_lib.Augmentation | None
   intervals: hooks.Intervals
@@ -91,7 +93,7 @@ def read_config(config: Mapping[str, Any]) -> Plan:
   plan = Plan(
     family=family,
     frozen=frozen,
-    data=_build(training_data.Data, 'config.data', config.pop('data')),
+    data=_build(data_config.DataConfig, 'config.data', config.pop('data')),
     optimizer=_build(
       optimizers.AdamW,
       'config.optimizer',

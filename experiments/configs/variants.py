@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import ml_collections
 
-from experiments import training_data
 from jepa_wm import families
 from jepa_wm.data import augmentation
+from jepa_wm.data import config as data_config
 from jepa_wm.training import hooks, optimizers
 
 _RUN = {'frozen_encoder': '', **dataclasses.asdict(hooks.Intervals())}
@@ -46,7 +46,7 @@ def fill_in(config: ml_collections.ConfigDict) -> None:
   filled = {
     'model': families.to_config(family),
     'optimizer': optimizers.to_config(**config.optimizer),
-    'data': dataclasses.asdict(training_data.Data(**config.data)),
+    'data': dataclasses.asdict(data_config.DataConfig(**config.data)),
     'augmentation': dataclasses.asdict(
       augmentation.Augmentation(**config.get('augmentation', {}))
     ),

@@ -8,10 +8,10 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import training_data
 from experiments.configs import dino_wm, ijepa, lewm, pldm, vjepa, vjepa2_ac
 from jepa_wm import families, world_model
 from jepa_wm.data import augmentation
+from jepa_wm.data import config as data_config
 from jepa_wm.training import optimizers
 
 SHIPPED = world_model.SHIPPED / 'two_room_small'
@@ -52,7 +52,7 @@ def test_every_documented_field_is_a_flag_of_every_variant(module, monkeypatch):
     values = dict(_leaves(config))
     documented = {f'config.{name}' for name in run.split()}
     for where, kind in (
-      ('data', training_data.Data),
+      ('data', data_config.DataConfig),
       ('optimizer', optimizers.AdamW),
       ('augmentation', augmentation.Augmentation),
       ('model', families.FAMILIES.get(config.model.name)),

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import train, training_data
+from experiments import train
 from experiments.configs import ijepa, vjepa
 from jepa_wm import families, world_model
+from jepa_wm.data import config as data_config
 from jepa_wm.networks import masked
 from jepa_wm.training import checkpoints, metrics, optimizers
 
@@ -24,7 +25,7 @@ def test_every_variant_is_whole(module, variant):
   config = module.get_config(variant).to_dict()
   family = families.from_config(config['model'])
   optimizers.AdamW(num_steps=config['num_steps'], **config['optimizer'])
-  training_data.Data(**config['data'])
+  data_config.DataConfig(**config['data'])
   assert config['data']['num_frames'] == family.num_frames
 
 

@@ -30,6 +30,7 @@ from absl import app, flags, logging
 from experiments import command_line, probe_data
 from jepa_wm import files, provenance, sharding, world_model
 from jepa_wm.data import digits
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation import (
   feature_maps,
   mask_pictures,
@@ -57,9 +58,10 @@ _PROBE = flags.DEFINE_enum(
 )
 _DATA = flags.DEFINE_string(
   'data',
-  'two_room',
-  "'two_room' (simulated), 'digits', 'tfds:NAME' (on disk already), or a "
-  'folder that experiments.collect wrote.',
+  None,
+  "A world such as 'two_room' (simulated), 'digits', 'tfds:NAME' (on disk "
+  'already), or a folder that experiments.collect wrote; by default what the '
+  'checkpoint was trained on.',
   flag_values=FLAGS,
 )
 _BACKGROUND = flags.DEFINE_enum(
@@ -172,9 +174,10 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
   model = world_model.WorldModel.from_checkpoint(_CHECKPOINT.value)
   family = model.family
   out = command_line.writable(pathlib.Path(_OUT.value))
-  background = _background(model)
+  data = _DATA.value or _trained_on(model)
+  background = _background(model, data)
   dataset = probe_data.load(
-    _DATA.value,
+    data,
     {
       'train': _NUM_TRAIN.value,
       'validation': _NUM_VALIDATION.value,
@@ -211,7 +214,7 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
           'tokens': list(tokens['train'].shape[1:]),
           'probe': _probe_record(),
           'training': {**vars(training), 'num_examples': _NUM_TRAIN.value},
-          'data': _DATA.value,
+          'data': data,
           **({'background': background} if background else {}),
           'num_frames': dataset.splits['train'].pixels.shape[1],
           'checkpoint': _CHECKPOINT.value,
@@ -253,17 +256,39 @@ def _num_frames(family: Any) -> int:
   return asked or family.num_frames
 
 
-def _background(model: world_model.WorldModel) -> str | None:
+def _trained_on(model: world_model.WorldModel) -> str:
+  """What a model was trained on, as `--data` would say it.
+
+  Raises:
+    ValueError: its record does not say, or it is a world that must be recorded.
+  """
+  trained = model.record.get('config', {}).get('data', {})
+  source = trained.get('source', 'cache')
+  if source not in ('cache', 'simulation'):
+    return source
+  name = trained.get('environment')
+  if name in worlds.WORLDS and not worlds.get(name).on_host:
+    return name
+  raise ValueError(
+    f'{_CHECKPOINT.value} was trained on data of the world {name!r}, which '
+    'cannot be simulated here; name a folder of its episodes with --data.'
+    if name
+    else f'{_CHECKPOINT.value} does not say what it was trained on; name it '
+    "with --data, a world such as 'two_room' or a folder of episodes."
+  )
+
+
+def _background(model: world_model.WorldModel, data: str) -> str | None:
   """What is behind the digits; None where there are none.
 
   Raises:
     ValueError: one was asked for that no digits will stand before.
   """
-  if _DATA.value != 'digits':
+  if data != 'digits':
     if _BACKGROUND.value is not None:
       raise ValueError(
         f'background={_BACKGROUND.value!r} is for --data=digits, and the data '
-        f'is {_DATA.value!r}; leave one of the two out.'
+        f'is {data!r}; leave one of the two out.'
       )
     return None
   trained = model.record.get('config', {}).get('data', {})

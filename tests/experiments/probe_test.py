@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -36,7 +37,8 @@ def checkpoint(tmp_path_factory):
   )
   params = jax.jit(family.init)(jax.random.key(1))
   path = tmp_path_factory.mktemp('checkpoints') / 'tiny'
-  world_model.WorldModel(family, params, statistics).save(path)
+  record = {'config': {'data': {'environment': 'two_room'}}}
+  world_model.WorldModel(family, params, statistics, record).save(path)
   return path
 
 
@@ -202,6 +204,32 @@ def test_angles_are_read_as_cosine_and_sine():
   assert state.shape == (3, 8)
   np.testing.assert_allclose((state[:, 4:6] ** 2).sum(1), 1.0, rtol=1e-5)
   assert np.abs(state[:, :2]).max() > 10
+
+
+@pytest.mark.parametrize(
+  ('data', 'found'),
+  [
+    ({'environment': 'push_t'}, 'load push_t'),
+    ({'source': 'digits'}, 'load digits'),
+    ({'environment': 'reacher'}, "of the world 'reacher', .* with --data"),
+    ({}, 'does not say what it was trained on; name it with --data'),
+  ],
+)
+def test_the_data_is_what_the_checkpoint_was_trained_on(
+  checkpoint, tmp_path, monkeypatch, data, found
+):
+  trained = tmp_path / 'trained'
+  shutil.copytree(checkpoint, trained)
+  config = json.loads((trained / 'config.json').read_text())
+  config['record'] = {'config': {'data': data}}
+  (trained / 'config.json').write_text(json.dumps(config))
+
+  def load(name, *args, **kwargs):
+    raise ValueError(f'load {name}')
+
+  monkeypatch.setattr(probe_data, 'load', load)
+  with pytest.raises(ValueError, match=found):
+    _run(trained, f'--out={tmp_path}')
 
 
 @pytest.mark.parametrize(

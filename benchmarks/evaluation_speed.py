@@ -33,7 +33,7 @@ from absl import app, flags
 
 import jepa_wm
 from jepa_wm import envs, families, planning, sharding, units
-from jepa_wm.evaluation import (
+from jepa_wm.evaluation.planning import (
   pairs,
   planner_settings,
   planning_benchmark,

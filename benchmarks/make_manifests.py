@@ -8,7 +8,11 @@ A world, then protocols, by default all of them whose pairs are simulated.
 import sys
 from collections.abc import Sequence
 
-from jepa_wm.evaluation import manifests, pair_making, protocol
+from jepa_wm.evaluation.planning import (
+  manifests,
+  pair_making,
+  protocol,
+)
 
 
 def main(arguments: Sequence[str]) -> None:

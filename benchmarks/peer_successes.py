@@ -36,7 +36,7 @@ import jepa_wm
 from jepa_wm import planning, sharding
 from jepa_wm.data import episodes
 from jepa_wm.envs import host, host_stage, worlds
-from jepa_wm.evaluation import (
+from jepa_wm.evaluation.planning import (
   pair_cutting,
   pairs,
   planner_settings,

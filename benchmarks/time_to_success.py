@@ -35,13 +35,13 @@ from absl import app, flags
 
 import jepa_wm
 from jepa_wm import files, sharding, world_model
-from jepa_wm.evaluation import (
-  figures,
+from jepa_wm.evaluation.planning import (
   pairs,
   planner_settings,
   planning_benchmark,
   protocol,
 )
+from jepa_wm.evaluation.report import figures
 
 _QUICK = flags.DEFINE_bool(
   'quick', False, 'Two planners, one budget, four pairs: a smoke test.'

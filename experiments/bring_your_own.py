@@ -7,7 +7,12 @@ import jax.numpy as jnp
 from experiments import collect, train
 from experiments.configs import lewm
 from jepa_wm import WorldModel, envs
-from jepa_wm.evaluation import pairs, planning_benchmark, protocol, report
+from jepa_wm.evaluation.planning import (
+  pairs,
+  planning_benchmark,
+  protocol,
+)
+from jepa_wm.evaluation.report import report
 
 
 @flax.struct.dataclass

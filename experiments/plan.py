@@ -33,7 +33,11 @@ from absl import app, flags, logging
 from experiments import command_line, planning_runs
 from jepa_wm import planning, sharding
 from jepa_wm.envs import variation, worlds
-from jepa_wm.evaluation import planner_settings, protocol, report
+from jepa_wm.evaluation.planning import (
+  planner_settings,
+  protocol,
+)
+from jepa_wm.evaluation.report import report
 
 # Flags of its own: another command line of this package, imported beside this
 # one by a test, may have a flag of the same name.

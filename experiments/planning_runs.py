@@ -15,7 +15,8 @@ from absl import logging
 from jepa_wm import families, files, provenance, sharding, world_model
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
-from jepa_wm.evaluation import (
+from jepa_wm.evaluation.diagnostics import rollout_error
+from jepa_wm.evaluation.planning import (
   manifests,
   pairs,
   planner_settings,
@@ -23,11 +24,10 @@ from jepa_wm.evaluation import (
   planning_model,
   programs,
   protocol,
-  report,
-  rollout_error,
-  runs,
   shifts,
 )
+from jepa_wm.evaluation.report import report
+from jepa_wm.evaluation.statistics import runs
 
 
 @dataclasses.dataclass(frozen=True)

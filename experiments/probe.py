@@ -31,14 +31,14 @@ from experiments import command_line, probe_data
 from jepa_wm import files, provenance, sharding, world_model
 from jepa_wm.data import digits
 from jepa_wm.envs import worlds
-from jepa_wm.evaluation import (
+from jepa_wm.evaluation.diagnostics import (
   feature_maps,
   mask_pictures,
-  planning_benchmark,
-  probe_report,
   probe_training,
   representations,
 )
+from jepa_wm.evaluation.planning import planning_benchmark
+from jepa_wm.evaluation.report import probe_report
 from jepa_wm.networks import probes
 
 FLAGS = flags.FlagValues()

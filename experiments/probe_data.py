@@ -12,7 +12,7 @@ from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import columns, digits, simulation, tfds_clips, windows
 from jepa_wm.data import config as data_config
 from jepa_wm.envs import worlds
-from jepa_wm.evaluation import probe_training
+from jepa_wm.evaluation.diagnostics import probe_training
 
 _BATCH_SIZE = 32
 

@@ -40,7 +40,7 @@ from jepa_wm import families, provenance, sharding, world_model
 from jepa_wm import fields as fields_lib
 from jepa_wm.data import augmentation as augmentation_lib
 from jepa_wm.data import config as data_config
-from jepa_wm.evaluation import held_out
+from jepa_wm.evaluation.diagnostics import held_out
 from jepa_wm.families import learner
 from jepa_wm.training import (
   frozen_encoders,

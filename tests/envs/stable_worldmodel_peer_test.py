@@ -9,7 +9,7 @@ import pytest
 
 from jepa_wm import planning, world_model
 from jepa_wm.envs import host_play, host_pool, stable_worldmodel, worlds
-from jepa_wm.evaluation import (
+from jepa_wm.evaluation.planning import (
   pairs,
   planner_settings,
   planning_benchmark,

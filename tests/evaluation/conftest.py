@@ -10,14 +10,14 @@ import pytest
 
 from jepa_wm import planning
 from jepa_wm.envs import two_room
-from jepa_wm.evaluation import (
+from jepa_wm.evaluation.diagnostics import rollout_error
+from jepa_wm.evaluation.planning import (
   pairs,
   planner_settings,
   planning_benchmark,
   protocol,
-  report,
-  rollout_error,
 )
+from jepa_wm.evaluation.report import report
 from jepa_wm.types import Root
 
 

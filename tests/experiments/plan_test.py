@@ -13,7 +13,9 @@ import pytest
 
 from experiments import plan, planning_runs
 from jepa_wm import families, units, world_model
-from jepa_wm.evaluation import planning_benchmark, report, runs
+from jepa_wm.evaluation.planning import planning_benchmark
+from jepa_wm.evaluation.report import report
+from jepa_wm.evaluation.statistics import runs
 
 ROOT = pathlib.Path(__file__).parents[2]
 

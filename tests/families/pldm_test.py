@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jepa_wm import families, jepa, units, world_model
-from jepa_wm.evaluation import held_out
+from jepa_wm.evaluation.diagnostics import held_out
 from jepa_wm.families import PLDM
 from jepa_wm.objectives import vcreg
 

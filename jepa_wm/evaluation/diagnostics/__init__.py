@@ -1,0 +1,1 @@
+"""What latents know and how imagination drifts: one question a file."""

@@ -1,0 +1,112 @@
+"""What patch features tell apart: their principal components as colours."""
+
+import io
+
+import matplotlib.figure
+import numpy as np
+
+from jepa_wm.evaluation.report import figures
+
+
+def principal_colors(features: np.ndarray) -> np.ndarray:
+  """First three principal components of features, as red, green and blue.
+
+  Each component is stretched so that its 2nd and 98th percentiles are 0 and 1,
+  and turned so that its third moment is not negative: a component's sign means
+  nothing, and a picture should not depend on it.
+
+  Args:
+    features: `[..., D]`, any leading axes; all rows are taken together.
+
+  Returns:
+    `[..., 3]` in 0..1; one half where features have fewer components.
+
+  Raises:
+    ValueError: fewer than two rows, or features that are not finite.
+  """
+  rows = np.asarray(features, np.float64).reshape(-1, features.shape[-1])
+  if len(rows) < 2 or not np.isfinite(rows).all():
+    raise ValueError(
+      f'features must be two or more finite rows [..., D], got '
+      f'{list(features.shape)}{"" if len(rows) < 2 else " with NaN in it"}.'
+    )
+  rows = rows - rows.mean(axis=0)
+  variances, axes = np.linalg.eigh(rows.T @ rows)
+  colors = np.full((len(rows), 3), 0.5)
+  for index in range(min(3, rows.shape[1])):
+    if variances[-1 - index] <= 1e-9 * max(variances[-1], 1e-30):
+      continue
+    component = rows @ axes[:, -1 - index]
+    component *= 1 if np.mean(component**3) >= 0 else -1
+    low, high = np.percentile(component, [2, 98])
+    if high - low <= 0:
+      # Hardly a row differs from the others; show those that do.
+      low, high = component.min(), component.max()
+    colors[:, index] = np.clip((component - low) / (high - low), 0, 1)
+  return colors.reshape(*features.shape[:-1], 3)
+
+
+def draw(
+  frames: np.ndarray,
+  maps: dict[str, np.ndarray],
+  theme: figures.Theme = figures.LIGHT,
+) -> bytes:
+  """Draws frames, and under each the colours of its patches.
+
+  Args:
+    frames: uint8 `[T, height, width, 3]`.
+    maps: under the name of each representation its features
+      `[t, rows, columns, D]`, where `T` is a multiple of `t`; every one has
+      principal components of its own.
+    theme: colours.
+
+  Returns:
+    A PNG.
+
+  Raises:
+    ValueError: features that do not belong to so many frames.
+  """
+  shown = min(len(frames), *(len(features) for features in maps.values()))
+  figure = matplotlib.figure.Figure(
+    figsize=(1.1 * shown + 1.5, 1.15 * (1 + len(maps)) + 0.1),
+    dpi=160,
+    facecolor=theme.background,
+  )
+  grid = figure.subplots(1 + len(maps), shown, squeeze=False)
+  rows: dict[str, np.ndarray] = {'frames': frames}
+  for name, features in maps.items():
+    if features.ndim != 4 or len(frames) % len(features):
+      raise ValueError(
+        f'features of {name!r} must be [t, rows, columns, D] with t a divisor '
+        f'of the {len(frames)} frames, got {list(features.shape)}.'
+      )
+    rows[name] = principal_colors(features)
+  for axes_row, (name, images) in zip(grid, rows.items()):
+    # The last frame of what each column spans.
+    step = len(images) // shown
+    for column, axes in enumerate(axes_row):
+      axes.imshow(images[(column + 1) * step - 1], interpolation='nearest')
+      axes.set_xticks([])
+      axes.set_yticks([])
+      for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes_row[0].set_ylabel(
+      name.replace(' ', '\n'),
+      rotation=0,
+      ha='right',
+      va='center',
+      color=theme.ink,
+      fontsize=9,
+      labelpad=8,
+    )
+  figure.subplots_adjust(
+    left=1.35 / (1.1 * shown + 1.5),
+    right=0.99,
+    top=0.98,
+    bottom=0.02,
+    wspace=0.05,
+    hspace=0.05,
+  )
+  stream = io.BytesIO()
+  figure.savefig(stream, format='png', facecolor=theme.background)
+  return stream.getvalue()

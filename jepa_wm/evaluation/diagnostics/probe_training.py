@@ -1,0 +1,407 @@
+"""Trains probes on frozen tokens: a grid at once, chosen on validation."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jepa_wm.evaluation.statistics import intervals
+
+SPLITS = ('train', 'validation', 'held_out')
+"""Fitted on, chosen on, reported on."""
+
+Statistics = tuple[jax.Array, jax.Array]
+"""Mean and deviation of every feature of the training split's tokens."""
+
+_NUM_CHUNKS = 20  # Of the training, between two reports of progress.
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """Frozen tokens, and what is to be read off them.
+
+  Attributes:
+    tokens: float32 `[N, P, D]`.
+    targets: float32 `[N, S]`, or int32 `[N]`, labels from 0.
+  """
+
+  tokens: jax.Array
+  targets: jax.Array
+
+  def __post_init__(self) -> None:
+    """Checks that rows and ranks fit.
+
+    Raises:
+      ValueError: they do not, there are none, or something is not finite.
+    """
+    tokens, targets = self.tokens, self.targets
+    labels = jnp.issubdtype(targets.dtype, jnp.integer)
+    if (
+      tokens.ndim != 3
+      or targets.ndim != (1 if labels else 2)
+      or len(tokens) != len(targets)
+      or not tokens.size
+    ):
+      raise ValueError(
+        'tokens must be [N, P, D] and targets float [N, S] or integer [N], got '
+        f'{tokens.dtype} {tokens.shape} and {targets.dtype} {targets.shape}.'
+      )
+    for name, array in (('tokens', tokens), ('targets', targets)):
+      if not jnp.isfinite(array).all():
+        raise ValueError(
+          f'{name} must be finite; a NaN or an infinity in them is of the '
+          'model or the data, which no probe can read.'
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+  """How probes are trained.
+
+  AdamW without warm-up, the learning rate along half a cosine to zero, one
+  probe for every pair of a learning rate and a weight decay, all of them from
+  the same start on the same batches.
+
+  Source: V-JEPA 2, arXiv 2506.09985, appendix D (5 x 4 = 20 probes at once).
+
+  Attributes:
+    learning_rates: the grid's first side.
+    weight_decays: its second.
+    num_steps: updates.
+    batch_size: examples of an update, drawn with replacement.
+    seed: of the probes' start and the batches.
+  """
+
+  learning_rates: tuple[float, ...] = (5e-3, 2e-3, 5e-4)
+  weight_decays: tuple[float, ...] = (0.01, 0.4)
+  num_steps: int = 600
+  batch_size: int = 64
+  seed: int = 0
+
+  def __post_init__(self) -> None:
+    """Checks every field.
+
+    Raises:
+      ValueError: a field out of its range; the message names it.
+    """
+    for name in ('num_steps', 'batch_size'):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f'{name} must be at least 1, got {getattr(self, name)}.'
+        )
+    for name, least in (('learning_rates', 1e-12), ('weight_decays', 0)):
+      values = getattr(self, name)
+      if not values or not all(least <= v < float('inf') for v in values):
+        word = 'positive' if least else 'not negative'
+        raise ValueError(
+          f'{name} must be one or more numbers, {word} and finite, got '
+          f'{values}.'
+        )
+
+  @property
+  def grid(self) -> tuple[tuple[float, float], ...]:
+    """Every learning rate with every weight decay."""
+    return tuple(
+      (rate, decay)
+      for rate in self.learning_rates
+      for decay in self.weight_decays
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """How well the chosen probe reads the held-out split.
+
+  Attributes:
+    scores: for labels `{'accuracy', 'interval_95', 'num_examples'}`; for
+      states, under the name of each target, `{'mse', 'r', 'r2'}`: squared units
+      of the target, Pearson's correlation, coefficient of determination.
+    chosen: `{'learning_rate', 'weight_decay'}`, best on the validation split.
+    validation: what it was chosen by, for every pair of the grid: accuracy, or
+      the mean squared error in units of the targets' deviations.
+    params: of the chosen probe, which reads standardised tokens.
+  """
+
+  scores: dict[str, Any]
+  chosen: dict[str, float]
+  validation: tuple[float, ...]
+  params: Any
+
+
+def train(
+  probe: Any,
+  splits: Mapping[str, Examples],
+  *,
+  target_names: Sequence[str] = (),
+  training: Training | None = None,
+  progress_fn: Callable[[float], None] = lambda share: None,
+) -> Outcome:
+  """Trains the grid, chooses on validation, reports on the held-out split.
+
+  Tokens are standardised, feature by feature, and states likewise, by what the
+  training split says, so that a learning rate means the same for every
+  representation.
+
+  Args:
+    probe: a module of `networks.probes`, `features` outputs: one for each
+      state, or one for each class.
+    splits: a key for each of `SPLITS`.
+    target_names: of the `S` states.
+    training: how; the defaults if left out.
+    progress_fn: told the share that is done, 0..1.
+
+  Returns:
+    The outcome.
+
+  Raises:
+    ValueError: a split is missing, splits that differ in kind, labels that the
+      probe has no output for, or names that do not fit.
+  """
+  training = training or Training()
+  _check(probe, splits, target_names)
+  fitted = splits['train']
+  labels = _are_labels(fitted)
+  statistics = _statistics(fitted.tokens)
+  tokens = {k: v.tokens for k, v in splits.items()}
+  targets = {k: v.targets for k, v in splits.items()}
+  scale = jnp.ones((1, 1))
+  if not labels:
+    mean, scale = _statistics(fitted.targets)
+    targets = {k: (v - mean) / scale for k, v in targets.items()}
+  params = _fit(
+    probe, statistics, tokens['train'], targets['train'], training, progress_fn
+  )
+  validation = _predict(probe, params, statistics, tokens['validation'])
+  if labels:
+    criterion = np.mean(
+      validation.argmax(-1) == np.asarray(targets['validation']), axis=1
+    )
+    best = int(np.argmax(criterion))
+  else:
+    error = validation - np.asarray(targets['validation'])
+    criterion = np.mean(error**2, axis=(1, 2))
+    # A probe that diverged is never the best.
+    best = int(np.argmin(np.where(np.isfinite(criterion), criterion, np.inf)))
+  params = jax.tree.map(lambda leaf: leaf[best : best + 1], params)
+  predicted = _predict(probe, params, statistics, tokens['held_out'])[0]
+  truth = np.asarray(targets['held_out'])
+  if labels:
+    scores = _label_scores(predicted.argmax(-1), truth)
+  else:
+    scores = _state_scores(predicted, truth, np.asarray(scale)[0], target_names)
+  rate, decay = training.grid[best]
+  return Outcome(
+    scores=scores,
+    chosen={'learning_rate': rate, 'weight_decay': decay},
+    validation=tuple(float(value) for value in criterion),
+    params=jax.tree.map(lambda leaf: leaf[0], params),
+  )
+
+
+def _fit(
+  probe: Any,
+  statistics: Statistics,
+  tokens: jax.Array,
+  targets: jax.Array,
+  training: Training,
+  progress_fn: Callable[[float], None],
+) -> Any:
+  """Parameters of all probes of the grid, leaves `[G, ...]`."""
+  init_key, batch_key = jax.random.split(jax.random.key(training.seed))
+  carry = _start(probe, training, init_key, tokens[:1])
+  cuts = np.linspace(0, training.num_steps, _NUM_CHUNKS + 1).astype(int)
+  for first, end in itertools.pairwise(cuts):
+    carry = _advance(
+      probe,
+      training,
+      carry,
+      statistics,
+      tokens,
+      targets,
+      batch_key,
+      first,
+      end,
+    )
+    jax.block_until_ready(carry)
+    progress_fn(end / training.num_steps)
+  return carry[0]
+
+
+# Not inside of `train`: probes of one shape share what is compiled.
+@jax.jit(static_argnames=('probe', 'training'))
+def _start(
+  probe: Any, training: Training, rng_key: jax.Array, sample: jax.Array
+) -> Any:
+  """Parameters and optimiser states before the first step."""
+  params = probe.init(rng_key, sample)
+  return jax.vmap(
+    lambda rate, decay: (
+      params,
+      _optimizer(training, rate, decay).init(params),
+    )
+  )(*_sides(training))
+
+
+@jax.jit(static_argnames=('probe', 'training'))
+def _advance(
+  probe: Any,
+  training: Training,
+  carry: Any,
+  statistics: Statistics,
+  tokens: jax.Array,
+  targets: jax.Array,
+  batch_key: jax.Array,
+  first: jax.Array,
+  end: jax.Array,
+) -> Any:
+  """`carry` after the steps from `first` until before `end`."""
+  batch_size = min(training.batch_size, len(tokens))
+
+  def loss_fn(params: Any, inputs: jax.Array, wanted: jax.Array) -> jax.Array:
+    outputs = _read(probe, params, statistics, inputs)
+    if jnp.issubdtype(wanted.dtype, jnp.integer):
+      loss = optax.softmax_cross_entropy_with_integer_labels
+      return jnp.mean(loss(outputs, wanted))
+    return jnp.mean(jnp.square(outputs - wanted))
+
+  def step(index: jax.Array, carry: Any) -> Any:
+    rows = jax.random.randint(
+      jax.random.fold_in(batch_key, index), (batch_size,), 0, len(tokens)
+    )
+    inputs, wanted = tokens[rows], targets[rows]
+
+    def update(rate: Any, decay: Any, params: Any, state: Any) -> Any:
+      gradient = jax.grad(loss_fn)(params, inputs, wanted)
+      optimizer = _optimizer(training, rate, decay)
+      updates, state = optimizer.update(gradient, state, params)
+      return optax.apply_updates(params, updates), state
+
+    return jax.vmap(update)(*_sides(training), *carry)
+
+  return jax.lax.fori_loop(first, end, step, carry)
+
+
+def _sides(training: Training) -> tuple[jax.Array, jax.Array]:
+  """Learning rate and weight decay `[G]` of every probe of the grid."""
+  rates, decays = zip(*training.grid)
+  return jnp.asarray(rates), jnp.asarray(decays)
+
+
+def _optimizer(training: Training, rate: jax.Array, decay: jax.Array) -> Any:
+  schedule = optax.cosine_decay_schedule(1.0, training.num_steps)
+  return optax.adamw(lambda count: rate * schedule(count), weight_decay=decay)
+
+
+def _read(
+  probe: Any, params: Any, statistics: Statistics, tokens: jax.Array
+) -> jax.Array:
+  """Outputs `[B, features]` for raw `tokens`."""
+  # Standardised batch by batch: a second copy of all tokens may not fit.
+  mean, std = statistics
+  return probe.apply(params, (tokens - mean) / std)
+
+
+@jax.jit(static_argnames='probe')
+def _read_all(
+  probe: Any, params: Any, statistics: Statistics, tokens: jax.Array
+) -> jax.Array:
+  """Outputs `[G, B, features]` of every probe of the grid."""
+  return jax.vmap(lambda one: _read(probe, one, statistics, tokens))(params)
+
+
+def _predict(
+  probe: Any, params: Any, statistics: Statistics, tokens: jax.Array
+) -> np.ndarray:
+  """Outputs `[G, N, features]`."""
+  batch = 256  # All at once would hold every probe's every token.
+  return np.concatenate(
+    [
+      np.asarray(_read_all(probe, params, statistics, tokens[i : i + batch]))
+      for i in range(0, len(tokens), batch)
+    ],
+    axis=1,
+  )
+
+
+def _statistics(values: jax.Array) -> Statistics:
+  """Mean and deviation over all but the last axis, which is kept."""
+  axes = tuple(range(values.ndim - 1))
+  mean = jnp.mean(values, axis=axes, keepdims=True)
+  std = jnp.std(values, axis=axes, keepdims=True)
+  # What never changes is left as it is: zero, once the mean is taken off.
+  return mean, jnp.where(std > 1e-6 * (1 + jnp.abs(mean)), std, 1.0)
+
+
+def _label_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+  right = int(np.sum(predicted == truth))
+  return {
+    'accuracy': right / len(truth),
+    'interval_95': list(intervals.wilson_interval(right, len(truth))),
+    'num_examples': len(truth),
+  }
+
+
+def _state_scores(
+  predicted: np.ndarray,
+  truth: np.ndarray,
+  scale: np.ndarray,
+  names: Sequence[str],
+) -> dict[str, Any]:
+  """Scores of every target, from standardised values `[N, S]`."""
+  scores = {}
+  for index, name in enumerate(names):
+    read, true = predicted[:, index], truth[:, index]
+    mse = np.mean((read - true) ** 2)
+    spread = read.std() * true.std()
+    r = np.mean((read - read.mean()) * (true - true.mean()))
+    scores[name] = {
+      'mse': float(mse * scale[index] ** 2),
+      'r': float(r / spread) if spread > 0 else 0.0,
+      'r2': float(1 - mse / true.var()) if true.var() > 0 else 0.0,
+    }
+  return scores
+
+
+def _are_labels(examples: Examples) -> bool:
+  return bool(jnp.issubdtype(examples.targets.dtype, jnp.integer))
+
+
+def _check(
+  probe: Any, splits: Mapping[str, Examples], target_names: Sequence[str]
+) -> None:
+  if missing := [name for name in SPLITS if name not in splits]:
+    raise ValueError(f'splits lack {missing}; a probe needs {SPLITS}.')
+  first = splits['train']
+  labels = _are_labels(first)
+  for name in SPLITS:
+    examples = splits[name]
+    same = (
+      examples.tokens.shape[1:] == first.tokens.shape[1:]
+      and examples.targets.shape[1:] == first.targets.shape[1:]
+      and _are_labels(examples) == labels
+    )
+    if not same:
+      raise ValueError(
+        f'The examples of {name!r} differ from those of the training split: '
+        f'tokens {examples.tokens.shape} and {first.tokens.shape}, targets '
+        f'{examples.targets.shape} and {first.targets.shape}.'
+      )
+    if labels:
+      low, high = int(examples.targets.min()), int(examples.targets.max())
+      if low < 0 or high >= probe.features:
+        raise ValueError(
+          f'Labels of {name!r} go from {low} to {high}; a probe of '
+          f'{probe.features} outputs knows 0 to {probe.features - 1}.'
+        )
+  if not labels:
+    num_targets = first.targets.shape[1]
+    if not num_targets == probe.features == len(target_names):
+      raise ValueError(
+        f'{num_targets} targets need as many outputs and names, got '
+        f'{probe.features} outputs and the names {list(target_names)}.'
+      )

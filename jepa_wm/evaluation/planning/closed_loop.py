@@ -1,0 +1,287 @@
+"""Plans and plays a batch of problems, again and again, until time is up."""
+
+import collections
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+
+from jepa_wm import planning
+from jepa_wm.envs import stage as stage_lib
+from jepa_wm.evaluation.planning import (
+  observations,
+  planner_settings,
+  planning_model,
+)
+from jepa_wm.evaluation.planning import pairs as pairs_lib
+from jepa_wm.evaluation.planning import programs as programs_lib
+from jepa_wm.evaluation.planning import protocol as protocol_lib
+from jepa_wm.evaluation.planning import score as score_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedPath:
+  """Where the plans made at one moment would lead if played to their end.
+
+  Attributes:
+    step: environment steps already played when these plans were made.
+    indices: `[n]`, rows of the problems that were still open.
+    vectors: `[n, k, V]`, the true states from where the plan was made, by the
+      world itself and not by the model; `horizon * action_block + 1` of them,
+      or as much as was played where the world cannot be tried out.
+  """
+
+  step: int
+  indices: np.ndarray
+  vectors: np.ndarray
+
+
+@dataclasses.dataclass
+class ClosedLoop:
+  """Problems on their way to their goals, on a stage.
+
+  Every problem that is open is looked at, planned for in batches and played up
+  to the next plan. Those that are solved or broken are left out of the next
+  batches; solved ones stay where success counts at the end.
+
+  Attributes:
+    model: the world model.
+    protocol: budget, horizon, how often to plan.
+    pairs: the `P` problems.
+    settings: of the planner.
+    seed: of the planner's draws.
+    batch_size: problems planned at once, at most `P`.
+    stage: the worlds.
+    programs: what was compiled; may be handed from loop to loop.
+    score: how the problems go.
+    planned: one entry per moment of planning.
+    diagnostics: how the search for first plans went, `[I, n]` each.
+    num_plans: plans made for problems that were open.
+    planning_seconds: time spent in looking, planning and playing, not in
+      compiling a plan.
+  """
+
+  model: planning_model.PlanningModel
+  protocol: protocol_lib.Protocol
+  pairs: pairs_lib.Pairs
+  settings: planner_settings.PlannerSettings
+  seed: int
+  batch_size: int
+  stage: stage_lib.Stage
+  programs: programs_lib.Programs
+
+  def __post_init__(self) -> None:
+    pairs = self.pairs
+    self.score = score_lib.Score.begin(
+      self.protocol, self.stage.survey(pairs.starts, pairs.goals, pairs.worlds)
+    )
+    self.planned: list[PlannedPath] = []
+    self.diagnostics: list[planning.Diagnostics] = []
+    self.num_plans = 0
+    self.planning_seconds = 0.0
+    self._planner = programs_lib.BatchPlanner(
+      self.model,
+      self.protocol,
+      self.settings,
+      (np.asarray(self.stage.action_low), np.asarray(self.stage.action_high)),
+      self.seed,
+      self.batch_size,
+      self.programs,
+    )
+
+  def run(self, bar: tqdm.tqdm) -> None:
+    """Spends the budget; `bar` counts plans, those no longer needed too.
+
+    Raises:
+      ValueError: the model prices a plan with NaN or infinity.
+    """
+    # More problems than there are rows follow in waves.
+    waves = stage_lib.waves(len(self.pairs), self.stage.num_rows)
+    paths: dict[int, list[tuple[np.ndarray, np.ndarray]]] = (
+      collections.defaultdict(list)
+    )
+    for problems in waves:
+      self._run_wave(problems, paths, bar)
+    for number, found in sorted(paths.items()):
+      indices, vectors = zip(*found)
+      self.planned.append(
+        PlannedPath(
+          number * self._steps_per_plan(),
+          np.concatenate(indices),
+          np.concatenate(vectors),
+        )
+      )
+
+  def first_diagnostics(self) -> planning.Diagnostics:
+    """How the search for every first plan went, `[I, n]`."""
+    if not self.diagnostics:
+      dry = self.settings.dry_run(self.protocol.horizon).diagnostics
+      return jax.tree.map(lambda leaf: np.zeros((leaf.shape[0], 0)), dry)
+    return jax.tree.map(
+      lambda *parts: np.concatenate(parts, axis=1), *self.diagnostics
+    )
+
+  def _run_wave(
+    self,
+    problems: np.ndarray,
+    paths: dict[int, list[tuple[np.ndarray, np.ndarray]]],
+    bar: tqdm.tqdm,
+  ) -> None:
+    """Plays `problems` `[n]`, problem i in row i of the stage."""
+    rows = np.arange(len(problems))
+    bar.set_postfix_str('opening worlds')
+    self._place(problems, self.pairs.goals)
+    goals = self._look(rows)
+    self._note_failures(problems)
+    self._place(problems, self.pairs.starts)
+    start, memory = self._planner.first(goals)
+    for number in range(self.protocol.num_plans):
+      self._note_failures(problems)
+      rows = np.flatnonzero(self.score.is_open(problems))
+      if not len(rows):
+        break
+      began = time.perf_counter()
+      memory = _remember(memory, rows, self._look(rows))
+      self.planning_seconds += time.perf_counter() - began
+      outputs = self._plan(problems, rows, number, (start, memory, goals), bar)
+      start = _put(start, rows, outputs['left'])
+      began = time.perf_counter()
+      path, memory = self._play(problems, rows, number, outputs, memory)
+      self.planning_seconds += time.perf_counter() - began
+      self.num_plans += len(rows)
+      paths[number].append((problems[rows], path))
+      self._tell(bar, problems[rows], number)
+    self._note_failures(problems)
+
+  def _plan(
+    self,
+    problems: np.ndarray,
+    rows: np.ndarray,
+    number: int,
+    given: tuple[Any, ...],
+    bar: tqdm.tqdm,
+  ) -> dict[str, Any]:
+    """Plans for `rows` of `problems`, a batch after the other."""
+    bar.set_postfix_str('compiling')
+    plan = self._planner.compiled(*given)
+    parts = []
+    began = time.perf_counter()
+    for first in range(0, len(rows), self.batch_size):
+      share = rows[first : first + self.batch_size]
+      some = jax.tree.map(lambda leaf, share=share: leaf[share], given)
+      parts.append(plan(self.pairs.ids[problems[share]], number, *some))
+    self.planning_seconds += time.perf_counter() - began
+    outputs = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    if not np.all(np.isfinite(outputs['cost'])):
+      worst = problems[rows[np.argmin(np.isfinite(outputs['cost']))]]
+      raise ValueError(
+        f'the model priced its plan for pair {self.pairs.ids[worst]} with NaN '
+        'or infinity; its weights or its dynamics are broken, so there is '
+        'nothing to score.'
+      )
+    if number == 0:
+      diagnostics = outputs['diagnostics']
+      self.diagnostics.append(jax.tree.map(np.transpose, diagnostics))
+    return outputs
+
+  def _play(
+    self,
+    problems: np.ndarray,
+    rows: np.ndarray,
+    number: int,
+    outputs: dict[str, Any],
+    memory: planning.Memory,
+  ) -> tuple[np.ndarray, planning.Memory]:
+    """Plays the first blocks of plans in `rows` and keeps the score.
+
+    Returns:
+      The way they planned, `[n, k, V]`, and the memory for the next plan.
+    """
+    receding, block = self.protocol.receding_horizon, self.protocol.action_block
+    raw = outputs['raw']
+    played = number * self._steps_per_plan()
+    path = self.stage.preview(rows, raw.reshape(len(rows), -1, raw.shape[-1]))
+    trail = [path[:, :1]]
+    first_remembered = receding - min(receding, self.settings.history) + 1
+    for index in range(receding):
+      if index >= first_remembered:
+        memory = _remember(memory, rows, self._look(rows))
+      steps = min(block, self.protocol.budget - played)
+      if steps > 0:
+        found = self.stage.play(rows, raw[:, index, :steps])
+        self.score.note(problems[rows], played, found)
+        trail.append(found.vectors)
+      played += steps
+    shape = len(problems), receding, self.model.action_dim
+    done = np.zeros(shape, np.float32)
+    done[rows] = outputs['actions'][:, :receding]
+    keep = self.settings.history - 1
+    actions: Any = np.concatenate([memory.actions, done], axis=1)
+    memory = jax.tree.map(
+      lambda x: x[:, max(0, x.shape[1] - keep) :],
+      planning.Memory(memory.observations, actions),
+    )
+    way = np.concatenate(trail, axis=1)
+    # Worlds that cannot be tried out tell what was played alone.
+    longer = way if way.shape[1] > path.shape[1] else path
+    return longer.astype(np.float32), memory
+
+  def _place(self, problems: np.ndarray, states: Any) -> None:
+    """Puts `problems` `[n]` in the first rows, in states of their own."""
+    own, goals, worlds = jax.tree.map(
+      lambda leaf: np.asarray(leaf)[problems],
+      (states, self.pairs.goals, self.pairs.worlds),
+    )
+    self.stage.place(np.arange(len(problems)), own, goals, worlds=worlds)
+
+  def _look(self, rows: np.ndarray) -> observations.Observation:
+    """What the model is shown of `rows`, leaves `[n, ...]`."""
+    seen = self.stage.observe(rows)
+    names: Any = observations.shapes(self.model)
+    return jax.tree.map(np.asarray, {name: seen[name] for name in names})
+
+  def _note_failures(self, problems: np.ndarray) -> None:
+    for row, reason in self.stage.failures.items():
+      if row < len(problems):
+        self.score.fail(int(problems[row]), reason)
+
+  def _tell(self, bar: tqdm.tqdm, problems: np.ndarray, number: int) -> None:
+    """Moves the bar on by the plans made, and by those saved."""
+    saved = np.sum(self.score.first_success[problems] >= 0)
+    if self.protocol.success == 'at the end':
+      saved = 0
+    remaining = self.protocol.num_plans - number
+    bar.update(int(len(problems) + saved * (remaining - 1)))
+    bar.set_postfix(solved=int(np.sum(self.score.first_success >= 0)))
+
+  def _steps_per_plan(self) -> int:
+    return self.protocol.receding_horizon * self.protocol.action_block
+
+
+def _remember(
+  memory: planning.Memory, rows: np.ndarray, seen: observations.Observation
+) -> planning.Memory:
+  """Appends what was seen of some of all rows; the others see nothing."""
+
+  def append(past: np.ndarray, now: np.ndarray) -> np.ndarray:
+    whole = np.zeros((len(past), 1, *now.shape[1:]), past.dtype)
+    whole[rows, 0] = now
+    return np.concatenate([past, whole], axis=1)
+
+  return memory._replace(
+    observations=jax.tree.map(append, memory.observations, seen)
+  )
+
+
+def _put(start: Any, rows: np.ndarray, left: Any) -> Any:
+  """Puts what plans left in their rows."""
+
+  def put(whole: np.ndarray, some: np.ndarray) -> np.ndarray:
+    whole = whole.copy()
+    whole[rows] = some
+    return whole
+
+  return jax.tree.map(put, start, left)

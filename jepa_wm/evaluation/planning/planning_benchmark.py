@@ -1,0 +1,378 @@
+"""Plays the problems of a protocol with a planner, and keeps the score."""
+
+import collections
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+
+from jepa_wm import files, planning, provenance, sharding
+from jepa_wm.envs import stage as stage_lib
+from jepa_wm.envs import worlds
+from jepa_wm.evaluation.planning import (
+  baselines,
+  closed_loop,
+  observations,
+  planner_settings,
+  planning_model,
+)
+from jepa_wm.evaluation.planning import pairs as pairs_lib
+from jepa_wm.evaluation.planning import programs as programs_lib
+from jepa_wm.evaluation.planning import protocol as protocol_lib
+from jepa_wm.evaluation.statistics import intervals
+from jepa_wm.types import Params
+
+_MOMENTS = (10, 25, 50, 75, 100, 150, 200)
+"""Environment steps at which success so far is recorded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+  """How one problem went.
+
+  Attributes:
+    pair: id of the problem.
+    success: whether the goal was reached, by the protocol's rule.
+    success_at_end: whether the episode ended in the goal.
+    first_success_step: environment steps until it was first reached, None if
+      never.
+    start_distance: from start to goal, in the world's unit.
+    final_distance: where the episode ended.
+    solved_at_start: whether the start lay in the goal.
+    failure: what went wrong with the world, None where nothing did.
+  """
+
+  pair: int
+  success: bool
+  success_at_end: bool
+  first_success_step: int | None
+  start_distance: float
+  final_distance: float
+  solved_at_start: bool = False
+  failure: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+  """What others reach on the same pairs.
+
+  Attributes:
+    floor: success rate of random actions, 0..1.
+    ceiling: of the expert.
+  """
+
+  floor: float
+  ceiling: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """A benchmark run: the record that is kept, and what is drawn from it.
+
+  Attributes:
+    record: design.md's keys, ready for JSON.
+    protocol: what was measured.
+    pairs: the problems.
+    episodes: one row per problem.
+    goals: `[P, V]`, true states.
+    vectors: `[P, budget + 1, V]`, true states; the last one to the end where
+      an episode ended early.
+    planned: one entry per moment of planning.
+    diagnostics: of the first plan of every problem that needed one, `[I, n]`.
+  """
+
+  record: dict[str, Any]
+  protocol: protocol_lib.Protocol
+  pairs: pairs_lib.Pairs
+  episodes: list[Episode]
+  goals: np.ndarray
+  vectors: np.ndarray
+  planned: list[closed_loop.PlannedPath]
+  diagnostics: planning.Diagnostics
+
+
+def run(
+  model: planning_model.PlanningModel,
+  protocol: protocol_lib.Protocol,
+  pairs: pairs_lib.Pairs,
+  *,
+  settings: planner_settings.PlannerSettings | None = None,
+  seed: int = 0,
+  batch_size: int | None = None,
+  stage: stage_lib.Stage | None = None,
+  checkpoint: str = '',
+  shift: str | None = None,
+  num_floor_repeats: int = 20,
+  baseline: Baseline | None = None,
+  programs: programs_lib.Programs | None = None,
+  bar: tqdm.tqdm | None = None,
+) -> Result:
+  """Plans and plays all problems of a protocol.
+
+  A problem's random numbers come from its pair's id, so neither the batch size
+  nor its neighbours decide how it goes (but for the rounding of the model's
+  arithmetic).
+
+  Args:
+    model: the world model.
+    protocol: what is measured.
+    pairs: the problems.
+    settings: of the planner; its own defaults if left out.
+    seed: of the planner's and the random policy's draws.
+    batch_size: problems planned at once; by default all of them, or on a CPU
+      four per device. Smaller ones need less memory, and waste less on
+      problems already solved.
+    stage: of the world, at the model's image size; the protocol's world with
+      default factors of variation if left out.
+    checkpoint: what the record says was tested.
+    shift: what the record says of the worlds that the pairs bring along.
+    num_floor_repeats: how often the random policy tries every pair.
+    baseline: floor and ceiling, where they have been measured already.
+    programs: what earlier calls have compiled, to be used again where it fits.
+    bar: counts plans; `protocol.num_plans` for every pair in all.
+
+  Returns:
+    The result. `ms_per_plan` is the time spent in the program (rendering,
+    encoding, all iterations, playing; not compiling) over the number of plans
+    made for problems that were still open.
+
+  Raises:
+    ValueError: no pairs, a batch size below one, a model of another world or
+      whose blocks are not the protocol's, that sees proprio that the world has
+      not, that looks back less than `history` frames, or that prices plans
+      with NaN or infinity; settings that the planner refuses, or a planner
+      for the other kind of actions.
+  """
+  if settings is None:
+    settings = planner_settings.PlannerSettings()
+  planning_model.check_history(model, settings.history)
+  if model.action_block != protocol.action_block:
+    raise ValueError(
+      f'action_block of the model is {model.action_block}, but protocol '
+      f'{protocol.name!r} counts its horizon in blocks of '
+      f'{protocol.action_block} environment steps; change the protocol.'
+    )
+  with worlds.on_stage(
+    stage, protocol.environment, image_size=model.image_size
+  ) as opened:
+    _check_world(model, protocol, settings, opened)
+    if len(pairs) < 1:
+      raise ValueError('pairs must hold at least one problem, got none.')
+    if batch_size is None:
+      batch_size = _default_batch_size(len(pairs))
+    if batch_size < 1:
+      raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
+    batch_size = min(batch_size, len(pairs))
+    began = time.perf_counter()
+    if baseline is None:
+      baseline = measure_baseline(
+        protocol,
+        pairs,
+        stage=opened,
+        seed=seed,
+        num_floor_repeats=num_floor_repeats,
+      )
+    loop = closed_loop.ClosedLoop(
+      model,
+      protocol,
+      pairs,
+      settings,
+      seed,
+      batch_size,
+      opened,
+      programs_lib.Programs() if programs is None else programs,
+    )
+    loop.run(tqdm.tqdm(disable=True) if bar is None else bar)
+    episodes = [_episode(loop, i) for i in range(len(pairs))]
+    record = {
+      'protocol': {**protocol.to_dict(), 'num_pairs': len(pairs)},
+      'manifest_sha256': pairs.manifest_sha256,
+      **summarize(episodes, protocol),
+      'initially_solved': pairs.initially_solved,
+      'random_floor': baseline.floor,
+      'expert_ceiling': baseline.ceiling,
+      'ms_per_plan': 1e3 * loop.planning_seconds / max(loop.num_plans, 1),
+      'num_parameters': _count(model.params),
+      'planner': settings.to_dict(),
+      'checkpoint': checkpoint,
+      'training': _training(model),
+      'shift': shift,
+      'num_invalid': pairs.num_invalid,
+      'seed': seed,
+      'device': sharding.device_description(),
+      'versions': provenance.versions(),
+      'commit': provenance.commit(),
+      'seconds': time.perf_counter() - began,
+      'episodes': None,
+    }
+    if record['initially_solved'] is None:
+      record['initially_solved'] = float(np.mean(loop.score.initially_solved))
+    return Result(
+      record=record,
+      protocol=dataclasses.replace(protocol, num_pairs=len(pairs)),
+      pairs=pairs,
+      episodes=episodes,
+      goals=opened.vectors(pairs.goals, pairs.worlds),
+      vectors=loop.score.vectors,
+      planned=loop.planned,
+      diagnostics=loop.first_diagnostics(),
+    )
+
+
+def measure_baseline(
+  protocol: protocol_lib.Protocol,
+  pairs: pairs_lib.Pairs,
+  *,
+  stage: stage_lib.Stage | None = None,
+  seed: int = 0,
+  num_floor_repeats: int = 20,
+) -> Baseline:
+  """Floor and ceiling of the same pairs; arguments as for `run`."""
+  return Baseline(
+    floor=baselines.random_floor(
+      protocol,
+      pairs,
+      stage=stage,
+      seed=seed,
+      num_repeats=num_floor_repeats,
+    ),
+    ceiling=baselines.expert_ceiling(protocol, pairs, stage=stage),
+  )
+
+
+def write_results(
+  records: Sequence[dict[str, Any]], path: str | os.PathLike[str]
+) -> None:
+  """Writes a list of records as JSON, whole or not at all.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  files.write_whole(path, json.dumps(list(records), indent=2) + '\n')
+
+
+def _check_world(
+  model: planning_model.PlanningModel,
+  protocol: protocol_lib.Protocol,
+  settings: planner_settings.PlannerSettings,
+  stage: stage_lib.Stage,
+) -> None:
+  """Refuses a model or a planner that was made for another world."""
+  if model.action_dim != model.action_block * stage.action_dim:
+    raise ValueError(
+      f'action_dim of the model is {model.action_dim}, but a block of '
+      f'{model.action_block} actions in {protocol.environment!r} has '
+      f'{model.action_block * stage.action_dim} numbers; the model was trained '
+      'in another world.'
+    )
+  if model.image_size != stage.image_size:
+    raise ValueError(
+      f'image_size of the stage must be {model.image_size}, that of the model, '
+      f'got {stage.image_size}.'
+    )
+  observations.check_proprio(model, protocol.environment, stage.proprio_dim)
+  is_discrete = stage.is_discrete
+  if is_discrete != settings.planner.discrete:
+    kind = 'discrete' if is_discrete else 'continuous'
+    fitting = [
+      name
+      for name, planner in planning.PLANNERS.items()
+      if planner().discrete == is_discrete
+    ]
+    raise ValueError(
+      f'planner must be one of {", ".join(fitting)}, since the '
+      f"world's actions are {kind}, got {settings.name!r}."
+    )
+  if is_discrete and model.action_block != 1:
+    raise ValueError(
+      'discrete actions are planned one at a time, so the model must have '
+      f'action_block 1, got {model.action_block}; train it with '
+      '--config.model.action_block=1.'
+    )
+
+
+def _default_batch_size(num_pairs: int) -> int:
+  """All problems at once, but on a CPU only what fits into its caches."""
+  if jax.default_backend() == 'cpu':
+    return min(num_pairs, 4 * jax.device_count())
+  return num_pairs
+
+
+def _episode(loop: closed_loop.ClosedLoop, index: int) -> Episode:
+  score = loop.score
+  step = int(score.first_success[index])
+  at_end = bool(score.at_end[index])
+  rule = loop.protocol.success
+  return Episode(
+    pair=int(loop.pairs.ids[index]),
+    success=at_end if rule == 'at the end' else step >= 0,
+    success_at_end=at_end,
+    first_success_step=step if step >= 0 else None,
+    start_distance=float(score.start_distance[index]),
+    final_distance=float(score.final_distance[index]),
+    solved_at_start=bool(score.initially_solved[index]),
+    failure=score.failures.get(index),
+  )
+
+
+def summarize(
+  episodes: Sequence[Episode], protocol: protocol_lib.Protocol
+) -> dict[str, Any]:
+  """The part of a record that episodes decide.
+
+  Args:
+    episodes: at least one, of pairs of the protocol.
+    protocol: what they were played by.
+
+  Returns:
+    Counts, rates with their interval, steps and distances, and failures by
+    their sentence, as `Result.record` holds them.
+  """
+  num_pairs = len(episodes)
+  num_successes = sum(episode.success for episode in episodes)
+  steps = [
+    episode.first_success_step
+    for episode in episodes
+    if episode.first_success_step is not None
+  ]
+  failures = [episode.failure for episode in episodes if episode.failure]
+  moments = [*(k for k in _MOMENTS if k < protocol.budget), protocol.budget]
+  return {
+    'num_pairs': num_pairs,
+    'num_successes': num_successes,
+    'success_rate': num_successes / num_pairs,
+    'interval_95': list(intervals.wilson_interval(num_successes, num_pairs)),
+    'success_any_time': len(steps) / num_pairs,
+    'success_at_end': sum(e.success_at_end for e in episodes) / num_pairs,
+    'success_at': {
+      str(moment): sum(step <= moment for step in steps) / num_pairs
+      for moment in moments
+    },
+    'steps_to_success': float(np.median(steps)) if steps else None,
+    'final_distance': float(np.median([e.final_distance for e in episodes])),
+    'num_failed': len(failures),
+    'failures': dict(collections.Counter(failures)),
+  }
+
+
+def _training(model: planning_model.PlanningModel) -> dict[str, Any]:
+  """Which training this was, as far as the model knows: seeds apart."""
+  config = getattr(model, 'record', {}).get('config', {})
+  text = json.dumps({**config, 'seed': None}, sort_keys=True, default=str)
+  return {
+    'seed': config.get('seed'),
+    'config': files.digest(text)[:16] if config else None,
+  }
+
+
+def _count(params: Params) -> int:
+  """Trainable numbers: running statistics are not counted."""
+  if isinstance(params, dict) and 'params' in params:
+    params = params['params']
+  return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))

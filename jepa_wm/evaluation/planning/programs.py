@@ -1,0 +1,204 @@
+"""The compiled programs that plan for a batch of problems."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm import planning, sharding
+from jepa_wm.evaluation.planning import (
+  observations,
+  planner_settings,
+  planning_model,
+)
+from jepa_wm.evaluation.planning import protocol as protocol_lib
+from jepa_wm.types import Params
+
+
+class Programs:
+  """Compiled programs, each known by all that it was compiled for.
+
+  Hand one `Programs` from run to run: what is alike is compiled once, and what
+  is not (another model, planner, protocol, world or shape) is compiled anew.
+  The programs of one model are kept, those of the last.
+  """
+
+  def __init__(self) -> None:
+    """Holds nothing yet."""
+    self._model: planning_model.PlanningModel | None = None
+    self._found: list[tuple[Any, Any]] = []
+
+  def __len__(self) -> int:
+    return len(self._found)
+
+  def get(
+    self,
+    model: planning_model.PlanningModel,
+    identity: Any,
+    compile_fn: Callable[[], Any],
+  ) -> Any:
+    """The program of a model and an identity, compiled if it is not there.
+
+    Args:
+      model: the very model, not one that looks like it.
+      identity: whatever else decides the program, compared by `==`.
+      compile_fn: makes the program.
+    """
+    if self._model is not model:
+      self._model, self._found = model, []
+    for known, program in self._found:
+      if known == identity:
+        return program
+    program = compile_fn()
+    self._found.append((identity, program))
+    return program
+
+
+@dataclasses.dataclass
+class BatchPlanner:
+  """Plans for batches of problems, on all devices, one program a shape.
+
+  Attributes:
+    model: the world model.
+    protocol: horizon and how much of a plan is played.
+    settings: of the planner.
+    bounds: lowest and highest raw action `[raw]`.
+    seed: of the planner's draws.
+    batch_size: problems planned at once.
+    programs: what has been compiled.
+    mesh: devices that share the work.
+  """
+
+  model: planning_model.PlanningModel
+  protocol: protocol_lib.Protocol
+  settings: planner_settings.PlannerSettings
+  bounds: tuple[np.ndarray, np.ndarray]
+  seed: int
+  batch_size: int
+  programs: Programs
+
+  def __post_init__(self) -> None:
+    self.mesh = sharding.planning_mesh(self.batch_size)
+    self.params = sharding.replicate(self.model.params, self.mesh)
+
+  def first(
+    self, seen: observations.Observation
+  ) -> tuple[Any, planning.Memory]:
+    """Nothing planned and nothing remembered, of problems that look so."""
+    state = planning.first_state(
+      seen, seen, observe_fn=lambda seen: seen, plan_fn=self._plan_fn()
+    )
+    return jax.tree.map(np.asarray, (state.warm_start, state.memory))
+
+  def compiled(
+    self, start: Any, memory: Any, goals: Any
+  ) -> Callable[..., dict[str, Any]]:
+    """The program for a batch of such shapes.
+
+    Args:
+      start: what the plans before left, leaves `[n, ...]`.
+      memory: what is remembered, leaves `[n, ...]`.
+      goals: observations, leaves `[n, ...]`.
+
+    Returns:
+      `(ids [n], number, start, memory, goals)` with at most `batch_size` rows
+      to a dict of `actions` `[n, H, A]`, `raw` `[n, H, block, raw]`, `left`,
+      `cost` `[n]` and `diagnostics` `[n, I]`.
+    """
+    ids = np.zeros(len(jax.tree.leaves(goals)[0]), np.uint32)
+    rows = np.zeros(1, int)
+    args = self._arguments(ids[rows], 0, _take((start, memory, goals), rows))
+    identity = (
+      *(np.asarray(bound).tolist() for bound in self.bounds),
+      self.protocol,
+      self.settings,
+      jax.tree.structure(args),
+      [(np.shape(leaf), leaf.dtype) for leaf in jax.tree.leaves(args)],
+    )
+
+    def compile_fn() -> Any:
+      with jax.set_mesh(self.mesh):
+        return jax.jit(self._plan).lower(*args).compile()
+
+    program = self.programs.get(self.model, identity, compile_fn)
+
+    def plan(ids: np.ndarray, number: int, *given: Any) -> dict[str, Any]:
+      outputs = program(*self._arguments(ids, number, given))
+      outputs = jax.block_until_ready(outputs)
+      return jax.tree.map(lambda x: np.asarray(x)[: len(ids)], outputs)
+
+    return plan
+
+  def _arguments(self, ids: np.ndarray, number: int, given: Any) -> Any:
+    # The last row is repeated to fill the batch: one shape, one compilation.
+    padded = np.minimum(np.arange(self.batch_size), len(ids) - 1)
+    batch = _take((ids.astype(np.uint32), *given), padded)
+    shared = jax.random.key(self.seed), jnp.int32(number)
+    return (
+      self.params,
+      *sharding.replicate(shared, self.mesh),
+      *sharding.shard_batch(batch, self.mesh),
+    )
+
+  def _plan_fn(self) -> planning.BoundPlanner:
+    """The planner with all its settings."""
+    model, protocol, settings = self.model, self.protocol, self.settings
+    limits: tuple[planning.ActionBounds, ...] = ()
+    if settings.bounded and not settings.planner.discrete:
+      limits = (model.action_bounds(*self.bounds),)
+    return planning.BoundPlanner(
+      planner=settings.planner,
+      dynamics_fn=model.dynamics,
+      cost_fn=planning_model.cost_fn(model, settings.distance),
+      horizon=protocol.horizon,
+      action_dim=model.action_dim,
+      limits=planning.Limits(limits),
+      step_weights=planning.step_weights(protocol.horizon, settings.cost),
+    )
+
+  def _plan(
+    self,
+    params: Params,
+    rng_key: jax.Array,
+    number: jax.Array,
+    ids: jax.Array,
+    start: Any,
+    memory: planning.Memory,
+    goals: observations.Observation,
+  ) -> dict[str, Any]:
+    """One plan for each of `[B]` problems; the program that is compiled."""
+
+    def problem_key(pair_id: jax.Array) -> jax.Array:
+      return jax.random.fold_in(jax.random.fold_in(rng_key, pair_id), number)
+
+    receding, num_plans = (
+      self.protocol.receding_horizon,
+      self.protocol.num_plans,
+    )
+    played, left_over = number * receding, (num_plans - number) * receding
+    plan, left = planning.plan_step(
+      params,
+      jax.vmap(problem_key)(ids),
+      start,
+      memory,
+      goals,
+      root_fn=lambda *args: planning_model.root(self.model, *args),
+      plan_fn=self._plan_fn(),
+      receding_horizon=receding,
+      warm_start=self.settings.warm_start,
+      clock=planning.Clock(played, left_over),
+    )
+    return {
+      'actions': plan.actions,
+      'raw': self.model.raw_actions(plan.actions),
+      'left': left,
+      'cost': plan.cost,
+      'diagnostics': jax.tree.map(jnp.transpose, plan.diagnostics),
+    }
+
+
+def _take(tree: Any, rows: np.ndarray) -> Any:
+  return jax.tree.map(lambda leaf: leaf[rows], tree)

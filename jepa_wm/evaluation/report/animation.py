@@ -1,0 +1,234 @@
+"""The animation of a planning result: agents, plans and goals side by side."""
+
+import io
+
+import jax
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from jepa_wm.envs import worlds
+from jepa_wm.evaluation.planning import planning_benchmark
+from jepa_wm.evaluation.report import figures
+
+_COLUMNS, _ROWS = 3, 3
+_PANEL = 128
+_BORDER, _GAP, _MARGIN, _CAPTION = 3, 2, 14, 20
+_MAX_FRAMES = 52
+_OVERSAMPLING = 3
+_FRAME_MS, _HOLD_MS = 90, 2500
+_PAPER, _INK, _FAINT, _RUNNING = '#ffffff', '#1c1f26', '#667085', '#cbd2dc'
+
+
+def choose(result: planning_benchmark.Result) -> list[int]:
+  """Picks episodes to show: the first ones, with up to three failures last.
+
+  Returns:
+    Rows of `result.episodes`, at most nine.
+  """
+  reached, missed = _split(result)
+  num_shown = _COLUMNS * _ROWS
+  num_missed = max(min(len(missed), _COLUMNS), num_shown - len(reached))
+  missed = missed[:num_missed]
+  return reached[: num_shown - len(missed)] + missed
+
+
+def apart(result: planning_benchmark.Result) -> tuple[list[int], list[int]]:
+  """Picks the first successes and the first failures, at most six of either."""
+  reached, missed = _split(result)
+  return reached[: 2 * _COLUMNS], missed[: 2 * _COLUMNS]
+
+
+def _split(result: planning_benchmark.Result) -> tuple[list[int], list[int]]:
+  rows = range(len(result.episodes))
+  reached = [i for i in rows if result.episodes[i].success]
+  return reached, [i for i in rows if not result.episodes[i].success]
+
+
+def draw_episodes(
+  result: planning_benchmark.Result, rows: list[int] | None = None
+) -> bytes:
+  """Draws some episodes as they went, the plan over the agent's picture.
+
+  Each cell shows the agent and, beside it, its goal. The line is the path that
+  the world would take under the whole current plan, its dots one block apart.
+
+  Args:
+    result: of a benchmark run.
+    rows: which of its episodes; those of `choose` if left out.
+
+  Returns:
+    An animated GIF.
+  """
+  rows = choose(result) if rows is None else rows
+  world = worlds.get(result.protocol.environment)
+  budget = result.protocol.budget
+  last = max(
+    episode.first_success_step or 0 if episode.success else budget
+    for episode in (result.episodes[row] for row in rows)
+  )
+  stride = -(-(last + 1) // _MAX_FRAMES)
+  steps = sorted({*range(0, last + 1, stride), last})
+
+  goal_vectors = result.goals[rows]
+  shown = np.concatenate(
+    [result.vectors[rows][:, steps], goal_vectors[:, None]], axis=1
+  )
+  pictures = _pictures(result, rows, shown)
+  agents, goals = pictures[:, :-1], pictures[:, -1]
+  overlays: dict[tuple[int, int], Image.Image] = {}
+  frames = []
+  for number, step in enumerate(steps):
+    canvas = _Canvas(len(rows))
+    for cell, row in enumerate(rows):
+      plan = _current_plan(result, row, step)
+      agent = Image.fromarray(agents[cell, number])
+      if plan is not None:
+        made, path = plan
+        if (row, made) not in overlays:
+          overlays[row, made] = _draw_path(
+            world.place(path),
+            world.place(goal_vectors[cell]),
+            result.protocol.action_block,
+          )
+        overlay = overlays[row, made]
+        agent.paste(overlay, mask=overlay.getchannel('A'))
+      canvas.add(
+        cell,
+        agent,
+        Image.fromarray(goals[cell]),
+        *_caption(result.episodes[row], step, budget),
+      )
+    frames.append(canvas.image)
+  # One palette for all frames, of the first, where plans are longest, and the
+  # last, where outcomes are.
+  both = Image.new('RGB', (frames[0].width, 2 * frames[0].height))
+  both.paste(frames[0])
+  both.paste(frames[-1], (0, frames[0].height))
+  palette = both.quantize(255, Image.Quantize.MAXCOVERAGE)
+  frames = [
+    frame.quantize(palette=palette, dither=Image.Dither.NONE)
+    for frame in frames
+  ]
+  stream = io.BytesIO()
+  frames[0].save(
+    stream,
+    format='GIF',
+    save_all=True,
+    append_images=frames[1:],
+    duration=[_FRAME_MS] * (len(frames) - 1) + [_HOLD_MS],
+    loop=0,
+    optimize=True,
+  )
+  return stream.getvalue()
+
+
+class _Canvas:
+  """One frame of the grid."""
+
+  def __init__(self, num_cells: int):
+    self._cell_width = 2 * (_PANEL + _BORDER) + _GAP
+    self._cell_height = _PANEL + 2 * _BORDER + _CAPTION
+    columns = min(num_cells, _COLUMNS)
+    rows = -(-num_cells // _COLUMNS)
+    self._columns = columns
+    self.image = Image.new(
+      'RGB',
+      (
+        columns * (self._cell_width + _MARGIN) + _MARGIN,
+        rows * (self._cell_height + _MARGIN) + _MARGIN,
+      ),
+      _PAPER,
+    )
+    self._draw = ImageDraw.Draw(self.image)
+    self._font = ImageFont.load_default(12)
+
+  def add(
+    self,
+    cell: int,
+    agent: Image.Image,
+    goal: Image.Image,
+    caption: str,
+    color: str,
+  ) -> None:
+    row, column = divmod(cell, self._columns)
+    x = _MARGIN + column * (self._cell_width + _MARGIN)
+    y = _MARGIN + row * (self._cell_height + _MARGIN) + _CAPTION
+    bottom = y + _PANEL + 2 * _BORDER
+    self._draw.rectangle((x, y, x + self._cell_width - 1, bottom - 1), color)
+    self.image.paste(agent, (x + _BORDER, y + _BORDER))
+    self.image.paste(goal, (x + _BORDER + _PANEL + _GAP, y + _BORDER))
+    ink = _FAINT if color == _RUNNING else color
+    self._draw.text((x, y - 5), caption, ink, self._font, anchor='ls')
+    self._draw.text(
+      (x + self._cell_width, y - 5), 'goal', _FAINT, self._font, anchor='rs'
+    )
+
+
+def _caption(
+  episode: planning_benchmark.Episode, step: int, budget: int
+) -> tuple[str, str]:
+  """What is written over a cell at `step`, and the colour of its frame."""
+  done = episode.first_success_step
+  if done is not None and step >= done and episode.success:
+    return f'reached at step {done}', figures.SUCCESS
+  if step >= budget:
+    return f'missed in {budget} steps', figures.FAILURE
+  return f'step {step}', _RUNNING
+
+
+def _pictures(
+  result: planning_benchmark.Result, rows: list[int], vectors: np.ndarray
+) -> np.ndarray:
+  """What states `[n, T, V]` of problems `rows` look like."""
+  count = vectors.shape[1]
+  own = jax.tree.map(
+    lambda leaf: leaf[np.repeat(rows, count)], result.pairs.worlds
+  )
+  world = worlds.get(result.protocol.environment)
+  with world.stage(image_size=_PANEL) as stage:
+    flat = stage.pictures(vectors.reshape(-1, vectors.shape[-1]), own)
+  return flat.reshape(*vectors.shape[:2], *flat.shape[1:])
+
+
+def _current_plan(
+  result: planning_benchmark.Result, row: int, step: int
+) -> tuple[int, np.ndarray] | None:
+  """When the plan in force at `step` was made, and its path."""
+  current = None
+  for planned in result.planned:
+    found = np.flatnonzero(planned.indices == row)
+    if len(found) and (planned.step < step or planned.step == 0):
+      current = planned.step, planned.vectors[found[0]]
+  return current
+
+
+def _draw_path(
+  places: np.ndarray, goal: np.ndarray, action_block: int
+) -> Image.Image:
+  """A line through `places` `[n, 2]` (fractions of the picture), and a goal."""
+  scale = _PANEL * _OVERSAMPLING
+  overlay = Image.new('RGBA', (scale, scale), _PAPER + '00')
+  draw = ImageDraw.Draw(overlay)
+
+  def ring(place: np.ndarray, radius: float, fill: str, width: int = 0) -> None:
+    x, y = place * scale
+    radius *= _OVERSAMPLING
+    draw.ellipse(
+      (x - radius, y - radius, x + radius, y + radius),
+      fill=None if width else fill,
+      outline=fill if width else None,
+      width=width,
+    )
+
+  line = [tuple(place) for place in places * scale]
+  width, rim = int(1.6 * _OVERSAMPLING), _OVERSAMPLING
+  # First a rim of paper, so that all can be seen on a dark ground as well.
+  ring(goal, 10.0, _PAPER, width=3 * rim)
+  draw.line(line, fill=_PAPER, width=width + 2 * rim, joint='curve')
+  for place in places[action_block::action_block]:
+    ring(place, 3.4, _PAPER)
+  ring(goal, 9.0, figures.SUCCESS, width=rim)
+  draw.line(line, fill=figures.PLAN, width=width, joint='curve')
+  for place in places[action_block::action_block]:
+    ring(place, 2.4, figures.PLAN)
+  return overlay.resize((_PANEL, _PANEL), Image.Resampling.LANCZOS)

@@ -1,0 +1,301 @@
+"""The parts that the report page is made of."""
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+from jepa_wm.envs import worlds
+from jepa_wm.evaluation.diagnostics import rollout_error
+from jepa_wm.evaluation.report import charts
+from jepa_wm.evaluation.statistics import (
+  comparison,
+  runs,
+)
+
+
+def details(run: runs.Run) -> str:
+  """All about one run but its score."""
+  pictures = run.pictures
+  search = charts.data_uri(pictures['search.png'], 'image/png')
+  dark = charts.data_uri(pictures['search_dark.png'], 'image/png')
+  where = ''
+  if 'map.svg' in pictures:
+    where = (
+      '<section><h2>Where it worked</h2><p class="note">'
+      '<span class="key" style="background:var(--reached)"></span>reached'
+      '&ensp;<span class="key" style="background:var(--missed)"></span>missed, '
+      'from start (ring) to goal. Point at an arrow to see the path taken.</p>'
+      f'{pictures["map.svg"].decode()}</section>'
+    )
+  return (
+    f'{_videos(run)}<div class="two">{where}'
+    '<section><h2>When it worked</h2><p class="note">Share of goals reached '
+    'within so many environment steps.</p>'
+    f'{pictures["curve.svg"].decode()}</section></div>'
+    '<section><h2>How the search went</h2><p class="note">The first plan of '
+    'every problem: medians, with the 10th to 90th percentiles.</p>'
+    '<picture><source media="(prefers-color-scheme: dark)" '
+    f'srcset="{dark}"><img alt="cost and spread over iterations" '
+    f'src="{search}"></picture></section>'
+    f'{"" if run.errors is None else _rollout(run.errors)}'
+    f'<div class="two"><section><h2>Protocol</h2>{_protocol(run.record)}'
+    f'</section><section><h2>Planner and machine</h2>{_setup(run.record)}'
+    '</section></div><section><details><summary>All episodes</summary>'
+    f'{_episodes(run)}</details></section>'
+  )
+
+
+def folded(run: runs.Run, among: Sequence[runs.Run]) -> str:
+  """One run among others, to be opened."""
+  everyone = [comparison.summarize([other]) for other in among]
+  label = comparison.name(comparison.summarize([run]), everyone)
+  if len({other.record['seed'] for other in among}) > 1:
+    label += f', seed {run.record["seed"]}'
+  record = run.record
+  return (
+    f'<details class="run"><summary>{html.escape(label)}: '
+    f'{record["num_successes"]} of {record["num_pairs"]}</summary>'
+    f'<section>{charts.score_strip(record)}</section>{details(run)}</details>'
+  )
+
+
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """Cells of text; those that begin with an outcome have its colour."""
+
+  def line(tag: str, cells: Sequence[str]) -> str:
+    marked = []
+    for cell in cells:
+      word = cell.partition(' ')[0]
+      kind = {
+        'reached': ' class="good"',
+        'missed': ' class="bad"',
+        'failed:': ' class="bad"',
+        'better': ' class="good"',
+        'worse': ' class="bad"',
+        'undecided': ' class="same"',
+      }.get(word)
+      marked.append(f'<{tag}{kind or ""}>{html.escape(cell)}</{tag}>')
+    return f'<tr>{"".join(marked)}</tr>'
+
+  body = ''.join(line('td', row) for row in rows)
+  return (
+    f'<table><thead>{line("th", heading)}</thead><tbody>{body}</tbody></table>'
+  )
+
+
+def notes(summaries: Sequence[comparison.Summary]) -> str:
+  """What must be known to read the table."""
+  said = []
+  if any(len(summary.rates) > 1 for summary in summaries):
+    said.append(
+      'Intervals over several seeds take all plays as independent; plays of '
+      'one pair are not wholly so, and the truth is somewhat wider.'
+    )
+  if any(summary.num_invalid for summary in summaries):
+    said.append(
+      'Pairs are left out where a shift puts a wall over their start or goal.'
+    )
+  return ''.join(f'<p class="note">{html.escape(x)}</p>' for x in said)
+
+
+def progress(summaries: Sequence[comparison.Summary]) -> str:
+  """How soon goals were reached, a row a run."""
+  moments: list[str] = sorted(
+    {moment for summary in summaries for moment in summary.success_at}, key=int
+  )
+  rows = [
+    [
+      comparison.name(summary, summaries),
+      *(
+        f'{summary.success_at[moment]:.0%}'
+        if moment in summary.success_at
+        else ''
+        for moment in moments
+      ),
+      '' if summary.steps is None else f'{summary.steps:.0f}',
+    ]
+    for summary in summaries
+  ]
+  return (
+    '<section><h2>How soon</h2><p class="note">Share of goals reached within '
+    'so many environment steps, and the median of those that were.</p>'
+    f'{table(["", *moments, "median"], rows)}</section>'
+  )
+
+
+def differences(comparisons: Sequence[comparison.Comparison]) -> str:
+  """Runs compared on the same pairs, a row a couple."""
+  everyone = [c.first for c in comparisons] + [c.second for c in comparisons]
+  rows = []
+  for c in comparisons:
+    low, high = c.interval
+    verdict = 'undecided'
+    if c.p_value < 0.05:
+      verdict = 'better' if c.difference > 0 else 'worse'
+    rows.append(
+      [
+        comparison.name(c.first, everyone),
+        comparison.name(c.second, everyone),
+        str(c.num_pairs),
+        str(c.first_only),
+        str(c.second_only),
+        f'{100 * c.difference:+.1f}',
+        f'{100 * low:+.1f} to {100 * high:+.1f}',
+        f'{c.p_value:.3f}' if c.p_value >= 0.001 else '< 0.001',
+        verdict,
+      ]
+    )
+  heading = [
+    'first',
+    'second',
+    'pairs',
+    'first alone',
+    'second alone',
+    'difference, points',
+    '95% interval',
+    'p',
+    'the first is',
+  ]
+  return (
+    '<section><h2>On the same pairs</h2><p class="note">Plays that one of two '
+    'runs alone won, and what that says: McNemar\u2019s exact test and '
+    'Newcombe\u2019s interval (1998, method 10); where there are several seeds '
+    'a randomisation test over pairs and Agresti and Min\u2019s interval. '
+    f'{len(rows)} comparison{"s" * (len(rows) > 1)}, p not corrected for '
+    f'their number.</p>{table(heading, rows)}</section>'
+  )
+
+
+def _videos(run: runs.Run) -> str:
+  """Successes and failures, apart."""
+  figures = ''
+  for kind, word, note in (
+    ('reached', 'good', 'The first that were reached'),
+    ('missed', 'bad', 'The first that were missed'),
+  ):
+    if gif := run.pictures.get(f'{kind}.gif'):
+      figures += (
+        f'<figure><figcaption class="{word}">{note}</figcaption>'
+        f'<img class="gif" alt="agents, plans and goals, {kind}" '
+        f'src="{charts.data_uri(gif, "image/gif")}"></figure>'
+      )
+  if not figures:
+    return ''
+  return (
+    '<section><h2>Episodes</h2><p class="note">Left the agent, right the goal '
+    'it is shown. The line is where the world would take it under the whole '
+    'current plan, dots one block apart; the ring is the goal.</p>'
+    f'<div class="videos">{figures}</div></section>'
+  )
+
+
+def _protocol(record: dict[str, Any]) -> str:
+  p = record['protocol']
+  if p['origin'] == 'reset':
+    made = 'a reset of the world and its target'
+  else:
+    made = f'{p["goal_offset"]} environment steps apart on {p["origin"]} '
+    made += 'episodes'
+    if p['origin'] == 'held-out':
+      ends = 'cut at success' if p['ends_at_success'] else 'not cut at success'
+      made += f' ({p["policy"]}, noise {p["action_noise"]:g}, {ends}, '
+      made += f'{p["episode_steps"]} steps)'
+  entries = {
+    'name': f'{p["name"]}, version {p["version"]}',
+    'start and goal': made,
+    'solved at the start': (
+      f'{record["initially_solved"]:.1%}, '
+      + ('dropped' if p['drop_solved'] else 'counted in')
+    ),
+    'budget': f'{p["budget"]} environment steps',
+    'plan': f'{p["horizon"]} blocks of {p["action_block"]} steps',
+    'plays before replanning': f'{p["receding_horizon"]} of these',
+    'success': {
+      'any time': 'any time within the budget',
+      'after any step': 'after any step within the budget',
+      'at the end': 'at the end of the budget',
+    }[p['success']],
+    'in the goal at the end': f'{record["success_at_end"]:.1%}',
+    'pairs': str(record['num_pairs']),
+    'manifest': (record['manifest_sha256'] or 'none')[:16],
+  }
+  if record['shift'] is not None:
+    entries['shift'] = f'{record["shift"]}, drawn for every pair'
+    entries['pairs left out'] = f'{record["num_invalid"]}, impossible there'
+  if record['num_failed']:
+    entries['episodes that broke'] = '; '.join(
+      f'{count}: {reason}' for reason, count in record['failures'].items()
+    )
+  return _definitions(entries)
+
+
+def _setup(record: dict[str, Any]) -> str:
+  return _definitions(
+    {
+      **{
+        key.replace('_', ' '): {True: 'yes', False: 'no'}.get(value, value)
+        if isinstance(value, bool)
+        else value
+        for key, value in record['planner'].items()
+      },
+      'seed': record['seed'],
+      'checkpoint': record['checkpoint'] or 'none',
+      'device': record['device'],
+      'seconds': f'{record["seconds"]:.0f}, compiling included',
+    }
+  )
+
+
+def _episodes(run: runs.Run) -> str:
+  unit = worlds.get(run.record['protocol']['environment']).unit
+  decimals = _decimals([e.start_distance for e in run.episodes])
+  rows = []
+  for e in run.episodes:
+    outcome = f'reached at step {e.first_success_step}'
+    if e.failure is not None:
+      outcome = f'failed: {e.failure}'
+    elif not e.success:
+      outcome = 'missed'
+    rows.append(
+      [
+        str(e.pair),
+        f'{e.start_distance:.{decimals}f}',
+        f'{e.final_distance:.{decimals}f}',
+        outcome,
+        'yes' if e.success_at_end else 'no',
+      ]
+    )
+  heading = ['pair', f'distance at start ({unit})', f'at the end ({unit})']
+  return table([*heading, 'outcome', 'ended in the goal'], rows)
+
+
+def _decimals(distances: Sequence[float]) -> int:
+  """As many as the largest of them makes worth telling."""
+  top = max(distances, default=0.0)
+  return 1 if top >= 10.0 else 2 if top >= 1.0 else 3
+
+
+def _definitions(entries: dict[str, Any]) -> str:
+  items = ''.join(
+    f'<dt>{html.escape(str(key))}</dt><dd>{html.escape(str(value))}</dd>'
+    for key, value in entries.items()
+  )
+  return f'<dl>{items}</dl>'
+
+
+def _rollout(errors: rollout_error.RolloutError) -> str:
+  decimals = _decimals([*errors.recorded, *errors.pushes])
+  heading = ['imagined steps', *(str(step) for step in errors.steps)]
+  rows = [
+    ['recorded actions', *(f'{e:.{decimals}f}' for e in errors.recorded)],
+    ['straight pushes', *(f'{e:.{decimals}f}' for e in errors.pushes)],
+  ]
+  note = (
+    f'Mean distance ({html.escape(errors.unit)}) between the true state and '
+    'the one read by a linear probe off the imagined latent. At step 0 the '
+    'latent is an encoded frame, so that error is the probe\u2019s own.'
+  )
+  return (
+    '<section><h2>How far imagination drifts</h2>'
+    f'<p class="note">{note}</p>{table(heading, rows)}</section>'
+  )

@@ -1,0 +1,165 @@
+"""Models that see the body's own state get it, of now and of the goal."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jepa_wm import families, planning, units, world_model
+from jepa_wm.envs import two_room, worlds
+from jepa_wm.evaluation.diagnostics import rollout_error
+from jepa_wm.evaluation.planning import (
+  observations,
+  pairs,
+  planner_settings,
+  protocol,
+)
+from jepa_wm.types import Root
+
+LENGTHS = {'image_size': 16, 'action_dim': 2, 'action_block': 5, 'history': 2}
+CONV = {
+  'encoder': 'conv',
+  'encoder_features': 8,
+  'encoder_channels': (4,),
+  'encoder_strides': (8,),
+  'encoder_blocks': (0,),
+  'latent_dim': 4,
+  'projector_dim': 8,
+  'predictor_dim': 8,
+}
+PROPRIO = {'proprio_dim': 2, 'proprio_scale': 224.0}
+SMALL = {'predictor_depth': 1, 'predictor_heads': 2, 'predictor_head_dim': 4}
+PLDM = families.PLDM(**LENGTHS, **CONV, **PROPRIO, **SMALL, predictor_mlp_dim=8)
+DINO_WM = families.DinoWM(
+  **LENGTHS,
+  **PROPRIO,
+  **SMALL,
+  encoder=families.LeWM(image_size=16, **CONV),
+  predictor_mlp_dim=8,
+)
+BRIEF = protocol.get(
+  'short', num_pairs=2, horizon=2, receding_horizon=2, budget=20
+)
+SETTINGS = planner_settings.PlannerSettings(
+  planning.CEM(num_samples=8, num_elites=2, num_iterations=2), history=2
+)
+
+
+def make(family):
+  draw = np.random.default_rng(0)
+  variables = jax.tree.map(
+    # Running variances among them, so nothing negative.
+    lambda x: draw.uniform(0.0, 0.2, x.shape).astype(x.dtype),
+    jax.eval_shape(family.init, jax.random.key(0)),
+  )
+  statistics = units.ActionStatistics(
+    np.zeros(2, np.float32), np.ones(2, np.float32)
+  )
+  return world_model.WorldModel(family, variables, statistics)
+
+
+@pytest.fixture
+def blind_model(perfect_model):
+  """One that is right, and looks at the state it is given and at no pixel."""
+
+  class Blind(type(perfect_model)):
+    proprio_dim = 2
+
+    def encode(self, params, pixels, proprio=None):
+      if proprio is None:
+        # For the shape of a state, whose numbers are replaced.
+        return super().encode(params, jnp.zeros_like(pixels))
+      assert pixels.shape[:-3] == proprio.shape[:-1]
+      return proprio
+
+    def initial_state(self, params, pixels, proprio):
+      state = super().initial_state(params, pixels)
+      return state.replace(latents=proprio[..., -1:, :])
+
+    def root(self, params, pixels, goal_pixels, *, proprio, goal_proprio):
+      proprio = jnp.expand_dims(self.encode(params, pixels, proprio), 1)
+      state = self.initial_state(params, jnp.expand_dims(pixels, 1), proprio)
+      return Root(state, self.encode(params, goal_pixels, goal_proprio))
+
+  return Blind()
+
+
+@pytest.mark.slow
+def test_a_model_that_sees_the_state_alone_reaches_its_goals(
+  blind_model, short_result, run_short_again
+):
+  result = run_short_again(model=blind_model)
+  # It knows to the digit what the other one reads off a picture.
+  wins = short_result.record['num_successes']
+  assert result.record['num_successes'] >= max(11, wins)
+
+
+@pytest.mark.slow
+def test_imagination_starts_where_the_body_is(blind_model):
+  errors = rollout_error.measure(
+    blind_model,
+    worlds.get('two_room'),
+    num_probe_frames=16,
+    num_rollouts=8,
+    horizon=1,
+  )
+  assert max(errors.recorded + errors.pushes) < 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('family', [PLDM, DINO_WM], ids=['pldm', 'dino_wm'])
+def test_families_with_proprio_are_planned_with(family, run_short_again):
+  model = make(family)
+  assert model.proprio_dim == 2
+  result = run_short_again(
+    model=model,
+    protocol=BRIEF,
+    pairs=pairs.load_pairs(BRIEF),
+    settings=SETTINGS,
+    num_floor_repeats=1,
+  )
+  assert result.record['num_pairs'] == 2
+  # Two plans, the second of them with a frame of the past.
+  assert [path.step for path in result.planned][:2] == [0, 10]
+  errors = rollout_error.measure(
+    model,
+    worlds.get('two_room'),
+    num_probe_frames=16,
+    num_rollouts=4,
+    horizon=2,
+  )
+  assert np.all(np.isfinite(errors.recorded + errors.pushes))
+
+
+def test_what_is_shown_is_in_the_world_s_unit():
+  env = two_room.TwoRoom()
+  positions = jnp.asarray([[30.0, 40.0], [150.0, 99.5]])
+  states = two_room.TwoRoomState(positions, positions[::-1])
+  model = world_model.WorldModel(PLDM, None, None)
+  seen = observations.observe(model, env, states)
+  np.testing.assert_array_equal(seen['proprio'], positions)
+  assert {k: (x.shape, x.dtype) for k, x in seen.items()} == {
+    k: (x.shape, x.dtype) for k, x in observations.shapes(model, 2).items()
+  }
+  plain = dataclasses.replace(PLDM, proprio_dim=0)
+  model = world_model.WorldModel(plain, None, None)
+  assert list(observations.shapes(model, 2)) == ['pixels']
+
+
+def test_a_world_without_that_state_is_named(run_short_again):
+  three = dataclasses.replace(PLDM, proprio_dim=3)
+  for call in (
+    lambda model: run_short_again(model=model),
+    lambda model: rollout_error.measure(model, worlds.get('two_room')),
+  ):
+    with pytest.raises(
+      ValueError, match=r'sees proprio, 3 numbers .* has 2; plan in'
+    ):
+      call(world_model.WorldModel(three, None, None))
+
+  with pytest.raises(ValueError, match="the world 'line' has none"):
+    observations.check_proprio(
+      world_model.WorldModel(PLDM, None, None), 'line', 0
+    )

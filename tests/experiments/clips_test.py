@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import clips, training_data
+from jepa_wm.data import config as data_config
 
 
 def _source(**fields):
@@ -11,7 +12,7 @@ def _source(**fields):
   model = types.SimpleNamespace(
     acting=None, observation_spec={'pixels': pixels}, stride=1
   )
-  data = training_data.Data(
+  data = data_config.DataConfig(
     num_frames=2, batch_size=4, num_eval_windows=6, **fields
   )
   return training_data.open_source(data, model)
@@ -40,4 +41,4 @@ def test_doors(monkeypatch, tmp_path):
   with pytest.raises(ValueError, match='has no actions, and acts learns from'):
     clips.check_no_actions('digits', model)
   with pytest.raises(ValueError, match="or 'tfds:NAME', got 'tfds'"):
-    training_data.Data(source='tfds')
+    data_config.DataConfig(source='tfds')

@@ -8,10 +8,10 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import training_data
 from experiments.configs import dino_wm, ijepa, lewm, pldm, vjepa, vjepa2_ac
 from jepa_wm import exports, models
 from jepa_wm.data import augmentation
+from jepa_wm.data import config as data_config
 from jepa_wm.models import lewm as models_lewm
 from jepa_wm.models import pldm as models_pldm
 from jepa_wm.training import optimizers
@@ -54,7 +54,7 @@ def test_every_documented_field_is_a_flag_of_every_variant(module, monkeypatch):
     values = dict(_leaves(config))
     documented = {f'config.{name}' for name in run.split()}
     for where, kind in (
-      ('data', training_data.Data),
+      ('data', data_config.DataConfig),
       ('optimizer', optimizers.AdamW),
       ('augmentation', augmentation.Augmentation),
       ('model', models.MODELS.find(config.model.name)),

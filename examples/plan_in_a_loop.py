@@ -21,11 +21,12 @@ def main(num_problems: int = 4, num_plans: int = 10):
   starts, goals = reset(start_key), reset(goal_key)
 
   def observe_fn(states):
-    return jax.vmap(world.render)(states)
+    return {'pixels': jax.vmap(world.render)(states)}
 
-  def root_fn(params, memory, goal_frames):
+  def root_fn(params, memory, goal):
     # The newest of the frames that are remembered: this model needs no more.
-    return model.root(params, memory.observations[:, -1], goal_frames)
+    seen = jax.tree.map(lambda x: x[:, -1], memory.observations)
+    return model.root(params, seen, goal)
 
   def play_fn(states, blocks):
     raw = model.raw_actions(blocks)  # [B, 5, 2]
@@ -45,12 +46,12 @@ def main(num_problems: int = 4, num_plans: int = 10):
   )
 
   @jax.jit
-  def play(params, starts, goal_frames):
+  def play(params, starts, goal):
     return planning.run_mpc(
       params,
       rng_key,
       starts,
-      goal_frames,
+      goal,
       observe_fn=observe_fn,
       root_fn=root_fn,
       plan_fn=plan_fn,

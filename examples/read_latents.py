@@ -31,8 +31,8 @@ def main(out: str = 'outputs/latents.png', num_episodes: int = 16):
       return world.step(state, action), state
 
     _, states = jax.lax.scan(step, world.reset(reset_key), jnp.stack(step_keys))
-    frames = jax.vmap(world.render)(states)
-    return jax.vmap(world.vector)(states), model.encode(model.params, frames)
+    seen = {'pixels': jax.vmap(world.render)(states)}
+    return jax.vmap(world.vector)(states), model.encode(model.params, seen)
 
   keys = jax.random.split(jax.random.key(0), num_episodes)
   places, latents = jax.jit(jax.vmap(play))(keys)

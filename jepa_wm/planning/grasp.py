@@ -1,25 +1,20 @@
 """GRASP: actions and the states between them, optimised side by side."""
 
 import dataclasses
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jepa_wm import sharding
-from jepa_wm.planning import checks, descent, keys, lagrangian, lifting
+from jepa_wm.planning import (
+  checks,
+  descent,
+  lagrangian,
+  lifted_descent,
+  lifting,
+)
 from jepa_wm.planning.problem import Diagnostics
 from jepa_wm.planning.task import Task
-
-
-class _Lifted(NamedTuple):
-  """Actions and virtual states between two rollouts, leaves `[B, N, ...]`."""
-
-  actions: jax.Array
-  latents: Any
-  actions_state: optax.OptState
-  latents_state: optax.OptState
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,8 +153,20 @@ class GRASP(descent.Descent):
     prices = task.price(actions, model_keys)
     best = descent.keep_better(carry.best, actions, prices, self.tolerance)
     multipliers = lagrangian.tighten(task, carry.multipliers, prices.excess)
-    after, told = self._descend(
-      task, actions, multipliers, model_keys, iteration
+    lift = lifting.make_lift(
+      task, self.read_fn, self.write_fn, self.goal_weight
+    )
+    numbers = iteration * self.sync_period + jnp.arange(self.sync_period)
+    share = numbers.astype(jnp.float32) / self.num_iterations
+    after, told = lifted_descent.descend(
+      task,
+      lift,
+      self.optimizers[:2],
+      actions,
+      multipliers,
+      model_keys,
+      numbers=numbers,
+      noise_stds=self.noise_std * (1.0 - share),
     )
     diagnostics = descent.diagnose(task, actions, prices, *told)
 
@@ -179,66 +186,3 @@ class GRASP(descent.Descent):
       synchronise, iterates, jnp.arange(self.num_sync_steps)
     )
     return iterates, diagnostics
-
-  def _descend(
-    self,
-    task: Task,
-    actions: jax.Array,
-    multipliers: lagrangian.Multipliers,
-    model_keys: jax.Array,
-    phase: jax.Array,
-  ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Moves actions and states together; tells the last gradient of them."""
-    of_actions, of_latents, _ = self.optimizers
-    lift = lifting.make_lift(
-      task, self.read_fn, self.write_fn, self.goal_weight
-    )
-    path = lifting.follow(task, lift, actions, model_keys)
-
-    def move(
-      lifted: _Lifted, iteration: jax.Array
-    ) -> tuple[_Lifted, tuple[jax.Array, jax.Array]]:
-      actions, latents, actions_state, latents_state = lifted
-      noise_keys, model_keys = task.keys(iteration)
-
-      def total(actions: jax.Array, latents: Any) -> Any:
-        prices = lifting.price(task, lift, actions, latents, path, model_keys)
-        values = lagrangian.value(prices, multipliers)
-        return jnp.sum(values), values
-
-      (by_actions, by_latents), values = jax.grad(
-        total, argnums=(0, 1), has_aux=True
-      )(actions, latents)
-      actions, actions_state, usable = descent.update_each(
-        of_actions, by_actions, actions_state, actions, values
-      )
-      latents, latents_state, _ = descent.update_each(
-        of_latents, by_latents, latents_state, latents, values
-      )
-      actions = sharding.constrain(task.project(actions), 'data', 'samples')
-      share = iteration.astype(jnp.float32) / self.num_iterations
-      std = self.noise_std * (1.0 - share)
-      latents = _disturb(latents, std, noise_keys)
-      lifted = _Lifted(actions, latents, actions_state, latents_state)
-      return lifted, (descent.norms(by_actions), usable)
-
-    latents = lifting.latents_of(lift, path)
-    lifted = _Lifted(
-      actions,
-      latents,
-      descent.init_each(of_actions, actions),
-      descent.init_each(of_latents, latents),
-    )
-    numbers = phase * self.sync_period + jnp.arange(self.sync_period)
-    lifted, (grad_norms, usable) = jax.lax.scan(move, lifted, numbers)
-    return lifted.actions, (grad_norms[-1], usable[-1])
-
-
-def _disturb(latents: Any, std: jax.Array, noise_keys: jax.Array) -> Any:
-  """Adds noise to leaves `[B, N, ...]`."""
-  leaves, structure = jax.tree.flatten(latents)
-  disturbed = [
-    leaf + std * keys.white_noise(keys.fold_keys(noise_keys, i), leaf.shape[1:])
-    for i, leaf in enumerate(leaves)
-  ]
-  return jax.tree.unflatten(structure, disturbed)

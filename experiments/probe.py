@@ -406,8 +406,8 @@ def _masks(
   grid = model.token_grid
   if 'masks' not in drawn or grid is None or len(clip) != model.num_frames:
     return {}
-  grid = (1,) * (3 - len(grid)) + grid
-  return {'masks.png': mask_pictures.draw(clip, drawn['masks'], grid)}
+  of_clip: Any = (1,) * (3 - len(grid)) + grid
+  return {'masks.png': mask_pictures.draw(clip, drawn['masks'], of_clip)}
 
 
 class _Bar:

@@ -169,10 +169,11 @@ def _take(
       for part in _parts(name).values()
     ]
     targets['state'] = np.stack(columns, axis=-1).mean(axis=1)
-  seen = {
-    name: column(lambda batch, name=name: batch['observation'][name])
-    for name in taken[0]['observation']
-  }
+
+  def observed(name: str) -> Any:
+    return column(lambda batch: batch['observation'][name])
+
+  seen = {name: observed(name) for name in taken[0]['observation']}
   return Clips(seen, targets)
 
 

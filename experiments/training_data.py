@@ -50,7 +50,7 @@ class Episodes:
     """
     self._data, self._model = data, model
     self.repeats = data.source == 'cache'
-    self._window = {
+    self._window: dict[str, Any] = {
       'num_frames': data.num_frames,
       'stride': model.stride,
       'batch_size': data.batch_size,

@@ -88,11 +88,11 @@ class WorldModel:
       params: the model's variables.
       observation: named arrays with any leading dims, as `observation_spec`
         has them: `{'pixels': uint8 [..., height, width, 3], ...}`. Of a model
-        of clips the last leading dim is time, and a clip has one latent.
+        of clips the last leading dim is time.
       tokens: whether tokens are asked for.
 
     Returns:
-      Latents `[..., D]`, or `[..., P, F]`.
+      Latents `[..., D]`, or tokens `[..., P, F]`.
 
     Raises:
       ValueError: an array is missing, of another dtype or size, or the model
@@ -106,7 +106,7 @@ class WorldModel:
     observation: Observation,
     actions: jax.Array | None = None,
   ) -> LatentState:
-    """Starts a latent state from what was seen so far.
+    """Starts a latent state, for `dynamics`, from what was seen so far.
 
     Args:
       params: the model's variables.
@@ -115,23 +115,16 @@ class WorldModel:
       actions: `[..., T - 1, A]` normalised blocks played between them; may be
         left out for `T = 1`.
 
-    Returns:
-      A state to give to `dynamics`.
-
     Raises:
       ValueError: more frames than `history`, or actions that do not fit them.
     """
-    _ = self._acting
     latents = self.encode(params, observation)
     return self.start_from(params, latents, actions)
 
   def start_from(
     self, params: Params, latents: jax.Array, actions: jax.Array | None = None
   ) -> LatentState:
-    """Starts a latent state from the latents `[..., T, D]` of those frames.
-
-    Args, result and errors are those of `start`.
-    """
+    """As `start`, from the latents `[..., T, D]` of those frames."""
     acting, length = self._acting, latents.shape[-2]
     if not 1 <= length <= acting.history:
       raise ValueError(
@@ -162,11 +155,8 @@ class WorldModel:
       params: the model's variables.
       observation: arrays `[B, *shape]`, the frame now, or `[B, T, *shape]`, the
         frames up to now (see `start`).
-      goal: arrays `[B, *shape]`.
+      goal: arrays `[B, *shape]`; what it becomes is a latent `[B, D]`.
       actions: `[B, T - 1, A]` normalised blocks played between the frames.
-
-    Returns:
-      `Root` whose goal is the goal's latent `[B, D]`.
 
     Raises:
       ValueError: what `encode` and `start` refuse.
@@ -211,17 +201,11 @@ class WorldModel:
   ) -> LatentState:
     """Steps `state` by one normalised action block; a `DynamicsFn`.
 
-    Args:
-      params: the model's variables.
-      rng_key: not used, the models here are deterministic.
-      action: `[..., A]`, leading dims as the state's.
-      state: what `start` or `dynamics` returned.
-
-    Returns:
-      The next state; what it holds is the predictor's own (see `latent`).
+    What a state holds is the predictor's own; `latent` reads it. Models here
+    are deterministic and draw nothing from `rng_key`.
 
     Raises:
-      ValueError: an action of another size.
+      ValueError: an action of another size than `[..., A]`.
     """
     del rng_key
     if action.shape[-1] != self.action_dim:
@@ -239,23 +223,14 @@ class WorldModel:
   def cost(
     self, params: Params, state: LatentState, action: jax.Array, goal: jax.Array
   ) -> jax.Array:
-    """Distance of the newest latent to `goal` `[..., D]`; a `CostFn`.
-
-    What it is the model says: mostly the squared Euclidean distance, the sum
-    over `D`. Parameters and action do not matter.
-    """
+    """The model's distance of the newest latent to `goal`; a `CostFn`."""
     del params, action
     return self._acting.distance(self.latent(state), goal)
 
   def in_raw_units(
     self, constraint: constraints.ActionConstraint
   ) -> constraints.RawUnits:
-    """A constraint on raw actions, as one on a planner's blocks.
-
-    Args:
-      constraint: on sequences of raw actions `[..., time, raw]`, such as
-        `NormBall(0.05)` or `RateLimit(0.1)`.
-    """
+    """A constraint on raw actions `[..., time, raw]`, as one on blocks."""
     return constraints.RawUnits(
       constraint,
       to_raw=self.raw_actions,
@@ -280,15 +255,10 @@ class WorldModel:
   ) -> constraints.ActionBounds:
     """Raw bounds, scalar or `[raw]`, as a planner's box `[A]` on a block."""
     spec = self._acting.action_spec
+    shape = (spec.block, spec.dim)
+    raw = (jnp.asarray(bound, jnp.float32) for bound in (low, high))
     return constraints.ActionBounds(
-      *(
-        self.normalize_actions(
-          jnp.broadcast_to(
-            jnp.asarray(bound, jnp.float32), (spec.block, spec.dim)
-          )
-        )
-        for bound in (low, high)
-      )
+      *(self.normalize_actions(jnp.broadcast_to(x, shape)) for x in raw)
     )
 
   @property

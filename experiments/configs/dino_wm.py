@@ -11,6 +11,8 @@
 Source: DINO-WM, arXiv 2411.04983, and its released configuration.
 """
 
+from typing import Any
+
 import ml_collections
 
 from experiments.configs import variants
@@ -57,7 +59,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   )
   if variant == 'two_room':
     # 100 epochs of batch 32 in the paper.
-    model = {'name': 'dino_wm', 'dtype': 'bfloat16'}
+    model: dict[str, Any] = {'name': 'dino_wm', 'dtype': 'bfloat16'}
     config.num_steps = 60_000
     config.data.path = 'data/two_room_224'
     config.data.batch_size = 32

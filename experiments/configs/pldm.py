@@ -12,6 +12,8 @@ Source: PLDM, arXiv 2502.14819; EB-JEPA, arXiv 2602.03604, for the weight of
 inverse dynamics; stable-worldmodel 0.1.1 for the full size and VCReg's weights.
 """
 
+from typing import Any
+
 import ml_collections
 
 from experiments.configs import lewm, variants
@@ -46,7 +48,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   of_lewm = 'two_room_small' if variant == 'two_room_gru' else variant
   config = lewm.get_config(of_lewm)
   if variant == 'two_room':
-    model = {'name': 'pldm', 'dtype': 'bfloat16'}
+    model: dict[str, Any] = {'name': 'pldm', 'dtype': 'bfloat16'}
   else:
     model = {**config.model.to_dict(), 'name': 'pldm', 'terms': _TERMS}
     config.num_steps = min(config.num_steps, 1500)

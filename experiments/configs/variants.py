@@ -87,15 +87,15 @@ def choose(
     ValueError: there is no such kind.
   """
   config = fields.to_dict(fields.from_dict(models.MODELS, model))
-  path = frozen_encoder
+  encoder = frozen_encoder
   for argument, after in zip(argv, (*argv[1:], '')):
     found = re.fullmatch(r'--?config\.frozen_encoder(?:=(.*))?', argument)
     if found is not None:
-      path = after if found[1] is None else found[1]
-  if path not in ('', 'random'):
+      encoder = after if found[1] is None else found[1]
+  if encoder not in ('', 'random'):
     # Published weights, and runs that are still to come, say no settings.
     with contextlib.suppress(FileNotFoundError, ValueError):
-      config = frozen_encoders.freeze(config, path)
+      config = frozen_encoders.freeze(config, encoder)
   for argument, after in zip(argv, (*argv[1:], '')):
     found = re.fullmatch(r'--?config\.model\.([\w.]+)(?:=(.*))?', argument)
     if found is None:

@@ -13,6 +13,8 @@ file or folder of published weights that of V-JEPA, I-JEPA or DINOv2.
 Source: V-JEPA 2, arXiv 2506.09985, and its released configuration.
 """
 
+from typing import Any
+
 import ml_collections
 
 from experiments.configs import variants
@@ -60,7 +62,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   )
   if variant == 'published':
     # Up for 4,500 steps of batch 256, level for 85,500, down to 0 for 4,500.
-    model = {
+    model: dict[str, Any] = {
       'name': 'vjepa2_ac',
       'encoder': {
         'encoder': {'name': 'video_vit', **video_vit.VIT_SIZES['vit_giant']}

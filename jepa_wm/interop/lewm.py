@@ -235,7 +235,7 @@ def to_config(config: lewm.LeWM) -> dict[str, Any]:
   Raises:
     ValueError: the model is not built as published.
   """
-  parts = {
+  parts: dict[str, tuple[Any, Any]] = {
     'encoder': (config.encoder, vit.ViTConfig),
     'projector': (config.projector, projectors.MLPConfig),
     'actions': (config.actions, action_encoders.BottleneckConfig),

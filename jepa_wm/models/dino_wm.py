@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.models import jepa, model, targets
+from jepa_wm.models import jepa, model, modules, targets
 from jepa_wm.networks import (
   concatenated,
   embeddings,
@@ -87,7 +87,7 @@ class DinoWM:
     return jepa.Jepa(
       config=self,
       encoder=encoder,
-      networks=jepa.Networks(
+      networks=modules.Networks(
         encoder=encoder.build(dtype),
         embedding=embedding,
         predictor=self.predictor.build(encoder.grid, dtype),

@@ -14,14 +14,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.models import model, targets
-from jepa_wm.networks import encoders, projectors
-from jepa_wm.objectives import dynamics
+from jepa_wm.models import model, modules, targets
+from jepa_wm.networks import encoders
 from jepa_wm.objectives import terms as terms_lib
 from jepa_wm.types import (
   ActionSpec,
@@ -46,114 +44,6 @@ def squared_distance(latents: jax.Array, goal: jax.Array) -> jax.Array:
   return jnp.sum(jnp.square(latents - goal), axis=-1)
 
 
-class Networks(nn.Module):
-  """The modules of a JEPA; those left out change nothing.
-
-  Attributes:
-    encoder: what `encoders.Encoder.inputs` gives to features `[..., F]` and
-      intermediates.
-    predictor: a `predictors.Predictor`.
-    projector: features to latents `[..., D]`.
-    action_encoder: action blocks `[..., A]` to conditions.
-    embedding: features of what is frozen to latents `[..., D]`, where
-      something is learnt on top.
-    prediction_projector: what it gives, to latents `[..., D]`.
-    inverse_dynamics: two successive latents to the action block between them,
-      where a term asks for it.
-    predicts_change: whether predictions are added to the latents they start
-      from.
-  """
-
-  encoder: nn.Module
-  predictor: Any
-  projector: nn.Module | None = None
-  embedding: nn.Module | None = None
-  action_encoder: nn.Module | None = None
-  prediction_projector: nn.Module | None = None
-  inverse_dynamics: nn.Module | None = None
-  predicts_change: bool = False
-
-  def encode(self, inputs: Any, *, train: bool = False) -> jax.Array:
-    """Encodes `inputs`, leading dims `[...]`, to float32 `[..., D]`.
-
-    Args:
-      inputs: what the encoder takes.
-      train: whether batch normalisation uses the statistics of this batch.
-    """
-    return self.embed(self.features(inputs, train=train))
-
-  def features(self, inputs: Any, *, train: bool = False) -> jax.Array:
-    """What encoder and projector make of `inputs`: float32 `[..., F]`."""
-    features, _ = self.encoder(inputs, train=train)
-    if self.projector is not None:
-      features = self.projector(features, train=train)
-    return features.astype(jnp.float32)
-
-  def embed(self, features: jax.Array) -> jax.Array:
-    """Latents `[..., D]` of features `[..., F]`."""
-    if self.embedding is None:
-      return features
-    return self.embedding(features).astype(jnp.float32)
-
-  def predict(
-    self, latents: jax.Array, actions: jax.Array, *, train: bool = False
-  ) -> jax.Array:
-    """Predicts, for every token of a window, the latent one step on.
-
-    Args:
-      latents: `[..., T, D]`, `T` at most the history of the predictor.
-      actions: `[..., T, A]`, the normalised action block taken at each latent.
-      train: whether dropout and batch statistics are on.
-
-    Returns:
-      float32 `[..., T, D]`.
-
-    Raises:
-      ValueError: the leading axes of the two differ.
-    """
-    if latents.shape[:-1] != actions.shape[:-1]:
-      raise ValueError(
-        'latents and actions must agree in all but the last axis, got '
-        f'{latents.shape} and {actions.shape}.'
-      )
-    outputs, _ = self.predictor(latents, self._encoded(actions), train=train)
-    return self._readout(latents, outputs, train=train)
-
-  def infer_actions(self, latents: jax.Array) -> jax.Array | None:
-    """The blocks `[..., T - 1, A]` between latents `[..., T, D]`, if asked."""
-    if self.inverse_dynamics is None:
-      return None
-    return self.inverse_dynamics(latents[..., :-1, :], latents[..., 1:, :])
-
-  def start(self, latents: jax.Array, actions: jax.Array) -> LatentState:
-    """Starts a state, see `model.Advances`."""
-    return self.predictor.start(latents, self._encoded(actions))
-
-  def advance(self, state: LatentState, action: jax.Array) -> LatentState:
-    """Steps a state, see `model.Advances`."""
-    return self.predictor.advance(state, self._encoded(action), self._readout)
-
-  def __call__(self, inputs: Any, actions: jax.Array) -> jax.Array:
-    """Predicts from what is observed: all modules, once."""
-    latents = self.encode(inputs)
-    if self.inverse_dynamics is not None:
-      self.inverse_dynamics(latents, latents)
-    return self.predict(latents, actions)
-
-  def _encoded(self, actions: jax.Array) -> jax.Array:
-    if self.action_encoder is None:
-      return actions
-    return self.action_encoder(actions)
-
-  def _readout(
-    self, latents: jax.Array, outputs: jax.Array, *, train: bool = False
-  ) -> jax.Array:
-    if self.prediction_projector is not None:
-      outputs = self.prediction_projector(outputs, train=train)
-    predicted = outputs.astype(jnp.float32)
-    return latents + predicted if self.predicts_change else predicted
-
-
 @dataclasses.dataclass(frozen=True)
 class Jepa:
   """A JEPA as pure functions of its variables: `model.Learns` and `Advances`.
@@ -176,7 +66,7 @@ class Jepa:
 
   config: Any
   encoder: encoders.Encoder
-  networks: Networks
+  networks: modules.Networks
   latent_dim: int
   action_spec: ActionSpec
   terms: Terms
@@ -374,7 +264,7 @@ class Jepa:
     dropout_key, term_key = jax.random.split(rng_key)
     averaged = self._averaged(variables, inputs)
 
-    def forward(networks: Networks) -> Any:
+    def forward(networks: modules.Networks) -> Any:
       goals = averaged
       if given is None:
         latents = networks.encode(inputs, train=True)
@@ -507,15 +397,3 @@ class Jepa:
         f'action_dim={self.action_spec.dim} between any two frames, got shape '
         f'{actions.shape}.'
       )
-
-
-def inverse_dynamics(
-  all_terms: Terms, action_spec: ActionSpec, dtype: Any
-) -> nn.Module | None:
-  """The head that the term `inverse_dynamics` prices, where it is a term."""
-  for term in all_terms:
-    if isinstance(term, dynamics.InverseDynamics):
-      return projectors.InverseDynamics(
-        features=action_spec.size, hidden_dim=term.hidden_dim, dtype=dtype
-      )
-  return None

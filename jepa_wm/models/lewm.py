@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.models import jepa, model, targets
+from jepa_wm.models import jepa, model, modules, targets
 from jepa_wm.networks import (
   action_encoders,
   causal,
@@ -95,13 +95,15 @@ class LeWM:
     return jepa.Jepa(
       config=self,
       encoder=self.encoder,
-      networks=jepa.Networks(
+      networks=modules.Networks(
         encoder=self.encoder.build(dtype),
         projector=self.projector.build(self.latent_dim, dtype),
         action_encoder=self.actions.build(dtype),
         predictor=self.predictor.build((1, 1), dtype),
         prediction_projector=self.projector.build(self.latent_dim, dtype),
-        inverse_dynamics=jepa.inverse_dynamics(self.terms, action_spec, dtype),
+        inverse_dynamics=modules.inverse_dynamics(
+          self.terms, action_spec, dtype
+        ),
         predicts_change=self.predicts == 'change',
       ),
       latent_dim=self.latent_dim,

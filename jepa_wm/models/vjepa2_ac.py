@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.models import jepa, model, targets
+from jepa_wm.models import jepa, model, modules, targets
 from jepa_wm.networks import poses, predictors, robot, tokens, video_vit
 from jepa_wm.objectives import teacher_forcing
 from jepa_wm.objectives import terms as terms_lib
@@ -85,7 +85,7 @@ class VJEPA2AC:
     return jepa.Jepa(
       config=self,
       encoder=encoder,
-      networks=jepa.Networks(
+      networks=modules.Networks(
         encoder=encoder.build(dtype),
         predictor=self.predictor.build(
           encoder.grid, dtype, state_dim=encoder.proprio_dim

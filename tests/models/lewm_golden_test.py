@@ -11,7 +11,7 @@ from flax import traverse_util
 from golden_files import close
 
 from jepa_wm.interop import lewm
-from jepa_wm.models import jepa
+from jepa_wm.models import modules
 from jepa_wm.networks import action_encoders, causal, projectors, vit
 from jepa_wm.objectives import prediction, rolling, sigreg
 
@@ -38,7 +38,7 @@ def model(golden):
     'features': config['embed_dim'],
     'hidden_dim': config['projector_hidden'],
   }
-  return jepa.Networks(
+  return modules.Networks(
     encoder=vit.ViT(
       width=config['embed_dim'],
       depth=config['vit_layers'],

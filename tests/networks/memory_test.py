@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import planning
-from jepa_wm.models import jepa, targets
+from jepa_wm.models import jepa, modules, targets
 from jepa_wm.networks import states
 from jepa_wm.objectives import prediction
 from jepa_wm.types import ActionSpec, Root
@@ -58,7 +58,7 @@ def make():
   return jepa.Jepa(
     config=None,
     encoder=encoder,
-    networks=jepa.Networks(
+    networks=modules.Networks(
       encoder=encoder.build(jnp.float32),
       predictor=LinearAttention(),
       predicts_change=True,

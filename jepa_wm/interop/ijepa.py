@@ -149,7 +149,7 @@ def _settings_of_config(config: Mapping[str, Any]) -> ijepa.IJEPA:
   )
 
 
-def _settings(predictor: Mapping[str, Any], **encoder: int) -> ijepa.IJEPA:
+def _settings(predictor: Mapping[str, Any], **encoder: Any) -> ijepa.IJEPA:
   """The published settings but for sizes."""
   published = ijepa.IJEPA()
   return ijepa.IJEPA(

@@ -36,11 +36,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from jepa_wm.families import lewm
 
 import jepa_wm
 from benchmarks import products
 from jepa_wm import sharding, units
-from jepa_wm.families import lewm
 
 _QUICK = flags.DEFINE_bool('quick', False, 'A smaller budget, a smoke test.')
 _PEER = flags.DEFINE_bool('peer', False, 'Also measure stable-worldmodel.')

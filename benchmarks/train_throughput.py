@@ -27,10 +27,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from jepa_wm.families import learner, lewm
 
 from benchmarks import products
 from jepa_wm import sharding, units
-from jepa_wm.families import learner, lewm
 from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib

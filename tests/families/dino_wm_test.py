@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jepa_wm.families import learner as learner_lib
 
 from jepa_wm import families, planning, units, world_model
-from jepa_wm.families import learner as learner_lib
 from jepa_wm.training import frozen_encoders, optimizers
 from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib

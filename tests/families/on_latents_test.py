@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from jepa_wm import families
 from jepa_wm.families import learner as learner_lib
 from jepa_wm.families import on_latents
+
+from jepa_wm import families
 from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jepa_wm.families import vjepa2_ac
 from scipy.spatial.transform import Rotation
 
 from jepa_wm import families, planning, units, world_model
-from jepa_wm.families import vjepa2_ac
 from jepa_wm.interop import vjepa2_ac as layout
 from jepa_wm.training import frozen_encoders
 from jepa_wm.types import Root

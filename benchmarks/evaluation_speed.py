@@ -32,7 +32,7 @@ import numpy as np
 from absl import app, flags
 
 import jepa_wm
-from jepa_wm import envs, families, planning, sharding, units
+from jepa_wm import envs, models, planning, sharding, units
 from jepa_wm.evaluation.planning import (
   pairs,
   planner_settings,
@@ -62,21 +62,25 @@ def _draw_model() -> jepa_wm.WorldModel:
       noise *= 0.1
     return jnp.asarray(noise, leaf.dtype)
 
-  family = families.LeWM(
-    image_size=_IMAGE_SIZE,
-    patch_size=8,
-    projector_dim=256,
-    predictor_depth=2,
-    predictor_heads=4,
-    predictor_head_dim=32,
-    predictor_mlp_dim=256,
+  model = models.from_config(
+    {
+      'name': 'lewm',
+      'encoder': {'image_size': _IMAGE_SIZE, 'patch_size': 8},
+      'projector': {'hidden_dim': 256},
+      'predictor': {
+        'depth': 2,
+        'num_heads': 4,
+        'head_dim': 32,
+        'mlp_dim': 256,
+      },
+    }
   )
-  shapes = jax.eval_shape(family.init, jax.random.key(0))
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
   params = jax.tree_util.tree_map_with_path(draw, shapes)
   statistics = units.ActionStatistics(
     np.zeros(2, np.float32), np.ones(2, np.float32)
   )
-  return jepa_wm.WorldModel(family, params, statistics)
+  return jepa_wm.WorldModel(model, params, statistics)
 
 
 def _render(states: Any) -> np.ndarray:
@@ -130,7 +134,7 @@ class _Peer:
 
     peer.torch.set_num_threads(os.cpu_count() or 1)
     self._torch, self._swm = peer.torch, peer.stable_worldmodel
-    self._model = peer.lewm(model.params, family=model.family)
+    self._model = peer.lewm(model.params, config=model.model.config)
     self._mean, self._std = (
       self._torch.tensor(x)[:, None, None]
       for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -216,7 +220,9 @@ def _check_costs(
   frames, goals = _render(problems.starts), _render(problems.goals)
   actions = np.random.default_rng(2).standard_normal((16, 5, 10), np.float32)
   # Without a deviation, all that a problem's search tries is its first mean.
-  many = [np.repeat(x[:1], len(actions), axis=0) for x in (frames, goals)]
+  many = [
+    {'pixels': np.repeat(x[:1], len(actions), axis=0)} for x in (frames, goals)
+  ]
   with jax.default_matmul_precision('highest'):
     plan = planning.cem_plan(
       model.params,

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from jepa_wm import families
 from jepa_wm.envs import stable_worldmodel as their_worlds
 from jepa_wm.interop import lewm as published
+from jepa_wm.models import lewm as models_lewm
 
 their_worlds.declare_torchvision()
 with warnings.catch_warnings():
@@ -29,33 +29,38 @@ __all__ = ['SIGReg', 'lewm', 'stable_worldmodel', 'torch', 'two_room']
 def lewm(
   variables: Any,
   *,
-  family: families.LeWM | None = None,
+  config: models_lewm.LeWM | None = None,
   dropout: float = 0.1,
 ) -> Any:
   """The peer's LeWM with our variables, in eval mode.
 
   Args:
-    variables: of `family`.
-    family: a ViT-tiny, the rest of any size; the published one by default.
+    variables: of the model.
+    config: a ViT-tiny, the rest of any size; the published one by default.
     dropout: rate in its predictor.
   """
-  family = families.LeWM() if family is None else family
-  width = family.latent_dim
+  config = models_lewm.LeWM() if config is None else config
+  width, encoder, predictor = (
+    config.latent_dim,
+    config.encoder,
+    config.predictor,
+  )
+  hidden_dim = config.projector.hidden_dim
   vit = {'hidden_size': width, 'num_attention_heads': 3}
-  vit |= {'patch_size': family.patch_size, 'image_size': family.image_size}
-  config = transformers.ViTConfig(**vit, intermediate_size=4 * width)
+  vit |= {'patch_size': encoder.patch_size, 'image_size': encoder.image_size}
+  theirs = transformers.ViTConfig(**vit, intermediate_size=4 * width)
   sizes = {
-    'num_frames': family.history,
-    'depth': family.predictor_depth,
-    'heads': family.predictor_heads,
-    'dim_head': family.predictor_head_dim,
-    'mlp_dim': family.predictor_mlp_dim,
+    'num_frames': predictor.history,
+    'depth': predictor.depth,
+    'heads': predictor.num_heads,
+    'dim_head': predictor.head_dim,
+    'mlp_dim': predictor.mlp_dim,
     'input_dim': width,
     'hidden_dim': width,
   }
-  projector = (width, family.projector_dim, width, torch.nn.BatchNorm1d)
+  projector = (width, hidden_dim, width, torch.nn.BatchNorm1d)
   model = LeWM(
-    encoder=transformers.ViTModel(config, add_pooling_layer=False),
+    encoder=transformers.ViTModel(theirs, add_pooling_layer=False),
     predictor=module.Predictor(**sizes, dropout=dropout),
     action_encoder=module.Embedder(emb_dim=width),
     projector=module.MLP(*projector),

@@ -15,7 +15,7 @@ problems beside the peer, one.
 the CPU in float32: same weights, frames (its already normalised) and budget,
 one problem after another, its default (batched it mixes up goals). Before
 anything is timed, the same 32 candidates must cost the same, to 1e-4 in
-float32, in our planner, in a plain rollout of `family.predict` and in the peer.
+float32, in our planner, in a plain rollout of `model.predict` and in the peer.
 
 `--memory` adds temporary memory by horizon and with 10,000 candidates, and two
 iterations of these; `--scaling` what twice the candidates cost. Lines whose
@@ -36,11 +36,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from jepa_wm.families import lewm
 
 import jepa_wm
 from benchmarks import products
 from jepa_wm import sharding, units
+from jepa_wm.models import lewm
 
 _QUICK = flags.DEFINE_bool('quick', False, 'A smaller budget, a smoke test.')
 _PEER = flags.DEFINE_bool('peer', False, 'Also measure stable-worldmodel.')
@@ -67,11 +67,11 @@ def _draw_model(dtype: str) -> jepa_wm.WorldModel:
       noise *= 0.1
     return jnp.asarray(noise, leaf.dtype)
 
-  family = lewm.LeWM(dtype=dtype)
-  shapes = jax.eval_shape(family.init, jax.random.key(0))
+  model = lewm.LeWM(dtype=dtype).build()
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
   params = jax.tree_util.tree_map_with_path(draw, shapes)
   statistics = units.ActionStatistics(jnp.zeros(2), jnp.ones(2))
-  return jepa_wm.WorldModel(family, params, statistics)
+  return jepa_wm.WorldModel(model, params, statistics)
 
 
 def _draw_frames(num_problems: int) -> np.ndarray:
@@ -87,7 +87,7 @@ def _planner(model: jepa_wm.WorldModel, **budget: Any) -> Any:
     return jepa_wm.cem_plan(
       params,
       jax.random.key(0),
-      model.root(params, frames[:, 0], frames[:, 1]),
+      model.root(params, {'pixels': frames[:, 0]}, {'pixels': frames[:, 1]}),
       model.dynamics,
       model.cost,
       action_dim=model.action_dim,
@@ -167,11 +167,11 @@ def _check_costs(peer: _Peer | None) -> None:
 
   @jax.jit
   def plain(params, frames):
-    latent, goal = model.family.encode(params, frames)
+    latent, goal = model.encode(params, {'pixels': frames})
     latents = jnp.repeat(latent[None], len(actions), axis=0)
     for end in range(1, 6):
-      window = np.s_[:, max(0, end - model.family.history) : end]
-      after = model.family.predict(params, latents[window], actions[window])
+      window = np.s_[:, max(0, end - model.history) : end]
+      after = model.model.predict(params, latents[window], actions[window])
       latents = jnp.concatenate([latents, after[:, -1:]], axis=1)
     return jnp.square(latents[:, -1] - goal).sum(axis=-1)
 
@@ -185,23 +185,24 @@ def _check_costs(peer: _Peer | None) -> None:
     np.testing.assert_allclose(ours, peer.costs(actions), 1e-4, err_msg='peer')
 
 
-def _tflop(family: lewm.LeWM, num_candidates: int, horizon: int) -> float:
+def _tflop(config: Any, num_candidates: int, horizon: int) -> float:
   """Work of the products that a rollout cannot do without, in TFLOP."""
-  width, depth = family.predictor_dim, family.predictor_depth
-  inner = family.predictor_heads * family.predictor_head_dim
-  attend, mlp = width * inner, 2 * width * family.predictor_mlp_dim
-  action = family.action_block * family.action_dim
-  condition = family.smoothed_dim * (action + 4 * width) + 4 * width**2
+  predictor = config.predictor
+  width, depth, history = predictor.width, predictor.depth, predictor.history
+  inner = predictor.num_heads * predictor.head_dim
+  attend, mlp = width * inner, 2 * width * predictor.mlp_dim
+  action = config.action_block * config.action_dim
+  condition = config.actions.smoothed_dim * (action + 4 * width) + 4 * width**2
   total = 0
   for step in range(1, horizon + 1):
     # While the window grows, one token is new; when it slides, all are. The
     # first of a window needs no query, and the last block no other answers.
-    new = 1 if step <= family.history else family.history
-    asking = new - (step == 1 or step > family.history)
+    new = 1 if step <= history else history
+    asking = new - (step == 1 or step > history)
     total += (depth - 1) * ((3 * new + asking) * attend + new * mlp)
     total += (2 * new + (step > 1) + 1) * attend + mlp
     total += depth * 6 * width**2 + condition
-    total += family.projector_dim * (width + family.latent_dim)
+    total += config.projector.hidden_dim * (width + config.latent_dim)
   return 2e-12 * total * num_candidates
 
 
@@ -274,7 +275,7 @@ def main(argv: list[str]) -> None:
     many = peer is not None and number > 1
     ours, *theirs = _milliseconds(*runs, repeats=1 if many else None)
     candidates = number * budget['num_samples'] * budget['num_iterations']
-    tflop = _tflop(model.family, candidates, budget['horizon'])
+    tflop = _tflop(model.model.config, candidates, budget['horizon'])
     _print(
       f'{number}_problem{"s" * (number > 1)}',
       ours,

@@ -34,7 +34,7 @@ import numpy as np
 from absl import app, flags
 
 import jepa_wm
-from jepa_wm import files, sharding, world_model
+from jepa_wm import exports, files, sharding
 from jepa_wm.evaluation.planning import (
   pairs,
   planner_settings,
@@ -204,7 +204,7 @@ def _identify(run: _Run, code: str) -> dict[str, Any]:
 
 
 def _measure(
-  model: world_model.WorldModel, run: _Run, identity: dict[str, Any]
+  model: exports.WorldModel, run: _Run, identity: dict[str, Any]
 ) -> dict[str, Any]:
   """Plans and plays, as `experiments.plan` does."""
   result = planning_benchmark.run(
@@ -230,7 +230,7 @@ def _measure(
 
 def _measure_all(runs: Sequence[_Run], path: pathlib.Path) -> Results:
   """Measures what has no line in the file `path` yet, and prints all lines."""
-  model = world_model.WorldModel.from_checkpoint(_CHECKPOINT)
+  model = exports.WorldModel.from_checkpoint(_CHECKPOINT)
   lines: list[dict[str, Any]] = []
   if path.exists():
     lines = [json.loads(text) for text in path.read_text().splitlines()]

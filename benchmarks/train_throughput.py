@@ -16,6 +16,7 @@ Before anything is timed, without dropout and SIGReg (whose directions are
 drawn), one batch must give both the same loss and gradient norm, to 1e-3.
 """
 
+import dataclasses
 import datetime
 import json
 import os
@@ -27,10 +28,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from jepa_wm.families import learner, lewm
 
 from benchmarks import products
 from jepa_wm import sharding, units
+from jepa_wm.models import lewm
+from jepa_wm.objectives import prediction, sigreg
 from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib
@@ -57,19 +59,19 @@ def _draw_batch(size: int) -> dict[str, np.ndarray]:
 class _Ours:
   """A run that takes one step after another."""
 
-  def __init__(self, family: lewm.LeWM):
+  def __init__(self, config: lewm.LeWM):
     self._mesh = sharding.make_mesh()
     statistics = units.ActionStatistics(jnp.zeros(2), jnp.ones(2))
-    optimizer, learned = _OPTIMIZER.transformation(), learner.Learner(family)
+    optimizer, model = _OPTIMIZER.transformation(), config.build()
     self._step = step_lib.make_train_step(
-      learned,
+      model,
       optimizer,
       self._mesh,
       action_statistics=statistics,
       schedule_fn=_OPTIMIZER.metrics,
     )
     self._state = state_lib.create(
-      learned,
+      model,
       optimizer,
       jax.random.key(0),
       sharding=sharding.replicated(self._mesh),
@@ -132,29 +134,31 @@ def _for_peer(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _check_same() -> None:
   """Asserts that both learn the same from the same batch."""
-  family = lewm.LeWM(dropout=0.0, sigreg_weight=0.0, regularizer='none')
+  predictor = dataclasses.replace(lewm.LeWM().predictor, dropout=0.0)
+  config = lewm.LeWM(predictor=predictor, terms=(prediction.NextLatent(),))
   batch = _draw_batch(2 * jax.device_count())
   with jax.default_matmul_precision('highest'):
-    ours = _Ours(family)
+    ours = _Ours(config)
     peer = _Peer(ours.variables(), dropout=0.0, sigreg_weight=0.0)
     mine = ours.step(batch)
   for name, value in peer.step(_for_peer(batch)).items():
     np.testing.assert_allclose(mine[name], value, 1e-3, err_msg=name)
 
 
-def _tflop(family: lewm.LeWM, batch_size: int) -> float:
+def _tflop(config: Any, batch_size: int) -> float:
   """Matrix products of one step, forward and twice backward, in TFLOP."""
   width, mlp, num_tokens = 192, 768, (224 // 14) ** 2 + 1
   block = 4 * width**2 + 2 * width * mlp + 2 * num_tokens * width
   image = 12 * num_tokens * block + (num_tokens - 1) * 14**2 * 3 * width
-  inner = family.predictor_heads * family.predictor_head_dim
-  token = 4 * width * inner + 2 * width * family.predictor_mlp_dim
-  token += 6 * width**2 + 2 * family.history * inner
-  projector = family.projector_dim * (width + family.latent_dim)
-  predicted = family.predictor_depth * token + projector
-  clip = 4 * (image + projector) + family.history * predicted
-  sigreg = 4 * family.num_projections * family.latent_dim
-  return 3 * 2e-12 * batch_size * (clip + sigreg)
+  predictor = config.predictor
+  inner = predictor.num_heads * predictor.head_dim
+  token = 4 * width * inner + 2 * width * predictor.mlp_dim
+  token += 6 * width**2 + 2 * predictor.history * inner
+  projector = config.projector.hidden_dim * (width + config.latent_dim)
+  predicted = predictor.depth * token + projector
+  clip = 4 * (image + projector) + predictor.history * predicted
+  tested = 4 * sigreg.SIGReg().num_projections * config.latent_dim
+  return 3 * 2e-12 * batch_size * (clip + tested)
 
 
 def main(argv: list[str]) -> None:
@@ -165,8 +169,8 @@ def main(argv: list[str]) -> None:
   batch_size = _BATCH_SIZE.value or (16 if on_cpu else 128)
   if _QUICK.value:
     batch_size = 2 * jax.device_count()
-  family = lewm.LeWM(dtype=_DTYPE.value)
-  ours = _Ours(family)
+  config = lewm.LeWM(dtype=_DTYPE.value)
+  ours = _Ours(config)
   batch = _draw_batch(batch_size)
   runs = [lambda: ours.step(batch)]
   if _PEER.value:
@@ -191,7 +195,7 @@ def main(argv: list[str]) -> None:
       taken.append(time.perf_counter() - start)
   rates = [batch_size / statistics.median(taken) for taken in times]
   peer_rate = rates[1] if _PEER.value else None
-  tflop = _tflop(family, batch_size)
+  tflop = _tflop(config, batch_size)
   line = {
     'name': 'train_throughput/lewm',
     'value': round(rates[0], 3),

@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 
 from jepa_wm import models, units
-from jepa_wm.data import digits, tfds_clips
-
-TFDS = 'tfds:'
-"""Begins the names of datasets that TFDS has on disk."""
+from jepa_wm.data import config, digits, tfds_clips
 
 NO_ACTIONS = units.ActionStatistics(
   np.zeros(1, np.float32), np.ones(1, np.float32)
@@ -86,7 +83,7 @@ def tfds(
     frame_stride: frames of a video from one frame of a clip to the next.
     **sizes: as for `Clips`.
   """
-  dataset = tfds_clips.find(name.removeprefix(TFDS))
+  dataset = tfds_clips.find(name.removeprefix(config.TFDS))
   return Clips(
     functools.partial(
       tfds_clips.tfds_clips,

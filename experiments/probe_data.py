@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import clips
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import columns, digits, simulation, tfds_clips, windows
+from jepa_wm.data import config as data_config
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import probe_training
 
@@ -87,8 +87,8 @@ def load(
       streams[split] = digits.moving_digits(
         look, split=split, seed=seed, **clip
       )
-  elif name.startswith(clips.TFDS):
-    dataset = tfds_clips.find(name.removeprefix(clips.TFDS))
+  elif name.startswith(data_config.TFDS):
+    dataset = tfds_clips.find(name.removeprefix(data_config.TFDS))
     if dataset.label is None:
       raise ValueError(
         f'data: {name} has no ClassLabel, so there is nothing to probe for.'

@@ -9,7 +9,7 @@ Any field of the config is a flag: `--config.model.latent_dim=16`. The folder
 command, a run goes on where it was and ends with the same parameters.
 
 A config has the fields `model` (nested settings, with a `name`), `data` (those
-of `training_data.Data`), `optimizer` (those of `optimizers.AdamW` but
+of `data.config.DataConfig`), `optimizer` (those of `optimizers.AdamW` but
 `num_steps`), if need be `augmentation` (those of `augmentation.Augmentation`),
 `num_steps`, `seed` and the fields of `hooks.Intervals`. That of a model with
 a frozen encoder also has `frozen_encoder`: a checkpoint of ours, published
@@ -37,6 +37,7 @@ from experiments import command_line, training_data
 from jepa_wm import exports, models, provenance, sharding
 from jepa_wm import fields as fields_lib
 from jepa_wm.data import augmentation as augmentation_lib
+from jepa_wm.data import config as data_config
 from jepa_wm.evaluation.diagnostics import held_out
 from jepa_wm.recipes import frozen_encoders
 from jepa_wm.training import draws, hooks, lock, metrics, optimizers
@@ -59,7 +60,7 @@ class Plan(NamedTuple):
 
   model: Any
   frozen: Any
-  data: training_data.Data
+  data: data_config.DataConfig
   optimizer: optimizers.AdamW
   augmentation: augmentation_lib.Augmentation | None
   intervals: hooks.Intervals
@@ -81,7 +82,7 @@ def read_config(config: Mapping[str, Any]) -> Plan:
   plan = Plan(
     model=model,
     frozen=frozen,
-    data=_build(training_data.Data, 'config.data', config.pop('data')),
+    data=_build(data_config.DataConfig, 'config.data', config.pop('data')),
     optimizer=_build(
       optimizers.AdamW,
       'config.optimizer',

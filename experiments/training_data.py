@@ -1,6 +1,5 @@
 """Where the windows of `experiments.train` come from."""
 
-import dataclasses
 import itertools
 import pathlib
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from jepa_wm import models, units
 from jepa_wm.data import (
   cache,
   columns,
+  config,
   digits,
   episodes,
   simulation,
@@ -27,57 +27,6 @@ _STATISTICS_SEED = 1_000_000_009
 _FRAMES_AT_ONCE = 512
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
-  """Where windows come from.
-
-  Attributes:
-    source: 'cache' reads episodes that `experiments.collect` wrote;
-      'simulation' plays and renders them on the device, nothing on disk;
-      'digits' moves handwritten digits about, and 'tfds:NAME' reads what TFDS
-      has on disk, both for models without actions.
-    path: of the episodes, for 'cache'.
-    environment: name of the world that is played, for 'simulation'; a cache
-      knows its own.
-    num_frames: frames `T` of a window.
-    batch_size: windows `B` of a batch.
-    num_eval_windows: windows that an evaluation looks at, rounded up to whole
-      batches.
-    action_noise: of the expert who plays, for 'simulation'.
-    episode_length: steps of an episode at most, for 'simulation'.
-    num_digits: digits in a clip, for 'digits'.
-    background: what is behind them, one of `digits.BACKGROUNDS`.
-  """
-
-  source: str = 'cache'
-  path: str = 'data/two_room'
-  environment: str = 'two_room'
-  num_frames: int = 4
-  batch_size: int = 128
-  num_eval_windows: int = 512
-  action_noise: float = 2.0
-  episode_length: int = 100
-  num_digits: int = 1
-  background: str = 'none'
-
-  def __post_init__(self):
-    """Checks what nobody below would."""
-    if self.source not in (
-      'cache',
-      'simulation',
-      'digits',
-    ) and not self.source.startswith(clips.TFDS):
-      raise ValueError(
-        "config.data.source must be 'cache', 'simulation', 'digits' or "
-        f"'tfds:NAME', got {self.source!r}."
-      )
-    if self.num_eval_windows < 1:
-      raise ValueError(
-        'config.data.num_eval_windows must be at least 1, got '
-        f'{self.num_eval_windows}.'
-      )
-
-
 class Episodes:
   """Batches of one model from episodes, on disk or played as needed.
 
@@ -88,7 +37,7 @@ class Episodes:
       kept.
   """
 
-  def __init__(self, data: Data, model: models.Learns):
+  def __init__(self, data: config.DataConfig, model: models.Learns):
     """Opens what `data` names.
 
     Args:
@@ -217,7 +166,7 @@ def image_size(model: models.Learns) -> int | None:
   return None if pixels is None else int(pixels.shape[0])
 
 
-def open_source(data: Data, model: models.Learns) -> Any:
+def open_source(data: config.DataConfig, model: models.Learns) -> Any:
   """Opens what `data` says that the batches of `model` come from.
 
   Args:
@@ -239,7 +188,7 @@ def open_source(data: Data, model: models.Learns) -> Any:
     'batch_size': data.batch_size,
     'num_eval_windows': data.num_eval_windows,
   }
-  if data.source.startswith(clips.TFDS):
+  if data.source.startswith(config.TFDS):
     return clips.tfds(
       data.source,
       image_size=model.observation_spec['pixels'].shape[0],

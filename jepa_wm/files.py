@@ -178,7 +178,9 @@ def remove_folder(path: Path) -> None:
     OSError: it cannot be removed.
   """
   path = pathlib.Path(path)
-  shutil.rmtree(path.rename(path.with_name(f'.{path.name}.removing')))
+  aside = path.with_name(f'.{path.name}.removing')
+  shutil.rmtree(aside, ignore_errors=True)  # Of one that was killed.
+  shutil.rmtree(path.rename(aside))
 
 
 def digest(*parts: Any) -> str:

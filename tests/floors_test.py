@@ -14,7 +14,7 @@ FLOORS = {
   0: ('types', 'sharding', 'units', 'files'),
   0.5: ('fields', 'provenance'),
   1: ('data', 'networks', 'objectives', 'planning', 'envs'),
-  2: ('families', 'models'),
+  2: ('models',),
   3: ('world_model', 'interop', 'evaluation'),
   4: ('exports', 'training'),
   5: ('rl',),

@@ -9,9 +9,9 @@ from typing import Any
 
 import ml_collections
 
-from experiments import training_data
 from jepa_wm import fields, models
 from jepa_wm.data import augmentation
+from jepa_wm.data import config as data_config
 from jepa_wm.recipes import frozen_encoders
 from jepa_wm.training import hooks, optimizers
 
@@ -52,7 +52,7 @@ def fill_in(config: ml_collections.ConfigDict) -> None:
   filled = {
     'model': model,
     'optimizer': optimizers.to_config(**config.optimizer),
-    'data': dataclasses.asdict(training_data.Data(**config.data)),
+    'data': dataclasses.asdict(data_config.DataConfig(**config.data)),
     'augmentation': dataclasses.asdict(
       augmentation.Augmentation(**config.get('augmentation', {}))
     ),

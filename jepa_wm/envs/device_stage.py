@@ -1,6 +1,7 @@
 """JAX worlds on stage: every method is one jitted program over rows."""
 
 import dataclasses
+import time
 import zlib
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Self
@@ -45,6 +46,7 @@ class DeviceStage:
 
   Attributes:
     env: the world of rows without their own.
+    compile_seconds: see `stage.Stage`.
   """
 
   is_discrete = False
@@ -69,8 +71,10 @@ class DeviceStage:
     self.failures: dict[int, str] = {}
     self._policy_fn, self._reward_fn = policy_fn, reward_fn
     self._rows = _Rows(None, None, None)
-    self._programs: dict[Hashable, Callable[..., Any]] = {}
+    self._programs: dict[Hashable, Any] = {}
+    self._compiled: dict[Hashable, Callable[..., Any]] = {}
     self._sizes: dict[Hashable, set[int]] = {}
+    self.compile_seconds = 0.0
 
   def __enter__(self) -> Self:
     return self
@@ -408,7 +412,14 @@ class DeviceStage:
     """Runs a program on rows `first..end - 1`, filled up to `size`."""
     # The last row is repeated to fill up: one shape, one compilation.
     rows = np.minimum(np.arange(first, first + size), end - 1)
-    out = self._programs[name](*jax.tree.map(lambda leaf: leaf[rows], args))
+    some = jax.tree.map(lambda leaf: leaf[rows], args)
+    leaves, structure = jax.tree.flatten(some)
+    key = name, structure, *((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    if key not in self._compiled:
+      began = time.perf_counter()
+      self._compiled[key] = self._programs[name].lower(*some).compile()
+      self.compile_seconds += time.perf_counter() - began
+    out = self._compiled[key](*some)
     if end - first == size:
       return out
     return jax.tree.map(lambda leaf: leaf[: end - first], out)

@@ -25,6 +25,8 @@ class HostStage:
     world: the world's recipe.
   """
 
+  compile_seconds = 0.0
+
   def __init__(
     self,
     world: host.HostWorld,

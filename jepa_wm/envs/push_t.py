@@ -17,6 +17,7 @@ from jepa_wm.envs import (
   push_t_dynamics,
   push_t_picture,
   push_t_shapes,
+  push_t_walls,
 )
 
 WORLD_SIZE = 512
@@ -368,14 +369,14 @@ class PushT:
       np.ndim(self.block_shape) == 0
     )
 
-  def body(self) -> push_t_dynamics.Body:
+  def body(self) -> push_t_walls.Body:
     """The block as contacts know it: rectangles, centre of mass and moment."""
     scale = self.block_scale
     if self._shape_is_known and not isinstance(scale, jax.core.Tracer):
       # Plain numbers, which the compiler folds.
       shape = push_t_shapes.SHAPES[push_t_shapes.NAMES[int(self.block_shape)]]
       scale = float(scale)
-      return push_t_dynamics.Body(
+      return push_t_walls.Body(
         rectangles=tuple(
           contacts.Rectangle(*(scale * side for side in rectangle))
           for rectangle in shape.rectangles
@@ -385,7 +386,7 @@ class PushT:
       )
     centre = jnp.asarray(push_t_shapes.CENTRES, jnp.float32)[self.block_shape]
     moments = jnp.asarray(push_t_shapes.MOMENTS, jnp.float32)
-    return push_t_dynamics.Body(
+    return push_t_walls.Body(
       rectangles=tuple(
         contacts.Rectangle(*rectangle) for rectangle in self.block_rectangles
       ),

@@ -117,6 +117,7 @@ class Stage(Protocol):
     proprio_dim: size `S` of what the body feels, 0 where it feels nothing.
     failures: row to the reason why its world broke; it stands still until it is
       placed or reset again.
+    compile_seconds: time spent in compiling so far.
     parameters: what describes the world, JSON-able.
   """
 
@@ -124,6 +125,7 @@ class Stage(Protocol):
   image_size: int
   is_discrete: bool
   proprio_dim: int
+  compile_seconds: float
 
   @property
   def action_dim(self) -> int: ...

@@ -4,8 +4,6 @@ from jepa_wm.planning.categorical_cem import CategoricalCEM
 from jepa_wm.planning.cem import CEM
 from jepa_wm.planning.constraints import (
   ActionBounds,
-  Guardrail,
-  Limits,
   NormBall,
   RateLimit,
   RawUnits,
@@ -39,11 +37,9 @@ from jepa_wm.planning.faces import (
 from jepa_wm.planning.gradient import Gradient
 from jepa_wm.planning.grasp import GRASP
 from jepa_wm.planning.icem import ICEM
+from jepa_wm.planning.limits import Guardrail, Limits
 from jepa_wm.planning.mpc import (
-  BoundPlanner,
-  Clock,
   MpcOutput,
-  PlanFn,
   first_state,
   mpc_step,
   plan_step,
@@ -51,6 +47,7 @@ from jepa_wm.planning.mpc import (
 )
 from jepa_wm.planning.mpc_state import Memory, MpcState
 from jepa_wm.planning.mppi import MPPI
+from jepa_wm.planning.plan_fn import BoundPlanner, Clock, PlanFn
 from jepa_wm.planning.predictive_sampling import PredictiveSampling
 from jepa_wm.planning.problem import (
   Diagnostics,

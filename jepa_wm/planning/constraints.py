@@ -1,8 +1,4 @@
-"""What actions are allowed, and which latents must not be passed.
-
-An action constraint is obeyed: whatever a planner tries is projected onto it.
-A guardrail is a price: passing it costs, and what is left is reported.
-"""
+"""Convex sets of action sequences, onto which planners project."""
 
 import dataclasses
 import typing
@@ -12,8 +8,6 @@ from typing import Any, Protocol, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from jepa_wm.types import CostFn
 
 _ROUNDS = 8
 """Rounds of alternating projections where several constraints meet."""
@@ -40,7 +34,7 @@ class ActionConstraint(Protocol):
 
 
 @typing.dataclass_transform(frozen_default=True)
-def _pytree(*static: str) -> Callable[[type], type]:
+def pytree(*static: str) -> Callable[[type], type]:
   """A frozen dataclass whose fields but `static` are a pytree's leaves."""
 
   def decorate(cls: type) -> type:
@@ -53,7 +47,7 @@ def _pytree(*static: str) -> Callable[[type], type]:
   return decorate
 
 
-@_pytree()
+@pytree()
 class ActionBounds:
   """A box of allowed actions.
 
@@ -67,7 +61,7 @@ class ActionBounds:
 
   def project(self, actions: jax.Array) -> jax.Array:
     """Moves actions `[..., A]` to the nearest allowed ones."""
-    return jnp.clip(actions, _row(self.low, actions), _row(self.high, actions))
+    return jnp.clip(actions, row(self.low, actions), row(self.high, actions))
 
   def check(self, action_dim: int) -> None:
     """Makes sure that this is a box of `action_dim` dimensions.
@@ -83,7 +77,7 @@ class ActionBounds:
           f' each of the {action_dim} action dimensions, got shape'
           f' {list(np.shape(bound))}.'
         )
-    if not _traced(self):
+    if not is_traced(self):
       below = np.asarray(self.low) < np.asarray(self.high)
       if not np.all(below):
         worst = int(np.argmin(below))
@@ -99,7 +93,7 @@ class ActionBounds:
     return self
 
 
-@_pytree('order')
+@pytree('order')
 class NormBall:
   """Actions no farther than `radius` from `center`, each step on its own.
 
@@ -115,7 +109,7 @@ class NormBall:
 
   def project(self, actions: jax.Array) -> jax.Array:
     """Moves actions `[..., A]` to the nearest ones in the ball."""
-    center = _row(self.center, actions)
+    center = row(self.center, actions)
     if self.order != 2:
       return jnp.clip(actions, center - self.radius, center + self.radius)
     offset = actions - center
@@ -145,7 +139,7 @@ class NormBall:
     return self
 
 
-@_pytree()
+@pytree()
 class RateLimit:
   """Actions that differ from the one before them by no more than `limit`.
 
@@ -164,7 +158,7 @@ class RateLimit:
   def project(self, actions: jax.Array) -> jax.Array:
     """Moves sequences `[B, ..., H, A]` to ones that change slowly."""
     steps = jnp.moveaxis(actions, -2, 0)
-    limit = _row(self.limit, steps[0])
+    limit = row(self.limit, steps[0])
     first = steps[0]
     if self.previous is not None:
       previous = jnp.asarray(self.previous, actions.dtype)
@@ -199,7 +193,7 @@ class RateLimit:
     return dataclasses.replace(self, previous=previous)
 
 
-@_pytree('to_raw', 'from_raw', 'raw_dim')
+@pytree('to_raw', 'from_raw', 'raw_dim')
 class RawUnits:
   """A constraint on raw environment actions, for a planner of action blocks.
 
@@ -236,89 +230,6 @@ class RawUnits:
     return dataclasses.replace(self, constraint=self.constraint.following(last))
 
 
-@_pytree('cost_fn')
-class Guardrail:
-  """A price that must stay below a bound at every step of a plan.
-
-  A planner that samples adds `penalty` times the excess, summed over steps,
-  to a candidate's cost; one that follows gradients uses an augmented
-  Lagrangian, whose first stiffness is `penalty`. Either may fail: the largest
-  excess is in the `Plan`.
-
-  Attributes:
-    cost_fn: a `CostFn`; what it returns must stay below `bound`.
-    bound: a number.
-    penalty: what a unit of excess costs.
-  """
-
-  cost_fn: CostFn
-  bound: jax.Array | float = 0.0
-  penalty: jax.Array | float = 100.0
-
-
-@_pytree()
-class Limits:
-  """What a plan must keep to; a pytree of its numbers.
-
-  Attributes:
-    actions: one constraint or several, in the planner's units: whatever is
-      tried is projected onto them.
-    guardrails: prices of latents that must stay below a bound at every step.
-    allowed: bool `[A]`, which actions a planner of one-hot rows may choose;
-      all by default.
-  """
-
-  actions: ActionConstraint | Sequence[ActionConstraint] = ()
-  guardrails: Sequence[Guardrail] = ()
-  allowed: jax.Array | np.ndarray | None = None
-
-  def checked(self, action_dim: int) -> 'Limits':
-    """The same, its sequences as tuples.
-
-    Raises:
-      ValueError: a constraint that is empty or of another size, something
-        that is no constraint, constraints that no action satisfies, or no
-        action that is allowed.
-    """
-    allowed = self.allowed
-    if allowed is not None:
-      if np.shape(allowed) != (action_dim,):
-        raise ValueError(
-          f'allowed must say of each of the {action_dim} actions whether it may'
-          f' be chosen, got shape {list(np.shape(allowed))}.'
-        )
-      if not _traced(allowed) and not np.any(np.asarray(allowed)):
-        raise ValueError('allowed must leave at least one action to choose.')
-    return dataclasses.replace(
-      self,
-      actions=as_tuple(self.actions, action_dim),
-      guardrails=tuple(self.guardrails),
-    )
-
-  def project(self, actions: jax.Array) -> jax.Array:
-    """Moves sequences `[B, ..., H, A]` to where the constraints hold.
-
-    Of rows over actions to choose from, those not allowed are left out; a row
-    of nothing else becomes the first that is allowed.
-    """
-    if self.allowed is not None:
-      allowed = _row(jnp.asarray(self.allowed, bool), actions, bool)
-      left = jnp.where(allowed, actions, 0.0)
-      first = jnp.argmax(jnp.asarray(self.allowed))
-      instead = _row(jax.nn.one_hot(first, actions.shape[-1]), actions)
-      some = jnp.any(left != 0.0, axis=-1, keepdims=True)
-      actions = jnp.where(some, left, instead)
-    return project(_tuple(self.actions), actions)
-
-  def following(self, previous: jax.Array) -> 'Limits':
-    """The limits of what may come after the action `previous` `[B, A]`."""
-    after = [one.following(previous) for one in _tuple(self.actions)]
-    return dataclasses.replace(self, actions=tuple(after))
-
-
-NO_LIMITS = Limits()
-
-
 def as_tuple(
   action_constraints: ActionConstraint | Sequence[ActionConstraint],
   action_dim: int,
@@ -333,7 +244,7 @@ def as_tuple(
     ValueError: a constraint that is empty or of another size, something that
       is no constraint, or constraints that no action satisfies.
   """
-  constraints = _tuple(action_constraints)
+  constraints = sequence(action_constraints)
   for constraint in constraints:
     if not isinstance(constraint, ActionConstraint):
       raise ValueError(
@@ -341,7 +252,7 @@ def as_tuple(
         f' RawUnits, or a sequence of them, got a {type(constraint).__name__}.'
       )
     constraint.check(action_dim)
-  if len(constraints) > 1 and not _traced(constraints):
+  if len(constraints) > 1 and not is_traced(constraints):
     with jax.ensure_compile_time_eval():
       probe = project(constraints, jnp.zeros((1, 2, action_dim), jnp.float32))
       for constraint in constraints:
@@ -369,7 +280,7 @@ def project(
   return actions
 
 
-def _tuple(
+def sequence(
   constraints: ActionConstraint | Sequence[ActionConstraint],
 ) -> tuple[ActionConstraint, ...]:
   if isinstance(constraints, Sequence):
@@ -377,13 +288,13 @@ def _tuple(
   return (constraints,)
 
 
-def _row(value: Any, like: jax.Array, dtype: Any = None) -> jax.Array:
+def row(value: Any, like: jax.Array, dtype: Any = None) -> jax.Array:
   """A number or `[A]`, shaped to meet `like` `[..., A]`."""
-  row: jax.Array = jnp.asarray(value, dtype or like.dtype)
-  return row.reshape((1,) * (like.ndim - 1) + (-1,))
+  array: jax.Array = jnp.asarray(value, dtype or like.dtype)
+  return array.reshape((1,) * (like.ndim - 1) + (-1,))
 
 
-def _traced(tree: Any) -> bool:
+def is_traced(tree: Any) -> bool:
   return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
 
 
@@ -396,7 +307,7 @@ def _check_size(name: str, value: Any, action_dim: int) -> None:
 
 
 def _check_positive(name: str, value: Any) -> None:
-  if not _traced(value) and not np.all(np.asarray(value) > 0):
+  if not is_traced(value) and not np.all(np.asarray(value) > 0):
     raise ValueError(
       f'action_constraints: {name} must be positive, got {value}.'
     )

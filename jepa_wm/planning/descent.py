@@ -10,32 +10,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jepa_wm import sharding
-from jepa_wm.planning import checks, keys, rollout, sampling
-from jepa_wm.planning.driver import Answer, Start, Task
+from jepa_wm.planning import checks, keys, lagrangian, rollout, sampling
 from jepa_wm.planning.problem import Diagnostics, WarmStart
-
-# Stiffness of the augmented Lagrangian: what it is multiplied by where the
-# violation has not shrunk to this share of the last one, and the largest
-# multiple of where it started.
-_GROWTH, _SHRINK, _CAP = 2.0, 0.5, 100.0
-
-
-class Multipliers(NamedTuple):
-  """What passing a guardrail costs now, each `[B, N, H, G]`.
-
-  Attributes:
-    value: Lagrange multipliers, at least zero.
-    stiffness: rho, what squared excess costs.
-    residual: by how much the constraint failed to hold at the last `tighten`.
-  """
-
-  value: jax.Array
-  stiffness: jax.Array
-  residual: jax.Array
+from jepa_wm.planning.task import Answer, Start, Task
 
 
 class Best(NamedTuple):
@@ -64,7 +44,7 @@ class Iterates(NamedTuple):
 
   actions: jax.Array
   optimizer_state: Any
-  multipliers: Multipliers
+  multipliers: lagrangian.Multipliers
   best: Best
 
 
@@ -132,7 +112,7 @@ class Descent(abc.ABC):
 
   def begin(self, task: Task, start: Start) -> Iterates:
     """Where candidates start from."""
-    _check_penalties(task)
+    lagrangian.check_penalties(task)
     noise_keys, _ = task.keys(0)
     number = self.num_samples
     noise = task.noise(keys.white_noise, noise_keys, 0, number, number)
@@ -166,13 +146,11 @@ def begin(
 ) -> Iterates:
   """Puts candidates at `actions` `[B, N, H, A]`."""
   batch = actions.shape[:2]
-  shape = (*batch, task.problem.horizon, len(task.guardrails))
-  zeros = jnp.zeros(shape, jnp.float32)
   unknown = jnp.full(batch, jnp.inf, jnp.float32)
   return Iterates(
     actions=actions,
     optimizer_state=init_each(optimizer, actions),
-    multipliers=Multipliers(zeros, zeros + _penalties(task), zeros + jnp.inf),
+    multipliers=lagrangian.start(task, actions.shape[1]),
     best=Best(actions, unknown, unknown),
   )
 
@@ -201,7 +179,7 @@ def step(
 
   def total(actions: jax.Array) -> Any:
     prices = task.price(actions, rng_keys)
-    values = lagrangian(prices, iterates.multipliers)
+    values = lagrangian.value(prices, iterates.multipliers)
     return jnp.sum(values), (values, prices)
 
   before, state, multipliers, best = iterates
@@ -262,40 +240,6 @@ def update_each(
 
   variables, state = jax.tree.map(choose, after, (variables, state))
   return variables, state, usable
-
-
-def lagrangian(prices: rollout.Prices, multipliers: Multipliers) -> jax.Array:
-  """The augmented Lagrangian of candidates, `[B, N]`."""
-  value, stiffness, _ = multipliers
-  ratio = value / stiffness
-  passed = jnp.maximum(prices.excess + ratio, 0.0)
-  terms = 0.5 * stiffness * (passed**2 - ratio**2)
-  return prices.cost + jnp.sum(terms, axis=(2, 3))
-
-
-def tighten(
-  task: Task, multipliers: Multipliers, excess: jax.Array
-) -> Multipliers:
-  """Moves multipliers to where the Lagrangian's slope says they belong.
-
-  Args:
-    task: the problems.
-    multipliers: as they were.
-    excess: `[B, N, H, G]`; what is not finite changes nothing.
-  """
-  value, stiffness, residual = multipliers
-  # A guardrail with room counts only as far as its multiplier still pulls.
-  left = jnp.abs(jnp.maximum(excess, -value / stiffness))
-  stiffer = jnp.minimum(_GROWTH * stiffness, _CAP * _penalties(task))
-  after = Multipliers(
-    value=jnp.maximum(value + stiffness * excess, 0.0),
-    stiffness=jnp.where(left > _SHRINK * residual, stiffer, stiffness),
-    residual=left,
-  )
-  pairs = zip(after, multipliers)
-  return Multipliers(
-    *(jnp.where(jnp.isfinite(excess), new, old) for new, old in pairs)
-  )
 
 
 def keep_better(
@@ -381,24 +325,3 @@ def check_optimizer(
       f' optax.adam(0.1), got a {type(optimizer).__name__}.'
     )
   return optax.with_extra_args_support(optimizer)
-
-
-def _check_penalties(task: Task) -> None:
-  """Makes sure that guardrails can be kept by multipliers."""
-  penalties = [guardrail.penalty for guardrail in task.guardrails]
-  known = [x for x in penalties if not isinstance(x, jax.core.Tracer)]
-  if not np.all(np.asarray(known) > 0.0):
-    raise ValueError(
-      'guardrails must have a positive penalty, it is the first stiffness of'
-      f' their Lagrangian, got {[float(x) for x in known]}.'
-    )
-
-
-def _penalties(task: Task) -> jax.Array:
-  """First stiffness of each guardrail, `[1, 1, 1, G]`."""
-  penalties = [
-    jnp.asarray(guardrail.penalty, jnp.float32) for guardrail in task.guardrails
-  ]
-  if not penalties:
-    return jnp.zeros((1, 1, 1, 0), jnp.float32)
-  return jnp.stack(penalties).reshape(1, 1, 1, -1)

@@ -13,10 +13,11 @@ import numpy as np
 from jepa_wm.planning import driver
 from jepa_wm.planning.categorical_cem import CategoricalCEM
 from jepa_wm.planning.cem import CEM
-from jepa_wm.planning.constraints import ActionConstraint, Guardrail, Limits
+from jepa_wm.planning.constraints import ActionConstraint
 from jepa_wm.planning.gradient import Gradient
 from jepa_wm.planning.grasp import GRASP
 from jepa_wm.planning.icem import ICEM
+from jepa_wm.planning.limits import Guardrail, Limits
 from jepa_wm.planning.mppi import MPPI
 from jepa_wm.planning.predictive_sampling import PredictiveSampling
 from jepa_wm.planning.problem import (

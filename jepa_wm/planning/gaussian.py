@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.planning.driver import Answer
+from jepa_wm.planning.task import Answer
 
 
 class Gaussian(NamedTuple):

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jepa_wm.planning import checks, descent
-from jepa_wm.planning.driver import Task
+from jepa_wm.planning import checks, descent, lagrangian
 from jepa_wm.planning.problem import Diagnostics
+from jepa_wm.planning.task import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Gradient(descent.Descent):
     due = (iteration + 1) % self.multiplier_period == 0
     multipliers = jax.tree.map(
       functools.partial(jnp.where, due),
-      descent.tighten(task, iterates.multipliers, prices.excess),
+      lagrangian.tighten(task, iterates.multipliers, prices.excess),
       iterates.multipliers,
     )
     return iterates._replace(multipliers=multipliers), diagnostics

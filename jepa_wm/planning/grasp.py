@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from jepa_wm import sharding
-from jepa_wm.planning import checks, descent, keys, lifting
-from jepa_wm.planning.driver import Task
+from jepa_wm.planning import checks, descent, keys, lagrangian, lifting
 from jepa_wm.planning.problem import Diagnostics
+from jepa_wm.planning.task import Task
 
 
 class _Lifted(NamedTuple):
@@ -157,7 +157,7 @@ class GRASP(descent.Descent):
     _, model_keys = task.keys(first_key)
     prices = task.price(actions, model_keys)
     best = descent.keep_better(carry.best, actions, prices, self.tolerance)
-    multipliers = descent.tighten(task, carry.multipliers, prices.excess)
+    multipliers = lagrangian.tighten(task, carry.multipliers, prices.excess)
     after, told = self._descend(
       task, actions, multipliers, model_keys, iteration
     )
@@ -184,7 +184,7 @@ class GRASP(descent.Descent):
     self,
     task: Task,
     actions: jax.Array,
-    multipliers: descent.Multipliers,
+    multipliers: lagrangian.Multipliers,
     model_keys: jax.Array,
     phase: jax.Array,
   ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -203,7 +203,7 @@ class GRASP(descent.Descent):
 
       def total(actions: jax.Array, latents: Any) -> Any:
         prices = lifting.price(task, lift, actions, latents, path, model_keys)
-        values = descent.lagrangian(prices, multipliers)
+        values = lagrangian.value(prices, multipliers)
         return jnp.sum(values), values
 
       (by_actions, by_latents), values = jax.grad(

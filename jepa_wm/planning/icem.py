@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm.planning import checks, colored_noise, gaussian, sampling
-from jepa_wm.planning.driver import Answer, Start, Task
+from jepa_wm.planning.task import Answer, Start, Task
 
 
 class Improved(NamedTuple):

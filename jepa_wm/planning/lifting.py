@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm.planning import costs, rollout
-from jepa_wm.planning.driver import Task
+from jepa_wm.planning.task import Task
 from jepa_wm.types import LatentState, Params
 
 ReadFn = Callable[[LatentState], Any]

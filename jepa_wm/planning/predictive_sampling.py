@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm.planning import sampling
-from jepa_wm.planning.driver import Answer, Start, Task
 from jepa_wm.planning.gaussian import Gaussian
+from jepa_wm.planning.task import Answer, Start, Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

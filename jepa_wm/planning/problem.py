@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.planning import constraints
+from jepa_wm.planning.limits import NO_LIMITS, Limits
 from jepa_wm.types import CostFn, DynamicsFn, Params, Root
 
 ProposalFn = Callable[[Params, jax.Array, Root], jax.Array]
@@ -48,7 +48,7 @@ class Problem:
   cost_fn: CostFn
   horizon: int
   action_dim: int
-  limits: constraints.Limits = constraints.NO_LIMITS
+  limits: Limits = NO_LIMITS
   step_weights: np.ndarray | None = None
   proposal_fn: ProposalFn | None = None
   noise_fn: NoiseFn | None = None

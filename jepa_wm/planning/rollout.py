@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import sharding
-from jepa_wm.planning import constraints, costs, keys
+from jepa_wm.planning import costs, keys, limits
 from jepa_wm.types import CostFn, DynamicsFn, LatentState, Params, Root
 
 
@@ -57,7 +57,7 @@ def rollout(
   cost_fn: CostFn,
   *,
   step_weights: np.ndarray | None = None,
-  guardrails: Sequence[constraints.Guardrail] = (),
+  guardrails: Sequence[limits.Guardrail] = (),
 ) -> Prices:
   """Prices action sequences; no state outlives the step after it.
 

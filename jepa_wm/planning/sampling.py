@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from jepa_wm import sharding
 from jepa_wm.planning import checks, keys
-from jepa_wm.planning.driver import Answer, Carry, Start, Task
+from jepa_wm.planning.driver import Carry
 from jepa_wm.planning.problem import Diagnostics, WarmStart
+from jepa_wm.planning.task import Answer, Start, Task
 
 
 class Sampled(NamedTuple, Generic[Carry]):

@@ -85,6 +85,7 @@ class StopOnSignal(run_lib.Hook):
 
   def at_start(self, run: run_lib.Run) -> None:
     """Listens, in the main thread."""
+    self._received = None
     # Python lets only that one; elsewhere the caller's rules go.
     if threading.current_thread() is threading.main_thread():
       for signum in (signal.SIGTERM, signal.SIGINT):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jepa_wm.data import cache as cache_lib
-from jepa_wm.data import columns, windows
+from jepa_wm.data import columns, readers, windows
 from jepa_wm.data import episodes as episodes_lib
 
 EVERYTHING = (
@@ -19,6 +19,7 @@ EVERYTHING = (
   'task',
   'agent',
 )
+PIXELS = 'observation/pixels'
 NUM_FRAMES = (12, 9, 14, 10)
 
 
@@ -83,6 +84,14 @@ def test_an_archive_keeps_every_column(archive):
     for name, array in expected.columns.items():
       np.testing.assert_array_equal(got.columns[name], array)
   np.testing.assert_array_equal(source.column(2, 'reward')[:2], [200, 201])
+
+
+def test_a_reader_keeps_rewards_and_discounts(archive):
+  reader = readers.open_reader(archive, format='rlds', pixels=PIXELS)
+  for index, got in enumerate(reader):
+    expected = make_episode(index, NUM_FRAMES[index])
+    for name in ('action', 'reward', 'discount', 'state'):
+      np.testing.assert_array_equal(got.columns[name], expected.columns[name])
 
 
 def test_a_window_gives_the_columns_that_it_is_asked_for(cache):

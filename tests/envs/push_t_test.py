@@ -193,7 +193,7 @@ def test_a_push_through_the_centre_does_not_turn_the_block():
 def test_turning_the_whole_scene_changes_nothing():
   """A quarter turn about the middle of the four walls maps them onto each
   other; also where the block is pushed into one of them."""
-  centre = (push_t.push_t_dynamics.WALL_LOW + 506.0) / 2
+  centre = (push_t.push_t_walls.WALL_LOW + 506.0) / 2
   vectors = np.array(
     [[250, 100, 250, 150, 0.3, 0, 0], [300, 220, 390, 260, -1.4, 0, 0]]
   )

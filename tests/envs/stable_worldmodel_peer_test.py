@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jepa_wm import planning, world_model
+from jepa_wm import exports, planning
 from jepa_wm.envs import host_play, host_pool, stable_worldmodel, worlds
 from jepa_wm.evaluation.planning import (
   pairs,
@@ -122,7 +122,7 @@ def test_a_checkpoint_plans_alike_in_the_peers_two_room(
   )
   results = [
     planning_benchmark.run(
-      world_model.WorldModel.from_checkpoint('two_room_small'),
+      exports.WorldModel.from_checkpoint('two_room_small'),
       chosen,
       pairs.load_pairs(chosen),
       settings=settings,

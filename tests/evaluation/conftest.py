@@ -40,9 +40,15 @@ class PerfectModel:
   action_block: int = 5
   action_dim: int = 10
 
-  def encode(self, params, pixels):
+  @property
+  def observation_spec(self):
+    shape = (self.image_size, self.image_size, 3)
+    return {'pixels': jax.ShapeDtypeStruct(shape, jnp.uint8)}
+
+  def encode(self, params, observation):
     """The agent is the only thing redder than it is green."""
     del params
+    pixels = observation['pixels']
     size = self.image_size
     redness = pixels[..., 0].astype(jnp.float32) - pixels[..., 1]
     centres = (jnp.arange(size) + 0.5) * (two_room.WORLD_SIZE / size) - 0.5
@@ -51,15 +57,16 @@ class PerfectModel:
     y = jnp.sum(redness, axis=-1) @ centres / total
     return jnp.stack([x, y], axis=-1)
 
-  def initial_state(self, params, pixels):
-    return PositionState(self.encode(params, pixels))
+  def start(self, params, observation):
+    return PositionState(self.encode(params, observation))
 
-  def root(self, params, pixels, goal_pixels, actions=None):
+  def root(self, params, observation, goal, actions=None):
+    pixels = observation['pixels']
     if pixels.ndim == 5:
       assert actions.shape == (*pixels.shape[:1], pixels.shape[1] - 1, 10)
-      pixels = pixels[:, -1]
-    state = self.initial_state(params, jnp.expand_dims(pixels, 1))
-    return Root(state, self.encode(params, goal_pixels))
+      observation = jax.tree.map(lambda x: x[:, -1], observation)
+    seen = jax.tree.map(lambda x: jnp.expand_dims(x, 1), observation)
+    return Root(self.start(params, seen), self.encode(params, goal))
 
   def dynamics(self, params, rng_key, action, state):
     del rng_key

@@ -3,6 +3,7 @@
 import dataclasses
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -70,9 +71,15 @@ class LineModel:
   action_block: int = 1
   action_dim: int = 3
 
-  def root(self, params, pixels, goal_pixels, actions=None):
+  @property
+  def observation_spec(self):
+    shape = (self.image_size, self.image_size, 3)
+    return {'pixels': jax.ShapeDtypeStruct(shape, jnp.uint8)}
+
+  def root(self, params, observation, goal, actions=None):
+    pixels, wanted = observation['pixels'], goal['pixels']
     read = lambda x: jnp.mean(x, axis=(-3, -2, -1))[..., None] / 10.0
-    return Root(LineState(jnp.expand_dims(read(pixels), 1)), read(goal_pixels))
+    return Root(LineState(jnp.expand_dims(read(pixels), 1)), read(wanted))
 
   def dynamics(self, params, rng_key, action, state):
     moved = action[..., 2] - action[..., 0]

@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 
 from experiments import clips, training_data
+from jepa_wm.data import config as data_config
 
 
 def _source(**fields):
-  family = types.SimpleNamespace(name='clips', image_size=16)
-  data = training_data.Data(
+  pixels = types.SimpleNamespace(shape=(16, 16, 3))
+  model = types.SimpleNamespace(
+    acting=None, observation_spec={'pixels': pixels}, stride=1
+  )
+  data = data_config.DataConfig(
     num_frames=2, batch_size=4, num_eval_windows=6, **fields
   )
-  return training_data.open_source(data, family)
+  return training_data.open_source(data, model)
 
 
 def test_digits_are_a_source():
@@ -32,8 +36,9 @@ def test_doors(monkeypatch, tmp_path):
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
   with pytest.raises(FileNotFoundError, match=r"'absent' at .*TFDS_DATA_DIR"):
     _source(source='tfds:absent')
-  family = types.SimpleNamespace(name='acts', action_dim=2)
+  config = types.SimpleNamespace(name='acts')
+  model = types.SimpleNamespace(acting=True, config=config)
   with pytest.raises(ValueError, match='has no actions, and acts learns from'):
-    clips.check_no_actions('digits', family)
+    clips.check_no_actions('digits', model)
   with pytest.raises(ValueError, match="or 'tfds:NAME', got 'tfds'"):
-    training_data.Data(source='tfds')
+    data_config.DataConfig(source='tfds')

@@ -8,13 +8,15 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import training_data
 from experiments.configs import dino_wm, ijepa, lewm, pldm, vjepa, vjepa2_ac
-from jepa_wm import families, world_model
+from jepa_wm import exports, models
 from jepa_wm.data import augmentation
+from jepa_wm.data import config as data_config
+from jepa_wm.models import lewm as models_lewm
+from jepa_wm.models import pldm as models_pldm
 from jepa_wm.training import optimizers
 
-SHIPPED = world_model.SHIPPED / 'two_room_small'
+SHIPPED = exports.SHIPPED / 'two_room_small'
 
 
 @pytest.mark.parametrize(
@@ -23,10 +25,10 @@ SHIPPED = world_model.SHIPPED / 'two_room_small'
 )
 def test_every_variant_is_whole(module, variant):
   config = module.get_config(variant).to_dict()
-  family = families.from_config(config['model'])
+  model = models.from_config(config['model'])
   optimizers.AdamW(num_steps=config['num_steps'], **config['optimizer'])
   # A window must hold what the loss predicts.
-  assert config['data']['num_frames'] >= family.num_frames
+  assert config['data']['num_frames'] >= model.num_frames
 
 
 def _leaves(config, prefix='config'):
@@ -52,10 +54,10 @@ def test_every_documented_field_is_a_flag_of_every_variant(module, monkeypatch):
     values = dict(_leaves(config))
     documented = {f'config.{name}' for name in run.split()}
     for where, kind in (
-      ('data', training_data.Data),
+      ('data', data_config.DataConfig),
       ('optimizer', optimizers.AdamW),
       ('augmentation', augmentation.Augmentation),
-      ('model', families.FAMILIES.get(config.model.name)),
+      ('model', models.MODELS.find(config.model.name)),
     ):
       documented |= {
         f'config.{where}.{field.name}'
@@ -63,9 +65,10 @@ def test_every_documented_field_is_a_flag_of_every_variant(module, monkeypatch):
         # The run says it.
         if (where, field.name) != ('optimizer', 'num_steps')
       }
-    assert {x for x in documented if x not in values} <= {
-      'config.model.encoder'
-    }, variant
+    # What holds settings of its own is a flag for each of them.
+    held = {x.rpartition('.')[0] for x in values}
+    held |= {x.rpartition('.')[0] for x in held}
+    assert documented <= values.keys() | held, variant
     own = flags.FlagValues()
     config_flags.DEFINE_config_file('config', flag_values=own)
     argv = ['train', f'--config={module.__file__}:{variant}']
@@ -78,14 +81,14 @@ def test_every_documented_field_is_a_flag_of_every_variant(module, monkeypatch):
 
 def test_the_full_size_is_the_published_model():
   model = lewm.get_config('two_room').to_dict()['model']
-  published = dataclasses.replace(families.LeWM(), dtype='bfloat16')
-  assert families.from_config(model) == published
+  published = dataclasses.replace(models_lewm.LeWM(), dtype='bfloat16')
+  assert models.from_config(model).config == published
 
 
 def test_the_full_size_of_pldm_is_the_published_one():
   model = pldm.get_config('two_room').to_dict()['model']
-  published = dataclasses.replace(families.PLDM(), dtype='bfloat16')
-  assert families.from_config(model) == published
+  published = dataclasses.replace(models_pldm.PLDM(), dtype='bfloat16')
+  assert models.from_config(model).config == published
 
 
 def test_an_unknown_variant_names_those_there_are():
@@ -99,8 +102,8 @@ def test_an_unknown_variant_names_those_there_are():
 
 def test_what_ships_is_what_its_config_trains():
   config = lewm.get_config('two_room_small').to_dict()
-  shipped = world_model.WorldModel.from_checkpoint('two_room_small')
-  assert shipped.family == families.from_config(config['model'])
+  shipped = exports.WorldModel.from_checkpoint('two_room_small')
+  assert shipped.model == models.from_config(config['model'])
   trained = shipped.record['config']
   assert trained['num_steps'] == config['num_steps']
   assert trained['seed'] == config['seed']
@@ -112,3 +115,49 @@ def test_what_ships_is_what_its_config_trains():
 
 def test_what_ships_is_small():
   assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= 4_000_000
+
+
+def _chosen(monkeypatch, *arguments):
+  monkeypatch.setattr('sys.argv', ['train', *arguments])
+  config = lewm.get_config('two_room_small').model.to_dict()
+  monkeypatch.setattr('sys.argv', ['train'])
+  return config, lewm.get_config('two_room_small').model.to_dict()
+
+
+def test_a_kind_asked_for_brings_its_fields_and_keeps_what_both_have(
+  monkeypatch,
+):
+  config, plain = _chosen(
+    monkeypatch,
+    '--config.model.encoder.name=vit',
+    *('--config.model.predictor.name', 'recurrent'),
+    '--config.model.terms.vcreg.variance=3',
+  )
+  assert config['encoder'] == {
+    'name': 'vit',
+    'size': 'tiny',
+    'patch_size': 14,
+    'image_size': 64,
+    'pixel_norm': 'imagenet',
+  }
+  assert config['predictor'] == {
+    'name': 'recurrent',
+    'history': 1,
+    'memory_dim': 0,
+  }
+  assert set(config['terms']) == {*plain['terms'], 'vcreg'}
+  assert config['terms']['prediction'] == plain['terms']['prediction']
+  assert config['projector'] == plain['projector']
+
+
+def test_a_kind_within_a_kind_can_be_asked_for(monkeypatch):
+  config, plain = _chosen(
+    monkeypatch,
+    '--config.model.encoder.name=fused',
+    '--config.model.encoder.pixels.name=keypoints',
+  )
+  assert config['encoder']['pixels']['name'] == 'keypoints'
+  assert config['encoder']['proprio']['name'] == 'state'
+  assert plain['encoder']['name'] == 'conv'
+  with pytest.raises(ValueError, match=r"encoder.name must be .*mean 'vit'"):
+    _chosen(monkeypatch, '--config.model.encoder.name=vti')

@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import train, training_data
+from experiments import train
 from experiments.configs import ijepa, vjepa
 from jepa_wm import exports, fields, models
+from jepa_wm.data import config as data_config
 from jepa_wm.networks import video_vit
 from jepa_wm.training import checkpoints, metrics, optimizers
 
@@ -22,7 +23,7 @@ def test_every_variant_is_whole(module, variant):
   config = module.get_config(variant).to_dict()
   model = models.from_config(config['model'])
   optimizers.AdamW(num_steps=config['num_steps'], **config['optimizer'])
-  training_data.Data(**config['data'])
+  data_config.DataConfig(**config['data'])
   assert config['data']['num_frames'] == model.num_frames
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import plan, planning_runs
-from jepa_wm import families, units, world_model
+from jepa_wm import exports, models, units
 from jepa_wm.evaluation.planning import planning_benchmark
 from jepa_wm.evaluation.report import report
 from jepa_wm.evaluation.statistics import runs
@@ -23,30 +23,37 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
   """An untrained model of a few thousand parameters."""
-  family = families.LeWM(
-    image_size=16,
-    history=2,
-    latent_dim=8,
-    encoder='conv',
-    encoder_features=16,
-    encoder_channels=(4, 8),
-    encoder_strides=(2, 2),
-    encoder_blocks=(1, 1),
-    projector_dim=16,
-    smoothed_dim=4,
-    predictor_dim=8,
-    predictor_depth=1,
-    predictor_heads=2,
-    predictor_head_dim=4,
-    predictor_mlp_dim=16,
+  tiny = models.from_config(
+    {
+      'name': 'lewm',
+      'latent_dim': 8,
+      'encoder': {
+        'name': 'conv',
+        'image_size': 16,
+        'features': 16,
+        'channels': (4, 8),
+        'strides': (2, 2),
+        'blocks': (1, 1),
+      },
+      'projector': {'hidden_dim': 16},
+      'actions': {'features': 8, 'smoothed_dim': 4},
+      'predictor': {
+        'history': 2,
+        'width': 8,
+        'depth': 1,
+        'num_heads': 2,
+        'head_dim': 4,
+        'mlp_dim': 16,
+      },
+    }
   )
   rng = np.random.default_rng(0)
-  model = world_model.WorldModel(
-    family,
+  model = exports.WorldModel(
+    tiny,
     jax.tree.map(
       # Running variances among them, so nothing negative.
       lambda leaf: rng.uniform(0.0, 0.2, leaf.shape).astype(leaf.dtype),
-      jax.eval_shape(family.init, jax.random.key(0)),
+      jax.eval_shape(tiny.init, jax.random.key(0)),
     ),
     units.ActionStatistics(
       np.zeros(2, np.float32), np.full(2, 0.8, np.float32)

@@ -64,11 +64,14 @@ def checkpoint(tmp_path_factory):
   return _save(model, folder, statistics, record)
 
 
+WORLD = {'config': {'data': {'environment': 'two_room'}}}
+
+
 def _save(model, folder, statistics, record=None):
   """Saves a fresh model."""
   params = model.for_inference(jax.jit(model.init)(jax.random.key(1)))
   path = folder / 'tiny'
-  exports.WorldModel(model, params, statistics, record or {}).save(path)
+  exports.WorldModel(model, params, statistics, record or WORLD).save(path)
   return path
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from experiments import train
-from jepa_wm import families, world_model
+from jepa_wm import exports, models
 from jepa_wm.data import cache, episodes
+from jepa_wm.recipes import frozen_encoders
 from jepa_wm.training import hooks, lock, metrics
 from jepa_wm.training import run as run_lib
 
@@ -27,12 +28,21 @@ def get_config(variant='tiny'):
     raise ValueError(f'There is no variant {variant!r}.')
   return ml_collections.ConfigDict({
     'model': {
-      'name': 'lewm', 'image_size': 16, 'action_block': 2, 'history': 2,
-      'latent_dim': 8, 'encoder': 'impala', 'encoder_features': 16,
-      'encoder_channels': (4, 8), 'encoder_strides': (2, 2),
-      'encoder_blocks': (1, 1), 'projector_dim': 16, 'smoothed_dim': 4,
-      'predictor_dim': 8, 'predictor_depth': 1, 'predictor_heads': 2,
-      'predictor_head_dim': 4, 'predictor_mlp_dim': 16, 'num_projections': 16,
+      'name': 'lewm', 'action_block': 2, 'latent_dim': 8,
+      'encoder': {
+        'name': 'impala', 'image_size': 16, 'features': 16, 'channels': (4, 8),
+        'strides': (2, 2), 'blocks': (1, 1),
+      },
+      'projector': {'hidden_dim': 16},
+      'actions': {'features': 8, 'smoothed_dim': 4},
+      'predictor': {
+        'history': 2, 'width': 8, 'depth': 1, 'num_heads': 2, 'head_dim': 4,
+        'mlp_dim': 16,
+      },
+      'terms': {
+        'prediction': {}, 'sigreg': {'num_projections': 16},
+        'temporal_similarity': {}, 'straightening': {},
+      },
     },
     'data': {
       'source': 'cache', 'path': 'data/two_room', 'num_frames': 3,
@@ -115,12 +125,12 @@ def test_learns_and_exports_what_a_planner_needs(dataset, tmp_path, capsys):
   assert evaluated[-1]['probe/probe_r2'] > 0.3
   assert 'step 60/60 (100%)' in capsys.readouterr().err
 
-  model = world_model.WorldModel.from_checkpoint(tmp_path)
-  assert model.family.latent_dim == 8
-  pixels = np.stack([_dot((3, 4)), _dot((8, 2))])
-  assert model.encode(model.params, pixels).shape == (2, 8)
+  model = exports.WorldModel.from_checkpoint(tmp_path)
+  assert model.model.latent_dim == 8
+  seen = {'pixels': np.stack([_dot((3, 4)), _dot((8, 2))])}
+  assert model.encode(model.params, seen).shape == (2, 8)
   statistics = cache.open_cache(dataset).action_statistics
-  np.testing.assert_array_equal(model.action_statistics.std, statistics.std)
+  np.testing.assert_array_equal(model.units.std, statistics.std)
   assert model.record['config']['num_steps'] == NUM_STEPS
   leaves = jax.tree.leaves(model.params['params'])
   assert model.record['num_parameters'] == sum(x.size for x in leaves)
@@ -132,20 +142,33 @@ def test_a_predictor_is_trained_on_the_latents_of_another_run(
   dataset, tmp_path, capsys
 ):
   config = _with_data(dataset, num_steps=10)
-  # An export as it lies beside a run, and of another family.
-  config['model'] |= {'name': 'pldm', 'latent_dim': 5, 'proprio_dim': 2}
+  # An export as it lies beside a run, and of another model.
+  config['model'] |= {
+    'name': 'pldm',
+    'latent_dim': 5,
+    'encoder': {
+      'name': 'fused',
+      'pixels': config['model']['encoder'],
+      'proprio': {'dim': 2},
+    },
+  }
   train.run(config, tmp_path / 'encoder')
-  given = world_model.WorldModel.from_checkpoint(tmp_path / 'encoder')
+  given = exports.WorldModel.from_checkpoint(tmp_path / 'encoder')
 
   config = _with_data(dataset, num_steps=20, checkpoint_every=5)
   config['frozen_encoder'] = str(tmp_path / 'encoder')
-  config['model'] |= {'predictor_depth': 2}
+  config['model']['predictor'] |= {'depth': 2}
+  with pytest.raises(ValueError, match=r"target.name='frozen'"):
+    train.run(config, tmp_path / 'predictor')
+  config['model'] = frozen_encoders.freeze(
+    config['model'], tmp_path / 'encoder'
+  )
   config['optimizer'] = {'learning_rate': 1e-2}
   train.run(config, tmp_path / 'predictor')
   assert 'encoding train: 100%' in capsys.readouterr().err
-  model = world_model.WorldModel.from_checkpoint(tmp_path / 'predictor')
-  assert model.family.name == 'lewm' and model.family.latent_dim == 5
-  assert model.proprio_dim == 2
+  model = exports.WorldModel.from_checkpoint(tmp_path / 'predictor')
+  assert model.model.config.name == 'lewm' and model.model.latent_dim == 5
+  assert model.observation_spec['proprio'].shape == (2,)
   for name in ('encoder', 'projector'):
     jax.tree.map(
       np.testing.assert_array_equal,
@@ -160,36 +183,44 @@ def test_a_predictor_is_trained_on_the_latents_of_another_run(
   config['num_steps'] = 25
   train.run(config, tmp_path / 'predictor')
   assert 'Going on from' in capsys.readouterr().err
-  longer = world_model.WorldModel.from_checkpoint(tmp_path / 'predictor')
+  longer = exports.WorldModel.from_checkpoint(tmp_path / 'predictor')
   assert longer.record['config']['num_steps'] == 25
   with pytest.raises(ValueError, match='frozen_encoder'):
-    config['frozen_encoder'] = str(tmp_path / 'predictor')
-    config['model'] |= {'latent_dim': 5}
     other = _with_data(dataset, num_steps=3)
     train.run(other, tmp_path / 'other')
     config['frozen_encoder'] = str(tmp_path / 'other')
+    config['model'] = frozen_encoders.freeze(
+      config['model'], tmp_path / 'other'
+    )
     train.run(config, tmp_path / 'predictor')
 
 
 @pytest.mark.parametrize(
   'changes, message',
   [
-    ({'augmentation': {'shift': 2.0}}, 'a frozen encoder sees once'),
-    ({'data': {'source': 'simulation'}}, 'frames are never seen twice'),
     ({'frozen_encoder': 'nowhere'}, 'nowhere'),
+    (
+      {'model': {'latent_dim': 4}},
+      'its encoder has latent_dim=8, and config.model says latent_dim=4',
+    ),
+    (
+      {'model': {'projector': {'hidden_dim': 8}}},
+      'its encoder has projector.hidden_dim=16, and config.model says',
+    ),
   ],
 )
 def test_what_a_frozen_encoder_cannot_have_is_named(
   dataset, tmp_path, changes, message
 ):
   config = _with_data(dataset)
-  family = families.from_config(config['model'])
-  world_model.WorldModel(
-    family,
-    jax.tree.map(np.asarray, family.init(jax.random.key(0))),
+  model = models.from_config(config['model'])
+  exports.WorldModel(
+    model,
+    jax.tree.map(np.asarray, model.init(jax.random.key(0))),
     cache.open_cache(dataset).action_statistics,
   ).save(tmp_path / 'model')
   config['frozen_encoder'] = str(tmp_path / 'model')
+  config['model'] = frozen_encoders.freeze(config['model'], tmp_path / 'model')
   for name, value in changes.items():
     both = isinstance(value, dict)
     config[name] = config.get(name, {}) | value if both else value
@@ -221,7 +252,7 @@ def test_simulation_needs_no_disk(tmp_path):
     'episode_length': 10,
   }
   train.run(config, tmp_path)
-  model = world_model.WorldModel.from_checkpoint(tmp_path)
+  model = exports.WorldModel.from_checkpoint(tmp_path)
   assert model.record['config']['augmentation']['shift'] == 2.0
 
 
@@ -363,7 +394,7 @@ def _set(config, name, value):
     pytest.param(
       *('data.num_frames', 2, 'pixels must be'), marks=pytest.mark.slow
     ),
-    ('model.image_size', 24, 'image_size is 24 and the data has 16'),
+    ('model.encoder.image_size', 24, 'image_size is 24 and the data has 16'),
     ('model.action_dim', 3, 'action_dim is 3 and the data has 2'),
     ('model.latentdim', 4, "Did you mean 'latent_dim'"),
     ('optimizer.learning_rat', 1.0, "Did you mean 'learning_rate'"),

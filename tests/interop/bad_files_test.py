@@ -8,30 +8,32 @@ import jax
 import numpy as np
 import pytest
 
-from jepa_wm import families, interop, world_model
+from jepa_wm import exports, interop, models
 from jepa_wm.interop import dinov2, masked_layouts, state_dicts, vjepa2_ac
-from jepa_wm.training import frozen_encoders
+from jepa_wm.recipes import frozen_encoders
 
 FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
-SIZES = {
-  'encoder_dim': 64,
-  'encoder_depth': 1,
-  'encoder_heads': 1,
-  'encoder_mlp_dim': 96,
-}
-VIDEO = families.VJEPA(
-  **SIZES,
-  predictor_dim=72,
-  predictor_depth=1,
-  predictor_heads=12,
-  predictor_mlp_dim=32,
+VIDEO = models.from_config(
+  {
+    'name': 'vjepa',
+    'encoder': {'width': 64, 'depth': 1, 'num_heads': 1, 'mlp_dim': 96},
+    'predictor': {'width': 72, 'depth': 1, 'num_heads': 12, 'mlp_dim': 32},
+  }
 )
-ACTING = families.VJEPA2AC(
-  encoder=families.VJEPA(**SIZES),
-  predictor_dim=64,
-  predictor_depth=1,
-  predictor_heads=1,
-  predictor_mlp_dim=32,
+ACTING = models.from_config(
+  {
+    'name': 'vjepa2_ac',
+    'encoder': {
+      'encoder': {
+        'name': 'video_vit',
+        'width': 64,
+        'depth': 1,
+        'num_heads': 1,
+        'mlp_dim': 96,
+      }
+    },
+    'predictor': {'width': 64, 'depth': 1, 'num_heads': 1, 'mlp_dim': 32},
+  }
 )
 
 
@@ -41,7 +43,7 @@ def zeros(shapes):
 
 def dinov2_tensors(layout):
   """All of the small size, in no memory."""
-  module = dinov2.dinov2.Dinov2(**dinov2.dinov2.PRESETS['dinov2_small'])
+  module = dinov2.dinov2.Dinov2(**dinov2.dinov2.SIZES['small'])
   image = np.zeros((1, 518, 518, 3), np.float32)
   shapes = jax.eval_shape(module.init, jax.random.key(0), image)
   return dinov2.to_tensors(zeros(shapes), layout=layout)
@@ -52,9 +54,9 @@ def tensors_of(name):
   if name.startswith('dinov2'):
     return dinov2_tensors(name[7:]), interop.read_dinov2
   if name == 'vjepa':
-    variables = zeros(families.inference_shapes(VIDEO))
+    variables = zeros(exports.inference_shapes(VIDEO))
     return masked_layouts.to_source(VIDEO, variables), interop.read
-  variables = zeros(jax.eval_shape(ACTING.init, jax.random.key(0)))
+  variables = zeros(exports.inference_shapes(ACTING))
   return vjepa2_ac.to_source(ACTING, variables), interop.read
 
 
@@ -123,7 +125,7 @@ def test_a_command_is_executed_behind_no_door(tmp_path, monkeypatch):
     interop.read_dinov2,
     interop.is_dinov2,
     frozen_encoders.read,
-    world_model.WorldModel.from_pretrained,
+    exports.WorldModel.from_pretrained,
     lambda x: interop.read_vjepa2_ac(x, {}),
   ):
     with pytest.raises(ValueError, match='nothing was executed'):

@@ -151,12 +151,12 @@ def small(tmp_path_factory):
 
 def test_a_folder_of_the_hub_is_recognised_and_read(small, tmp_path):
   assert interop.is_dinov2(small)
-  name, variables = interop.read_dinov2(small)
-  assert name == 'dinov2_small'
+  size, variables = interop.read_dinov2(small)
+  assert size == 'small'
   assert json.loads((small / 'config.json').read_text())['image_size'] == 518
   interop.write_dinov2(tmp_path, variables, layout='facebook')
   assert interop.is_dinov2(tmp_path / 'model.safetensors')
-  assert interop.read_dinov2(tmp_path / 'model.safetensors').encoder == name
+  assert interop.read_dinov2(tmp_path / 'model.safetensors').size == size
   assert not interop.is_dinov2(tmp_path / 'nowhere')
 
 
@@ -186,7 +186,7 @@ def test_other_models_are_refused(tmp_path):
     )
 
 
-@pytest.mark.parametrize('name', ['dinov2_small', 'dinov2_base'])
+@pytest.mark.parametrize('name', ['small', 'base'])
 @pytest.mark.peer
 @pytest.mark.slow
 @pytest.mark.filterwarnings('ignore')
@@ -194,7 +194,7 @@ def test_equals_transformers(name, tmp_path, record_property):
   torch = pytest.importorskip('torch')
   stable_worldmodel.declare_torchvision()
   transformers = pytest.importorskip('transformers')
-  sizes = dinov2.PRESETS[name]
+  sizes = dinov2.SIZES[name]
   config = transformers.Dinov2Config(
     hidden_size=sizes['width'],
     num_hidden_layers=sizes['depth'],

@@ -5,22 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import families, interop, units, world_model
+from jepa_wm import exports, interop, units
 from jepa_wm.interop import state_dicts
 from jepa_wm.interop import vjepa2_ac as layout
-from jepa_wm.training import frozen_encoders
+from jepa_wm.models import vjepa2_ac
+from jepa_wm.networks import conv, robot, tokens, video_vit
+from jepa_wm.recipes import frozen_encoders
 
 # What a released file does not tell are the published 256 pixels and windows.
-ENCODER = families.VJEPA(
-  encoder_dim=64, encoder_depth=1, encoder_heads=1, encoder_mlp_dim=96
-)
-FAMILY = families.VJEPA2AC(
-  encoder=ENCODER,
-  predictor_dim=128,
-  predictor_depth=2,
-  predictor_heads=2,
-  predictor_mlp_dim=160,
-)
+VIDEO = video_vit.VideoViTConfig(width=64, depth=1, num_heads=1, mlp_dim=96)
+MODEL = vjepa2_ac.VJEPA2AC(
+  encoder=tokens.TokensConfig(encoder=VIDEO, norm='token', proprio_dim=7),
+  predictor=robot.BlockCausalConfig(
+    width=128, depth=2, num_heads=2, mlp_dim=160
+  ),
+).build()
 
 
 def draw(shapes, seed=0):
@@ -30,18 +29,24 @@ def draw(shapes, seed=0):
   )
 
 
+def another(variables):
+  """The same but for the encoder."""
+  encoder = draw(variables['params']['encoder'], seed=1)
+  return {**variables, 'params': {**variables['params'], 'encoder': encoder}}
+
+
 @pytest.fixture(scope='module')
 def variables():
-  return draw(jax.eval_shape(FAMILY.init, jax.random.key(0)))
+  return {**draw(exports.inference_shapes(MODEL)), 'batch_stats': {}}
 
 
 @pytest.fixture(scope='module')
 def content(variables):
   """The released file's dicts; its encoders differ here."""
-  other = {**variables, 'frozen': draw(variables['frozen'], seed=1)}
+  other = another(variables)
   parts = {'encoder': {}, 'target_encoder': {}, 'predictor': {}}
   for part, held in (('target_encoder', variables), ('encoder', other)):
-    for name, x in layout.to_source(FAMILY, held, part=part).items():
+    for name, x in layout.to_source(MODEL, held, part=part).items():
       network, _, name = name.partition('.')
       parts[network][f'module.backbone.{name}'] = x
   # A table lingers in some files, of no use to rotary positions.
@@ -59,38 +64,37 @@ def path(content, write_torch, tmp_path_factory):
 
 def test_the_released_file_is_a_model(path, variables):
   # No warning: its actions are in their own units.
-  model = world_model.WorldModel.from_pretrained(path)
-  assert model.family == FAMILY
+  model = exports.WorldModel.from_pretrained(path)
+  assert model.model == MODEL
   assert model.record['parts'] == ['target_encoder', 'predictor']
   jax.tree.map(np.testing.assert_array_equal, model.params, variables)
   action = jnp.arange(7.0).reshape(1, 7)
   np.testing.assert_array_equal(model.normalize_actions(action), action[0])
   with pytest.raises(ValueError, match='leave action_statistics out'):
-    world_model.WorldModel.from_pretrained(
-      path, action_statistics=model.action_statistics
-    )
+    exports.WorldModel.from_pretrained(path, action_statistics=model.units)
 
 
 def test_the_other_encoder_can_be_asked_for(path, variables):
-  model = world_model.WorldModel.from_pretrained(path, encoder='encoder')
-  other = draw(variables['frozen'], seed=1)
-  jax.tree.map(np.testing.assert_array_equal, model.params['frozen'], other)
+  model = exports.WorldModel.from_pretrained(path, encoder='encoder')
+  other = another(variables)
+  jax.tree.map(np.testing.assert_array_equal, model.params, other)
   with pytest.raises(ValueError, match=r"no 'ema', expected one of target_enc"):
-    world_model.WorldModel.from_pretrained(path, encoder='ema')
+    exports.WorldModel.from_pretrained(path, encoder='ema')
 
 
 def test_its_encoder_sees_each_frame_as_a_clip(path, variables):
-  model = world_model.WorldModel.from_pretrained(path)
+  model = exports.WorldModel.from_pretrained(path)
   rng = np.random.default_rng(2)
   pixels = rng.integers(0, 256, (1, 256, 256, 3), np.uint8)
-  latents = jax.jit(model.encode)(model.params, jnp.asarray(pixels))
+  latents = jax.jit(model.encode)(model.params, {'pixels': jnp.asarray(pixels)})
   clip = units.normalize_pixels(jnp.asarray(pixels[:, None]))
-  tokens, _ = jax.jit(ENCODER.encoder().apply)(
-    variables['frozen'], jnp.repeat(clip, 2, axis=1)
+  frames, _ = jax.jit(VIDEO.build(jnp.float32).apply)(
+    {'params': variables['params']['encoder']['encoder']},
+    jnp.repeat(clip, 2, axis=1),
   )
-  tokens = np.asarray(tokens, np.float64)
-  expected = (tokens - tokens.mean(-1, keepdims=True)) / np.sqrt(
-    tokens.var(-1, keepdims=True) + 1e-5
+  frames = np.asarray(frames, np.float64)
+  expected = (frames - frames.mean(-1, keepdims=True)) / np.sqrt(
+    frames.var(-1, keepdims=True) + 1e-5
   )
   np.testing.assert_allclose(
     latents.reshape(1, 256, 64), expected, rtol=0, atol=1e-5
@@ -99,18 +103,21 @@ def test_its_encoder_sees_each_frame_as_a_clip(path, variables):
 
 def test_it_can_be_written_back(variables, tmp_path):
   path = tmp_path / 'ac.safetensors'
-  state_dicts.write_safetensors(path, layout.to_source(FAMILY, variables))
+  state_dicts.write_safetensors(path, layout.to_source(MODEL, variables))
   found = interop.read(path)
-  assert found.family == FAMILY
+  assert found.model == MODEL
   # One encoder was written, so that one is taken.
   assert found.record['parts'] == ['encoder', 'predictor']
   jax.tree.map(np.testing.assert_array_equal, found.variables, variables)
 
 
 def test_its_encoder_can_be_frozen_elsewhere(path, variables):
-  encoder, frozen = frozen_encoders.read(path, dtype='bfloat16')
-  assert encoder.dtype == 'bfloat16' and encoder.encoder_dim == 64
-  jax.tree.map(np.testing.assert_array_equal, frozen, variables['frozen'])
+  frozen = frozen_encoders.adopt(MODEL, path)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    frozen['params']['encoder'],
+    variables['params']['encoder'],
+  )
 
 
 def test_misfits_are_named(content, write_torch, tmp_path):
@@ -157,13 +164,7 @@ def test_misfits_are_named(content, write_torch, tmp_path):
 
 
 def test_a_lewm_is_not_written_so():
-  encoder = families.LeWM(
-    image_size=64,
-    encoder='conv',
-    encoder_channels=(8,),
-    encoder_strides=(16,),
-    encoder_blocks=(0,),
-  )
-  family = families.VJEPA2AC(image_size=64, encoder=encoder)
+  encoder = tokens.TokensConfig(encoder=conv.ConvConfig(), proprio_dim=7)
+  model = vjepa2_ac.VJEPA2AC(encoder=encoder).build()
   with pytest.raises(ValueError, match='has a V-JEPA for a frozen encoder'):
-    layout.to_source(family, {})
+    layout.to_source(model, {})

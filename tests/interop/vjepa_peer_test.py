@@ -3,12 +3,14 @@
 Skipped but where torch and transformers are installed.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import families, interop, units
+from jepa_wm import exports, interop, models, units
 from jepa_wm.envs import stable_worldmodel
 
 pytestmark = [
@@ -17,37 +19,26 @@ pytestmark = [
   pytest.mark.filterwarnings('ignore'),
 ]
 
-TINY = {
-  'encoder_dim': 96,
-  'encoder_depth': 3,
-  'encoder_heads': 3,
-  'encoder_mlp_dim': 384,
-  'predictor_dim': 48,
-  'predictor_depth': 2,
-  'predictor_heads': 3,
-  'predictor_mlp_dim': 192,
+ENCODER = {
   'image_size': 64,
   'patch_size': 8,
+  'width': 96,
+  'depth': 3,
+  'num_heads': 3,
+  'mlp_dim': 384,
 }
+PREDICTOR = {'width': 48, 'depth': 2, 'num_heads': 3, 'mlp_dim': 192}
 # Few tokens, for the time that it takes: positions go on counting.
 VIDEO = {
-  'tiny': families.VJEPA(**TINY, num_frames=4),
+  'tiny': {'encoder': {**ENCODER, 'num_frames': 4}, 'predictor': PREDICTOR},
   # All of the published ViT-L, predictor and all.
-  'vit_large': families.VJEPA(image_size=128, num_frames=4),
+  'vit_large': {'encoder': {'image_size': 128, 'num_frames': 4}},
 }
 # The published ViT-H/14 is all of its width and two blocks deep: 2.5 GB are
 # too much for this test.
-HUGE = {
-  'encoder_dim': 1280,
-  'encoder_depth': 2,
-  'encoder_heads': 16,
-  'encoder_mlp_dim': 5120,
-  'image_size': 224,
-  'patch_size': 14,
-}
 IMAGES = {
-  'tiny': families.IJEPA(**TINY),
-  'vit_huge_cut': families.IJEPA(**HUGE, predictor_depth=1),
+  'tiny': {'encoder': ENCODER, 'predictor': PREDICTOR},
+  'vit_huge_cut': {'encoder': {'depth': 2}, 'predictor': {'depth': 1}},
 }
 
 
@@ -61,9 +52,9 @@ def torch():
   return torch
 
 
-def draw(family):
+def draw(model):
   rng = np.random.default_rng(0)
-  shapes = families.inference_shapes(family)['params']
+  shapes = exports.inference_shapes(model)['params']
   params = jax.tree.map(
     lambda x: jnp.asarray(
       # As large as the layers before leave the numbers.
@@ -89,14 +80,14 @@ def compare(record_property, name, ours, theirs):
 def test_vjepa2_gives_the_same_tokens(name, torch, tmp_path, record_property):
   import transformers
 
-  family = VIDEO[name]
-  variables = draw(family)
-  interop.write_masked(tmp_path, family, variables)
+  ours = models.from_config({'name': 'vjepa', **VIDEO[name]})
+  variables = draw(ours)
+  interop.write_masked(tmp_path, ours, variables)
   model = transformers.VJEPA2Model.from_pretrained(
     tmp_path, attn_implementation='eager'
   ).eval()
   rng = np.random.default_rng(1)
-  size, num_tokens = family.image_size, np.prod(family.grid)
+  size, num_tokens = ours.encoder.image_size, np.prod(ours.grid)
   pixels = rng.integers(0, 256, (2, 4, size, size, 3), np.uint8)
   video = np.array(units.normalize_pixels(jnp.asarray(pixels)))
   order = np.stack([rng.permutation(num_tokens) for _ in range(2)])
@@ -108,10 +99,11 @@ def test_vjepa2_gives_the_same_tokens(name, torch, tmp_path, record_property):
       target_mask=[torch.from_numpy(target)],
     )
   with jax.default_matmul_precision('highest'):
-    tokens = jax.jit(family.tokens)(variables, pixels)
+    encode = functools.partial(ours.encode, tokens=True)
+    tokens = jax.jit(encode)(variables, {'pixels': pixels})
     # It encodes everything and then takes the context.
     seen = jnp.take_along_axis(tokens, jnp.asarray(context)[..., None], axis=1)
-    predicted = jax.jit(family.predict)(variables, seen, context, target)
+    predicted = jax.jit(ours.predict)(variables, seen, context, target)
   theirs = out.predictor_output.last_hidden_state
   compare(record_property, 'encoder', tokens, out.last_hidden_state)
   compare(record_property, 'predictor', predicted, theirs)
@@ -121,13 +113,14 @@ def test_vjepa2_gives_the_same_tokens(name, torch, tmp_path, record_property):
 def test_ijepa_gives_the_same_tokens(name, torch, tmp_path, record_property):
   import transformers
 
-  family = IMAGES[name]
-  variables = draw(family)
-  interop.write_masked(tmp_path, family, variables)
+  ours = models.from_config({'name': 'ijepa', **IMAGES[name]})
+  variables = draw(ours)
+  interop.write_masked(tmp_path, ours, variables)
   model = transformers.IJepaModel.from_pretrained(
     tmp_path, attn_implementation='eager', add_pooling_layer=False
   ).eval()
-  shape = 2, family.image_size, family.image_size, 3
+  size = ours.encoder.image_size
+  shape = 2, size, size, 3
   pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
   images = np.array(units.normalize_pixels(jnp.asarray(pixels)))
   with torch.no_grad():
@@ -135,5 +128,6 @@ def test_ijepa_gives_the_same_tokens(name, torch, tmp_path, record_property):
       torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1)))
     )
   with jax.default_matmul_precision('highest'):
-    tokens = jax.jit(family.tokens)(variables, pixels)
+    encode = functools.partial(ours.encode, tokens=True)
+    tokens = jax.jit(encode)(variables, {'pixels': pixels})
   compare(record_property, 'encoder', tokens, out.last_hidden_state)

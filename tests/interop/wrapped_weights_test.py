@@ -8,46 +8,52 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jepa_wm import families, interop
+from jepa_wm import exports, interop, models
 from jepa_wm.interop import pretrained, state_dicts
-from jepa_wm.training import frozen_encoders
+from jepa_wm.recipes import frozen_encoders
 
-LEWM = families.LeWM(
-  image_size=28,
-  patch_size=14,
-  encoder='vit_tiny',
-  action_dim=2,
-  action_block=5,
-  history=3,
-  latent_dim=16,
-  projector_dim=32,
-  predictor_dim=16,
-  predictor_depth=1,
-  predictor_heads=1,
-  predictor_head_dim=8,
-  predictor_mlp_dim=16,
-  dropout=0.0,
+LEWM = models.from_config(
+  {
+    'name': 'lewm',
+    'latent_dim': 16,
+    'encoder': {'image_size': 28, 'patch_size': 14},
+    'projector': {'hidden_dim': 32},
+    'actions': {'features': 16},
+    'predictor': {
+      'width': 16,
+      'depth': 1,
+      'num_heads': 1,
+      'head_dim': 8,
+      'mlp_dim': 16,
+      'dropout': 0.0,
+    },
+  }
 )
-VIDEO = families.VJEPA(
-  image_size=128,
-  patch_size=16,
-  tubelet_size=2,
-  num_frames=4,
-  encoder_dim=64,
-  encoder_depth=1,
-  encoder_heads=1,
-  encoder_mlp_dim=64,
-  predictor_dim=64,
-  predictor_depth=1,
-  predictor_heads=1,
-  predictor_mlp_dim=64,
-  num_mask_tokens=2,
+VIDEO = models.from_config(
+  {
+    'name': 'vjepa',
+    'encoder': {
+      'image_size': 128,
+      'num_frames': 4,
+      'width': 64,
+      'depth': 1,
+      'num_heads': 1,
+      'mlp_dim': 64,
+    },
+    'predictor': {
+      'width': 64,
+      'depth': 1,
+      'num_heads': 1,
+      'mlp_dim': 64,
+      'num_mask_tokens': 2,
+    },
+  }
 )
 
 
-def fresh(family):
+def fresh(model):
   """Variables as before the first step, every array of its own level."""
-  shapes = jax.eval_shape(family.init, jax.random.key(0))
+  shapes = exports.inference_shapes(model)
   leaves, tree = jax.tree.flatten(shapes)
   return tree.unflatten(
     [np.full(x.shape, i, np.float32) for i, x in enumerate(leaves)]
@@ -61,7 +67,7 @@ def equal(a, b):
 @pytest.fixture(scope='module')
 def lewm(tmp_path_factory):
   folder = tmp_path_factory.mktemp('lewm')
-  pretrained.write_lewm(folder, LEWM, fresh(LEWM))
+  pretrained.write_lewm(folder, LEWM.config, fresh(LEWM))
   return (
     (folder / 'config.json').read_text(),
     state_dicts.read(folder / 'model.safetensors'),

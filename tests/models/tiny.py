@@ -62,7 +62,7 @@ def start(model):
   def fill(path, leaf):
     if path[-1].key == 'var':
       return jnp.ones(leaf.shape)
-    scale = 0.3 if len(leaf.shape) == 1 else leaf.shape[-2] ** -0.5
+    scale = 0.3 if len(leaf.shape) < 2 else leaf.shape[-2] ** -0.5
     return jnp.asarray(draw.normal(0, scale, leaf.shape), leaf.dtype)
 
   # Drawn by NumPy: compiling an init per model would cost seconds.

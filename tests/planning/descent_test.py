@@ -15,7 +15,8 @@ import pytest
 from problem_sets import PARAMS, A, B, H, make_keys, make_root
 
 from jepa_wm import planning, sharding
-from jepa_wm.planning import constraints, descent, driver, keys, rollout
+from jepa_wm.planning import descent, keys, lagrangian, rollout
+from jepa_wm.planning.task import open_task
 from jepa_wm.types import Root
 
 N, I = 4, 12
@@ -64,7 +65,7 @@ def plan_eagerly(name, rng_key, root, *, bound=FAR, **changes):
     # Whoever clips all candidates together lets them see each other.
     'optimizer': optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.2)),
     'step_weights': planning.step_weights(H, 'all'),
-    'guardrails': [constraints.Guardrail(wall_cost, penalty=10.0)],
+    'guardrails': [planning.Guardrail(wall_cost, penalty=10.0)],
     'action_constraints': planning.ActionBounds(-bounds, bounds),
     **settings,
   }
@@ -236,13 +237,13 @@ def test_a_problem_that_cannot_be_priced_leaves_the_others_alone(name):
 
 def make_task(num_guardrails=2):
   rails = [
-    constraints.Guardrail(wall_cost, penalty=penalty)
+    planning.Guardrail(wall_cost, penalty=penalty)
     for penalty in (4.0, 10.0)[:num_guardrails]
   ]
   problem = planning.Problem(
     make_root(), dynamics, cost_fn, H, A, planning.Limits((), rails)
   )
-  return driver.open_task(PARAMS, make_keys(), problem)
+  return open_task(PARAMS, make_keys(), problem)
 
 
 def test_the_lagrangian_has_the_slope_that_the_next_multiplier_is():
@@ -252,39 +253,39 @@ def test_the_lagrangian_has_the_slope_that_the_next_multiplier_is():
   value, stiffness = rng.exponential(size=(2, *shape)).astype(np.float32)
   excess = rng.normal(size=shape).astype(np.float32)
   cost = rng.normal(size=(B, N)).astype(np.float32)
-  multipliers = descent.Multipliers(value, stiffness, np.zeros(shape))
+  multipliers = lagrangian.Multipliers(value, stiffness, np.zeros(shape))
 
   def total(cost, excess):
     prices = rollout.Prices(cost, excess)
-    return jnp.sum(descent.lagrangian(prices, multipliers))
+    return jnp.sum(lagrangian.value(prices, multipliers))
 
   by_cost, by_excess = jax.grad(total, argnums=(0, 1))(cost, excess)
   np.testing.assert_array_equal(by_cost, 1.0)
-  after = descent.tighten(make_task(), multipliers, jnp.asarray(excess))
+  after = lagrangian.tighten(make_task(), multipliers, jnp.asarray(excess))
   np.testing.assert_allclose(by_excess, after.value, rtol=1e-4, atol=1e-6)
   assert np.any(after.value == 0.0) and np.any(after.value > value)
   # Where all guardrails touch, it is the cost.
   prices = rollout.Prices(cost, jnp.zeros(shape))
   np.testing.assert_allclose(
-    descent.lagrangian(prices, multipliers), cost, atol=1e-5
+    lagrangian.value(prices, multipliers), cost, atol=1e-5
   )
 
 
 def test_stiffness_grows_only_where_the_excess_does_not_shrink():
   task = make_task()
-  multipliers = descent.begin(task, optax.sgd(0.1), jnp.zeros((B, 1, H, A)))[2]
+  multipliers = lagrangian.start(task, 1)
   np.testing.assert_array_equal(multipliers.stiffness[..., 0], 4.0)
   excess = jnp.ones((B, 1, H, 2)).at[..., 1].set(-1.0)
-  once = descent.tighten(task, multipliers, excess)
+  once = lagrangian.tighten(task, multipliers, excess)
   np.testing.assert_array_equal(once.stiffness, multipliers.stiffness)
-  shrinking = descent.tighten(task, once, excess.at[..., 0].set(0.3))
+  shrinking = lagrangian.tighten(task, once, excess.at[..., 0].set(0.3))
   np.testing.assert_array_equal(shrinking.stiffness, once.stiffness)
   for _ in range(20):
-    once = descent.tighten(task, once, excess)
+    once = lagrangian.tighten(task, once, excess)
   np.testing.assert_array_equal(once.stiffness[..., 0], 400.0)
   np.testing.assert_array_equal(once.stiffness[..., 1], 10.0)
   np.testing.assert_array_equal(once.value[..., 1], 0.0)
-  unknown = descent.tighten(task, once, jnp.full_like(excess, jnp.nan))
+  unknown = lagrangian.tighten(task, once, jnp.full_like(excess, jnp.nan))
   jax.tree.map(np.testing.assert_array_equal, unknown, once)
 
 
@@ -357,7 +358,7 @@ def test_every_candidate_has_an_optimiser_of_its_own():
     ({'step_weights': np.ones(4)}, 'step_weights must have one weight'),
     ({'bound': -1.0}, 'low of ActionBounds must be below high'),
     (
-      {'guardrails': [constraints.Guardrail(wall_cost, penalty=0.0)]},
+      {'guardrails': [planning.Guardrail(wall_cost, penalty=0.0)]},
       r'guardrails must have a positive penalty, .* got \[0.0\]',
     ),
   ],

@@ -8,7 +8,8 @@ import pytest
 from problem_sets import PARAMS, A, B, H, make_keys, make_root
 
 from jepa_wm import planning
-from jepa_wm.planning import driver, lifting
+from jepa_wm.planning import lifting
+from jepa_wm.planning.task import open_task
 from jepa_wm.types import Root
 
 N = 2
@@ -32,7 +33,7 @@ def make_task(dynamics_fn=problem_sets.dynamics, **changes):
     step_weights=planning.step_weights(H, 'linear'),
   )
   problem = dataclasses.replace(problem, **changes)
-  return driver.open_task(PARAMS, make_keys(), problem)
+  return open_task(PARAMS, make_keys(), problem)
 
 
 def read_latent(state):

@@ -10,8 +10,8 @@ from problem_sets import PARAMS, A, B, H, make_keys, make_root
 
 from jepa_wm import planning
 from jepa_wm.planning import sampling
-from jepa_wm.planning.driver import Answer, Start, Task
 from jepa_wm.planning.gaussian import Gaussian
+from jepa_wm.planning.task import Answer, Start, Task
 
 FAR = 1e3
 

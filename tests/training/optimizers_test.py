@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from jepa_wm import families
+from jepa_wm.models import targets
 from jepa_wm.training import optimizers
 
 
@@ -83,10 +83,10 @@ def test_momentum_is_that_of_the_released_code(golden):
   epochs = fields['iterations_per_epoch'] * fields['epochs']
   exact_steps = epochs * fields['ipe_scale']
   num_steps = round(exact_steps)
-  family = families.VJEPA(
-    target_momentum=fields['start'],
-    target_momentum_end=fields['end'],
-    target_momentum_steps=num_steps,
+  average = targets.EMA(
+    momentum=fields['start'],
+    momentum_end=fields['end'],
+    momentum_steps=num_steps,
   )
   # From 0 towards 1 an update goes one minus the momentum of the way.
   old, new = (
@@ -94,7 +94,9 @@ def test_momentum_is_that_of_the_released_code(golden):
     for x in (jnp.zeros, jnp.ones)
   )
   ways = [
-    family.update_target(old, new, step)['params']['encoder']['x']
+    average.after_update({**new, 'target': old}, step)['target']['params'][
+      'encoder'
+    ]['x']
     for step in jnp.asarray(arrays['schedule/ema_momentum/update'])
   ]
   # One float32 step of a momentum near 1, as stored and as computed, and what

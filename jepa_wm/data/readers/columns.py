@@ -27,12 +27,14 @@ class Choice:
   action: tuple[str, ...]
   proprio: tuple[str, ...]
   state: tuple[str, ...]
+  reward: tuple[str, ...] = ()
+  discount: tuple[str, ...] = ()
 
   @property
   def vectors(self) -> tuple[str, ...]:
     """Every column but the frames, once."""
     names = (*self.action, *self.proprio, *self.state)
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys((*names, *self.reward, *self.discount)))
 
   def to_dict(self) -> dict[str, Any]:
     """For the provenance, JSON-able."""
@@ -45,6 +47,7 @@ def choose(
   *,
   images: Sequence[str],
   vectors: Sequence[str],
+  steps: Mapping[str, str] | None = None,
 ) -> Choice:
   """Chooses columns by name, by what was asked for or by what is usual.
 
@@ -53,6 +56,7 @@ def choose(
     options: what was asked for.
     images: names of the columns that hold frames.
     vectors: names of the columns that hold numbers.
+    steps: where `reward` and `discount` of a row's action are, if anywhere.
 
   Raises:
     ValueError: a column is missing, or there are several cameras and none of
@@ -104,7 +108,8 @@ def choose(
           f'{where} has no column {name!r}, only {_listed(vectors)}; choose '
           f'among them with --{role}.'
         )
-  return Choice(pixels=pixels, **chosen)
+  rest = {role: (name,) for role, name in (steps or {}).items()}
+  return Choice(pixels=pixels, **chosen, **rest)
 
 
 def episode(
@@ -142,7 +147,7 @@ def episode(
   lengths = {choice.pixels: rows}
   lengths |= {name: len(columns[name]) for name in choice.vectors}
   allowed = {name: {rows} for name in lengths}
-  for name in choice.action:
+  for name in (*choice.action, *choice.reward, *choice.discount):
     allowed[name] |= {rows - 1}
   ragged = [name for name in lengths if lengths[name] not in allowed[name]]
   joined = {lengths[name] for name in choice.action}
@@ -158,6 +163,11 @@ def episode(
   numbers = {'action': actions}
   for role in ('proprio', 'state'):
     numbers[role] = _joined(where, columns, getattr(choice, role), rows)
+  for role in ('reward', 'discount'):
+    for name in getattr(choice, role):
+      array = vectors(where, columns[name], name)
+      of_rows = len(array) == rows
+      numbers[role] = aligned(array, alignment) if of_rows else array
   for role, array in numbers.items():
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if len(bad):
@@ -167,14 +177,17 @@ def episode(
         '(--skip_damaged).'
       )
   return episodes_lib.Episode(
-    columns=columns_lib.known(
-      {
-        'observation/pixels': pixels,
-        'observation/proprio': numbers['proprio'],
-        'action': numbers['action'],
-        'state': numbers['state'],
-      }
-    ),
+    columns={
+      **columns_lib.known(
+        {
+          'observation/pixels': pixels,
+          'observation/proprio': numbers['proprio'],
+          'action': numbers['action'],
+          'state': numbers['state'],
+        }
+      ),
+      **{x: numbers[x][:, 0] for x in ('reward', 'discount') if x in numbers},
+    },
     provenance=dict(provenance),
     is_terminal=is_terminal,
   )

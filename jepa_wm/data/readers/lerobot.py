@@ -84,6 +84,7 @@ class LeRobot:
         if kind not in (*_CAMERAS, 'string', 'audio')
         and name not in _BOOKKEEPING
       ),
+      steps={'reward': 'next.reward'} if 'next.reward' in kinds else {},
     )
     camera = self._choice.pixels
     self._video = camera if kinds[camera] == 'video' else None

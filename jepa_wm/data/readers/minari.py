@@ -27,6 +27,7 @@ _GROUPS = {
   'actions': 'action',
   'infos': 'infos',
   'terminations': 'terminations',
+  'rewards': 'reward',
 }
 
 
@@ -92,8 +93,9 @@ class Minari:
       vectors=[
         name
         for name, item in found.items()
-        if item.ndim <= 2 and item.dtype.kind in 'fiub'
+        if item.ndim <= 2 and item.dtype.kind in 'fiub' and name != 'reward'
       ],
+      steps={'reward': 'reward'} if 'reward' in found else {},
     )
     pixels = found[self._choice.pixels]
     if pixels.ndim == 4 and 'FrameStack' in str(metadata.get('env_spec')):

@@ -69,6 +69,11 @@ class OpenX:
         for name, feature in found.items()
         if _is_vector(feature) and name not in _NO_VECTORS
       ],
+      steps={
+        name: name
+        for name in ('reward', 'discount')
+        if name in found and found[name].shape == ()
+      },
     )
     names = list(info.splits) if options.split is None else [options.split]
     missing = set(names) - set(info.splits)

@@ -162,6 +162,26 @@ def test_ragged_rows_are_named(copied):
     open_wrist(path)[0]
 
 
+def test_rewards_are_kept(copied):
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
+  path = copied('lerobot_v21')
+  info = path / 'meta' / 'info.json'
+  described = json.loads(info.read_text())
+  described['features']['next.reward'] = {'dtype': 'float32', 'shape': [1]}
+  info.write_text(json.dumps(described))
+  for file in (path / 'data' / 'chunk-000').glob('*.parquet'):
+    table = pq.read_table(file)
+    rewards = pa.array(np.arange(len(table), dtype=np.float32))
+    pq.write_table(table.append_column('next.reward', rewards), file)
+  episode = open_wrist(path)[0]
+  # Row t has the reward of its action; no action follows the last row.
+  np.testing.assert_array_equal(
+    episode.columns['reward'], np.arange(episode.num_frames - 1)
+  )
+
+
 def test_a_folder_without_description(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'no meta/info\.json'):
     readers.open_reader(tmp_path, format='lerobot')

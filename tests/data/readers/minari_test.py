@@ -41,6 +41,7 @@ def test_the_package_s_own_files(dataset, place):
       np.stack([times, times * 0 + number, times * 0 + 1], 1),
     )
     assert episode.is_terminal == (number == 1)
+    assert episode.columns['reward'].shape == (len(times) - 1,)
 
 
 def test_infos_can_be_the_state(dataset):

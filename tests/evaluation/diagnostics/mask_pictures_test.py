@@ -5,7 +5,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from jepa_wm import families
+from jepa_wm import models
 from jepa_wm.evaluation.diagnostics import mask_pictures
 from jepa_wm.evaluation.report import figures
 from jepa_wm.objectives import mask_buckets
@@ -27,30 +27,38 @@ def test_targets_are_painted_over_and_cut_tokens_faded():
   np.testing.assert_allclose(images[:2, 2:], 0.8)
 
 
-def _figure(family, frames):
-  masks = family.sample_masks(np.random.default_rng(0), 4)
-  picture = mask_pictures.draw(frames, masks, family.grid)
+def _figure(model, frames):
+  masks = model.draw(np.random.default_rng(0), 4)['masks']
+  picture = mask_pictures.draw(frames, masks, model.grid)
   with PIL.Image.open(io.BytesIO(picture)) as image:
     assert image.format == 'PNG'
     return image.size
 
 
-def test_every_kind_of_mask_of_a_family_is_a_row():
-  sizes = {
-    'image_size': 32, 'patch_size': 4, 'encoder_dim': 24, 'encoder_heads': 2,
-    'predictor_dim': 24, 'predictor_heads': 2, 'num_buckets': 1,
-    'min_context': 4,
-  }  # fmt: skip
+def test_every_kind_of_mask_of_a_model_is_a_row():
+  def build(name, masks, **encoder):
+    return models.from_config(
+      {
+        'name': name,
+        'encoder': {
+          'image_size': 32,
+          'patch_size': 4,
+          'width': 24,
+          'num_heads': 2,
+          **encoder,
+        },
+        'predictor': {'width': 24, 'num_heads': 2},
+        'masks': {'num_buckets': 1, 'min_context': 4, **masks},
+      }
+    )
+
   clip = np.zeros((4, 32, 32, 3), np.uint8)
-  width, height = _figure(
-    families.VJEPA(**sizes, num_frames=4, truncate='none'), clip
-  )
-  one_kind = families.VJEPA(
-    **sizes, num_frames=4, mask_blocks=(4,), mask_percent=(15,)
-  )
-  assert _figure(one_kind, clip) == (width, pytest.approx(0.68 * height, abs=9))
-  image = families.IJEPA(**sizes)
-  assert _figure(image, clip[:1])[0] < width
+  two_kinds = build('vjepa', {'truncate': 'none'}, num_frames=4)
+  width, height = _figure(two_kinds, clip)
+  one_kind = {'blocks': (4,), 'percent': (15,)}
+  found = _figure(build('vjepa', one_kind, num_frames=4), clip)
+  assert found == (width, pytest.approx(0.68 * height, abs=9))
+  assert _figure(build('ijepa', {}), clip[:1])[0] < width
 
 
 def test_padding_is_not_painted(monkeypatch):

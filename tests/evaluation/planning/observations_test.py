@@ -1,13 +1,11 @@
 """Models that see the body's own state get it, of now and of the goal."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import families, planning, units, world_model
+from jepa_wm import models, planning, units, world_model
 from jepa_wm.envs import two_room, worlds
 from jepa_wm.evaluation.diagnostics import rollout_error
 from jepa_wm.evaluation.planning import (
@@ -16,28 +14,44 @@ from jepa_wm.evaluation.planning import (
   planner_settings,
   protocol,
 )
-from jepa_wm.types import Root
 
-LENGTHS = {'image_size': 16, 'action_dim': 2, 'action_block': 5, 'history': 2}
 CONV = {
-  'encoder': 'conv',
-  'encoder_features': 8,
-  'encoder_channels': (4,),
-  'encoder_strides': (8,),
-  'encoder_blocks': (0,),
-  'latent_dim': 4,
-  'projector_dim': 8,
-  'predictor_dim': 8,
+  'name': 'conv',
+  'image_size': 16,
+  'features': 8,
+  'channels': (4,),
+  'strides': (8,),
+  'blocks': (0,),
 }
-PROPRIO = {'proprio_dim': 2, 'proprio_scale': 224.0}
-SMALL = {'predictor_depth': 1, 'predictor_heads': 2, 'predictor_head_dim': 4}
-PLDM = families.PLDM(**LENGTHS, **CONV, **PROPRIO, **SMALL, predictor_mlp_dim=8)
-DINO_WM = families.DinoWM(
-  **LENGTHS,
-  **PROPRIO,
-  **SMALL,
-  encoder=families.LeWM(image_size=16, **CONV),
-  predictor_mlp_dim=8,
+SIZES = {'history': 2, 'depth': 1, 'num_heads': 2, 'head_dim': 4, 'mlp_dim': 8}
+
+
+def pldm(**encoder):
+  return models.from_config(
+    {
+      'name': 'pldm',
+      'latent_dim': 4,
+      'encoder': encoder,
+      'projector': {'hidden_dim': 8},
+      'actions': {'features': 8},
+      'predictor': {**SIZES, 'width': 8},
+    }
+  )
+
+
+def fused(dim):
+  proprio = {'dim': dim, 'scale': 224.0}
+  return pldm(name='fused', pixels=CONV, proprio=proprio)
+
+
+PLDM = fused(2)
+DINO_WM = models.from_config(
+  {
+    'name': 'dino_wm',
+    'encoder': {'encoder': CONV, 'proprio_dim': 2},
+    'proprio': {'scale': 224.0},
+    'predictor': SIZES,
+  }
 )
 BRIEF = protocol.get(
   'short', num_pairs=2, horizon=2, receding_horizon=2, budget=20
@@ -47,17 +61,19 @@ SETTINGS = planner_settings.PlannerSettings(
 )
 
 
-def make(family):
+def make(model):
   draw = np.random.default_rng(0)
   variables = jax.tree.map(
     # Running variances among them, so nothing negative.
     lambda x: draw.uniform(0.0, 0.2, x.shape).astype(x.dtype),
-    jax.eval_shape(family.init, jax.random.key(0)),
+    jax.eval_shape(
+      lambda key: model.for_inference(model.init(key)), jax.random.key(0)
+    ),
   )
   statistics = units.ActionStatistics(
     np.zeros(2, np.float32), np.ones(2, np.float32)
   )
-  return world_model.WorldModel(family, variables, statistics)
+  return world_model.WorldModel(model, variables, statistics)
 
 
 @pytest.fixture
@@ -65,23 +81,15 @@ def blind_model(perfect_model):
   """One that is right, and looks at the state it is given and at no pixel."""
 
   class Blind(type(perfect_model)):
-    proprio_dim = 2
+    @property
+    def observation_spec(self):
+      proprio = jax.ShapeDtypeStruct((2,), jnp.float32)
+      return {**super().observation_spec, 'proprio': proprio}
 
-    def encode(self, params, pixels, proprio=None):
-      if proprio is None:
-        # For the shape of a state, whose numbers are replaced.
-        return super().encode(params, jnp.zeros_like(pixels))
+    def encode(self, params, observation):
+      pixels, proprio = observation['pixels'], observation['proprio']
       assert pixels.shape[:-3] == proprio.shape[:-1]
       return proprio
-
-    def initial_state(self, params, pixels, proprio):
-      state = super().initial_state(params, pixels)
-      return state.replace(latents=proprio[..., -1:, :])
-
-    def root(self, params, pixels, goal_pixels, *, proprio, goal_proprio):
-      proprio = jnp.expand_dims(self.encode(params, pixels, proprio), 1)
-      state = self.initial_state(params, jnp.expand_dims(pixels, 1), proprio)
-      return Root(state, self.encode(params, goal_pixels, goal_proprio))
 
   return Blind()
 
@@ -109,10 +117,10 @@ def test_imagination_starts_where_the_body_is(blind_model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('family', [PLDM, DINO_WM], ids=['pldm', 'dino_wm'])
-def test_families_with_proprio_are_planned_with(family, run_short_again):
-  model = make(family)
-  assert model.proprio_dim == 2
+@pytest.mark.parametrize('seeing', [PLDM, DINO_WM], ids=['pldm', 'dino_wm'])
+def test_models_with_proprio_are_planned_with(seeing, run_short_again):
+  model = make(seeing)
+  assert model.observation_spec['proprio'].shape == (2,)
   result = run_short_again(
     model=model,
     protocol=BRIEF,
@@ -143,13 +151,12 @@ def test_what_is_shown_is_in_the_world_s_unit():
   assert {k: (x.shape, x.dtype) for k, x in seen.items()} == {
     k: (x.shape, x.dtype) for k, x in observations.shapes(model, 2).items()
   }
-  plain = dataclasses.replace(PLDM, proprio_dim=0)
-  model = world_model.WorldModel(plain, None, None)
+  model = world_model.WorldModel(pldm(**CONV), None, None)
   assert list(observations.shapes(model, 2)) == ['pixels']
 
 
 def test_a_world_without_that_state_is_named(run_short_again):
-  three = dataclasses.replace(PLDM, proprio_dim=3)
+  three = fused(3)
   for call in (
     lambda model: run_short_again(model=model),
     lambda model: rollout_error.measure(model, worlds.get('two_room')),

@@ -243,18 +243,19 @@ def test_a_model_that_needs_frames_of_the_past_gets_them(
   """One that sees the past alone knows where it is from what it has done."""
 
   class Late(type(perfect_model)):
-    def root(self, params, pixels, goal_pixels, actions=None):
+    def root(self, params, observation, goal, actions=None):
+      pixels = observation['pixels']
       if pixels.ndim == 4:
-        return super().root(params, pixels, goal_pixels)
+        return super().root(params, observation, goal)
       assert pixels.shape[1] <= 3 and actions.shape[1] == pixels.shape[1] - 1
-      state = super().initial_state(params, pixels[:, :1])
+      state = super().start(params, {'pixels': pixels[:, :1]})
       for t in range(actions.shape[1]):
         action, state = jax.tree.map(
           lambda x: jnp.expand_dims(x, 1), (actions[:, t], state)
         )
         state = self.dynamics(params, None, action, state)
         state = jax.tree.map(lambda x: x[:, 0], state)
-      return Root(state, self.encode(params, goal_pixels))
+      return Root(state, self.encode(params, goal))
 
   results = [
     run_short_again(

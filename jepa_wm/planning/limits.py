@@ -1,0 +1,105 @@
+"""What actions are allowed, and which latents must not be passed.
+
+An action constraint is obeyed: whatever a planner tries is projected onto it.
+A guardrail is a price: passing it costs, and what is left is reported.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm.planning import constraints
+from jepa_wm.types import CostFn
+
+
+@constraints.pytree('cost_fn')
+class Guardrail:
+  """A price that must stay below a bound at every step of a plan.
+
+  A planner that samples adds `penalty` times the excess, summed over steps,
+  to a candidate's cost; one that follows gradients uses an augmented
+  Lagrangian, whose first stiffness is `penalty`. Either may fail: the largest
+  excess is in the `Plan`.
+
+  Attributes:
+    cost_fn: a `CostFn`; what it returns must stay below `bound`.
+    bound: a number.
+    penalty: what a unit of excess costs.
+  """
+
+  cost_fn: CostFn
+  bound: jax.Array | float = 0.0
+  penalty: jax.Array | float = 100.0
+
+
+@constraints.pytree()
+class Limits:
+  """What a plan must keep to; a pytree of its numbers.
+
+  Attributes:
+    actions: one constraint or several, in the planner's units: whatever is
+      tried is projected onto them.
+    guardrails: prices of latents that must stay below a bound at every step.
+    allowed: bool `[A]`, which actions a planner of one-hot rows may choose;
+      all by default.
+  """
+
+  actions: (
+    constraints.ActionConstraint | Sequence[constraints.ActionConstraint]
+  ) = ()
+  guardrails: Sequence[Guardrail] = ()
+  allowed: jax.Array | np.ndarray | None = None
+
+  def checked(self, action_dim: int) -> 'Limits':
+    """The same, its sequences as tuples.
+
+    Raises:
+      ValueError: a constraint that is empty or of another size, something
+        that is no constraint, constraints that no action satisfies, or no
+        action that is allowed.
+    """
+    allowed = self.allowed
+    if allowed is not None:
+      if np.shape(allowed) != (action_dim,):
+        raise ValueError(
+          f'allowed must say of each of the {action_dim} actions whether it may'
+          f' be chosen, got shape {list(np.shape(allowed))}.'
+        )
+      if not constraints.is_traced(allowed) and not np.any(np.asarray(allowed)):
+        raise ValueError('allowed must leave at least one action to choose.')
+    return dataclasses.replace(
+      self,
+      actions=constraints.as_tuple(self.actions, action_dim),
+      guardrails=tuple(self.guardrails),
+    )
+
+  def project(self, actions: jax.Array) -> jax.Array:
+    """Moves sequences `[B, ..., H, A]` to where the constraints hold.
+
+    Of rows over actions to choose from, those not allowed are left out; a row
+    of nothing else becomes the first that is allowed.
+    """
+    if self.allowed is not None:
+      allowed = constraints.row(jnp.asarray(self.allowed, bool), actions, bool)
+      left = jnp.where(allowed, actions, 0.0)
+      first = jnp.argmax(jnp.asarray(self.allowed))
+      instead = constraints.row(
+        jax.nn.one_hot(first, actions.shape[-1]), actions
+      )
+      some = jnp.any(left != 0.0, axis=-1, keepdims=True)
+      actions = jnp.where(some, left, instead)
+    return constraints.project(constraints.sequence(self.actions), actions)
+
+  def following(self, previous: jax.Array) -> 'Limits':
+    """The limits of what may come after the action `previous` `[B, A]`."""
+    after = [
+      one.following(previous) for one in constraints.sequence(self.actions)
+    ]
+    return dataclasses.replace(self, actions=tuple(after))
+
+
+NO_LIMITS = Limits()
+"""Whatever is tried may be done."""

@@ -1,0 +1,40 @@
+"""The examples run, and reach what they set out for."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+EXAMPLES = pathlib.Path(__file__).parents[1] / 'examples'
+
+
+def load(name):
+  spec = importlib.util.spec_from_file_location(name, EXAMPLES / f'{name}.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+
+
+def test_your_own_dynamics_are_planned_with():
+  assert load('plan_your_own_dynamics').main() < 0.05
+
+
+def test_a_loop_walks_to_its_goals():
+  distances = load('plan_in_a_loop').main(num_problems=2, num_plans=10)
+  assert distances.min() < 16.0
+
+
+def test_a_linear_map_reads_places(tmp_path):
+  assert load('read_latents').main('latents.png', num_episodes=8) < 12.0
+  assert (tmp_path / 'latents.png').is_file()
+
+
+def test_examples_fit_on_a_page():
+  for path in EXAMPLES.glob('*.py'):
+    assert len(path.read_text().splitlines()) <= 80, path
+    assert f'python examples/{path.name}' in path.read_text()

@@ -59,7 +59,9 @@ def checkpoint(tmp_path_factory):
   statistics = units.ActionStatistics(
     np.zeros(2, np.float32), np.ones(2, np.float32)
   )
-  return _save(model, tmp_path_factory.mktemp('checkpoints'), statistics)
+  record = {'config': {'data': {'environment': 'two_room'}}}
+  folder = tmp_path_factory.mktemp('checkpoints')
+  return _save(model, folder, statistics, record)
 
 
 WORLD = {'config': {'data': {'environment': 'two_room'}}}

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import models
+from jepa_wm.models import acting
 from jepa_wm.planning import constraints
 from jepa_wm.types import (
   LatentState,
@@ -59,10 +60,10 @@ class WorldModel:
   @property
   def levels(self) -> tuple[models.Level, ...]:
     """Timescales, finest first; none of a model without actions."""
-    acting = self.model.acting
-    if acting is None:
+    model = self.model.acting
+    if model is None:
       return ()
-    return (models.Level(acting, self.units, acting.action_spec.block),)
+    return (models.Level(model, self.units, model.action_spec.block),)
 
   @property
   def action_block(self) -> int:
@@ -125,22 +126,7 @@ class WorldModel:
     self, params: Params, latents: jax.Array, actions: jax.Array | None = None
   ) -> LatentState:
     """As `start`, from the latents `[..., T, D]` of those frames."""
-    acting, length = self._acting, latents.shape[-2]
-    if not 1 <= length <= acting.history:
-      raise ValueError(
-        f'latents: expected 1 to {acting.history} frames (history), got '
-        f'{length}.'
-      )
-    expected = (*latents.shape[:-2], length - 1, self.action_dim)
-    if actions is None and length == 1:
-      actions = jnp.zeros(expected, latents.dtype)
-    if actions is None or actions.shape != expected:
-      got = None if actions is None else list(actions.shape)
-      raise ValueError(
-        f'actions: expected {list(expected)}, one normalised block between '
-        f'each two frames, got {got}.'
-      )
-    return acting.start(params, latents, actions)
+    return acting.start(self._acting, params, latents, actions)
 
   def root(
     self,
@@ -169,28 +155,8 @@ class WorldModel:
       else x
       for name, x in observation.items()
     }
-    latents, wanted = self._encode_both(params, seen, goal)
+    latents, wanted = acting.encode_both(self.model, params, seen, goal)
     return Root(self.start_from(params, latents, actions), wanted)
-
-  def _encode_both(
-    self, params: Params, seen: Observation, wanted: Observation
-  ) -> tuple[jax.Array, jax.Array]:
-    """Latents `[B, T, D]` and `[B, D]` of frames and goals.
-
-    In one pass where they are alike: half the program to compile, and larger
-    products.
-    """
-    goals = {name: jnp.expand_dims(x, 1) for name, x in wanted.items()}
-    look = lambda x: {
-      name: (a.shape[0], *a.shape[2:], a.dtype) for name, a in x.items()
-    }
-    if look(seen) != look(goals):
-      return self.encode(params, seen), self.encode(params, wanted)
-    both = jax.tree.map(
-      lambda *x: jnp.concatenate(x, axis=1), dict(seen), goals
-    )
-    latents = self.encode(params, both)
-    return latents[:, :-1], latents[:, -1]
 
   def dynamics(
     self,
@@ -264,8 +230,8 @@ class WorldModel:
   @property
   def _acting(self) -> models.Advances:
     """The model, if it has dynamics."""
-    if (acting := self.model.acting) is not None:
-      return acting
+    if (model := self.model.acting) is not None:
+      return model
     raise ValueError(
       f'The model {self.model.config.name!r} encodes and has no dynamics: it '
       'predicts what is hidden and takes no actions. Use encode of it, or a '

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import units
-from jepa_wm.models import model as model_lib
+from jepa_wm.models import acting
 from jepa_wm.types import ActionSpec
 
 STATISTICS = units.ActionStatistics(
@@ -88,7 +88,7 @@ class ToyFamily:
     return ActionSpec(self.action_dim, self.action_block)
 
   def evaluate(self, variables, batch):
-    return model_lib.prediction_errors(self, variables, batch)
+    return acting.prediction_errors(self, variables, batch)
 
   def encode(self, variables, observation):
     pixels = observation['pixels']

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.models import model, modules, targets
+from jepa_wm.models import acting, model, modules, targets
 from jepa_wm.networks import encoders
 from jepa_wm.objectives import terms as terms_lib
 from jepa_wm.types import (
@@ -324,7 +324,7 @@ class Jepa:
       after true latents and `rollout_error` of the last step after a rollout
       from the first frame alone; and the latents `[B, T, D]`.
     """
-    return model.prediction_errors(self, variables, batch)
+    return acting.prediction_errors(self, variables, batch)
 
   def for_inference(self, variables: Variables) -> Variables:
     """See `model.Learns`."""

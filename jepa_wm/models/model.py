@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import fields
@@ -265,40 +264,3 @@ class Level(NamedTuple):
   model: Advances
   units: Any
   stride: int
-
-
-def prediction_errors(
-  model: Advances, variables: Variables, batch: Batch
-) -> tuple[dict[str, jax.Array], jax.Array]:
-  """How far a model's predictions are from what came, in eval mode.
-
-  Args:
-    model: steps latents by actions.
-    variables: of it.
-    batch: `observation` `[B, T, ...]` and `action` `[B, T - 1, A]`.
-
-  Returns:
-    Mean squared errors per latent dimension, `prediction_error` of one step
-    after true latents and `rollout_error` of the last step after a rollout from
-    the first frame alone; and the latents `[B, T, D]` of the batch.
-  """
-  observation, actions = batch['observation'], batch['action']
-  seen = {name: observation[name] for name in model.observation_spec}
-  latents = model.encode(variables, seen)
-  rolled = model.start(variables, latents[:, :1], actions[:, :0])
-  errors = []
-  for t in range(1, latents.shape[1]):
-    first = max(0, t - model.history)
-    state = model.start(
-      variables, latents[:, first:t], actions[:, first : t - 1]
-    )
-    state, rolled = (
-      model.advance(variables, x, actions[:, t - 1]) for x in (state, rolled)
-    )
-    errors.append(model.read(state) - latents[:, t])
-  rollout_error = model.read(rolled) - latents[:, -1]
-  metrics = {
-    'prediction_error': jnp.mean(jnp.square(jnp.stack(errors))),
-    'rollout_error': jnp.mean(jnp.square(rollout_error)),
-  }
-  return metrics, latents

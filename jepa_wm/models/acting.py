@@ -1,0 +1,109 @@
+"""What is done with any model that actions move."""
+
+import jax
+import jax.numpy as jnp
+
+from jepa_wm.models import model
+from jepa_wm.types import LatentState, Observation, Variables
+
+
+def start(
+  acting: model.Advances,
+  variables: Variables,
+  latents: jax.Array,
+  actions: jax.Array | None,
+) -> LatentState:
+  """Starts a state from latents, and checks what goes into it.
+
+  Args:
+    acting: the model.
+    variables: of it.
+    latents: `[..., T, D]`, `T` from 1 to `history`, newest last.
+    actions: `[..., T - 1, A]` between them; may be left out for `T = 1`.
+
+  Raises:
+    ValueError: more latents than `history`, or actions that do not fit them.
+  """
+  length = latents.shape[-2]
+  if not 1 <= length <= acting.history:
+    raise ValueError(
+      f'latents: expected 1 to {acting.history} frames (history), got {length}.'
+    )
+  expected = (*latents.shape[:-2], length - 1, acting.action_spec.size)
+  if actions is None and length == 1:
+    actions = jnp.zeros(expected, latents.dtype)
+  if actions is None or actions.shape != expected:
+    got = None if actions is None else list(actions.shape)
+    raise ValueError(
+      f'actions: expected {list(expected)}, one normalised block between each '
+      f'two frames, got {got}.'
+    )
+  return acting.start(variables, latents, actions)
+
+
+def encode_both(
+  encoding: model.Encodes,
+  variables: Variables,
+  seen: Observation,
+  wanted: Observation,
+) -> tuple[jax.Array, jax.Array]:
+  """Latents `[B, T, D]` and `[B, D]` of frames and goals.
+
+  In one pass where they are alike: half the program to compile, and larger
+  products.
+
+  Args:
+    encoding: the model.
+    variables: of it.
+    seen: arrays `[B, T, *shape]`.
+    wanted: arrays `[B, *shape]`.
+  """
+  goals = {name: jnp.expand_dims(x, 1) for name, x in wanted.items()}
+  look = lambda x: {
+    name: (a.shape[0], *a.shape[2:], a.dtype) for name, a in x.items()
+  }
+  if look(seen) != look(goals):
+    return (
+      encoding.encode(variables, seen),
+      encoding.encode(variables, wanted),
+    )
+  both = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), dict(seen), goals)
+  latents = encoding.encode(variables, both)
+  return latents[:, :-1], latents[:, -1]
+
+
+def prediction_errors(
+  acting: model.Advances, variables: Variables, batch: model.Batch
+) -> tuple[dict[str, jax.Array], jax.Array]:
+  """How far a model's predictions are from what came, in eval mode.
+
+  Args:
+    acting: steps latents by actions.
+    variables: of it.
+    batch: `observation` `[B, T, ...]` and `action` `[B, T - 1, A]`.
+
+  Returns:
+    Mean squared errors per latent dimension, `prediction_error` of one step
+    after true latents and `rollout_error` of the last step after a rollout from
+    the first frame alone; and the latents `[B, T, D]` of the batch.
+  """
+  observation, actions = batch['observation'], batch['action']
+  seen = {name: observation[name] for name in acting.observation_spec}
+  latents = acting.encode(variables, seen)
+  rolled = acting.start(variables, latents[:, :1], actions[:, :0])
+  errors = []
+  for t in range(1, latents.shape[1]):
+    first = max(0, t - acting.history)
+    state = acting.start(
+      variables, latents[:, first:t], actions[:, first : t - 1]
+    )
+    state, rolled = (
+      acting.advance(variables, x, actions[:, t - 1]) for x in (state, rolled)
+    )
+    errors.append(acting.read(state) - latents[:, t])
+  rollout_error = acting.read(rolled) - latents[:, -1]
+  metrics = {
+    'prediction_error': jnp.mean(jnp.square(jnp.stack(errors))),
+    'rollout_error': jnp.mean(jnp.square(rollout_error)),
+  }
+  return metrics, latents

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.networks import block_causal
+from jepa_wm.networks import block_causal, concatenated
+from jepa_wm.networks import frames as frames_lib
 
 
 @pytest.fixture(scope='module')
@@ -80,7 +81,7 @@ def published_predictor(data, config, **fields):
 
 def concatenation_predictor(**fields):
   sizes = {'depth': 2, 'num_heads': 2, 'head_dim': 8, 'mlp_dim': 16}
-  return block_causal.ConcatenationPredictor(
+  return concatenated.ConcatenationPredictor(
     **{'history': 4, 'condition_features': 3, **sizes, **fields}
   )
 
@@ -221,10 +222,10 @@ def test_a_frame_of_another_grid_is_refused(rng_key):
 def test_sliding_forgets_keys_and_the_first_condition(case):
   predictor, frames, conditions, variables = case
   _, past = predictor.apply(variables, frames, conditions)
-  memory = block_causal.slide(block_causal.Memory(conditions, past))
-  np.testing.assert_array_equal(memory.conditions[0], conditions[0][:, 1:])
+  memory = frames_lib.slide(frames_lib.Memory(conditions[0], past))
+  np.testing.assert_array_equal(memory.conditions, conditions[0][:, 1:])
   assert all(x.shape[-2] == 0 for x in jax.tree.leaves(memory.past))
-  shifted = [jnp.concatenate([x, x[:, :1]], axis=1) for x in memory.conditions]
+  shifted = [jnp.concatenate([x[:, 1:], x[:, 1:2]], axis=1) for x in conditions]
   out, _ = predictor.apply(
     variables, frames, shifted, past=memory.past, last_only=True
   )

@@ -146,30 +146,29 @@ def _train(plan: Plan, workdir: pathlib.Path) -> None:
   )
   given = _given(plan, source)
   batches = source.batches('train', plan.seed, **given)
-  with lock.hold(workdir):
-    beside, log = hooks.usual(
-      workdir,
-      name=plan.model.config.name,
-      evaluators=[_evaluator(plan, source, model)],
-      intervals=plan.intervals,
-    )
-    training = run_lib.Run(
-      plan.model,
-      plan.optimizer.transformation(),
-      draws.DrawnBatches(batches, plan.model, seed=plan.seed),
-      num_steps=plan.optimizer.num_steps,
-      seed=plan.seed,
-      action_statistics=model.units,
-      augment_fn=plan.augmentation,
-      schedule_fn=plan.optimizer.metrics,
-      frozen=plan.frozen,
-      config=_identity(plan, source),
-      hooks=beside,
-    )
-    training.resume(pathlib.Path(workdir) / 'checkpoints')
-    for _ in training.steps():
-      pass
-    _export(training, log, model, pathlib.Path(workdir) / 'export')
+  beside, log = hooks.usual(
+    workdir,
+    name=plan.model.config.name,
+    evaluators=[_evaluator(plan, source, model)],
+    intervals=plan.intervals,
+  )
+  training = run_lib.Run(
+    plan.model,
+    plan.optimizer.transformation(),
+    draws.DrawnBatches(batches, plan.model, seed=plan.seed),
+    num_steps=plan.optimizer.num_steps,
+    seed=plan.seed,
+    action_statistics=model.units,
+    augment_fn=plan.augmentation,
+    schedule_fn=plan.optimizer.metrics,
+    frozen=plan.frozen,
+    config=_identity(plan, source),
+    hooks=beside,
+  )
+  training.resume(workdir / 'checkpoints')
+  for _ in training.steps():
+    pass
+  _export(training, log, model, workdir / 'export')
 
 
 def _fitted(plan: Plan, source: Any) -> Plan:

@@ -25,7 +25,7 @@ class Recipe:
 
   Attributes:
     source: file or folder.
-    format: one of `readers.FORMATS`, or 'auto'.
+    format: one of `readers.formats()`, or 'auto'.
     options: fields of `readers.Options`.
     image_size: height and width of the frames; 0 keeps the source's.
     fit: see `resizing.resize_frames`.

@@ -31,7 +31,7 @@ _OUT = flags.DEFINE_string(
 _FORMAT = flags.DEFINE_enum(
   'format',
   'auto',
-  ['auto', *readers.FORMATS],
+  ['auto', *readers.formats()],
   'What the source is; auto looks.',
   flag_values=FLAGS,
 )

@@ -1,6 +1,7 @@
 """Actions to pixels: worlds, and ways to act in them without a model."""
 
 import importlib
+import pkgutil
 
 from jepa_wm.envs.environment import Environment, VectorState
 from jepa_wm.envs.maze import Maze
@@ -16,7 +17,8 @@ from jepa_wm.envs.push_t_expert import PushTExpert, PushTWeak
 from jepa_wm.envs.two_room import TwoRoom, TwoRoomExpert, TwoRoomState
 from jepa_wm.envs.worlds import WORLDS, World, register
 
-# The files that register worlds.
+# The files that register worlds, and then any other that does. `gymnasium`
+# registers none and needs a package of an extra.
 for _name in (
   'two_room',
   'push_t_expert',
@@ -24,6 +26,7 @@ for _name in (
   'reacher',
   'ogbench_cube',
   'stable_worldmodel',
+  *sorted({m.name for m in pkgutil.iter_modules(__path__)} - {'gymnasium'}),
 ):
   importlib.import_module(f'{__name__}.{_name}')
 

@@ -1,5 +1,8 @@
 """State and goal to actions; knows callables, never networks."""
 
+import importlib
+import pkgutil
+
 from jepa_wm.planning.categorical_cem import CategoricalCEM
 from jepa_wm.planning.cem import CEM
 from jepa_wm.planning.constraints import (
@@ -33,6 +36,7 @@ from jepa_wm.planning.faces import (
   mppi_plan,
   predictive_sampling_plan,
   random_shooting_plan,
+  register,
 )
 from jepa_wm.planning.gradient import Gradient
 from jepa_wm.planning.grasp import GRASP
@@ -60,6 +64,10 @@ from jepa_wm.planning.problem import (
 from jepa_wm.planning.random_shooting import RandomShooting
 from jepa_wm.planning.rollout import rollout_path
 from jepa_wm.planning.sampling import Sampling
+
+# A planner that is in no line above registers itself.
+for _module in pkgutil.iter_modules(__path__):
+  importlib.import_module(f'{__name__}.{_module.name}')
 
 __all__ = [
   'CEM',
@@ -111,6 +119,7 @@ __all__ = [
   'predictive_sampling_plan',
   'random_shooting_plan',
   'reading',
+  'register',
   'rollout_path',
   'run_mpc',
   'search',

@@ -283,6 +283,7 @@ def project(
 def sequence(
   constraints: ActionConstraint | Sequence[ActionConstraint],
 ) -> tuple[ActionConstraint, ...]:
+  """One constraint or several, as a tuple."""
   if isinstance(constraints, Sequence):
     return tuple(constraints)
   return (constraints,)
@@ -295,6 +296,7 @@ def row(value: Any, like: jax.Array, dtype: Any = None) -> jax.Array:
 
 
 def is_traced(tree: Any) -> bool:
+  """Whether any leaf is known only when the program runs."""
   return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
 
 

@@ -43,6 +43,22 @@ PLANNERS: dict[str, type[Any]] = {
 """All planners by name, each a dataclass of its settings."""
 
 
+def register(name: str) -> Callable[[type[Any]], type[Any]]:
+  """Adds a planner to `PLANNERS`, for commands to find; a decorator.
+
+  Raises:
+    ValueError: there is one of that name.
+  """
+
+  def add(planner: type[Any]) -> type[Any]:
+    if name in PLANNERS:
+      raise ValueError(f'There is a planner named {name!r} already.')
+    PLANNERS[name] = planner
+    return planner
+
+  return add
+
+
 class Face(Protocol):
   """A planner as a function."""
 

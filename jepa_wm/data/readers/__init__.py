@@ -8,7 +8,9 @@ Readers import what they need (h5py, pyarrow, PyAV: the extra `readers`) and say
 so where it is missing. Nothing is ever unpickled.
 """
 
+import importlib
 import pathlib
+import pkgutil
 from collections.abc import Callable
 
 from jepa_wm import files
@@ -21,30 +23,54 @@ from jepa_wm.data.readers.reader import (
   promised,
 )
 
-_OPENERS: dict[str, Callable[[pathlib.Path, Options], Reader]] = {
-  'lerobot': lerobot.LeRobot,
-  'rlds': open_x.OpenX,
-  'minari': minari.Minari,
-  'dino_wm': dino_wm.DinoWm,
-  'swm': swm_hdf5.SwmHdf5,
+OpenFn = Callable[[pathlib.Path, Options], Reader]
+"""Opens a file or folder, see `open_reader`."""
+
+LooksLikeFn = Callable[[pathlib.Path], bool]
+"""Whether a file or folder is of a format, from outside."""
+
+_FORMATS: dict[str, tuple[OpenFn, LooksLikeFn]] = {
+  'lerobot': (lerobot.LeRobot, lerobot.looks_like),
+  'rlds': (open_x.OpenX, open_x.looks_like),
+  'minari': (minari.Minari, minari.looks_like),
+  'dino_wm': (dino_wm.DinoWm, dino_wm.looks_like),
+  # Any HDF5 that is none of the above.
+  'swm': (swm_hdf5.SwmHdf5, swm_hdf5.looks_like),
 }
-# What a source looks like from outside; any other HDF5 is taken for swm's.
-_SIGNS = {
-  'lerobot': lerobot.looks_like,
-  'rlds': open_x.looks_like,
-  'minari': minari.looks_like,
-  'dino_wm': dino_wm.looks_like,
-  'swm': swm_hdf5.looks_like,
-}
-FORMATS = tuple(_OPENERS)
+
+
 __all__ = [
   'ALIGNMENTS',
-  'FORMATS',
+  'LooksLikeFn',
+  'OpenFn',
   'Options',
   'Reader',
   'detect',
+  'formats',
   'open_reader',
+  'register',
 ]
+
+
+def formats() -> tuple[str, ...]:
+  """Names of the formats that can be read."""
+  return tuple(_FORMATS)
+
+
+def register(name: str, open_fn: OpenFn, looks_like_fn: LooksLikeFn) -> None:
+  """Adds a format, for `detect`, `open_reader` and commands to find.
+
+  Args:
+    name: of the format.
+    open_fn: opens it.
+    looks_like_fn: tells it from the formats before it, which are asked first.
+
+  Raises:
+    ValueError: there is one of that name.
+  """
+  if name in _FORMATS:
+    raise ValueError(f'There is a format named {name!r} already.')
+  _FORMATS[name] = open_fn, looks_like_fn
 
 
 def detect(path: pathlib.Path) -> str:
@@ -56,15 +82,15 @@ def detect(path: pathlib.Path) -> str:
   """
   if not path.exists():
     raise FileNotFoundError(f'{path}: no such file or folder.')
-  for name, is_it in _SIGNS.items():
-    if is_it(path):
+  for name, (_, looks_like_fn) in _FORMATS.items():
+    if looks_like_fn(path):
       return name
   if files.is_lfs_pointer(path):
     raise files.damaged(path, '')
   children = files.visible(path.iterdir()) if path.is_dir() else []
   found = sorted(child.name for child in children)
   raise ValueError(
-    f'{path} is of no known format ({", ".join(FORMATS)}); it holds '
+    f'{path} is of no known format ({", ".join(_FORMATS)}); it holds '
     f'{", ".join(found[:8]) or "one file"}, name its format with --format.'
   )
 
@@ -76,7 +102,7 @@ def open_reader(
 
   Args:
     path: file or folder.
-    format: one of `FORMATS`, or 'auto' to look.
+    format: one of `formats()`, or 'auto' to look.
     **options: fields of `reader.Options`.
 
   Raises:
@@ -87,11 +113,17 @@ def open_reader(
   """
   path = files.expand(path)
   chosen = Options(**options)
-  if format != 'auto' and format not in _OPENERS:
+  if format != 'auto' and format not in _FORMATS:
     raise ValueError(
-      f'format must be auto or one of {", ".join(FORMATS)}, got {format!r}.'
+      f'format must be auto or one of {", ".join(_FORMATS)}, got {format!r}.'
     )
   with promised(path, str(path)):
     if format == 'auto':
       format = detect(path)
-    return Guarded(path, _OPENERS[format](path, chosen))
+    open_fn, _ = _FORMATS[format]
+    return Guarded(path, open_fn(path, chosen))
+
+
+# A format that is in no line above registers itself.
+for _module in pkgutil.iter_modules(__path__):
+  importlib.import_module(f'{__name__}.{_module.name}')

@@ -119,6 +119,7 @@ class WorldModel:
     Raises:
       ValueError: more frames than `history`, or actions that do not fit them.
     """
+    _ = self._acting
     latents = self.encode(params, observation)
     return self.start_from(params, latents, actions)
 

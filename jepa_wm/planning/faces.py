@@ -163,10 +163,25 @@ def face(
 
 
 cem_plan = face(CEM)
+"""A `Face`, with the settings of `CEM`."""
+
 icem_plan = face(ICEM, momentum=('mean_momentum', 'std_momentum'))
+"""A `Face`, with the settings of `ICEM`."""
+
 mppi_plan = face(MPPI)
+"""A `Face`, with the settings of `MPPI`."""
+
 gradient_plan = face(Gradient, num_restarts=('num_samples',))
+"""A `Face`, with the settings of `Gradient`."""
+
 grasp_plan = face(GRASP, num_restarts=('num_samples',))
+"""A `Face`, with the settings of `GRASP`."""
+
 predictive_sampling_plan = face(PredictiveSampling)
+"""A `Face`, with the settings of `PredictiveSampling`."""
+
 random_shooting_plan = face(RandomShooting)
+"""A `Face`, with the settings of `RandomShooting`."""
+
 categorical_cem_plan = face(CategoricalCEM, momentum=('mean_momentum',))
+"""A `Face`, with the settings of `CategoricalCEM`."""

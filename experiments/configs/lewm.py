@@ -151,7 +151,7 @@ def _read_as_points(
 ) -> dict[str, Any]:
   """Makes `config` that of a world of small things whose angles matter.
 
-  Maps are read as points, and InfoNCE alone shapes the latent: README.md here
+  Maps are read as points, and InfoNCE alone shapes the latent: docs/results.md
   says why.
 
   Args:

@@ -10,6 +10,15 @@ import re
 import numpy as np
 import pytest
 
+from jepa_wm.models import targets
+from jepa_wm.networks import (
+  action_encoders,
+  encoders,
+  predictors,
+  projectors,
+)
+from jepa_wm.objectives import terms
+
 DOCS = pathlib.Path(__file__).parents[2] / 'docs'
 
 
@@ -23,7 +32,7 @@ def run(page: str) -> dict:
   return names
 
 
-@pytest.mark.parametrize('page', ['worlds.md', 'embedding.md'])
+@pytest.mark.parametrize('page', ['worlds.md', 'models.md', 'embedding.md'])
 def test_the_examples_do_what_they_assert(page):
   run(page)
 
@@ -34,3 +43,20 @@ def test_the_planner_keeps_the_limits_of_the_example(capsys):
   raw = names['model'].raw_actions(names['plan'].actions).reshape(-1, 2)
   assert np.abs(raw).max() < 1.01
   assert np.abs(np.diff(raw, axis=0)).max() < 0.51
+
+
+@pytest.mark.parametrize(
+  'registry',
+  [
+    action_encoders.ACTION_ENCODERS,
+    encoders.ENCODERS,
+    predictors.PREDICTORS,
+    projectors.PROJECTORS,
+    targets.TARGETS,
+    terms.TERMS,
+  ],
+  ids=lambda registry: registry.kind,
+)
+def test_the_page_of_models_names_every_kind(registry):
+  text = (DOCS / 'models.md').read_text()
+  assert [name for name in registry.names() if f'`{name}`' not in text] == []

@@ -72,6 +72,11 @@ class DinoWM:
       ValueError: a field out of its range; the message names it.
     """
     fields.check(self, {'dtype': ('float32', 'bfloat16')})
+    if not self.encoder.proprio_dim and self.proprio != DinoWM.proprio:
+      raise ValueError(
+        f'proprio={self.proprio} would do nothing: set encoder.proprio_dim to '
+        "the size of the body's own state, or leave proprio out."
+      )
     self.build()
 
   def build(self) -> jepa.Jepa:

@@ -159,6 +159,11 @@ class NextLatent:
       {'distance': tuple(DISTANCES)},
       shares=('true_share', 'gradient'),
     )
+    if self.steps == 1 and (self.decay != 1.0 or self.true_share):
+      raise ValueError(
+        'decay and true_share are of a rollout: with steps=1 they would do '
+        f'nothing, got decay={self.decay} and true_share={self.true_share}.'
+      )
 
   @property
   def reaches_encoder(self) -> bool:

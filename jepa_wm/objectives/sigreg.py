@@ -59,6 +59,11 @@ class SIGReg:
       raise ValueError(
         f'num_knots must be odd and at least 3, got {self.num_knots!r}.'
       )
+    if self.statistic != STATISTICS[0] and self.num_knots != SIGReg.num_knots:
+      raise ValueError(
+        f'num_knots={self.num_knots} would do nothing: only '
+        f'{STATISTICS[0]!r} has knots, and statistic is {self.statistic!r}.'
+      )
 
   @property
   def shapes_latents(self) -> bool:

@@ -43,7 +43,7 @@ def build(norm='frame', proprio_dim=0, pool=2, encoder=CONV, **changes):
         'norm': norm,
         'proprio_dim': proprio_dim,
       },
-      'proprio': {'features': 3},
+      **({'proprio': {'features': 3}} if proprio_dim else {}),
       'predictor': PREDICTOR,
       **changes,
     }
@@ -294,6 +294,7 @@ def test_bad_fields_are_named(rng_key):
     ({'proprio_dim': -1}, 'proprio_dim must be an integer of at least 0'),
     ({'encoder': {'name': 'dino'}}, "encoder.name must be one of .*'dino'"),
     ({'norm': 'batch'}, "norm must be one of .*'batch'"),
+    ({'proprio': {'features': 3}}, 'would do nothing: set encoder.proprio_dim'),
   ):
     with pytest.raises(ValueError, match=message):
       build(**changes)

@@ -105,13 +105,12 @@ def test_images_have_no_terms_over_time(rng_key):
 def test_one_field_swaps_the_test_of_sigreg(rng_key):
   latents = jnp.asarray(normal(6, 3, 4))
   for name in sigreg.STATISTICS:
-    term = dataclasses.replace(SIGREG, statistic=name)
+    term = sigreg.SIGReg(num_projections=32, statistic=name)
     value = term.price(terms.Outcome(latents), rng_key).values['sigreg']
     expected = sigreg.sigreg(
       latents.swapaxes(0, 1),
       rng_key,
       num_projections=32,
-      num_knots=5,
       statistic=name,
     ).mean()
     np.testing.assert_allclose(value, expected, rtol=1e-5)
@@ -160,6 +159,12 @@ def test_values_and_weights_belong_together(rng_key):
     ('prediction', {'distance': 'l2'}, "distance must be one of .*'l2'"),
     ('prediction', {'gradient': 2}, 'gradient must be at most 1'),
     ('prediction', {'true_share': 1.5}, 'true_share must be at most 1'),
+    ('prediction', {'decay': 0.5}, 'with steps=1 they would do nothing'),
+    (
+      'sigreg',
+      {'statistic': 'anderson_darling', 'num_knots': 5},
+      'num_knots=5 would do nothing',
+    ),
     ('prediction', {'steps': 0}, 'steps must be a positive integer'),
     ('vicreg', {}, "must be one of .*'vcreg'.*Did you mean 'vcreg'"),
   ],

@@ -4,9 +4,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from experiments import collect, train
+from experiments import train
 from experiments.configs import lewm
-from jepa_wm import WorldModel, envs
+from jepa_wm import WorldModel, envs, recipes
 from jepa_wm.evaluation.planning import (
   pairs,
   planning_benchmark,
@@ -53,8 +53,8 @@ if __name__ == '__main__':
     unit='sides',
   )
   envs.register('ice', world)
-  recipe = collect.Recipe(environment='ice', image_size=32, num_episodes=400)
-  collect.collect(recipe, 'outputs/ice/data', overwrite=True)
+  ice = recipes.Collecting(environment='ice', image_size=32, num_episodes=400)
+  recipes.collect(ice, 'outputs/ice/data', overwrite=True)
   config = lewm.get_config('two_room_small')
   config.model.encoder.image_size, config.data.path = 32, 'outputs/ice/data'
   train.run(config.to_dict() | {'num_steps': 400}, 'outputs/ice/run')

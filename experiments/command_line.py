@@ -1,17 +1,100 @@
 """What the command lines of this package do alike."""
 
+import dataclasses
 import os
 import pathlib
 import re
 import shlex
 import tempfile
-from collections.abc import Iterable
-from typing import Any
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from absl import app, flags, logging
 
 # A value, or one of a list, that begins with somebody's home; shells leave it.
 _HOME = re.compile(r'(?<=[=,])~[^,]*')
+
+
+_T = TypeVar('_T')
+
+# A name in the section `Attributes` of a docstring, and what is said of it.
+_ATTRIBUTE = re.compile(r'^    (\w+): (.*(?:\n      .*)*)', re.MULTILINE)
+
+_DEFINE: dict[Any, Any] = {
+  bool: flags.DEFINE_bool,
+  int: flags.DEFINE_integer,
+  float: flags.DEFINE_float,
+  str: flags.DEFINE_string,
+  tuple: flags.DEFINE_list,
+}
+
+
+def define(
+  own_flags: flags.FlagValues,
+  kind: Any,
+  *,
+  leave_out: Sequence[str] = (),
+  choices: Mapping[str, Iterable[str]] | None = None,
+) -> None:
+  """Makes a flag of each field of a dataclass.
+
+  Name, type and default are the field's, the text is what the dataclass says
+  of it under `Attributes`; its own checks are the bounds.
+
+  Args:
+    own_flags: of the command.
+    kind: a dataclass whose fields are numbers, text or tuples of text.
+    leave_out: fields that get no flag.
+    choices: what a field of text may be.
+  """
+  texts = dict(_ATTRIBUTE.findall(kind.__doc__))
+  hints = typing.get_type_hints(kind)
+  for field in dataclasses.fields(kind):
+    if field.name in leave_out:
+      continue
+    given = field.default is not dataclasses.MISSING
+    default: Any = field.default if given else None
+    text = ' '.join(texts[field.name].split())
+    text = text[0].upper() + text[1:]
+    if choices and field.name in choices:
+      flags.DEFINE_enum(
+        field.name,
+        default,
+        list(choices[field.name]),
+        text,
+        flag_values=own_flags,
+      )
+      continue
+    hint = hints[field.name]
+    if isinstance(hint, types.UnionType):
+      (hint,) = (x for x in typing.get_args(hint) if x is not types.NoneType)
+    hint = typing.get_origin(hint) or hint
+    if hint is tuple and default is not None:
+      default = list(default)
+    _DEFINE[hint](field.name, default, text, flag_values=own_flags)
+
+
+def read(own_flags: flags.FlagValues, kind: type[_T], **given: Any) -> _T:
+  """Makes the dataclass of the flags that `define` has made of it.
+
+  Args:
+    own_flags: of the command, parsed.
+    kind: the dataclass.
+    **given: fields that have no flag of their own.
+
+  Raises:
+    ValueError: a field out of its range.
+  """
+  values = dict(given)
+  for field in dataclasses.fields(typing.cast(Any, kind)):
+    if field.name in own_flags and field.name not in given:
+      value = own_flags[field.name].value
+      if isinstance(value, list):
+        value = tuple(name for name in value if name)
+      values[field.name] = value
+  return kind(**values)
 
 
 def parse(own_flags: flags.FlagValues, argv: list[str]) -> list[str]:

@@ -1,1 +1,6 @@
-"""What the commands do, without their flags."""
+"""What the commands do, without flags: a dataclass in, files out."""
+
+from jepa_wm.recipes.collecting import Collecting, collect
+from jepa_wm.recipes.converting import Converting, convert
+
+__all__ = ['Collecting', 'Converting', 'collect', 'convert']

@@ -19,7 +19,7 @@ class Options:
     pixels: column of the frames (the camera); None takes the usual name.
     action: columns joined to an action; None takes the usual name.
     proprio: columns joined to what the body feels; None takes the usual name
-      if there is one, `()` none.
+      if there is one, empty none.
     state: columns joined to the true state, likewise.
     num_discrete: how many actions there are where a column numbers them; they
       become one-hot rows.
@@ -27,7 +27,8 @@ class Options:
       next, 'before' led to the row's frame, 'rotated' is 'before' with the
       first row moved to the end, 'auto' is what the format says, measured
       where its writers disagree.
-    split: of a format that has several; None reads all of them in order.
+    split: which one, of a format that has several; None reads all of them in
+      order.
     image_size: height and width that frames are brought to; None keeps them.
     fit: how, where they are not square; see `resizing.resize_frames`.
     discrete_start: number of the first numbered action, where a format says it.

@@ -10,7 +10,7 @@ from typing import Any
 
 import tqdm
 
-from jepa_wm import files, provenance
+from jepa_wm import fields, files, provenance
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import cache_writer, readers
 from jepa_wm.data import episodes as episodes_lib
@@ -20,18 +20,21 @@ STORES = ('auto', *cache_writer.STORES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Converting:
   """What is converted into what.
 
   Attributes:
-    source: file or folder.
-    format: one of `readers.formats()`, or 'auto'.
-    options: fields of `readers.Options`.
-    image_size: height and width of the frames; 0 keeps the source's.
-    fit: see `resizing.resize_frames`.
-    held_out_fraction: share of the episodes in the split `held_out`.
-    environment: the world that they are from, if it is one of ours.
-    skip_damaged: leaves out episodes that cannot be read.
+    source: file or folder to read.
+    format: what the source is, one of `readers.formats()`; 'auto' looks.
+    options: fields of `readers.Options`, beside the next two.
+    image_size: height and width of the frames; 0 keeps those of the source.
+    fit: what is done to frames that are not square, see
+      `resizing.resize_frames`.
+    held_out_fraction: share of the episodes, evenly spread, that training never
+      sees.
+    environment: world that the episodes are from, to be planned in (two_room,
+      push_t, ...).
+    skip_damaged: leaves out episodes that cannot be read, and names them.
   """
 
   source: str
@@ -44,11 +47,16 @@ class Recipe:
   skip_damaged: bool = False
 
   def __post_init__(self) -> None:
-    """Checks what the flags' own bounds do not.
+    """Checks what the readers do not.
 
     Raises:
-      ValueError: `held_out_fraction` leaves nothing to train on.
+      ValueError: `held_out_fraction` leaves nothing to train on, or a negative
+        `image_size`.
     """
+    if self.image_size < 0:
+      raise ValueError(f'image_size must be at least 0, got {self.image_size}.')
+    known = [field.name for field in dataclasses.fields(readers.Options)]
+    fields.check_names('options', self.options, known)
     if not 0 <= self.held_out_fraction < 1:
       raise ValueError(
         'held_out_fraction must be at least 0 and below 1, got '
@@ -72,7 +80,7 @@ class Report:
 
 
 def convert(
-  recipe: Recipe,
+  recipe: Converting,
   out: pathlib.Path,
   *,
   store: str = 'auto',
@@ -118,6 +126,40 @@ def convert(
     tqdm.tqdm.write(f'Warning: {warning}', file=sys.stderr)
   work = out.with_name(f'.{out.name}.convert')
   _take_up(recipe, work, restart)
+  parts = _read_parts(recipe, reader, work, progress)
+  archive = work / 'archive'
+  parts_lib.join(
+    parts,
+    archive,
+    provenance={
+      **({'environment': recipe.environment} if recipe.environment else {}),
+      'source': reader.provenance,
+      'warnings': list(reader.warnings),
+      'recipe': dataclasses.asdict(recipe),
+      'num_skipped': sum(len(part.skipped) for part in parts),
+      'commit': provenance.commit(),
+    },
+  )
+  if store == 'auto':
+    store = cache_lib.fitting_store(archive, max_gb=max_cache_gb)
+  _verify_and_store(archive, parts, store, progress)
+  files.replace_folder(archive, out)
+  shutil.rmtree(work)
+  digests = [pair for part in parts for pair in part.digests.items()]
+  return Report(
+    counts={
+      name: sum(len(found) for split, found in digests if split == name)
+      for name in episodes_lib.SPLITS
+    },
+    skipped=[pair for part in parts for pair in part.skipped],
+    store=store,
+  )
+
+
+def _read_parts(
+  recipe: Converting, reader: readers.Reader, work: pathlib.Path, progress: bool
+) -> list[parts_lib.Part]:
+  """Reads what is left of the source, in parts that are kept."""
   parts = parts_lib.finished(work / 'parts')
   begin = parts[-1].next_item if parts else 0
   try:
@@ -139,37 +181,10 @@ def convert(
       raise
     # How ArrayRecord reports what the operating system refused.
     raise OSError(f'Cannot write to {work}: {error}') from error
-  parts = parts_lib.finished(work / 'parts')
-  archive = work / 'archive'
-  parts_lib.join(
-    parts,
-    archive,
-    provenance={
-      **({'environment': recipe.environment} if recipe.environment else {}),
-      'source': reader.provenance,
-      'warnings': list(reader.warnings),
-      'recipe': dataclasses.asdict(recipe),
-      'num_skipped': sum(len(part.skipped) for part in parts),
-      'commit': provenance.commit(),
-    },
-  )
-  if store == 'auto':
-    store = cache_lib.fitting_store(archive, max_gb=max_cache_gb)
-  _verify_and_store(archive, parts, store, progress)
-  files.replace_folder(archive, out)
-  shutil.rmtree(work)
-  counts = {name: 0 for name in episodes_lib.SPLITS}
-  for part in parts:
-    for split, digests in part.digests.items():
-      counts[split] += len(digests)
-  return Report(
-    counts=counts,
-    skipped=[pair for part in parts for pair in part.skipped],
-    store=store,
-  )
+  return parts_lib.finished(work / 'parts')
 
 
-def _take_up(recipe: Recipe, work: pathlib.Path, restart: bool) -> None:
+def _take_up(recipe: Converting, work: pathlib.Path, restart: bool) -> None:
   """Makes sure that what is in `work` is of the same conversion."""
   if restart:
     shutil.rmtree(work, ignore_errors=True)
@@ -207,7 +222,7 @@ def _identity(path: pathlib.Path) -> str:
 
 
 def _items(
-  reader: readers.Reader, begin: int, recipe: Recipe, bar: Any
+  reader: readers.Reader, begin: int, recipe: Converting, bar: Any
 ) -> Iterator[tuple[int, episodes_lib.Episode | str]]:
   """Episodes, read ahead in threads."""
 

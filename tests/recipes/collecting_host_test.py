@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments import collect
 from jepa_wm.envs import host, host_stage, policies, worlds
+from jepa_wm.recipes import collecting
 
 
 class DriftEnv:
@@ -59,7 +59,7 @@ def recipe(monkeypatch):
     on_host=True,
   )
   monkeypatch.setitem(worlds.WORLDS, 'drift', entry)
-  return lambda **changes: collect.Recipe(
+  return lambda **changes: collecting.Collecting(
     **{
       'environment': 'drift',
       'num_episodes': 6,
@@ -77,7 +77,7 @@ def play(recipe):
   with host_stage.HostStage(
     entry.make(image_size=recipe.image_size), entry.policy, num_workers=0
   ) as stage:
-    return list(collect.played_episodes(recipe, stage=stage))
+    return list(collecting.played_episodes(recipe, stage=stage))
 
 
 def test_episodes_are_functions_of_their_number(recipe, capsys):

@@ -1,0 +1,292 @@
+"""Plays a policy in a world and writes what happened.
+
+An archive of episodes (`jepa_wm/data/episodes.py`) and, from the frames still
+in memory, the cache that training reads (`jepa_wm/data/cache.py`). The default
+is the peers' recipe for Two Room: the expert with action noise 2.0, at most
+100 steps, over when the target is reached.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+
+from jepa_wm import provenance
+from jepa_wm.data import cache as cache_lib
+from jepa_wm.data import cache_writer as cache_writer_lib
+from jepa_wm.data import columns
+from jepa_wm.data import episodes as episodes_lib
+from jepa_wm.envs import stage as stage_lib
+from jepa_wm.envs import worlds
+
+# Frames in memory at once, twice: a batch is played while another is written.
+_BATCH_BYTES = 2**27
+
+_LEAST = {
+  'num_episodes': 1,
+  'episode_length': 1,
+  'min_episode_length': 0,
+  'image_size': 1,
+  'action_noise': 0.0,
+  'seed': 0,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Collecting:
+  """What is played, and so what the episodes are a function of.
+
+  Attributes:
+    environment: world to play in.
+    num_episodes: episodes to write.
+    episode_length: steps of an episode at most.
+    min_episode_length: steps below which an episode is not kept but replaced by
+      another one; a training window of 4 frames 5 steps apart needs 15.
+    stop_at_success: ends an episode where the target is reached.
+    image_size: height and width of the frames.
+    policy_odds: name of a policy to its relative odds, drawn per episode.
+    action_noise: standard deviation of the noise on the expert's actions, which
+      are clipped to their bounds afterwards; the world's own by default (2.0 in
+      Two Room).
+    seed: of everything random.
+  """
+
+  environment: str = 'two_room'
+  num_episodes: int = 2000
+  episode_length: int = 100
+  min_episode_length: int = 25
+  stop_at_success: bool = True
+  image_size: int = 64
+  policy_odds: Mapping[str, float] = dataclasses.field(
+    default_factory=lambda: {'expert': 1.0}
+  )
+  action_noise: float | None = None
+  seed: int = 0
+
+  def __post_init__(self) -> None:
+    """Checks all fields.
+
+    Raises:
+      ValueError: a number out of its range, an unknown world or policy, odds
+        that are not positive, or a shortest episode longer than the longest.
+    """
+    for name, least in _LEAST.items():
+      value = getattr(self, name)
+      if value is not None and not value >= least:
+        raise ValueError(f'{name} must be at least {least}, got {value}.')
+    known = worlds.get(self.environment).policies
+    for name, odds in self.policy_odds.items():
+      if name not in known or not odds > 0:
+        raise ValueError(
+          f'policy must be one of {", ".join(sorted(known))}, or a mixture of '
+          f'them with positive odds, got {name}={odds:g}.'
+        )
+    if self.action_noise is None:
+      noise = worlds.get(self.environment).action_noise
+      object.__setattr__(self, 'action_noise', noise)
+    if not self.policy_odds:
+      raise ValueError('A mixture needs at least one policy.')
+    if self.min_episode_length > self.episode_length:
+      raise ValueError(
+        f'min_episode_length is {self.min_episode_length}, more than '
+        f'episode_length, {self.episode_length}.'
+      )
+
+  def stage(self) -> stage_lib.Stage:
+    """A stage of the world to play in; use it as a context."""
+    return worlds.get(self.environment).stage(image_size=self.image_size)
+
+  def role(self) -> stage_lib.Role:
+    """One of the recipe's policies, drawn for each episode."""
+    noise: Any = self.action_noise
+    return stage_lib.Role(
+      tuple(self.policy_odds), noise, tuple(self.policy_odds.values())
+    )
+
+  def provenance(self) -> dict[str, Any]:
+    """Where the episodes come from, JSON-able."""
+    return {
+      'environment': self.environment,
+      'environment_parameters': self.stage().parameters,
+      'recipe': dataclasses.asdict(self),
+      'commit': provenance.commit(),
+    }
+
+
+def played_episodes(
+  recipe: Collecting, *, stage: stage_lib.Stage | None = None
+) -> Iterator[episodes_lib.Episode]:
+  """Plays episodes until there are enough, in batches that change none.
+
+  Episode number i depends on the recipe's seed and on i alone. One whose world
+  breaks is left out, and the reason is printed.
+
+  Args:
+    recipe: what to play.
+    stage: of the recipe's world and image size; one of its own if left out.
+
+  Raises:
+    ValueError: the world does not start, no longer works, or almost no episode
+      is as long as `min_episode_length`.
+  """
+  with worlds.on_stage(
+    stage, recipe.environment, image_size=recipe.image_size
+  ) as opened:
+    yield from _play(recipe, opened)
+
+
+def _play(
+  recipe: Collecting, stage: stage_lib.Stage
+) -> Iterator[episodes_lib.Episode]:
+  episode_bytes = (recipe.episode_length + 1) * recipe.image_size**2 * 3
+  batch_size = min(64, recipe.num_episodes, stage.num_rows)
+  batch_size = max(1, min(batch_size, _BATCH_BYTES // episode_bytes))
+  num_kept = num_played = num_failed = 0
+  batch, reasons = _play_batch(recipe, stage, 0, batch_size)
+  while True:
+    # On a device the next batch is played while this one is written.
+    following = None
+    if num_kept + batch_size < recipe.num_episodes:
+      following = _play_batch(
+        recipe, stage, num_played + batch_size, batch_size
+      )
+    batch = jax.device_get(batch)
+    for row in range(batch_size):
+      index = num_played + row
+      if row in reasons:
+        num_failed += 1
+        print(f'episode {index} broke: {reasons[row]}')
+        continue
+      episode = _episode(recipe, batch, row, index)
+      if len(episode.columns['action']) < recipe.min_episode_length:
+        continue
+      yield episode
+      num_kept += 1
+      if num_kept == recipe.num_episodes:
+        return
+    num_played += batch_size
+    if num_failed > max(10, num_played // 2):
+      raise ValueError(
+        f'{num_failed} of {num_played} episodes broke, the last one because '
+        f'{list(reasons.values())[-1:] or "of an earlier failure"}.'
+      )
+    if num_kept * 100 < num_played - 1000:
+      raise ValueError(
+        f'Only {num_kept} of {num_played} episodes reach '
+        f'min_episode_length={recipe.min_episode_length} steps; lower it or '
+        'leave stop_at_success off.'
+      )
+    batch, reasons = following or _play_batch(
+      recipe, stage, num_played, batch_size
+    )
+
+
+def _play_batch(
+  recipe: Collecting, stage: stage_lib.Stage, first: int, count: int
+) -> tuple[stage_lib.Episodes, dict[int, str]]:
+  """Episodes `first`, `first + 1`, ..., and which rows broke for what."""
+  rows = np.arange(count)
+  streams = stage.streams(stage_lib.Purpose.EPISODES, recipe.seed, first + rows)
+  stage.reset(rows, streams)
+  played = stage.perform(
+    rows,
+    recipe.role(),
+    streams,
+    num_steps=recipe.episode_length,
+    look=True,
+    stop=recipe.stop_at_success,
+  )
+  return played, dict(stage.failures)
+
+
+def _episode(
+  recipe: Collecting, batch: Any, row: int, index: int
+) -> episodes_lib.Episode:
+  """What happened in a row, up to where the target was reached."""
+  is_terminal = recipe.stop_at_success and bool(np.any(batch.reached[row]))
+  length = recipe.episode_length + 1
+  if is_terminal:
+    length = int(np.argmax(batch.reached[row])) + 1
+  known = {
+    'observation/pixels': batch.observations['pixels'][row, :length],
+    'observation/proprio': batch.observations['proprio'][row, :length],
+    'action': batch.actions[row, : length - 1],
+    'state': batch.vectors[row, :length],
+  }
+  if batch.rewards is not None:
+    known['reward'] = batch.rewards[row, : length - 1]
+  return episodes_lib.Episode(
+    columns=columns.known(known),
+    provenance={
+      'index': index,
+      'policy': list(recipe.policy_odds)[batch.policies[row]],
+    },
+    is_terminal=is_terminal,
+  )
+
+
+def collect(
+  recipe: Collecting,
+  out: str | os.PathLike[str],
+  *,
+  held_out_fraction: float = 0.1,
+  overwrite: bool = False,
+  progress: bool = True,
+) -> dict[str, int]:
+  """Plays a recipe and writes archive and cache.
+
+  Args:
+    recipe: what to play.
+    out: directory to create.
+    held_out_fraction: share of the episodes in the split `held_out`.
+    overwrite: replaces the directory where there is one.
+    progress: draws a progress bar.
+
+  Returns:
+    Number of episodes per split.
+
+  Raises:
+    FileExistsError: there is something at `out` and `overwrite` is False.
+    OSError: the disk is full, too small or cannot be written to.
+    ValueError: see `played_episodes` and `episodes.write_episodes`.
+  """
+  out = pathlib.Path(out)
+  if out.exists() and not overwrite:
+    raise FileExistsError(
+      f'{out} is there already; add --overwrite to replace it.'
+    )
+  num_frames = recipe.num_episodes * (recipe.episode_length + 1)
+  cache_lib.check_space(out, num_frames * 3 * recipe.image_size**2)
+  with (
+    cache_writer_lib.CacheWriter(out) as cache_writer,
+    tqdm.tqdm(
+      desc=out.name,
+      total=recipe.num_episodes,
+      unit=' episodes',
+      disable=not progress,
+    ) as bar,
+  ):
+
+    def cached_as_well() -> Iterator[episodes_lib.Episode]:
+      for index, episode in enumerate(played_episodes(recipe)):
+        split = episodes_lib.split_name(
+          index, held_out_fraction=held_out_fraction
+        )
+        cache_writer.add(episode, split=split)
+        yield episode
+        bar.update()
+
+    counts = episodes_lib.write_episodes(
+      out,
+      cached_as_well(),
+      provenance=recipe.provenance(),
+      held_out_fraction=held_out_fraction,
+      overwrite=overwrite,
+    )
+    cache_writer.commit()
+  return counts

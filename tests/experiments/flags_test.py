@@ -1,0 +1,82 @@
+"""Flags belong to the command that is run, not to whoever imports it."""
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from experiments import command_line
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def test_importing_registers_no_flag():
+  code = (
+    'from absl import flags\n'
+    'import jepa_wm.recipes\n'
+    'from experiments import collect, convert, plan, probe\n'
+    'modules = flags.FLAGS.flags_by_module_dict()\n'
+    'rooms = {name.partition(".")[0] for name in modules}\n'
+    'assert not rooms & {"jepa_wm", "experiments"}, modules\n'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Baking:
+  """What is baked.
+
+  Attributes:
+    cake: its name,
+      in full.
+    eggs: how many.
+    sugar: in grams; none by default.
+    sweet: whether it is.
+    on_top: what comes last.
+    oven: any.
+  """
+
+  cake: str
+  eggs: int = 3
+  sugar: float | None = None
+  sweet: bool = True
+  on_top: tuple[str, ...] = ('cream',)
+  oven: object = None
+
+  def __post_init__(self):
+    if self.eggs < 1:
+      raise ValueError(f'eggs must be at least 1, got {self.eggs}.')
+
+
+@pytest.fixture
+def own_flags():
+  own = flags.FlagValues()
+  command_line.define(
+    own, Baking, leave_out=['oven'], choices={'cake': ['plum', 'nut']}
+  )
+  return own
+
+
+def test_fields_become_flags(own_flags):
+  own_flags(
+    ['bake', '--cake=nut', '--sugar=2.5', '--on_top=nuts,', '--nosweet']
+  )
+  assert command_line.read(own_flags, Baking, oven='hot') == Baking(
+    cake='nut', sugar=2.5, sweet=False, on_top=('nuts',), oven='hot'
+  )
+  assert own_flags['cake'].help.endswith('Its name, in full.')
+  assert own_flags['sugar'].help == 'In grams; none by default.'
+
+
+def test_their_checks_are_the_dataclass_s(own_flags):
+  own_flags(['bake', '--cake=plum', '--eggs=0'])
+  with pytest.raises(ValueError, match='eggs must be at least 1'):
+    command_line.read(own_flags, Baking)
+  with pytest.raises(flags.IllegalFlagValueError, match='plum'):
+    own_flags(['bake', '--cake=rum'])

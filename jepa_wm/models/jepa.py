@@ -32,9 +32,6 @@ from jepa_wm.types import (
 Terms = tuple[terms_lib.Prediction, *tuple[terms_lib.Term, ...]]
 """The terms of a loss, that of the prediction first."""
 
-ROLLS = ('prediction', 'teacher_forcing')
-"""The terms that make the predictions; exactly one is a model's first."""
-
 DistanceFn = Callable[[jax.Array, jax.Array], jax.Array]
 """Latents `[..., D]` and a goal, broadcast, to `[...]`."""
 
@@ -83,9 +80,10 @@ class Jepa:
       ValueError: they do not; the message names the one to change.
     """
     names = [term.name for term in self.terms]
-    if not self.terms or self.terms[0].name not in ROLLS:
+    known = terms_lib.PREDICTIONS.names()
+    if not names or names[0] not in known:
       raise ValueError(
-        f'terms: the first must be one of {ROLLS}, which predict, got {names}.'
+        f'terms: the first must be one of {known}, which predict, got {names}.'
       )
     _ = self.num_frames
     shaping = [term.name for term in self.terms if term.shapes_latents]

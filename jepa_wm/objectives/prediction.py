@@ -115,6 +115,7 @@ DISTANCES = {
 """The distances by the names that configs have for them."""
 
 
+@terms.PREDICTIONS.register
 @terms.TERMS.register
 @dataclasses.dataclass(frozen=True)
 class NextLatent:

@@ -11,6 +11,7 @@ from jepa_wm import fields
 from jepa_wm.objectives import prediction, terms
 
 
+@terms.PREDICTIONS.register
 @terms.TERMS.register
 @dataclasses.dataclass(frozen=True)
 class TeacherForcing:

@@ -14,6 +14,9 @@ from jepa_wm import fields
 
 TERMS = fields.Registry('term', 'jepa_wm.objectives')
 
+PREDICTIONS = fields.Registry('prediction', 'jepa_wm.objectives')
+"""The terms, among `TERMS`, that also make the predictions (`Prediction`)."""
+
 
 class Outcome(NamedTuple):
   """What a forward pass made of a batch; a term reads what it needs.

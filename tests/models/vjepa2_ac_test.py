@@ -10,9 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from jepa_wm import exports, fields, models, planning, units
 from jepa_wm.interop import vjepa2_ac as layout
-from jepa_wm.models import jepa
 from jepa_wm.networks import poses
-from jepa_wm.objectives import terms
 from jepa_wm.recipes import frozen_encoders
 from jepa_wm.types import Root
 
@@ -297,12 +295,6 @@ def test_bad_fields_are_named():
     build(steps=5)
   with pytest.raises(ValueError, match='num_heads=3'):
     build(predictor={'num_heads': 3})
-  assert (
-    tuple(
-      x for x in terms.TERMS.names() if x in ('prediction', 'teacher_forcing')
-    )
-    == jepa.ROLLS
-  )
 
 
 def test_latents_without_their_states_are_goals_and_no_starts(rng_key):

@@ -29,8 +29,31 @@ CAUSAL = {
   'mlp_dim': 16,
 }
 SIGREG = {'num_projections': 16}
+MASKED = {'width': 24, 'num_heads': 2, 'mlp_dim': 32}
+PATCHES = {**MASKED, 'image_size': 16, 'patch_size': 4, 'depth': 2}
+MASKS = {'min_context': 2, 'num_buckets': 2}
 
 CONFIGS = {
+  'vjepa': {
+    'name': 'vjepa',
+    'encoder': {**PATCHES, 'num_frames': 4},
+    'predictor': {
+      **MASKED,
+      'depth': 1,
+      'num_mask_tokens': 2,
+      'mask_token': 'per_kind',
+    },
+    'masks': {**MASKS, 'percent': (15, 40)},
+    'target': {'momentum': 0.98, 'momentum_end': 1.0, 'momentum_steps': 20},
+  },
+  'ijepa': {
+    'name': 'ijepa',
+    'encoder': PATCHES,
+    'predictor': {**MASKED, 'depth': 1},
+    'masks': MASKS,
+    'terms': {'hidden_tokens': {}, 'sigreg': SIGREG},
+    'target': {'momentum_steps': 20},
+  },
   'lewm_conv': {
     **CONV,
     'name': 'lewm',

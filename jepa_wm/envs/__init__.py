@@ -14,7 +14,8 @@ from jepa_wm.envs.policies import (
 )
 from jepa_wm.envs.push_t import PushT, PushTState
 from jepa_wm.envs.push_t_expert import PushTExpert, PushTWeak
-from jepa_wm.envs.two_room import TwoRoom, TwoRoomExpert, TwoRoomState
+from jepa_wm.envs.two_room import TwoRoom, TwoRoomState
+from jepa_wm.envs.two_room_expert import TwoRoomExpert
 from jepa_wm.envs.worlds import WORLDS, World, register
 
 # The files that register worlds, and then any other that does. `gymnasium`

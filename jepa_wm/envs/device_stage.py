@@ -1,7 +1,6 @@
 """JAX worlds on stage: every method is one jitted program over rows."""
 
 import dataclasses
-import time
 import zlib
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Self
@@ -10,12 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import environment, policies
+from jepa_wm.envs import environment, policies, row_programs
 from jepa_wm.envs import stage as stage_lib
 
 _PAIRS = zlib.crc32(b'jepa_wm.evaluation.pairs')
-_CPU_CHUNK, _CHUNK = 64, 4096
-"""Rows of one program at most; more of them fall out of a CPU's caches."""
 
 RewardFn = Callable[[Any, Any, jax.Array, Any], jax.Array]
 """`(world, state, action [A], next state) -> reward`, a scalar."""
@@ -41,12 +38,8 @@ class _Rows(NamedTuple):
 class DeviceStage:
   """A `stage.Stage` of JAX worlds, which never fail.
 
-  Programs are compiled for the first number of rows that they are asked for
-  and, filled up, serve all smaller ones.
-
   Attributes:
     env: the world of rows without their own.
-    compile_seconds: see `stage.Stage`.
   """
 
   is_discrete = False
@@ -71,16 +64,18 @@ class DeviceStage:
     self.failures: dict[int, str] = {}
     self._policy_fn, self._reward_fn = policy_fn, reward_fn
     self._rows = _Rows(None, None, None)
-    self._programs: dict[Hashable, Any] = {}
-    self._compiled: dict[Hashable, Callable[..., Any]] = {}
-    self._sizes: dict[Hashable, set[int]] = {}
-    self.compile_seconds = 0.0
+    self._programs = row_programs.RowPrograms(env)
 
   def __enter__(self) -> Self:
     return self
 
   def __exit__(self, *error: object) -> None:
     """Holds nothing that must be given back."""
+
+  @property
+  def compile_seconds(self) -> float:
+    """See `stage.Stage`."""
+    return self._programs.compile_seconds
 
   @property
   def action_dim(self) -> int:
@@ -141,7 +136,7 @@ class DeviceStage:
       state = world.reset(key)
       return state, world.from_vector(state.target)
 
-    states, goals = self._each('reset', begin, None, streams.reset)
+    states, goals = self._programs.each('reset', begin, None, streams.reset)
     self._put(rows, _Rows(states, goals, None))
 
   def place(
@@ -159,14 +154,14 @@ class DeviceStage:
       return dataclasses.replace(state, target=world.vector(goal))
 
     if aim:
-      states = self._each('aim', head_for, worlds, states, goals)
+      states = self._programs.each('aim', head_for, worlds, states, goals)
     self._put(rows, _Rows(states, goals, worlds))
 
   def survey(
     self, states: Any, goals: Any, worlds: Any = None
   ) -> stage_lib.Survey:
     """Says how states lie to goals."""
-    found = self._each('survey', _survey, worlds, states, goals)
+    found = self._programs.each('survey', _survey, worlds, states, goals)
     return stage_lib.Survey(*map(np.asarray, found))
 
   def observe(self, rows: np.ndarray) -> dict[str, Any]:
@@ -278,7 +273,9 @@ class DeviceStage:
       return jax.random.randint(key, (), 0, high)
 
     highs = np.asarray(highs, np.int32)
-    return np.asarray(self._each('draw', draw, None, streams.extra, highs))
+    return np.asarray(
+      self._programs.each('draw', draw, None, streams.extra, highs)
+    )
 
   def states(self, vectors: np.ndarray) -> Any:
     """The states that vectors `[n, V]` describe."""
@@ -287,7 +284,7 @@ class DeviceStage:
       return world.from_vector(vector)
 
     vectors = np.asarray(vectors, np.float32)
-    found = self._each('states', describe, None, vectors)
+    found = self._programs.each('states', describe, None, vectors)
     return jax.tree.map(np.asarray, found)
 
   def vectors(self, states: Any, worlds: Any = None) -> np.ndarray:
@@ -296,7 +293,7 @@ class DeviceStage:
     def read(world: Any, state: Any) -> jax.Array:
       return world.vector(state)
 
-    return np.asarray(self._each('vectors', read, worlds, states))
+    return np.asarray(self._programs.each('vectors', read, worlds, states))
 
   def are_solved(self, starts: np.ndarray, goals: np.ndarray) -> np.ndarray:
     """Whether vectors lie in goals, bool `[n]`."""
@@ -305,7 +302,7 @@ class DeviceStage:
       return world.success(world.from_vector(start), world.from_vector(goal))
 
     pair = (np.asarray(x, np.float32) for x in (starts, goals))
-    return np.asarray(self._each('solved', judge, None, *pair))
+    return np.asarray(self._programs.each('solved', judge, None, *pair))
 
   def pictures(self, vectors: np.ndarray, worlds: Any = None) -> np.ndarray:
     """What states `[n, V]` look like."""
@@ -314,7 +311,7 @@ class DeviceStage:
       world = dataclasses.replace(world, image_size=self.image_size)
       return world.render(world.from_vector(vector))
 
-    return np.asarray(self._each('pictures', render, worlds, vectors))
+    return np.asarray(self._programs.each('pictures', render, worlds, vectors))
 
   def scenes(self, vectors: np.ndarray) -> np.ndarray:
     """Pictures of 15 fresh states; `vectors` are not needed."""
@@ -324,7 +321,7 @@ class DeviceStage:
       return world.render(world.reset(key))
 
     keys = jax.random.split(jax.random.key(0), 15)
-    return np.asarray(self._each('scenes', draw, None, keys))
+    return np.asarray(self._programs.each('scenes', draw, None, keys))
 
   def _look(self, world: Any, state: Any) -> dict[str, jax.Array]:
     world = dataclasses.replace(world, image_size=self.image_size)
@@ -370,59 +367,9 @@ class DeviceStage:
   ) -> Any:
     """`function(world, state, goal, *args)` of every row."""
     held = self._take(rows)
-    return self._each(
+    return self._programs.each(
       name, function, held.worlds, held.states, held.goals, *args
     )
-
-  def _each(
-    self, name: Hashable, function: Callable[..., Any], worlds: Any, *args: Any
-  ) -> Any:
-    """`function(world, *args)` of `args`, leaves `[n, ...]`.
-
-    Args:
-      name: names the function; the first one of a name is compiled.
-      function: of one world and one row of everything else.
-      worlds: the world of each row, None for `env`.
-      *args: leaves `[n, ...]`.
-    """
-    if name not in self._programs:
-      # A world known while compiling is faster than one that is an argument.
-      self._programs[name] = jax.jit(
-        lambda own, *args: environment.in_worlds(function, self.env, own)(*args)
-      )
-    count = len(jax.tree.leaves(args)[0])
-    limit = _CPU_CHUNK if jax.default_backend() == 'cpu' else _CHUNK
-    sizes = self._sizes.setdefault(name, set())
-    size = min(
-      (known for known in sizes if known >= min(count, limit)),
-      default=min(count, limit),
-    )
-    sizes.add(size)
-    parts = [
-      self._run(name, (worlds, *args), first, min(first + size, count), size)
-      for first in range(0, count, size)
-    ]
-    if len(parts) == 1:
-      return parts[0]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-
-  def _run(
-    self, name: Hashable, args: Any, first: int, end: int, size: int
-  ) -> Any:
-    """Runs a program on rows `first..end - 1`, filled up to `size`."""
-    # The last row is repeated to fill up: one shape, one compilation.
-    rows = np.minimum(np.arange(first, first + size), end - 1)
-    some = jax.tree.map(lambda leaf: leaf[rows], args)
-    leaves, structure = jax.tree.flatten(some)
-    key = name, structure, *((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-    if key not in self._compiled:
-      began = time.perf_counter()
-      self._compiled[key] = self._programs[name].lower(*some).compile()
-      self.compile_seconds += time.perf_counter() - began
-    out = self._compiled[key](*some)
-    if end - first == size:
-      return out
-    return jax.tree.map(lambda leaf: leaf[: end - first], out)
 
 
 def _survey(world: Any, state: Any, goal: Any) -> tuple[jax.Array, ...]:

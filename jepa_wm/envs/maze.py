@@ -7,14 +7,13 @@ world and one compiled program serve all layouts.
 """
 
 import dataclasses
-from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import maze_layouts, painting, shapes
+from jepa_wm.envs import maze_layouts, painting, plane, shapes
 
 SUCCESS_DISTANCE = 0.5
 """Cells; PLDM's and DINO-WM's."""
@@ -25,7 +24,6 @@ STEP_SECONDS = 0.04
 
 _SUBSTEPS = 4
 _TIMESTEP = STEP_SECONDS / _SUBSTEPS
-_JITTER = 0.25
 
 
 @flax.struct.dataclass
@@ -46,17 +44,12 @@ class MazeState:
   target: jax.Array
 
 
-def _leaf(*values: float) -> Any:
-  return flax.struct.field(
-    default_factory=lambda: np.asarray(values, np.float32)
-  )
-
-
 @flax.struct.dataclass
-class Maze:
+class Maze(plane.PlaneActions):
   """The world; every field but the sizes is a leaf and may be batched.
 
-  The default is the U maze. Lengths are cells, colours are 0..255.
+  The default is the U maze. Lengths are cells, colours are 0..255, actions
+  forces.
 
   Attributes:
     layouts: those that `reset` draws from, `[L]` (`maze_layouts`).
@@ -90,10 +83,10 @@ class Maze:
   damping: jax.Array | float = 1.0
   max_speed: jax.Array | float = 5.0
   dot_radius: jax.Array | float = 0.2
-  agent_color: jax.Array = _leaf(255, 0, 0)
-  target_color: jax.Array = _leaf(0, 255, 0)
-  wall_color: jax.Array = _leaf(60, 60, 70)
-  background_color: jax.Array = _leaf(255, 255, 255)
+  agent_color: jax.Array = plane.factor(255, 0, 0)
+  target_color: jax.Array = plane.factor(0, 255, 0)
+  wall_color: jax.Array = plane.factor(60, 60, 70)
+  background_color: jax.Array = plane.factor(255, 255, 255)
   render_target: jax.Array | bool = False
   light: jax.Array | float = 1.0
   size: int = flax.struct.field(pytree_node=False, default=3)
@@ -101,11 +94,7 @@ class Maze:
 
   def __post_init__(self) -> None:
     # Rebuilt from every pytree operation, so only static fields are checked.
-    if not isinstance(self.image_size, int) or self.image_size < 1:
-      raise ValueError(
-        'image_size must be a positive integer (height and width in pixels), '
-        f'got {self.image_size!r}.'
-      )
+    plane.check_image_size(self.image_size)
     if not isinstance(self.size, int) or not 2 <= self.size <= MAX_SIZE:
       raise ValueError(
         f'size must be 2 to {MAX_SIZE} rows and columns, got {self.size!r}.'
@@ -195,23 +184,8 @@ class Maze:
   def allows(self, state: MazeState) -> jax.Array:
     """Whether the agent is in an open cell; near a wall it will be pushed."""
     inside = (state.position >= 0.0) & (state.position <= self.size)
-    row, column = cell_of(state.position, self.size)
-    return jnp.all(inside) & ~with_border(state.walls)[row, column]
-
-  @property
-  def action_dim(self) -> int:
-    """Size of a raw action, 2: the force along x and y."""
-    return 2
-
-  @property
-  def action_low(self) -> jax.Array:
-    """Lower bounds of an action, `[2]`."""
-    return jnp.full([2], -1.0)
-
-  @property
-  def action_high(self) -> jax.Array:
-    """Upper bounds of an action, `[2]`."""
-    return jnp.full([2], 1.0)
+    row, column = maze_layouts.cell_of(state.position, self.size)
+    return jnp.all(inside) & ~maze_layouts.with_border(state.walls)[row, column]
 
   def reset(self, rng_key: jax.Array) -> MazeState:
     """Draws a layout, the agent at rest in a cell, the target in another.
@@ -225,11 +199,11 @@ class Maze:
     index = jax.random.randint(keys[0], (), 0, jnp.shape(self.layouts)[0])
     bits = jnp.asarray(self.layouts)[index] >> np.arange(self.size**2)
     walls = (bits & 1).astype(bool).reshape(self.size, self.size)
-    position = sample_place(keys[1], walls)
+    position = maze_layouts.sample_place(keys[1], walls)
     here = jnp.arange(self.size**2).reshape(walls.shape) == (
       jnp.floor(position[1]) * self.size + jnp.floor(position[0])
     )
-    target = sample_place(keys[2], walls | here)
+    target = maze_layouts.sample_place(keys[2], walls | here)
     still = jnp.zeros([2])
     return MazeState(
       position=position,
@@ -250,12 +224,7 @@ class Maze:
 
     Source: Gymnasium-Robotics 1.4.2, PointMaze.
     """
-    action = jnp.asarray(action, jnp.float32)
-    if action.shape != (2,):
-      raise ValueError(
-        f'action must have shape (2,), x and y, got {action.shape}; batches go '
-        'through jax.vmap.'
-      )
+    action = plane.pair('action', action)
     push = _TIMESTEP * self.force * jnp.clip(action, -1.0, 1.0)
     inertia = self.agent_mass + _TIMESTEP * self.damping
     position, velocity = state.position, state.velocity
@@ -276,7 +245,7 @@ class Maze:
     areas = painting.area_matrix(cells, self.image_size)
     wall = jnp.einsum(
       'ij,iy,jx->yx',
-      with_border(state.walls).astype(jnp.float32),
+      maze_layouts.with_border(state.walls).astype(jnp.float32),
       areas,
       areas,
       precision='highest',
@@ -372,11 +341,11 @@ class Maze:
     A step is shorter than the radius, so the centre is in an open cell, and
     only the three cells nearest to it can be touched.
     """
-    row, column = cell_of(position, self.size)
+    row, column = maze_layouts.cell_of(position, self.size)
     centre = jnp.stack([column, row]) - 0.5
     offset = position - centre
     side = jnp.where(offset >= 0.0, 1, -1)
-    closed = with_border(walls)
+    closed = maze_layouts.with_border(walls)
     beside = jnp.stack(
       [closed[row, column + side[0]], closed[row + side[1], column]]
     )
@@ -405,28 +374,6 @@ class Maze:
     distance = shapes.disc_distance(centres, centres, position + 0.5)
     pixel = cells / self.image_size
     return shapes.coverage(distance - self.dot_radius, pixel)
-
-
-def with_border(walls: jax.Array) -> jax.Array:
-  """The walls and those around them, bool `[size + 2, size + 2]`."""
-  return jnp.pad(walls, 1, constant_values=True)
-
-
-def cell_of(position: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-  """Row and column of the cell at `position` `[2]`, in `with_border`."""
-  column, row = jnp.clip(jnp.floor(position).astype(jnp.int32) + 1, 1, size)
-  return row, column
-
-
-def sample_place(rng_key: jax.Array, walls: jax.Array) -> jax.Array:
-  """A place in a random open cell, up to 0.25 from its centre, `[2]`."""
-  cell_key, place_key = jax.random.split(rng_key)
-  scores = jax.random.uniform(cell_key, walls.shape)
-  cell = jnp.argmax(jnp.where(walls, -1.0, scores))
-  centre = jnp.stack([cell % walls.shape[1], cell // walls.shape[1]]) + 0.5
-  return centre + jax.random.uniform(
-    place_key, (2,), minval=-_JITTER, maxval=_JITTER
-  )
 
 
 def place(vectors: np.ndarray, *, size: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.envs import maze, worlds
+from jepa_wm.envs import maze, maze_layouts, worlds
 
 _FAR = 1e6
 
@@ -56,10 +56,12 @@ class MazeExpert:
 
   def _waypoint(self, state: maze.MazeState) -> tuple[jax.Array, jax.Array]:
     """Where to go in a straight line, `[2]`, and whether it is the target."""
-    closed = maze.with_border(state.walls)
+    closed = maze_layouts.with_border(state.walls)
     target = state.target[:2]
-    row, column = maze.cell_of(state.position, self.world.size)
-    lengths = path_lengths(closed, *maze.cell_of(target, self.world.size))
+    row, column = maze_layouts.cell_of(state.position, self.world.size)
+    lengths = path_lengths(
+      closed, *maze_layouts.cell_of(target, self.world.size)
+    )
     rows = row + jnp.array([0, 0, -1, 1])
     columns = column + jnp.array([-1, 1, 0, 0])
     best = jnp.argmin(lengths[rows, columns])
@@ -93,7 +95,7 @@ class MazeWanderer:
   ) -> tuple[jax.Array, jax.Array]:
     """Action `[2]` for `state`, in [-1, 1], and where it is going."""
     target_key, expert_key = jax.random.split(rng_key)
-    place = maze.sample_place(target_key, state.walls)
+    place = maze_layouts.sample_place(target_key, state.walls)
     away = jnp.linalg.norm(memory[:2] - state.position)
     arrived = away < maze.SUCCESS_DISTANCE
     memory = jnp.where(arrived, memory.at[:2].set(place), memory)

@@ -8,6 +8,8 @@ halves of one list, and no layout can be in both.
 import functools
 import zlib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 SIZE = 4
@@ -23,6 +25,7 @@ _MIN_OPEN, _MAX_OPEN = 0.5, 0.75
 _MAX_PATH = 8
 _MAX_OPEN_NEIGHBOURS = 6
 _CELLS = SIZE * SIZE
+_JITTER = 0.25
 
 
 def walls(layout: np.ndarray, size: int) -> np.ndarray:
@@ -122,3 +125,25 @@ def _flood(bits: np.ndarray) -> np.ndarray:
   )
   upright = (bits << np.uint32(SIZE)) | (bits >> np.uint32(SIZE))
   return bits | sideways | upright
+
+
+def with_border(walls: jax.Array) -> jax.Array:
+  """The walls and those around them, bool `[size + 2, size + 2]`."""
+  return jnp.pad(walls, 1, constant_values=True)
+
+
+def cell_of(position: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+  """Row and column of the cell at `position` `[2]`, in `with_border`."""
+  column, row = jnp.clip(jnp.floor(position).astype(jnp.int32) + 1, 1, size)
+  return row, column
+
+
+def sample_place(rng_key: jax.Array, walls: jax.Array) -> jax.Array:
+  """A place in a random open cell, up to 0.25 from its centre, `[2]`."""
+  cell_key, place_key = jax.random.split(rng_key)
+  scores = jax.random.uniform(cell_key, walls.shape)
+  cell = jnp.argmax(jnp.where(walls, -1.0, scores))
+  centre = jnp.stack([cell % walls.shape[1], cell // walls.shape[1]]) + 0.5
+  return centre + jax.random.uniform(
+    place_key, (2,), minval=-_JITTER, maxval=_JITTER
+  )

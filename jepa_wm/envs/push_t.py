@@ -5,7 +5,6 @@ below it, state for state, without its Python loop.
 """
 
 import dataclasses
-from typing import Any
 
 import flax.struct
 import jax
@@ -14,6 +13,7 @@ import numpy as np
 
 from jepa_wm.envs import (
   contacts,
+  plane,
   push_t_dynamics,
   push_t_picture,
   push_t_shapes,
@@ -71,18 +71,13 @@ class PushTState:
   memory: push_t_dynamics.Memory
 
 
-def _leaf(*values: float) -> Any:
-  return flax.struct.field(
-    default_factory=lambda: np.asarray(values, np.float32)
-  )
-
-
 @flax.struct.dataclass
-class PushT:
+class PushT(plane.PlaneActions):
   """The world; every field but `image_size` is a leaf and may be batched.
 
   Lengths are pixels of the 512 px world, colours are 0..255. The agent is a
-  disc that nothing stops; the peer's other agents are not built.
+  disc that nothing stops; the peer's other agents are not built. An action says
+  where the agent is sent, in 100 px from it.
 
   Attributes:
     agent_radius: of the disc.
@@ -103,37 +98,18 @@ class PushT:
   agent_radius: jax.Array | float = 15.0
   block_shape: jax.Array | int = TEE
   block_scale: jax.Array | float = 30.0
-  agent_color: jax.Array = _leaf(65, 105, 225)
-  block_color: jax.Array = _leaf(119, 136, 153)
-  goal_color: jax.Array = _leaf(144, 238, 144)
-  background_color: jax.Array = _leaf(255, 255, 255)
-  goal_pose: jax.Array = _leaf(256, 256, np.pi / 4)
+  agent_color: jax.Array = plane.factor(65, 105, 225)
+  block_color: jax.Array = plane.factor(119, 136, 153)
+  goal_color: jax.Array = plane.factor(144, 238, 144)
+  background_color: jax.Array = plane.factor(255, 255, 255)
+  goal_pose: jax.Array = plane.factor(256, 256, np.pi / 4)
   render_goal: jax.Array | bool = True
   light: jax.Array | float = 1.0
   image_size: int = flax.struct.field(pytree_node=False, default=224)
 
   def __post_init__(self) -> None:
     # Rebuilt from every pytree operation, so only the static field is checked.
-    if not isinstance(self.image_size, int) or self.image_size < 1:
-      raise ValueError(
-        'image_size must be a positive integer (height and width in pixels), '
-        f'got {self.image_size!r}.'
-      )
-
-  @property
-  def action_dim(self) -> int:
-    """Size of a raw action, 2: where the agent is sent, in 100 px from it."""
-    return 2
-
-  @property
-  def action_low(self) -> jax.Array:
-    """Lower bounds of an action, `[2]`."""
-    return jnp.full([2], -1.0)
-
-  @property
-  def action_high(self) -> jax.Array:
-    """Upper bounds of an action, `[2]`."""
-    return jnp.full([2], 1.0)
+    plane.check_image_size(self.image_size)
 
   @property
   def block_rectangles(self) -> jax.Array:
@@ -258,12 +234,7 @@ class PushT:
 
     Source: stable-worldmodel 0.1.1, PushT-v1, and pymunk 7.3.1.
     """
-    action = jnp.asarray(action)
-    if action.shape != (2,):
-      raise ValueError(
-        f'action must have shape (2,), x and y, got {action.shape}; batches go '
-        'through jax.vmap.'
-      )
+    action = plane.pair('action', action, None)
     if not jnp.issubdtype(action.dtype, jnp.floating):
       action = action.astype(jnp.float32)
     agent, agent_velocity, pose, velocity, correction, memory = (

@@ -5,14 +5,13 @@ picture for picture, without its Python loop.
 """
 
 import dataclasses
-from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import painting, worlds
+from jepa_wm.envs import painting, plane
 
 WORLD_SIZE = 224
 """Width and height of the world in its own pixels, whatever is rendered."""
@@ -20,12 +19,13 @@ WORLD_SIZE = 224
 SUCCESS_DISTANCE = 16.0
 MAX_DOORS = 3
 
+WALL_CENTRE = 112
+"""Where the wall is, across it."""
+
 _BORDER = 14
 _BORDER_LINE = 4
-_WALL_CENTRE = 112
 _DOOR_MARGIN = 1.75
 _PUSHBACK = 0.5
-_DOOR_REACHED = 10.5
 _SPAWN_LOW, _SPAWN_HIGH = 14.0, 209.0
 
 
@@ -43,14 +43,8 @@ class TwoRoomState:
   target: jax.Array
 
 
-def _leaf(*values: float) -> Any:
-  return flax.struct.field(
-    default_factory=lambda: np.asarray(values, np.float32)
-  )
-
-
 @flax.struct.dataclass
-class TwoRoom:
+class TwoRoom(plane.PlaneActions):
   """The world; every field but `image_size` is a leaf and may be batched.
 
   Lengths are pixels of the 224 px world, colours are 0..255.
@@ -76,42 +70,23 @@ class TwoRoom:
   wall_axis: jax.Array | int = 1
   wall_thickness: jax.Array | int = 10
   num_doors: jax.Array | int = 1
-  door_positions: jax.Array = _leaf(49, 49, 49)
-  door_sizes: jax.Array = _leaf(14, 14, 14)
+  door_positions: jax.Array = plane.factor(49, 49, 49)
+  door_sizes: jax.Array = plane.factor(14, 14, 14)
   agent_radius: jax.Array | float = 7.0
   agent_speed: jax.Array | float = 5.0
   target_radius: jax.Array | float = 7.0
-  agent_color: jax.Array = _leaf(255, 0, 0)
-  target_color: jax.Array = _leaf(0, 255, 0)
-  wall_color: jax.Array = _leaf(0, 0, 0)
-  door_color: jax.Array = _leaf(255, 255, 255)
-  background_color: jax.Array = _leaf(255, 255, 255)
+  agent_color: jax.Array = plane.factor(255, 0, 0)
+  target_color: jax.Array = plane.factor(0, 255, 0)
+  wall_color: jax.Array = plane.factor(0, 0, 0)
+  door_color: jax.Array = plane.factor(255, 255, 255)
+  background_color: jax.Array = plane.factor(255, 255, 255)
   render_target: jax.Array | bool = False
   light: jax.Array | float = 1.0
   image_size: int = flax.struct.field(pytree_node=False, default=WORLD_SIZE)
 
   def __post_init__(self) -> None:
     # Rebuilt from every pytree operation, so only the static field is checked.
-    if not isinstance(self.image_size, int) or self.image_size < 1:
-      raise ValueError(
-        'image_size must be a positive integer (height and width in pixels), '
-        f'got {self.image_size!r}.'
-      )
-
-  @property
-  def action_dim(self) -> int:
-    """Size of a raw action, 2: `(x, y)` in units of `agent_speed`."""
-    return 2
-
-  @property
-  def action_low(self) -> jax.Array:
-    """Lower bounds of an action, `[2]`."""
-    return jnp.full([2], -1.0)
-
-  @property
-  def action_high(self) -> jax.Array:
-    """Upper bounds of an action, `[2]`."""
-    return jnp.full([2], 1.0)
+    plane.check_image_size(self.image_size)
 
   @classmethod
   def sample_variation(
@@ -146,7 +121,7 @@ class TwoRoom:
     sizes = jax.random.randint(keys[4], (64, MAX_DOORS), 1, 22)
     sizes = sizes.astype(jnp.float32)
     is_open = jnp.arange(MAX_DOORS) < num_doors
-    passable = jnp.any(is_open[None, :] & _fits(sizes, agent_radius), axis=-1)
+    passable = jnp.any(is_open[None, :] & fits(sizes, agent_radius), axis=-1)
     door_sizes = jnp.where(jnp.any(passable), sizes[jnp.argmax(passable)], 21.0)
     return cls(
       wall_axis=wall_axis,
@@ -186,17 +161,17 @@ class TwoRoom:
   def is_passable(self) -> jax.Array:
     """Whether the agent fits through one of the open doors."""
     is_open = jnp.arange(MAX_DOORS) < self.num_doors
-    return jnp.any(is_open & _fits(self.door_sizes, self.agent_radius))
+    return jnp.any(is_open & fits(self.door_sizes, self.agent_radius))
 
   def allows(self, state: TwoRoomState) -> jax.Array:
     """Whether the agent can be where `state` has it: not in border or wall."""
-    position = _pair('state.position', state.position)
+    position = plane.pair('state.position', state.position)
     # As `reset` has it, which leaves the agent's radius to the first step.
     inside = (position >= _BORDER) & (position <= WORLD_SIZE - _BORDER)
     reach = self._half_thickness() + self.agent_radius
     in_wall = (
-      self._is_across()
-      & (jnp.abs(position - _WALL_CENTRE) < reach)
+      self.is_across()
+      & (jnp.abs(position - WALL_CENTRE) < reach)
       & ~self._in_door(position[::-1])
     )
     return jnp.all(inside) & ~jnp.any(in_wall)
@@ -217,16 +192,16 @@ class TwoRoom:
     # sampling without its loop.
     fraction = (position - _SPAWN_LOW) / (_SPAWN_HIGH - _SPAWN_LOW)
     reach = self._half_thickness() + self.agent_radius
-    low_length = _WALL_CENTRE - reach - _SPAWN_LOW
-    high_length = _SPAWN_HIGH - _WALL_CENTRE - reach
+    low_length = WALL_CENTRE - reach - _SPAWN_LOW
+    high_length = _SPAWN_HIGH - WALL_CENTRE - reach
     along = fraction * (low_length + high_length)
     outside = jnp.where(
       along < low_length,
       _SPAWN_LOW + along,
-      _WALL_CENTRE + reach + (along - low_length),
+      WALL_CENTRE + reach + (along - low_length),
     )
     return TwoRoomState(
-      position=jnp.where(self._is_across(), outside, position),
+      position=jnp.where(self.is_across(), outside, position),
       target=jax.random.uniform(
         target_key, (2,), minval=_SPAWN_LOW, maxval=_SPAWN_HIGH
       ),
@@ -244,8 +219,8 @@ class TwoRoom:
 
     Source: stable-worldmodel 0.1.1, TwoRoom-v1.
     """
-    action = _pair('action', action)
-    position = _pair('state.position', state.position)
+    action = plane.pair('action', action)
+    position = plane.pair('state.position', state.position)
     radius = jnp.asarray(self.agent_radius, jnp.float32)
     # Clipping the product and not the action gives the same number and keeps
     # the compiler from fusing product and sum, which would skip a rounding.
@@ -257,13 +232,13 @@ class TwoRoom:
       _BORDER + radius,
       WORLD_SIZE - _BORDER - radius,
     )
-    across = self._is_across()
+    across = self.is_across()
     # The peer compares in float64. These differences are exact in float32, and
     # the faces are rounded once, as there.
     half = self._half_thickness()
-    low_face = _WALL_CENTRE - half
-    high_face = _WALL_CENTRE + half
-    from_low = position < _WALL_CENTRE
+    low_face = WALL_CENTRE - half
+    high_face = WALL_CENTRE + half
+    from_low = position < WALL_CENTRE
     enters = jnp.where(
       from_low,
       moved - low_face > -radius,
@@ -290,8 +265,8 @@ class TwoRoom:
     Raises:
       ValueError: `state.position` or `state.target` is not `[2]`.
     """
-    position = _pair('state.position', state.position)
-    target = _pair('state.target', state.target)
+    position = plane.pair('state.position', state.position)
+    target = plane.pair('state.target', state.target)
     picture = self._background()
     # A known False saves half of the arithmetic; a conditional would cost a
     # copy of every frame.
@@ -334,7 +309,7 @@ class TwoRoom:
     """Whether the agent is less than 16 pixels (of 224) from the goal's."""
     return self.distance(state, goal) < SUCCESS_DISTANCE
 
-  def _is_across(self) -> jax.Array:
+  def is_across(self) -> jax.Array:
     """Which coordinate crosses the wall: `[True, False]` for a vertical one."""
     return jnp.asarray(self.wall_axis) == np.array([1, 0])
 
@@ -364,7 +339,7 @@ class TwoRoom:
     ]
     inside = np.ones(WORLD_SIZE, np.float32)
     inside[line] = 0.0
-    stripe = inside * (jnp.abs(grid - _WALL_CENTRE) <= self._half_thickness())
+    stripe = inside * (jnp.abs(grid - WALL_CENTRE) <= self._half_thickness())
     is_open = jnp.arange(MAX_DOORS) < self.num_doors
     low = self.door_positions - self.door_sizes
     high = self.door_positions + self.door_sizes
@@ -392,100 +367,10 @@ class TwoRoom:
     return picture.reshape(self.image_size, 3 * self.image_size)
 
 
-@flax.struct.dataclass
-class TwoRoomExpert:
-  """Policy that walks to the target, through the nearest door that fits.
-
-  See `policies.Policy` for the protocol. With `action_noise` 2.0 it is the
-  peers' data collector.
-
-  Attributes:
-    world: the `TwoRoom` it knows.
-    action_noise: standard deviation of the noise added to each component of the
-      unit direction before clipping to [-1, 1].
-
-  Source: stable-worldmodel 0.1.1, TwoRoom's ExpertPolicy.
-  """
-
-  world: TwoRoom
-  action_noise: jax.Array | float = 0.0
-
-  def init(self, rng_key: jax.Array, state: TwoRoomState) -> tuple[()]:
-    """The expert remembers nothing."""
-    del rng_key, state
-    return ()
-
-  def __call__(
-    self, rng_key: jax.Array, state: TwoRoomState, memory: tuple[()]
-  ) -> tuple[jax.Array, tuple[()]]:
-    """Action `[2]` for `state`, in [-1, 1], and the memory as it was."""
-    waypoint = self._waypoint(state)
-    heading = waypoint - state.position
-    length = jnp.linalg.norm(heading)
-    direction = jnp.where(
-      length > 1e-8, heading / jnp.maximum(length, 1e-8), 0.0
-    )
-    noise = self.action_noise * jax.random.normal(rng_key, (2,))
-    return jnp.clip(direction + noise, -1.0, 1.0), memory
-
-  def _waypoint(self, state: TwoRoomState) -> jax.Array:
-    world = self.world
-    across = world._is_across()
-    other_room = jnp.any(
-      across
-      & ((state.position > _WALL_CENTRE) != (state.target > _WALL_CENTRE))
-    )
-    doors = jnp.where(
-      across[None, :],
-      float(_WALL_CENTRE),
-      jnp.asarray(world.door_positions)[:, None],
-    )
-    usable = (jnp.arange(MAX_DOORS) < world.num_doors) & _fits(
-      world.door_sizes, world.agent_radius
-    )
-    distances = jnp.where(
-      usable,
-      jnp.linalg.norm(doors - state.position[None, :], axis=-1),
-      jnp.inf,
-    )
-    nearest = jnp.argmin(distances)
-    # Without a door that fits: the wall, level with the target.
-    dead_end = jnp.where(across, float(_WALL_CENTRE), state.target)
-    towards_door = jnp.where(
-      distances[nearest] > _DOOR_REACHED, doors[nearest], state.target
-    )
-    other_side = jnp.where(jnp.any(usable), towards_door, dead_end)
-    return jnp.where(other_room, other_side, state.target)
-
-
-def _fits(door_sizes: jax.Array, agent_radius: jax.Array | float) -> jax.Array:
+def fits(door_sizes: jax.Array, agent_radius: jax.Array | float) -> jax.Array:
   """Whether `size >= 1.1 * radius`, as float64 decides it.
 
   Written so that float32 is exact; the one tie (11 for 10) is a no, because
   1.1 * 10 exceeds 11 in float64.
   """
   return 10.0 * (door_sizes - agent_radius) > agent_radius
-
-
-def _pair(name: str, value: jax.typing.ArrayLike) -> jax.Array:
-  value = jnp.asarray(value, jnp.float32)
-  if value.shape != (2,):
-    raise ValueError(
-      f'{name} must have shape (2,), x and y, got {value.shape}; batches go '
-      'through jax.vmap.'
-    )
-  return value
-
-
-worlds.register(
-  'two_room',
-  worlds.World(
-    make=TwoRoom,
-    policies={'expert': TwoRoomExpert},
-    place=lambda vectors: (np.asarray(vectors) + 0.5) / WORLD_SIZE,
-    state_names=('x', 'y'),
-    unit='px',
-    # The peers' data collector: most of it clipped away.
-    action_noise=2.0,
-  ),
-)

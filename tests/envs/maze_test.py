@@ -104,14 +104,17 @@ def test_nothing_crosses_a_wall_at_full_speed():
 
 def test_a_corner_deflects_and_a_wall_stops():
   world = maze.Maze(layouts=np.array([0b10_00], np.int32), size=2)
+  coast = jax.jit(
+    lambda vector: world.step(world.from_vector(vector), jnp.zeros(2))
+  )
   # The lower right cell is a wall: its corner is at (1, 1).
   vector = jnp.array([0.88, 0.95, 3.0, 0.0])
-  state = world.step(world.from_vector(vector), jnp.zeros(2))
+  state = coast(vector)
   away = np.asarray(state.position) - 1.0
   assert np.linalg.norm(away) >= 0.1 - 1e-6
   assert state.velocity[1] < 0.0
   vector = jnp.array([0.5, 0.2, 0.0, -5.0])
-  state = world.step(world.from_vector(vector), jnp.zeros(2))
+  state = coast(vector)
   np.testing.assert_allclose(state.position, [0.5, 0.1], atol=1e-6)
   np.testing.assert_array_equal(state.velocity, [0.0, 0.0])
 
@@ -144,7 +147,7 @@ def test_path_lengths_are_those_of_a_search():
   for layout in maze_layouts.diverse('train', 20):
     walls = maze_layouts.walls(layout, 4)
     start = tuple(int(i) for i in np.argwhere(~walls)[0])
-    closed = maze.with_border(jnp.asarray(walls))
+    closed = maze_layouts.with_border(jnp.asarray(walls))
     ours = lengths_of(closed, start[0] + 1, start[1] + 1)[1:-1, 1:-1]
     expected = _lengths(walls, start)
     for cell in np.argwhere(~walls):
@@ -192,10 +195,10 @@ def test_a_vector_says_all_of_a_state():
     env = face.make(image_size=16)
     state = jax.jit(env.reset)(jax.random.key(5))
     state = jax.jit(env.step)(state, jnp.array([1.0, -0.5]))
-    vector = env.vector(state)
+    vector = jax.jit(env.vector)(state)
     assert vector.shape == (len(face.state_names),)
     assert vector.dtype == jnp.float32
-    again = env.from_vector(vector)
+    again = jax.jit(env.from_vector)(vector)
     expected = dataclasses.replace(state, target=vector)
     jax.tree.map(np.testing.assert_array_equal, again, expected)
     render = jax.jit(env.render)
@@ -208,9 +211,10 @@ def test_resets_are_in_open_cells_of_all_layouts():
   states = jax.jit(jax.vmap(env.reset))(keys)
   drawn = {tuple(walls.ravel()) for walls in np.asarray(states.walls)}
   assert len(drawn) == 5
-  assert np.all(jax.vmap(env.allows)(states))
-  targets = jax.vmap(env.from_vector)(states.target)
-  assert np.all(jax.vmap(env.allows)(targets))
+  allows = jax.jit(jax.vmap(env.allows))
+  assert np.all(allows(states))
+  targets = jax.jit(jax.vmap(env.from_vector))(states.target)
+  assert np.all(allows(targets))
   in_wall = env.from_vector(states.target[0]).replace(
     position=jnp.argwhere(states.walls[0])[0][::-1] + 0.5
   )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.envs import painting, two_room
+from jepa_wm.envs import painting, two_room, two_room_expert
 
 _GOLDEN, _META = golden_files.load('two_room')
 _SLOTS = {
@@ -166,7 +166,7 @@ def test_frames_are_the_peers(name, known):
 @pytest.mark.parametrize('name', ['default', 'varied'])
 def test_expert_is_the_peers(name, rng_key):
   world = _world(name)
-  expert = two_room.TwoRoomExpert(world)
+  expert = two_room_expert.TwoRoomExpert(world)
   get = lambda key: _GOLDEN[f'{name}/{key}']
   states = two_room.TwoRoomState(get('expert_state'), get('expert_goal'))
   act = jax.jit(jax.vmap(lambda state: expert(rng_key, state, ())[0]))
@@ -184,7 +184,7 @@ def test_expert_is_the_peers(name, rng_key):
 
 
 def test_expert_without_a_fitting_door_goes_level_with_the_target(rng_key):
-  expert = two_room.TwoRoomExpert(
+  expert = two_room_expert.TwoRoomExpert(
     two_room.TwoRoom(door_sizes=np.full(3, 7.0, np.float32))
   )
   action, _ = expert(rng_key, _at(60.0, 100.0, (180.0, 100.0)), ())
@@ -198,7 +198,7 @@ def test_expert_reaches_the_target_as_often_as_the_peers(
   action_noise, low, high
 ):
   # The peer: 100 % and 78 % of 100 episodes of 100 steps.
-  expert = two_room.TwoRoomExpert(two_room.TwoRoom(), action_noise)
+  expert = two_room_expert.TwoRoomExpert(two_room.TwoRoom(), action_noise)
   keys = jax.random.split(jax.random.key(1), 400)
   reached = jax.vmap(_reached_by_expert, in_axes=(None, 0))(expert, keys)
   assert low <= float(jnp.mean(reached)) <= high

@@ -1,0 +1,93 @@
+"""The policy that walks through the doors of Two Room."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm.envs import two_room, worlds
+
+_DOOR_REACHED = 10.5
+
+
+@flax.struct.dataclass
+class TwoRoomExpert:
+  """Policy that walks to the target, through the nearest door that fits.
+
+  See `policies.Policy` for the protocol. With `action_noise` 2.0 it is the
+  peers' data collector.
+
+  Attributes:
+    world: the `TwoRoom` it knows.
+    action_noise: standard deviation of the noise added to each component of the
+      unit direction before clipping to [-1, 1].
+
+  Source: stable-worldmodel 0.1.1, TwoRoom's ExpertPolicy.
+  """
+
+  world: two_room.TwoRoom
+  action_noise: jax.Array | float = 0.0
+
+  def init(self, rng_key: jax.Array, state: two_room.TwoRoomState) -> tuple[()]:
+    """The expert remembers nothing."""
+    del rng_key, state
+    return ()
+
+  def __call__(
+    self, rng_key: jax.Array, state: two_room.TwoRoomState, memory: tuple[()]
+  ) -> tuple[jax.Array, tuple[()]]:
+    """Action `[2]` for `state`, in [-1, 1], and the memory as it was."""
+    waypoint = self._waypoint(state)
+    heading = waypoint - state.position
+    length = jnp.linalg.norm(heading)
+    direction = jnp.where(
+      length > 1e-8, heading / jnp.maximum(length, 1e-8), 0.0
+    )
+    noise = self.action_noise * jax.random.normal(rng_key, (2,))
+    return jnp.clip(direction + noise, -1.0, 1.0), memory
+
+  def _waypoint(self, state: two_room.TwoRoomState) -> jax.Array:
+    world = self.world
+    across = world.is_across()
+    other_room = jnp.any(
+      across
+      & (
+        (state.position > two_room.WALL_CENTRE)
+        != (state.target > two_room.WALL_CENTRE)
+      )
+    )
+    doors = jnp.where(
+      across[None, :],
+      float(two_room.WALL_CENTRE),
+      jnp.asarray(world.door_positions)[:, None],
+    )
+    usable = (jnp.arange(two_room.MAX_DOORS) < world.num_doors) & two_room.fits(
+      world.door_sizes, world.agent_radius
+    )
+    distances = jnp.where(
+      usable,
+      jnp.linalg.norm(doors - state.position[None, :], axis=-1),
+      jnp.inf,
+    )
+    nearest = jnp.argmin(distances)
+    # Without a door that fits: the wall, level with the target.
+    dead_end = jnp.where(across, float(two_room.WALL_CENTRE), state.target)
+    towards_door = jnp.where(
+      distances[nearest] > _DOOR_REACHED, doors[nearest], state.target
+    )
+    other_side = jnp.where(jnp.any(usable), towards_door, dead_end)
+    return jnp.where(other_room, other_side, state.target)
+
+
+worlds.register(
+  'two_room',
+  worlds.World(
+    make=two_room.TwoRoom,
+    policies={'expert': TwoRoomExpert},
+    place=lambda vectors: (np.asarray(vectors) + 0.5) / two_room.WORLD_SIZE,
+    state_names=('x', 'y'),
+    unit='px',
+    # The peers' data collector: most of it clipped away.
+    action_noise=2.0,
+  ),
+)

@@ -160,55 +160,11 @@ def wall_touch(
   # The rectangle's axes are (turn_x, turn_y) and (-turn_y, turn_x).
   mid_h = origin[0] + turn_x * local_x - turn_y * local_y
   mid_s = origin[1] + turn_y * local_x + turn_x * local_y
-  reach = half_x * jnp.abs(turn_x) + half_y * jnp.abs(turn_y)
-
-  # How far apart the two are along each axis that could part them. The
-  # segment's ends, in the rectangle's frame, are (along_x, along_y).
-  from_s = tuple(end - mid_s for end in ends)
-  along_x = tuple(-mid_h * turn_x + s * turn_y for s in from_s)
-  along_y = tuple(mid_h * turn_y + s * turn_x for s in from_s)
-  gaps = (
-    mid_h - reach,
-    -mid_h - reach,
-    jnp.minimum(*along_x) - half_x,
-    -jnp.maximum(*along_x) - half_x,
-    jnp.minimum(*along_y) - half_y,
-    -jnp.maximum(*along_y) - half_y,
+  turn, middle, halves = (turn_x, turn_y), (mid_h, mid_s), (half_x, half_y)
+  gap, normal_h, normal_s = _least_overlap(turn, middle, halves, ends)
+  (a_h, a_s), (b_h, b_s), corner_a, corner_b = _facing_side(
+    turn, middle, halves, (normal_h, normal_s)
   )
-  # From the wall to the rectangle, for each of them.
-  normals: tuple[tuple[Number, Number], ...] = (
-    (1.0, 0.0),
-    (-1.0, 0.0),
-    (-turn_x, -turn_y),
-    (turn_x, turn_y),
-    (turn_y, -turn_x),
-    (-turn_y, turn_x),
-  )
-  gap, normal_h, normal_s = gaps[0], jnp.ones_like(reach), jnp.zeros_like(reach)
-  for other, (h, s) in zip(gaps[1:], normals[1:]):
-    larger = other > gap
-    gap = jnp.where(larger, other, gap)
-    normal_h = jnp.where(larger, h, normal_h)
-    normal_s = jnp.where(larger, s, normal_s)
-
-  # The rectangle's side that faces the wall, and its two corners: a precedes b
-  # when one walks around the rectangle from x towards y.
-  facing_x = -(normal_h * turn_x + normal_s * turn_y)
-  facing_y = normal_h * turn_y - normal_s * turn_x
-  is_x = jnp.abs(facing_x) >= jnp.abs(facing_y)
-  sign = jnp.where(jnp.where(is_x, facing_x, facing_y) < 0.0, -1.0, 1.0)
-  side_x = jnp.where(is_x, turn_x, -turn_y) * sign
-  side_y = jnp.where(is_x, turn_y, turn_x) * sign
-  out = jnp.where(is_x, half_x, half_y)
-  half = jnp.where(is_x, half_y, half_x)
-  side_h, side_s = mid_h + side_x * out, mid_s + side_y * out
-  a_h, a_s = side_h + side_y * half, side_s - side_x * half
-  b_h, b_s = side_h - side_y * half, side_s + side_x * half
-  # Corners by number: 0 is left and bottom, then right, and around.
-  corner_a = jnp.where(
-    is_x, jnp.where(sign > 0, 1, 3), jnp.where(sign > 0, 2, 0)
-  )
-  corner_b = (corner_a + 1) % 4
 
   # The segment runs from c to d, the rectangle's side from b to a, both along
   # the normal turned by a right angle.
@@ -248,6 +204,80 @@ def wall_touch(
     low_key=4 * key_c + corner_b,
     high_key=4 * (1 - key_c) + corner_a,
   )
+
+
+def _least_overlap(
+  turn: tuple[jax.Array, jax.Array],
+  middle: tuple[jax.Array, jax.Array],
+  halves: tuple[Number, Number],
+  ends: tuple[Number, Number],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Gap along the axis that parts a rectangle and a wall best; its normal."""
+  (turn_x, turn_y), (mid_h, mid_s), (half_x, half_y) = turn, middle, halves
+  reach = half_x * jnp.abs(turn_x) + half_y * jnp.abs(turn_y)
+  # How far apart the two are along each axis that could part them. The
+  # segment's ends, in the rectangle's frame, are (along_x, along_y).
+  from_s = tuple(end - mid_s for end in ends)
+  along_x = tuple(-mid_h * turn_x + s * turn_y for s in from_s)
+  along_y = tuple(mid_h * turn_y + s * turn_x for s in from_s)
+  gaps = (
+    mid_h - reach,
+    -mid_h - reach,
+    jnp.minimum(*along_x) - half_x,
+    -jnp.maximum(*along_x) - half_x,
+    jnp.minimum(*along_y) - half_y,
+    -jnp.maximum(*along_y) - half_y,
+  )
+  # From the wall to the rectangle, for each of them.
+  normals: tuple[tuple[Number, Number], ...] = (
+    (1.0, 0.0),
+    (-1.0, 0.0),
+    (-turn_x, -turn_y),
+    (turn_x, turn_y),
+    (turn_y, -turn_x),
+    (-turn_y, turn_x),
+  )
+  gap, normal_h, normal_s = gaps[0], jnp.ones_like(reach), jnp.zeros_like(reach)
+  for other, (h, s) in zip(gaps[1:], normals[1:]):
+    larger = other > gap
+    gap = jnp.where(larger, other, gap)
+    normal_h = jnp.where(larger, h, normal_h)
+    normal_s = jnp.where(larger, s, normal_s)
+  return gap, normal_h, normal_s
+
+
+def _facing_side(
+  turn: tuple[jax.Array, jax.Array],
+  middle: tuple[jax.Array, jax.Array],
+  halves: tuple[Number, Number],
+  normal: tuple[jax.Array, jax.Array],
+) -> tuple[
+  tuple[jax.Array, jax.Array],
+  tuple[jax.Array, jax.Array],
+  jax.Array,
+  jax.Array,
+]:
+  """The corners a and b of the side that faces the wall, and their numbers."""
+  (turn_x, turn_y), (mid_h, mid_s), (half_x, half_y) = turn, middle, halves
+  normal_h, normal_s = normal
+  # Corner a precedes b when one walks around the rectangle from x towards y.
+  facing_x = -(normal_h * turn_x + normal_s * turn_y)
+  facing_y = normal_h * turn_y - normal_s * turn_x
+  is_x = jnp.abs(facing_x) >= jnp.abs(facing_y)
+  sign = jnp.where(jnp.where(is_x, facing_x, facing_y) < 0.0, -1.0, 1.0)
+  side_x = jnp.where(is_x, turn_x, -turn_y) * sign
+  side_y = jnp.where(is_x, turn_y, turn_x) * sign
+  out = jnp.where(is_x, half_x, half_y)
+  half = jnp.where(is_x, half_y, half_x)
+  side_h, side_s = mid_h + side_x * out, mid_s + side_y * out
+  a_h, a_s = side_h + side_y * half, side_s - side_x * half
+  b_h, b_s = side_h - side_y * half, side_s + side_x * half
+  # Corners by number: 0 is left and bottom, then right, and around.
+  corner_a = jnp.where(
+    is_x, jnp.where(sign > 0, 1, 3), jnp.where(sign > 0, 2, 0)
+  )
+  corner_b = (corner_a + 1) % 4
+  return (a_h, a_s), (b_h, b_s), corner_a, corner_b
 
 
 def solve(

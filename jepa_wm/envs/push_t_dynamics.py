@@ -211,6 +211,17 @@ def _disc_contacts(
   return discs
 
 
+def _disc_memory(
+  discs: list[contacts.Contact], now: walls_lib.Scalars
+) -> tuple[list[jax.Array], list[jax.Array]]:
+  """Impulses to start from, and whether they move the block at once."""
+  kept = [
+    jnp.where(c.touching & (m < contacts.FORGOTTEN), j, 0.0)
+    for c, m, j in zip(discs, now.disc_missed, now.disc_impulses)
+  ]
+  return kept, [m == 0 for m in now.disc_missed]
+
+
 def _substep(
   body: walls_lib.Body,
   agent_radius: contacts.Number,
@@ -222,11 +233,14 @@ def _substep(
   origin, angle, cos, sin = _move(body, now)
   off = agent[0] - origin[0], agent[1] - origin[1]
   discs = _disc_contacts(body, agent_radius, off, speed, cos, sin)
-  disc_kept = [
-    jnp.where(c.touching & (m < contacts.FORGOTTEN), j, 0.0)
-    for c, m, j in zip(discs, now.disc_missed, now.disc_impulses)
-  ]
-  disc_warm = [m == 0 for m in now.disc_missed]
+  disc_kept, disc_warm = _disc_memory(discs, now)
+
+  def disc_impulses(impulses: list[jax.Array]) -> tuple[jax.Array, ...]:
+    return tuple(
+      jnp.where(c.touching, j, old)
+      for c, j, old in zip(discs, impulses, now.disc_impulses)
+    )
+
   solve = functools.partial(
     contacts.solve, inverse_mass=1.0, inverse_moment=1.0 / body.moment
   )
@@ -238,10 +252,7 @@ def _substep(
     angle,
     velocity,
     correction,
-    tuple(
-      jnp.where(c.touching, j, old)
-      for c, j, old in zip(discs, impulses, now.disc_impulses)
-    ),
+    disc_impulses(impulses),
     tuple(
       walls_lib.missed(c.touching, m) for c, m in zip(discs, now.disc_missed)
     ),
@@ -266,10 +277,7 @@ def _substep(
     after = after._replace(
       velocity=velocity,
       correction=correction,
-      disc_impulses=tuple(
-        jnp.where(c.touching, j, old)
-        for c, j, old in zip(discs, impulses, now.disc_impulses)
-      ),
+      disc_impulses=disc_impulses(impulses),
       wall_impulses=kept[0],
       wall_keys=kept[1],
       wall_missed=kept[2],

@@ -15,7 +15,7 @@ import numpy as np
 
 from jepa_wm.planning import costs, rollout
 from jepa_wm.planning.task import Task
-from jepa_wm.types import LatentState, Params
+from jepa_wm.types import CostFn, DynamicsFn, LatentState, Params
 
 ReadFn = Callable[[LatentState], Any]
 """`state -> latent`: the part of a state that is optimised."""
@@ -87,41 +87,6 @@ def price(
     state = jax.tree.map(_fold, jax.tree.map(_shift, path, state))
     actions = jnp.expand_dims(_fold(actions), 2)
 
-  def now(tree: Any, step: jax.Array) -> Any:
-    if lift.at_once:
-      return jax.tree.map(_fold, tree)
-    return jax.tree.map(
-      lambda leaf: jax.lax.dynamic_index_in_dim(leaf, step, 2, keepdims=False),
-      tree,
-    )
-
-  def dynamics(
-    params: Params, rng_key: jax.Array, action: jax.Array, state: LatentState
-  ) -> LatentState:
-    walker: _Walker = state
-    start, target, scale_now, counts_now = now(
-      (starts, latents, scale, counts), walker.step[0, 0]
-    )
-    state = jax.lax.stop_gradient(lift.write_fn(walker.state, start))
-    state = task.problem.dynamics_fn(params, rng_key, action, state)
-    gaps = jax.tree.map(
-      lambda x, y: jnp.sum((x - y) ** 2, axis=tuple(range(2, y.ndim))),
-      lift.read_fn(state),
-      target,
-    )
-    gap = jnp.where(counts_now, sum(jax.tree.leaves(gaps)), 0.0)
-    return _Walker(state, walker.step + 1, scale_now, gap)
-
-  def cost(
-    params: Params, state: LatentState, action: jax.Array, goal: Any
-  ) -> jax.Array:
-    walker: _Walker = state
-    cost = walker.scale * task.problem.cost_fn(
-      params, walker.state, action, goal
-    )
-    # As in a rollout: zero times NaN is nothing.
-    return walker.gap + jnp.where(walker.scale == 0.0, 0.0, cost)
-
   zeros = jnp.zeros(actions.shape[:2], jnp.float32)
   prices = rollout.rollout(
     task.params,
@@ -129,8 +94,8 @@ def price(
     _Walker(state, zeros.astype(jnp.int32), zeros, zeros),
     actions,
     goal,
-    dynamics,
-    cost,
+    _lifted_dynamics(task, lift, (starts, latents, scale, counts)),
+    _lifted_cost(task),
     step_weights=np.ones(actions.shape[2]),
     guardrails=[
       dataclasses.replace(
@@ -145,6 +110,57 @@ def price(
     jnp.sum(prices.cost.reshape(*batch, horizon), axis=2),
     prices.excess.reshape(*batch, horizon, -1),
   )
+
+
+def _lifted_dynamics(task: Task, lift: Lift, virtual: Any) -> DynamicsFn:
+  """Steps from virtual states, the gap behind each priced.
+
+  Args:
+    task: the problems.
+    lift: how states are lifted.
+    virtual: starts, targets, scales and which gaps count, `[B, N, H, ...]`.
+  """
+
+  def now(step: jax.Array) -> Any:
+    if lift.at_once:
+      return jax.tree.map(_fold, virtual)
+    return jax.tree.map(
+      lambda leaf: jax.lax.dynamic_index_in_dim(leaf, step, 2, keepdims=False),
+      virtual,
+    )
+
+  def dynamics(
+    params: Params, rng_key: jax.Array, action: jax.Array, state: LatentState
+  ) -> LatentState:
+    walker: _Walker = state
+    start, target, scale, counts = now(walker.step[0, 0])
+    state = jax.lax.stop_gradient(lift.write_fn(walker.state, start))
+    state = task.problem.dynamics_fn(params, rng_key, action, state)
+    gaps = jax.tree.map(
+      lambda x, y: jnp.sum((x - y) ** 2, axis=tuple(range(2, y.ndim))),
+      lift.read_fn(state),
+      target,
+    )
+    gap = jnp.where(counts, sum(jax.tree.leaves(gaps)), 0.0)
+    return _Walker(state, walker.step + 1, scale, gap)
+
+  return dynamics
+
+
+def _lifted_cost(task: Task) -> CostFn:
+  """The scaled cost of a step and the gap behind it."""
+
+  def cost(
+    params: Params, state: LatentState, action: jax.Array, goal: Any
+  ) -> jax.Array:
+    walker: _Walker = state
+    cost = walker.scale * task.problem.cost_fn(
+      params, walker.state, action, goal
+    )
+    # As in a rollout: zero times NaN is nothing.
+    return walker.gap + jnp.where(walker.scale == 0.0, 0.0, cost)
+
+  return cost
 
 
 def follow(

@@ -68,16 +68,7 @@ class Minari:
     metadata = _metadata(folder / 'metadata.json')
     self._options = _with_actions(options, metadata)
     self._lock = threading.Lock()
-    try:
-      self._file = hdf5.open_file(self.path)
-      names = [name for name in self._file if name.startswith('episode_')]
-      self._names = sorted(names, key=lambda name: int(name.split('_')[1]))
-    except ValueError as error:
-      if files.is_lfs_pointer(self.path):
-        raise
-      raise ValueError(
-        f'{self.path} is cut off or no file of Minari ({error}); copy it again.'
-      ) from error
+    self._file, self._names = _open(self.path)
     self.num_episodes = len(self._names)
     total = metadata.get('total_episodes', self.num_episodes)
     if not self.num_episodes or total != self.num_episodes:
@@ -194,6 +185,20 @@ def _folder(path: pathlib.Path) -> pathlib.Path | None:
     if (folder / _FILE).is_file():
       return folder
   return None
+
+
+def _open(path: pathlib.Path) -> tuple[Any, list[str]]:
+  """The open file and the names of its episodes, in order."""
+  try:
+    file = hdf5.open_file(path)
+    names = [name for name in file if name.startswith('episode_')]
+    return file, sorted(names, key=lambda name: int(name.split('_')[1]))
+  except ValueError as error:
+    if files.is_lfs_pointer(path):
+      raise
+    raise ValueError(
+      f'{path} is cut off or no file of Minari ({error}); copy it again.'
+    ) from error
 
 
 def _metadata(file: pathlib.Path) -> dict[str, Any]:

@@ -63,16 +63,14 @@ class SwmHdf5:
         'no columns; robomimic and LIBERO write so, which is not read: write '
         'a dataset per column, with ep_len.'
       )
-    names = self._items
-    self._offsets, self._lengths = self._boundaries(names)
+    self._offsets, self._lengths = self._boundaries(self._items)
     self.num_episodes = len(self._lengths)
     if not self.num_episodes:
       raise ValueError(f'{self.path} holds no episodes.')
     self._check_boundaries()
-    rows = int((self._offsets + self._lengths).max())
     flat = {
       name: item
-      for name, item in names.items()
+      for name, item in self._items.items()
       if name not in ('ep_len', 'ep_offset')
     }
     self._choice = columns.choose(
@@ -84,16 +82,6 @@ class SwmHdf5:
       vectors=[name for name, item in flat.items() if item.ndim < 3],
     )
     self._used = (self._choice.pixels, *self._choice.vectors)
-    ragged = {
-      name: len(flat[name]) for name in self._used if len(flat[name]) < rows
-    }
-    if ragged:
-      raise ValueError(
-        f'{self.path} has columns that are too short for its {rows} rows in '
-        f'{self.num_episodes} episodes: '
-        + ', '.join(f'{name} {length}' for name, length in ragged.items())
-        + '; it was not finished, write or copy it again.'
-      )
     self._check_readable()
     pixels = flat[self._choice.pixels]
     self._scale = None
@@ -205,12 +193,18 @@ class SwmHdf5:
         f'{self.path} has episodes that overlap by its ep_offset and ep_len; '
         'write it again.'
       )
+    named = [
+      name
+      for name in (*_EPISODE, *_STEP)
+      if (item := self._items.get(name)) is not None
+      and item.dtype.kind in 'iu'
+      and len(item) >= ends[-1]
+    ]
+    if not named:
+      return
     rows = np.concatenate([np.arange(a, b) for a, b in zip(begins, ends)])
-    inner = np.setdiff1d(np.arange(len(rows) - 1), np.cumsum(ends - begins) - 1)
-    for name in (*_EPISODE, *_STEP):
-      item = self._items.get(name)
-      if item is None or item.dtype.kind not in 'iu' or len(item) <= rows[-1]:
-        continue
+    inner = np.delete(np.arange(len(rows)), np.cumsum(ends - begins) - 1)
+    for name in named:
       steps = np.diff(self._numbers(name)[rows])[inner]
       if (steps != 0 if name in _EPISODE else steps <= 0).any():
         raise ValueError(
@@ -220,7 +214,25 @@ class SwmHdf5:
         )
 
   def _check_readable(self) -> None:
-    """Reads one row, which tells whether a filter is missing."""
+    """Asserts that columns are long enough and reads a row of each.
+
+    Raises:
+      ImportError: the plugin that compressed them is not installed.
+      ValueError: they are cut off or damaged.
+    """
+    rows = int((self._offsets + self._lengths).max())
+    ragged = {
+      name: length
+      for name in self._used
+      if (length := len(self._items[name])) < rows
+    }
+    if ragged:
+      raise ValueError(
+        f'{self.path} has columns that are too short for its {rows} rows in '
+        f'{self.num_episodes} episodes: '
+        + ', '.join(f'{name} {length}' for name, length in ragged.items())
+        + '; it was not finished, write or copy it again.'
+      )
     for name in self._used:
       try:
         self._items[name][:1]

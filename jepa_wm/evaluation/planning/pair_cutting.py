@@ -30,30 +30,9 @@ def describe_archive(
     ValueError: episodes of another world, without a state, or too few.
     FileNotFoundError: no archive.
   """
-  # Where TFDS is not needed it is not imported.
-  from jepa_wm.data import episodes as episodes_lib
-
-  if protocol.origin == 'reset':
-    raise ValueError(
-      f'The pairs of protocol {protocol.name!r} are resets of the world and '
-      'lie on no episode; leave the archive out.'
-    )
-  trained_on = protocol.origin == 'training'
-  source = episodes_lib.open_episodes(
-    path, split='train' if trained_on else 'held_out'
-  )
-  recorded = source.provenance.get('environment', protocol.environment)
-  if recorded != protocol.environment:
-    raise ValueError(
-      f'The episodes at {path} are of {recorded!r} and the protocol is for '
-      f'{protocol.environment!r}; choose either with --environment.'
-    )
-  if 'state' not in source.spec:
-    raise ValueError(
-      f'The episodes at {path} say nothing of the true state, so a problem '
-      'cannot be set up from them; record them with their state.'
-    )
+  source = _open_source(protocol, path)
   states = [source.column(index, 'state') for index in range(len(source))]
+  trained_on = protocol.origin == 'training'
   cut = _cut_as_swm if trained_on else _cut_one_each
   chosen, solved, num_short = cut(protocol, states, num_pairs)
   if len(chosen) < num_pairs:
@@ -95,6 +74,35 @@ def describe_archive(
       'pairs': entries,
     }
   )
+
+
+def _open_source(
+  protocol: protocol_lib.Protocol, path: str | os.PathLike[str]
+) -> Any:
+  """The recorded episodes, which must be of the protocol's world."""
+  # Where TFDS is not needed it is not imported.
+  from jepa_wm.data import episodes as episodes_lib
+
+  if protocol.origin == 'reset':
+    raise ValueError(
+      f'The pairs of protocol {protocol.name!r} are resets of the world and '
+      'lie on no episode; leave the archive out.'
+    )
+  source = episodes_lib.open_episodes(
+    path, split='train' if protocol.origin == 'training' else 'held_out'
+  )
+  recorded = source.provenance.get('environment', protocol.environment)
+  if recorded != protocol.environment:
+    raise ValueError(
+      f'The episodes at {path} are of {recorded!r} and the protocol is for '
+      f'{protocol.environment!r}; choose either with --environment.'
+    )
+  if 'state' not in source.spec:
+    raise ValueError(
+      f'The episodes at {path} say nothing of the true state, so a problem '
+      'cannot be set up from them; record them with their state.'
+    )
+  return source
 
 
 def _cut_as_swm(

@@ -191,28 +191,12 @@ def run(
     loop.run(tqdm.tqdm(disable=True) if bar is None else bar)
     episodes = [_episode(loop, i) for i in range(len(pairs))]
     record = {
-      'protocol': {**protocol.to_dict(), 'num_pairs': len(pairs)},
-      'manifest_sha256': pairs.manifest_sha256,
-      **summarize(episodes, protocol),
-      'initially_solved': pairs.initially_solved,
-      'random_floor': baseline.floor,
-      'expert_ceiling': baseline.ceiling,
-      'ms_per_plan': 1e3 * loop.planning_seconds / max(loop.num_plans, 1),
-      'num_parameters': _count(model.params),
-      'planner': settings.to_dict(),
+      **_describe(loop, episodes, baseline),
       'checkpoint': checkpoint,
-      'training': _training(model),
       'shift': shift,
-      'num_invalid': pairs.num_invalid,
-      'seed': seed,
-      'device': sharding.device_description(),
-      'versions': provenance.versions(),
-      'commit': provenance.commit(),
       'seconds': time.perf_counter() - began,
       'episodes': None,
     }
-    if record['initially_solved'] is None:
-      record['initially_solved'] = float(np.mean(loop.score.initially_solved))
     return Result(
       record=record,
       protocol=dataclasses.replace(protocol, num_pairs=len(pairs)),
@@ -223,6 +207,35 @@ def run(
       planned=loop.planned,
       diagnostics=loop.first_diagnostics(),
     )
+
+
+def _describe(
+  loop: closed_loop.ClosedLoop, episodes: list[Episode], baseline: Baseline
+) -> dict[str, Any]:
+  """What a record says, in its order; None where `run` alone knows it."""
+  model, pairs = loop.model, loop.pairs
+  solved = pairs.initially_solved
+  if solved is None:
+    solved = float(np.mean(loop.score.initially_solved))
+  return {
+    'protocol': {**loop.protocol.to_dict(), 'num_pairs': len(pairs)},
+    'manifest_sha256': pairs.manifest_sha256,
+    **summarize(episodes, loop.protocol),
+    'initially_solved': solved,
+    'random_floor': baseline.floor,
+    'expert_ceiling': baseline.ceiling,
+    'ms_per_plan': 1e3 * loop.planning_seconds / max(loop.num_plans, 1),
+    'num_parameters': _count(model.params),
+    'planner': loop.settings.to_dict(),
+    'checkpoint': None,
+    'training': _training(model),
+    'shift': None,
+    'num_invalid': pairs.num_invalid,
+    'seed': loop.seed,
+    'device': sharding.device_description(),
+    'versions': provenance.versions(),
+    'commit': provenance.commit(),
+  }
 
 
 def measure_baseline(

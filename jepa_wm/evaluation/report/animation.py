@@ -99,6 +99,11 @@ def draw_episodes(
         *_caption(result.episodes[row], step, budget),
       )
     frames.append(canvas.image)
+  return _encode(frames)
+
+
+def _encode(frames: list[Image.Image]) -> bytes:
+  """An animated GIF of frames."""
   # One palette for all frames, of the first, where plans are longest, and the
   # last, where outcomes are.
   both = Image.new('RGB', (frames[0].width, 2 * frames[0].height))

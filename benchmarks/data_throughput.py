@@ -14,7 +14,6 @@ Prints one JSON line a measurement; lines whose `config.load_average` exceeds
 the number of cores come from a busy machine and are worthless.
 """
 
-import datetime
 import json
 import os
 import pathlib
@@ -28,7 +27,8 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from jepa_wm import envs, sharding
+from benchmarks import records
+from jepa_wm import envs
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import cache_writer, simulation, windows
 from jepa_wm.data import episodes as episodes_lib
@@ -209,10 +209,10 @@ def measure(
   if _PEER.value:
     path = folder / 'peer.h5'
     write_for_peer(path, episodes)
-    for num_workers in (0, os.cpu_count() or 1):
-      peer[num_workers] = statistics.median(
-        run(lambda n=num_workers: peers(path, stride, n))
-      )
+    peer = {
+      n: statistics.median(run(lambda n=n: peers(path, stride, n)))
+      for n in (0, os.cpu_count() or 1)
+    }
   best = max(peer, key=peer.__getitem__) if peer else None
   for store in cache_writer.STORES:
     cache_lib.build_cache(folder / 'ours', store=store)
@@ -225,13 +225,11 @@ def measure(
       file.stat().st_size for file in (folder / 'ours/cache').rglob('pixels.*')
     )
     value = statistics.median(rates)
-    yield {
-      'name': f'data_throughput/{store}_{image_size}_stride_{stride}',
-      'value': round(value),
-      'unit': 'frames/s',
-      'peer': None if best is None else round(peer[best]),
-      'ratio': None if best is None else round(value / peer[best], 1),
-      'config': {
+    yield records.line(
+      f'data_throughput/{store}_{image_size}_stride_{stride}',
+      round(value),
+      'frames/s',
+      {
         'image_size': image_size,
         'num_frames': _NUM_FRAMES,
         'stride': stride,
@@ -243,13 +241,12 @@ def measure(
         },
         'slowest': round(min(rates)),
         'fastest': round(max(rates)),
-        'load_average': round(os.getloadavg()[0], 2),
         'compared_with': None if best is None else _PEER_NAME,
         'peer_by_workers': {n: round(rate) for n, rate in peer.items()} or None,
       },
-      'device': sharding.device_description(),
-      'date': datetime.date.today().isoformat(),
-    }
+      peer=None if best is None else round(peer[best]),
+      ratio=None if best is None else round(value / peer[best], 1),
+    )
 
 
 def main(argv: list[str]) -> None:

@@ -9,7 +9,6 @@ the same process, one environment, which is also the speed of its pools
 come from a busy machine and are worthless.
 """
 
-import datetime
 import json
 import os
 import statistics
@@ -22,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from jepa_wm import sharding
+from benchmarks import records
 from jepa_wm.envs import worlds
 
 _QUICK = flags.DEFINE_bool('quick', False, 'Shorter runs, for a smoke test.')
@@ -185,24 +184,21 @@ def _line(
   steps = num_steps * _BATCH_SIZE.value
   value = _rate(times, steps)
   return json.dumps(
-    {
-      'name': f'env_throughput/{world}/{name}',
-      'value': round(value),
-      'unit': 'steps/s',
-      'peer': None if peer is None else round(peer),
-      'ratio': None if peer is None else round(value / peer, 1),
-      'config': {
+    records.line(
+      f'env_throughput/{world}/{name}',
+      round(value),
+      'steps/s',
+      {
         'batch_size': _BATCH_SIZE.value,
         'steps': num_steps,
         'slowest': round(steps / max(times)),
         'fastest': round(steps / min(times)),
-        'load_average': round(os.getloadavg()[0], 2),
         'compared_with': None if peer is None else compared_with,
         **config,
       },
-      'device': sharding.device_description(),
-      'date': datetime.date.today().isoformat(),
-    }
+      peer=None if peer is None else round(peer),
+      ratio=None if peer is None else round(value / peer, 1),
+    )
   )
 
 

@@ -20,19 +20,18 @@ per core, comes from a busy machine and is worthless.
 """
 
 import contextlib
-import datetime
 import json
 import os
 import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
 import jepa_wm
-from jepa_wm import envs, models, planning, sharding, units
+from benchmarks import records
+from jepa_wm import envs, models, planning, sharding
 from jepa_wm.evaluation.planning import (
   pairs,
   planner_settings,
@@ -50,18 +49,6 @@ _IMAGE_SIZE = 64
 
 def _draw_model() -> jepa_wm.WorldModel:
   """A small LeWM; none of its variables has the value it starts with."""
-  rng = np.random.default_rng(0)
-
-  def draw(path, leaf):
-    kind, noise = path[-1].key, rng.normal(size=leaf.shape)
-    if kind == 'kernel':
-      noise /= np.sqrt(leaf.shape[0])
-    elif kind in ('scale', 'var'):
-      noise = np.exp(0.2 * noise)
-    elif kind in ('bias', 'mean'):
-      noise *= 0.1
-    return jnp.asarray(noise, leaf.dtype)
-
   model = models.from_config(
     {
       'name': 'lewm',
@@ -75,12 +62,7 @@ def _draw_model() -> jepa_wm.WorldModel:
       },
     }
   )
-  shapes = jax.eval_shape(model.init, jax.random.key(0))
-  params = jax.tree_util.tree_map_with_path(draw, shapes)
-  statistics = units.ActionStatistics(
-    np.zeros(2, np.float32), np.ones(2, np.float32)
-  )
-  return jepa_wm.WorldModel(model, params, statistics)
+  return records.draw_model(model)
 
 
 def _render(states: Any) -> np.ndarray:
@@ -245,20 +227,25 @@ def _check_costs(
   )
 
 
+def _read_budget() -> dict[str, int]:
+  """What `--budget` says of the planner."""
+  text = _BUDGET.value or ('16x2' if _QUICK.value else '100x10')
+  samples, _, iterations = text.partition('x')
+  if not (samples.isdecimal() and iterations.isdecimal()):
+    raise app.UsageError(f'--budget={text} must be such as 100x10.')
+  return {
+    'num_samples': int(samples),
+    'num_elites': max(2, int(samples) // 10),
+    'num_iterations': int(iterations),
+  }
+
+
 def main(argv: list[str]) -> None:
   """Measures and prints."""
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}.')
   sharding.use_every_core()
-  text = _BUDGET.value or ('16x2' if _QUICK.value else '100x10')
-  samples, _, iterations = text.partition('x')
-  if not (samples.isdecimal() and iterations.isdecimal()):
-    raise app.UsageError(f'--budget={text} must be such as 100x10.')
-  budget = {
-    'num_samples': int(samples),
-    'num_elites': max(2, int(samples) // 10),
-    'num_iterations': int(iterations),
-  }
+  budget = _read_budget()
   number = _NUM_PAIRS.value or (4 if _QUICK.value else 200)
   chosen = protocol.get('short', num_pairs=number)
   problems = pairs.load_pairs(chosen)
@@ -291,13 +278,11 @@ def main(argv: list[str]) -> None:
     solved = peer.evaluate(problems, chosen, budget)
     theirs = time.perf_counter() - start
   record = result.record
-  line = {
-    'name': f'evaluation_speed/two_room/short/{number}_pairs',
-    'value': round(seconds, 2),
-    'unit': 's',
-    'peer': theirs and round(theirs, 2),
-    'ratio': theirs and round(theirs / seconds, 2),
-    'config': {
+  line = records.line(
+    f'evaluation_speed/two_room/short/{number}_pairs',
+    round(seconds, 2),
+    's',
+    {
       **budget,
       'num_pairs': number,
       'image_size': _IMAGE_SIZE,
@@ -309,11 +294,10 @@ def main(argv: list[str]) -> None:
       'compared_with': peer
       and 'stable-worldmodel World.evaluate, CEMSolver, batch_size=1',
       'threads': os.cpu_count(),
-      'load_average': round(os.getloadavg()[0], 2),
     },
-    'device': sharding.device_description(),
-    'date': datetime.date.today().isoformat(),
-  }
+    peer=theirs and round(theirs, 2),
+    ratio=theirs and round(theirs / seconds, 2),
+  )
   print(json.dumps(line), flush=True)
 
 

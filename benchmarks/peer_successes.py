@@ -23,7 +23,6 @@ our pictures, pair by pair beside theirs.
 """
 
 import dataclasses
-import datetime
 import json
 from typing import Any
 
@@ -33,6 +32,7 @@ import tqdm
 from absl import app, flags
 
 import jepa_wm
+from benchmarks import records
 from jepa_wm import planning, sharding
 from jepa_wm.data import episodes
 from jepa_wm.envs import host, host_stage, worlds
@@ -198,22 +198,19 @@ def _print(
   """A line; `ours` and `theirs` are numbers of steps `[P]`, 0 for never."""
   disagree = (ours > 0) != (theirs > 0)
   differ = (ours != theirs) & ~disagree
-  line = {
-    'name': f'peer_successes/{_WORLD.value}/{_PROTOCOL.value}/{what}',
-    'value': int(np.sum(ours > 0)),
-    'unit': f'of {len(ids)} pairs',
-    'peer': int(np.sum(theirs > 0)),
-    'ratio': None,
-    'config': {
+  line = records.line(
+    f'peer_successes/{_WORLD.value}/{_PROTOCOL.value}/{what}',
+    int(np.sum(ours > 0)),
+    f'of {len(ids)} pairs',
+    {
       'disagree': ids[disagree].tolist(),
       'steps_differ': ids[differ].tolist(),
       'most_steps_apart': int(np.max(np.abs(ours - theirs)[differ], initial=0)),
       **config,
       'seed': _SEED.value,
     },
-    'device': sharding.device_description(),
-    'date': datetime.date.today().isoformat(),
-  }
+    peer=int(np.sum(theirs > 0)),
+  )
   print(json.dumps(line), flush=True)
 
 

@@ -24,7 +24,6 @@ come from a busy machine and are worthless.
 """
 
 import contextlib
-import datetime
 import json
 import os
 import statistics
@@ -38,7 +37,7 @@ import numpy as np
 from absl import app, flags
 
 import jepa_wm
-from benchmarks import products
+from benchmarks import products, records
 from jepa_wm import sharding, units
 from jepa_wm.models import lewm
 
@@ -55,23 +54,8 @@ Run = Callable[[], object]
 
 def _draw_model(dtype: str) -> jepa_wm.WorldModel:
   """LeWM as published; none of its variables has the value it starts with."""
-  rng = np.random.default_rng(0)
-
-  def draw(path, leaf):
-    kind, noise = path[-1].key, rng.normal(size=leaf.shape)
-    if kind == 'kernel':
-      noise /= np.sqrt(leaf.shape[0])
-    elif kind in ('scale', 'var'):
-      noise = np.exp(0.2 * noise)
-    elif kind in ('bias', 'mean'):
-      noise *= 0.1
-    return jnp.asarray(noise, leaf.dtype)
-
   model = lewm.LeWM(dtype=dtype).build()
-  shapes = jax.eval_shape(model.init, jax.random.key(0))
-  params = jax.tree_util.tree_map_with_path(draw, shapes)
-  statistics = units.ActionStatistics(jnp.zeros(2), jnp.ones(2))
-  return jepa_wm.WorldModel(model, params, statistics)
+  return records.draw_model(model)
 
 
 def _draw_frames(num_problems: int) -> np.ndarray:
@@ -228,17 +212,35 @@ def _print(
 ) -> None:
   config |= {'dtype': _DTYPE.value, 'threads': os.cpu_count()}
   config['load_average'] = round(os.getloadavg()[0], 2)
-  line = {
-    'name': f'plan_latency/{name}',
-    'value': round(value, 2),
-    'unit': unit,
-    'peer': peer and round(peer, 2),
-    'ratio': peer and round(peer / value, 2),
-    'config': config,
-    'device': sharding.device_description(),
-    'date': datetime.date.today().isoformat(),
-  }
+  line = records.line(
+    f'plan_latency/{name}',
+    round(value, 2),
+    unit,
+    config,
+    peer=peer and round(peer, 2),
+    ratio=peer and round(peer / value, 2),
+  )
   print(json.dumps(line), flush=True)
+
+
+def _measure_extras(model: jepa_wm.WorldModel, budget: Budget) -> None:
+  """Memory and scaling, where the flags ask for them."""
+  if _MEMORY.value:
+    many = {**budget, 'num_samples': 10_000, 'num_iterations': 2}
+    for sizes in (*({**budget, 'horizon': h} for h in (5, 10, 20)), many):
+      run, program = _compile(model, 1, sizes)
+      name = f'{sizes["num_samples"]}_samples/{sizes["horizon"]}_steps'
+      if memory := program.memory_analysis():  # Not every backend keeps it.
+        mebibytes = memory.temp_size_in_bytes / 2**20
+        _print(f'temporary_memory/{name}', mebibytes, 'MiB', **sizes)
+    _print(name, *_milliseconds(run, repeats=1), 'ms', **many)
+  if _SCALING.value:
+    double = {**budget, 'num_samples': 2 * budget['num_samples']}
+    runs = [_compile(model, 1, sizes)[0] for sizes in (budget, double)]
+    for run in runs:
+      run()
+    once, twice = _milliseconds(*runs)
+    _print('samples_doubled', twice / once, 'times as long', **double)
 
 
 def main(argv: list[str]) -> None:
@@ -293,22 +295,7 @@ def main(argv: list[str]) -> None:
       peak_gflops=round(peak),
       share_of_peak=round(1e6 * tflop / ours / peak, 3),
     )
-  if _MEMORY.value:
-    many = {**budget, 'num_samples': 10_000, 'num_iterations': 2}
-    for sizes in (*({**budget, 'horizon': h} for h in (5, 10, 20)), many):
-      run, program = _compile(model, 1, sizes)
-      name = f'{sizes["num_samples"]}_samples/{sizes["horizon"]}_steps'
-      if memory := program.memory_analysis():  # Not every backend keeps it.
-        mebibytes = memory.temp_size_in_bytes / 2**20
-        _print(f'temporary_memory/{name}', mebibytes, 'MiB', **sizes)
-    _print(name, *_milliseconds(run, repeats=1), 'ms', **many)
-  if _SCALING.value:
-    double = {**budget, 'num_samples': 2 * budget['num_samples']}
-    runs = [_compile(model, 1, sizes)[0] for sizes in (budget, double)]
-    for run in runs:
-      run()
-    once, twice = _milliseconds(*runs)
-    _print('samples_doubled', twice / once, 'times as long', **double)
+  _measure_extras(model, budget)
 
 
 if __name__ == '__main__':

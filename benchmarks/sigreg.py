@@ -10,7 +10,6 @@ Lines whose `config.load_average` exceeds what the benchmark itself causes, one
 per core, come from a busy machine and are worthless.
 """
 
-import datetime
 import json
 import os
 import statistics
@@ -22,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from jepa_wm import sharding
+from benchmarks import records
 from jepa_wm.objectives import sigreg
 
 _QUICK = flags.DEFINE_bool('quick', False, 'Fewer calls, for a smoke test.')
@@ -145,21 +144,18 @@ def _line(
   **config: object,
 ) -> str:
   return json.dumps(
-    {
-      'name': f'sigreg/{name}',
-      'value': round(value, 2),
-      'unit': unit,
-      'peer': None if peer is None else round(peer, 2),
-      'ratio': None if peer is None else round(peer / value, 1),
-      'config': {
+    records.line(
+      f'sigreg/{name}',
+      round(value, 2),
+      unit,
+      {
         'latents': _SHAPE,
         'num_projections': _NUM_PROJECTIONS,
         **config,
-        'load_average': round(os.getloadavg()[0], 2),
       },
-      'device': sharding.device_description(),
-      'date': datetime.date.today().isoformat(),
-    }
+      peer=None if peer is None else round(peer, 2),
+      ratio=None if peer is None else round(peer / value, 1),
+    )
   )
 
 

@@ -16,24 +16,18 @@ come from a busy machine: their success holds, their time is worthless.
 """
 
 import dataclasses
-import datetime
-import io
 import json
 import math
-import os
 import pathlib
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.axes
-import matplotlib.figure
-import matplotlib.ticker
-import numpy as np
 from absl import app, flags
 
 import jepa_wm
+from benchmarks import records, success_picture
 from jepa_wm import exports, files, sharding
 from jepa_wm.evaluation.planning import (
   pairs,
@@ -41,7 +35,6 @@ from jepa_wm.evaluation.planning import (
   planning_benchmark,
   protocol,
 )
-from jepa_wm.evaluation.report import figures
 
 _QUICK = flags.DEFINE_bool(
   'quick', False, 'Two planners, one budget, four pairs: a smoke test.'
@@ -61,7 +54,6 @@ _OUT = flags.DEFINE_string(
 )
 
 _CHECKPOINT = 'two_room_small'
-_THEME = figures.LIGHT
 
 # Options that make the budget first: what is tried at once, and how often.
 # Their values were chosen on pairs 100 to 149 of the manifests, not on those
@@ -106,17 +98,6 @@ _BUDGETS: dict[str, list[dict[str, Any]]] = {
     {'num_samples': 4, 'num_iterations': 5, 'sync_period': 5},
     {'num_samples': 4, 'num_iterations': 20, 'sync_period': 5},
   ],
-}
-
-# Okabe and Ito's colours, which the colour-blind can tell apart.
-_MARKS = {
-  'cem': ('#0072b2', 'o'),
-  'icem': ('#d55e00', 's'),
-  'mppi': ('#009e73', '^'),
-  'predictive_sampling': ('#cc79a7', 'D'),
-  'random_shooting': ('#8c8c8c', 'X'),
-  'gradient': ('#e69f00', 'v'),
-  'grasp': ('#56b4e9', 'P'),
 }
 
 
@@ -215,17 +196,12 @@ def _measure(
     checkpoint=_CHECKPOINT,
   )
   name = f'{run.protocol.name}/{run.settings.name}/{run.budget}'
-  load = round(os.getloadavg()[0], 2)
-  return {
-    'name': f'time_to_success/{name}',
-    'value': result.record['success_rate'],
-    'unit': 'success rate',
-    'peer': None,
-    'ratio': None,
-    'config': {**result.record, **identity, 'load_average': load},
-    'device': sharding.device_description(),
-    'date': datetime.date.today().isoformat(),
-  }
+  return records.line(
+    f'time_to_success/{name}',
+    result.record['success_rate'],
+    'success rate',
+    {**result.record, **identity},
+  )
 
 
 def _measure_all(runs: Sequence[_Run], path: pathlib.Path) -> Results:
@@ -275,6 +251,19 @@ def _panels(results: Results) -> dict[str, Results]:
   return panels
 
 
+def _by_planner(results: Results) -> success_picture.Panels:
+  """Lines by protocol, said in words, and by planner."""
+  panels: success_picture.Panels = {}
+  for run, line in results:
+    title = (
+      f'{run.protocol.name}: goal {run.protocol.goal_offset} steps ahead, '
+      f'budget {run.protocol.budget}'
+    )
+    panel = panels.setdefault(title, {})
+    panel.setdefault(run.settings.name, []).append(line)
+  return panels
+
+
 def _table(results: Results) -> str:
   """Lines as Markdown, a row per planner and budget."""
   panels = _panels(results)
@@ -311,114 +300,6 @@ def _conditions(line: dict[str, Any]) -> str:
   )
 
 
-def _draw(results: Results) -> bytes:
-  """Draws a panel per protocol; a PNG."""
-  panels = _panels(results)
-  width = 1.5 + 5.2 * len(panels)
-  # Not pyplot: it keeps global state and asks for a display.
-  figure = matplotlib.figure.Figure(
-    figsize=(width, 5.2), dpi=160, facecolor=_THEME.background
-  )
-  grid = figure.subplots(
-    1, len(panels), sharex=True, sharey=True, squeeze=False
-  )[0]
-  for axes, panel in zip(grid, panels.values()):
-    _draw_panel(axes, panel)
-  grid[0].set_ylabel('success', color=_THEME.faint, fontsize=10)
-  handles, labels = grid[0].get_legend_handles_labels()
-  figure.legend(
-    handles,
-    labels,
-    loc='lower center',
-    ncols=min(len(labels), 4 * len(panels)),
-    frameon=False,
-    labelcolor=_THEME.ink,
-    fontsize=9.5,
-    columnspacing=1.4,
-  )
-  figure.text(
-    1 - 0.2 / width,
-    0.98,
-    _conditions(results[0][1]),
-    ha='right',
-    va='top',
-    color=_THEME.faint,
-    fontsize=8,
-  )
-  figure.subplots_adjust(
-    left=0.75 / width, right=1 - 0.2 / width, top=0.86, bottom=0.2, wspace=0.06
-  )
-  stream = io.BytesIO()
-  figure.savefig(stream, format='png', facecolor=_THEME.background)
-  return stream.getvalue()
-
-
-def _draw_panel(axes: matplotlib.axes.Axes, results: Results) -> None:
-  """Draws the results of one protocol."""
-  planners: dict[str, list[dict[str, Any]]] = {}
-  for run, line in results:
-    planners.setdefault(run.settings.name, []).append(line)
-  for planner, lines in planners.items():
-    points = sorted(
-      (
-        line['config']['ms_per_plan'],
-        line['value'],
-        *line['config']['interval_95'],
-      )
-      for line in lines
-    )
-    milliseconds, rate, low, high = np.transpose(points)
-    color, marker = _MARKS[planner]
-    axes.vlines(milliseconds, low, high, color=color, alpha=0.4, linewidth=1.2)
-    axes.plot(
-      milliseconds,
-      rate,
-      color=color,
-      marker=marker,
-      markersize=7,
-      markeredgecolor=_THEME.background,
-      linewidth=1.8,
-      label=planner.replace('_', ' '),
-    )
-  config, problem = results[0][1]['config'], results[0][0].protocol
-  for key, label in (
-    ('expert_ceiling', 'expert'),
-    ('random_floor', 'random actions'),
-  ):
-    axes.axhline(config[key], color=_THEME.faint, linestyle='--', linewidth=1)
-    axes.annotate(
-      f'{label} {config[key]:.0%}',
-      (1.0, config[key]),
-      xycoords=('axes fraction', 'data'),
-      xytext=(-3, 4),
-      textcoords='offset points',
-      ha='right',
-      color=_THEME.faint,
-      fontsize=9,
-    )
-  axes.set_xscale('log')
-  axes.set_ylim(0, 1.08)
-  axes.xaxis.set_major_formatter('{x:g}')
-  axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-  axes.yaxis.set_major_locator(matplotlib.ticker.MultipleLocator(0.25))
-  axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
-  axes.set_xlabel('milliseconds per plan', color=_THEME.faint, fontsize=10)
-  axes.set_title(
-    f'{problem.name}: goal {problem.goal_offset} steps ahead, '
-    f'budget {problem.budget}',
-    loc='left',
-    color=_THEME.ink,
-    fontsize=11,
-    fontweight='bold',
-    pad=8,
-  )
-  axes.set_facecolor(_THEME.background)
-  axes.grid(color=_THEME.grid, linewidth=0.8)
-  axes.set_axisbelow(True)
-  axes.tick_params(which='both', colors=_THEME.faint, labelsize=9, length=0)
-  axes.spines[:].set_visible(False)
-
-
 def main(argv: list[str]) -> None:
   """Measures, prints and draws."""
   if len(argv) > 1:
@@ -436,7 +317,9 @@ def main(argv: list[str]) -> None:
   out.parent.mkdir(parents=True, exist_ok=True)
   results = _measure_all(runs, out.with_suffix('.jsonl'))
   files.write_whole(out.with_suffix('.md'), _table(results).encode())
-  files.write_whole(out, _draw(results))
+  files.write_whole(
+    out, success_picture.draw(_by_planner(results), _conditions(results[0][1]))
+  )
   _tell(f'{out}, {out.with_suffix(".md")}, {out.with_suffix(".jsonl")}')
 
 

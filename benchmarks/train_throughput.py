@@ -17,7 +17,6 @@ drawn), one batch must give both the same loss and gradient norm, to 1e-3.
 """
 
 import dataclasses
-import datetime
 import json
 import os
 import statistics
@@ -29,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from benchmarks import products
+from benchmarks import products, records
 from jepa_wm import sharding, units
 from jepa_wm.models import lewm
 from jepa_wm.objectives import prediction, sigreg
@@ -196,13 +195,11 @@ def main(argv: list[str]) -> None:
   rates = [batch_size / statistics.median(taken) for taken in times]
   peer_rate = rates[1] if _PEER.value else None
   tflop = _tflop(config, batch_size)
-  line = {
-    'name': 'train_throughput/lewm',
-    'value': round(rates[0], 3),
-    'unit': 'clips/s',
-    'peer': peer_rate and round(peer_rate, 3),
-    'ratio': peer_rate and round(rates[0] / peer_rate, 2),
-    'config': {
+  line = records.line(
+    'train_throughput/lewm',
+    round(rates[0], 3),
+    'clips/s',
+    {
       'batch_size': batch_size,
       'num_frames': 4,
       'image_size': 224,
@@ -212,11 +209,10 @@ def main(argv: list[str]) -> None:
       'tflop': round(tflop, 3),
       'peak_gflops': round(peak),
       'share_of_peak': round(1e3 * tflop * rates[0] / batch_size / peak, 3),
-      'load_average': round(os.getloadavg()[0], 2),
     },
-    'device': sharding.device_description(),
-    'date': datetime.date.today().isoformat(),
-  }
+    peer=peer_rate and round(peer_rate, 3),
+    ratio=peer_rate and round(rates[0] / peer_rate, 2),
+  )
   print(json.dumps(line), flush=True)
 
 

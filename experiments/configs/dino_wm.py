@@ -22,41 +22,9 @@ VARIANTS = ('two_room_small', 'two_room', 'two_room_tiny')
 
 
 def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
-  """The fields of a run.
-
-  Args:
-    variant: one of `VARIANTS`.
-
-  Returns:
-    What `experiments.train` takes.
-
-  Raises:
-    ValueError: there is no such variant.
-  """
+  """The fields of a run of one of `VARIANTS`; a ValueError for another."""
   variants.check(variant, VARIANTS)
-  config = ml_collections.ConfigDict()
-  config.seed = 0
-  config.num_steps = 2500
-  config.log_every = 100
-  config.eval_every = 1000
-  config.checkpoint_every = 1000
-  config.data = ml_collections.ConfigDict(
-    {
-      'source': 'cache',
-      'path': 'data/two_room',
-      'num_frames': 4,
-      'batch_size': 64,
-      'num_eval_windows': 512,
-    }
-  )
-  config.optimizer = ml_collections.ConfigDict(
-    {
-      'learning_rate': 1e-3,
-      'weight_decay': 1e-3,
-      'warmup_fraction': 0.02,
-      'clip_norm': 1.0,
-    }
-  )
+  config = variants.begin(2500, data={'batch_size': 64})
   if variant == 'two_room':
     # 100 epochs of batch 32 in the paper.
     model: dict[str, Any] = {'name': 'dino_wm', 'dtype': 'bfloat16'}
@@ -86,11 +54,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
       'terms': {'prediction': {'steps': 3}},
     }
   if variant == 'two_room_tiny':
-    config.num_steps = 20
-    config.log_every = 5
-    config.eval_every = config.checkpoint_every = 10
-    config.data.batch_size = 16
-    config.data.num_eval_windows = 64
+    variants.shorten(config)
     model['predictor'] |= {'width': 32, 'depth': 1}
     model['terms'] = {'prediction': {'steps': 1}}
   config.model = ml_collections.ConfigDict(model)

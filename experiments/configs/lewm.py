@@ -36,41 +36,9 @@ VARIANTS = (
 
 
 def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
-  """The fields of a run.
-
-  Args:
-    variant: one of `VARIANTS`.
-
-  Returns:
-    What `experiments.train` takes.
-
-  Raises:
-    ValueError: there is no such variant.
-  """
+  """The fields of a run of one of `VARIANTS`; a ValueError for another."""
   variants.check(variant, VARIANTS)
-  config = ml_collections.ConfigDict()
-  config.seed = 0
-  config.num_steps = 3000
-  config.log_every = 100
-  config.eval_every = 1000
-  config.checkpoint_every = 1000
-  config.data = ml_collections.ConfigDict(
-    {
-      'source': 'cache',
-      'path': 'data/two_room',
-      'num_frames': 4,
-      'batch_size': 128,
-      'num_eval_windows': 512,
-    }
-  )
-  config.optimizer = ml_collections.ConfigDict(
-    {
-      'learning_rate': 1e-3,
-      'weight_decay': 1e-3,
-      'warmup_fraction': 0.02,
-      'clip_norm': 1.0,
-    }
-  )
+  config = variants.begin(3000, data={'batch_size': 128})
   if variant == 'two_room_small':
     model = small(latent_dim=8, history=1)
     model['terms']['prediction'] = {'steps': 3}
@@ -87,11 +55,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 5e-5
     config.optimizer.warmup_fraction = 0.01
   elif variant == 'two_room_tiny':
-    config.num_steps = 20
-    config.log_every = 5
-    config.eval_every = config.checkpoint_every = 10
-    config.data.batch_size = 16
-    config.data.num_eval_windows = 64
+    variants.shorten(config)
     model = small(latent_dim=8, history=1)
     model['encoder'] |= {'channels': (16, 8), 'features': 32}
     model['projector'] = {'hidden_dim': 32}

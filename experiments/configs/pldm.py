@@ -32,17 +32,7 @@ _TERMS = {
 
 
 def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
-  """The fields of a run.
-
-  Args:
-    variant: one of `VARIANTS`.
-
-  Returns:
-    What `experiments.train` takes.
-
-  Raises:
-    ValueError: there is no such variant.
-  """
+  """The fields of a run of one of `VARIANTS`; a ValueError for another."""
   variants.check(variant, VARIANTS)
   # Data, optimiser and sizes are LeWM's, as in stable-worldmodel.
   of_lewm = 'two_room_small' if variant == 'two_room_gru' else variant

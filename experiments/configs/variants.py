@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -33,6 +33,55 @@ def check(variant: str, known: Sequence[str]) -> None:
       f'There is no variant {variant!r} in this config; choose one of '
       f'{", ".join(known)}.'
     )
+
+
+def begin(
+  num_steps: int,
+  *,
+  data: Mapping[str, Any],
+  optimizer: Mapping[str, Any] | None = None,
+) -> ml_collections.ConfigDict:
+  """A run of seed 0 that saves and evaluates every 1000 steps.
+
+  Args:
+    num_steps: its length.
+    data: fields that differ from windows of four frames of Two Room.
+    optimizer: all fields of the optimiser, where it is not the one of the
+      small recipes.
+  """
+  if optimizer is None:
+    optimizer = {
+      'learning_rate': 1e-3,
+      'weight_decay': 1e-3,
+      'warmup_fraction': 0.02,
+      'clip_norm': 1.0,
+    }
+  return ml_collections.ConfigDict(
+    {
+      'seed': 0,
+      'num_steps': num_steps,
+      'log_every': 100,
+      'eval_every': 1000,
+      'checkpoint_every': 1000,
+      'data': {
+        'source': 'cache',
+        'path': 'data/two_room',
+        'num_frames': 4,
+        'num_eval_windows': 512,
+        **data,
+      },
+      'optimizer': dict(optimizer),
+    }
+  )
+
+
+def shorten(config: ml_collections.ConfigDict) -> None:
+  """Makes a run of Two Room one of seconds, for a look; `config` changes."""
+  config.num_steps = 20
+  config.log_every = 5
+  config.eval_every = config.checkpoint_every = 10
+  config.data.batch_size = 16
+  config.data.num_eval_windows = 64
 
 
 def fill_in(config: ml_collections.ConfigDict) -> None:

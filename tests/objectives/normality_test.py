@@ -32,7 +32,7 @@ def quantiles(count):
 )
 def test_ideal_samples_in_closed_form(name, expected):
   views = np.random.default_rng(0).permutation(quantiles(8))[:, None]
-  value = normality.STATISTICS[name](jnp.asarray(views))
+  value = jax.jit(normality.STATISTICS[name])(views)
   np.testing.assert_allclose(value, [expected], rtol=1e-4)
 
 
@@ -49,10 +49,10 @@ def test_means_for_normal_samples_are_known(name, expected):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_collapse_is_dear_and_undone(name):
-  statistic = normality.STATISTICS[name]
+  statistic = jax.jit(normality.STATISTICS[name])
   normal = np.random.default_rng(2).normal(size=(64, 1)).astype(np.float32)
   thin = jnp.asarray(1e-2 * normal)
-  price, slope = jax.value_and_grad(lambda x: statistic(x).sum())(thin)
+  price, slope = jax.jit(jax.value_and_grad(lambda x: statistic(x).sum()))(thin)
   assert price > 5 * statistic(jnp.asarray(normal)).sum()
   # The way downhill is the way apart.
   assert (slope * (thin - thin.mean())).sum() < 0
@@ -60,8 +60,8 @@ def test_collapse_is_dear_and_undone(name):
 
 def test_far_samples_stay_finite():
   views = jnp.asarray([[-30.0], [30.0], [0.0], [1.0]])
-  value, slope = jax.value_and_grad(
-    lambda x: normality.anderson_darling(x).sum()
+  value, slope = jax.jit(
+    jax.value_and_grad(lambda x: normality.anderson_darling(x).sum())
   )(views)
   assert np.isfinite(value) and np.isfinite(slope).all()
   # Far out log(ndtr(-x)) falls by x; the outermost weigh 2 * (1/2) / 4.

@@ -198,13 +198,6 @@ def test_rows_that_sum_to_zero_are_uniform():
 )
 def test_refuses_settings_that_make_no_sense(settings, message):
   with pytest.raises(ValueError, match=message):
-    planning.categorical_cem_plan(
-      problem_sets.PARAMS,
-      problem_sets.make_keys(),
-      problem_sets.make_root(),
-      problem_sets.dynamics,
-      problem_sets.effort_cost,
-      horizon=problem_sets.H,
-      action_dim=problem_sets.A,
-      **settings,
+    problem_sets.effort_plan(
+      planning.categorical_cem_plan, problem_sets.make_root(), **settings
     )

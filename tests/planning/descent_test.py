@@ -4,17 +4,18 @@ Either is compiled once for most of these tests: what they change is data.
 """
 
 import functools
-import re
 
+import changing_problem
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import problem_sets
 import pytest
+from changing_problem import FAR, cost_fn, dynamics, wall_cost
 from problem_sets import PARAMS, A, B, H, make_keys, make_root
 
-from jepa_wm import planning, sharding
+from jepa_wm import planning
 from jepa_wm.planning import descent, keys, lagrangian, rollout
 from jepa_wm.planning.task import open_task
 from jepa_wm.types import Root
@@ -25,53 +26,22 @@ PLANNERS = {
   'grasp': (planning.grasp_plan, {'sync_period': 4, 'num_sync_steps': 3}, 3),
 }
 NAMES = ['gradient', pytest.param('grasp', marks=pytest.mark.slow)]
-FAR = 1e3
-NOTHING = np.full((1, 1, H, A), np.nan, np.float32)  # A proposal that is none.
-
-
-def dynamics(params, rng_key, action, state):
-  """Moved at every step by a number that the problem's key says."""
-  bits = jax.random.key_data(rng_key)[:, 1].astype(jnp.float32)
-  push = params['noise'] * (bits / 2.0**32 - 0.5)
-  state = problem_sets.dynamics(params, rng_key, action, state)
-  return state + push.reshape(-1, 1, 1)
-
-
-def cost_fn(params, state, action, goal):
-  """No number beyond a cliff."""
-  cost = problem_sets.effort_cost(params, state, action, goal)
-  return jnp.where(state[..., 0] > params['cliff'], jnp.nan, cost)
-
-
-def wall_cost(params, state, action, goal):
-  del action, goal
-  return state[..., 1] - params['wall']
 
 
 def plan_eagerly(name, rng_key, root, *, bound=FAR, **changes):
   planner, settings, _ = PLANNERS[name]
   bounds = jnp.full(A, bound)
-  params = {'noise': 0.0, 'cliff': FAR, 'wall': FAR, 'proposed': NOTHING}
-  params = {key: changes.pop(key, value) for key, value in params.items()}
   settings = {
-    'horizon': H,
-    'action_dim': A,
     'num_restarts': N,
     'num_iterations': I,
     'num_kept': 1,
-    'proposal_fn': lambda params, rng_keys, root: jnp.repeat(
-      params['proposed'], len(rng_keys) // len(params['proposed']), axis=0
-    ),
     # Whoever clips all candidates together lets them see each other.
     'optimizer': optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.2)),
-    'step_weights': planning.step_weights(H, 'all'),
     'guardrails': [planning.Guardrail(wall_cost, penalty=10.0)],
     'action_constraints': planning.ActionBounds(-bounds, bounds),
     **settings,
   }
-  return planner(
-    PARAMS | params, rng_key, root, dynamics, cost_fn, **settings | changes
-  )
+  return changing_problem.plan(planner, rng_key, root, **settings | changes)
 
 
 @functools.cache
@@ -79,13 +49,7 @@ def compiled(name):
   return jax.jit(functools.partial(plan_eagerly, name))
 
 
-DATA = {
-  'noise': 0.0,
-  'cliff': FAR,
-  'wall': FAR,
-  'bound': FAR,
-  'proposed': np.repeat(NOTHING, B, axis=0),
-}
+DATA = {**changing_problem.DATA, **changing_problem.PROPOSED, 'bound': FAR}
 
 
 def plan(name, root=None, seed=0, **changes):
@@ -136,51 +100,29 @@ def test_never_leaves_a_warm_start_or_a_proposal_for_a_worse_plan(name):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', NAMES)
 def test_a_problem_does_not_see_its_batch(name):
-  root, keys = make_root(), make_keys()
-  together = plan(name, noise=1.0)
-  quiet = plan(name)
-  i = 2
-  alone = jax.jit(functools.partial(plan_eagerly, name))(
-    keys[i : i + 1],
-    Root(root.state[i : i + 1], root.goal[i : i + 1]),
-    noise=1.0,
+  changing_problem.assert_batch_is_unseen(
+    functools.partial(plan, name),
+    jax.jit(functools.partial(plan_eagerly, name)),
   )
-  np.testing.assert_allclose(alone.actions[0], together.actions[i], atol=1e-5)
-  np.testing.assert_allclose(alone.cost[0], together.cost[i], rtol=1e-5)
-  assert np.any(quiet.cost[i] != together.cost[i])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', NAMES)
 def test_eight_devices_plan_like_one(name):
-  one = plan(name, noise=1.0)
   data = {'init_mean': jnp.zeros((B, H, A)), 'init_std': 1.0}
-  data = {**DATA, **data, 'noise': 1.0}
-  with jax.set_mesh(sharding.make_mesh(axes=('data', 'samples'), shape=(2, 4))):
-    program = compiled(name).lower(make_keys(), make_root(), **data).compile()
-    eight = program(make_keys(), make_root(), **data)
-  np.testing.assert_allclose(eight.actions, one.actions, atol=1e-5)
-  jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4),
-    eight.diagnostics,
-    one.diagnostics,
+  sizes = changing_problem.assert_eight_devices_are_one(
+    plan(name, noise=1.0),
+    compiled(name),
+    {**DATA, **data, 'noise': 1.0},
+    rtol=1e-4,
   )
   # Devices tell each other costs, never candidates.
-  gathered = re.findall(r'= f32\[([\d,]+)\]\S* all-gather', program.as_text())
-  sizes = [np.prod([int(n) for n in shape.split(',')]) for shape in gathered]
   assert max(sizes, default=0) < B * N * H
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_the_same_key_gives_the_same_plan(name):
-  # Problems alike: the keys are all that tells them apart.
-  root = jax.tree.map(lambda x: jnp.repeat(x[:1], B, axis=0), make_root())
-  answer, again, other = plan(name, root), plan(name, root), plan(name, root, 1)
-  np.testing.assert_array_equal(answer.actions, again.actions)
-  means = np.concatenate(
-    [x.diagnostics.mean_cost for x in (answer, other)], axis=1
-  )
-  assert len(np.unique(means[0])) == 2 * B
+  changing_problem.assert_keys_decide(functools.partial(plan, name))
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import problem_sets
 import pytest
-from problem_sets import PARAMS, A, B, H, make_keys, make_root
+from problem_sets import A, B, H, make_root
 
 from jepa_wm import planning
 from jepa_wm.planning import colored_noise
@@ -25,33 +25,20 @@ def white_noise(data):
 def test_equals_the_published_planner(golden):
   data, config = golden
   box = np.ones(config['action_dim'], np.float32)
-  noise = jnp.asarray(white_noise(data))
-
-  @jax.jit
-  def plan(root):
-    return planning.icem_plan(
-      problem_sets.golden_params(data),
-      jax.random.key(0),
-      root,
-      problem_sets.golden_dynamics,
-      problem_sets.golden_cost,
-      horizon=config['horizon'],
-      action_dim=config['action_dim'],
-      num_samples=config['num_samples'],
-      num_elites=config['topk'],
-      num_iterations=config['n_iterations'],
-      num_kept=config['icem_n_elite_keep'],
-      noise_beta=config['icem_noise_beta'],
-      momentum=config['icem_alpha'],
-      init_std=config['initial_std'],
-      action_constraints=planning.ActionBounds(
-        config['icem_action_low'] * box, config['icem_action_high'] * box
-      ),
-      noise_fn=lambda rng_keys, iteration: noise[iteration],
-      return_mean=False,
-    )
-
-  answer = plan(problem_sets.golden_root(data, config))
+  answer = problem_sets.golden_plan(
+    planning.icem_plan,
+    data,
+    config,
+    white_noise(data),
+    num_elites=config['topk'],
+    num_kept=config['icem_n_elite_keep'],
+    noise_beta=config['icem_noise_beta'],
+    momentum=config['icem_alpha'],
+    action_constraints=planning.ActionBounds(
+      config['icem_action_low'] * box, config['icem_action_high'] * box
+    ),
+    return_mean=False,
+  )
   best = data['icem_best/actions']
   np.testing.assert_allclose(answer.actions, best, atol=1e-5)
   np.testing.assert_allclose(answer.mean, data['icem/actions'], atol=1e-5)
@@ -134,18 +121,13 @@ def test_elites_outlive_iterations_populations_and_plans():
   """The optimum is handed in once, and nothing that is drawn is better."""
   sizes = [8, 4, 4]
   noise = np.random.default_rng(1).normal(size=(3, B, 8, H, A))
-  noise = jnp.asarray(noise, jnp.float32)
 
   @jax.jit
   def plan(root, init_elites):
-    return planning.icem_plan(
-      PARAMS,
-      make_keys(),
+    return problem_sets.effort_plan(
+      planning.icem_plan,
       root,
-      problem_sets.dynamics,
-      problem_sets.effort_cost,
-      horizon=H,
-      action_dim=A,
+      noise.astype(np.float32),
       num_samples=8,
       num_elites=2,
       num_iterations=3,
@@ -153,8 +135,6 @@ def test_elites_outlive_iterations_populations_and_plans():
       decay=2.0,
       return_mean=False,
       init_elites=init_elites,
-      noise_fn=lambda rng_keys, iteration: noise[iteration],
-      step_weights=planning.step_weights(H, 'all'),
     )
 
   root = make_root()
@@ -198,14 +178,9 @@ def test_elites_outlive_iterations_populations_and_plans():
 )
 def test_refuses_settings_that_make_no_sense(settings, message):
   with pytest.raises(ValueError, match=message):
-    planning.icem_plan(
-      PARAMS,
-      make_keys(),
+    problem_sets.effort_plan(
+      planning.icem_plan,
       make_root(),
-      problem_sets.dynamics,
-      problem_sets.effort_cost,
-      horizon=H,
-      action_dim=A,
       num_samples=64,
       num_elites=8,
       **settings,

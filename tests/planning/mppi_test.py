@@ -1,4 +1,3 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import problem_sets
@@ -11,28 +10,15 @@ from jepa_wm.planning import mppi
 @pytest.mark.parametrize('run', ['mppi', 'mppi_all'])
 def test_equals_the_published_planner(run):
   data, config = problem_sets.load_golden()
-  noise = jnp.asarray(data[f'{run}/noise'])
   num_elites = config['topk'] if run == 'mppi' else None
-
-  @jax.jit
-  def plan(root):
-    return planning.mppi_plan(
-      problem_sets.golden_params(data),
-      jax.random.key(0),
-      root,
-      problem_sets.golden_dynamics,
-      problem_sets.golden_cost,
-      horizon=config['horizon'],
-      action_dim=config['action_dim'],
-      num_samples=config['num_samples'],
-      num_elites=num_elites,
-      num_iterations=config['n_iterations'],
-      temperature=config['mppi_temperature'],
-      init_std=config['initial_std'],
-      noise_fn=lambda rng_keys, iteration: noise[iteration],
-    )
-
-  answer = plan(problem_sets.golden_root(data, config))
+  answer = problem_sets.golden_plan(
+    planning.mppi_plan,
+    data,
+    config,
+    data[f'{run}/noise'],
+    num_elites=num_elites,
+    temperature=config['mppi_temperature'],
+  )
   np.testing.assert_allclose(answer.actions, data[f'{run}/actions'], atol=1e-5)
   np.testing.assert_array_equal(answer.mean, answer.actions)
   np.testing.assert_array_equal(answer.std, np.float32(config['initial_std']))
@@ -69,13 +55,6 @@ def test_weights_are_a_softmax_over_what_has_a_cost(shift):
 
 def test_refuses_a_temperature_that_is_not_positive():
   with pytest.raises(ValueError, match='temperature must be positive, got 0'):
-    planning.mppi_plan(
-      problem_sets.PARAMS,
-      problem_sets.make_keys(),
-      problem_sets.make_root(),
-      problem_sets.dynamics,
-      problem_sets.effort_cost,
-      horizon=problem_sets.H,
-      action_dim=problem_sets.A,
-      temperature=0.0,
+    problem_sets.effort_plan(
+      planning.mppi_plan, problem_sets.make_root(), temperature=0.0
     )

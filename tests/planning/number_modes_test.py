@@ -24,6 +24,7 @@ SETTINGS = {
 }
 
 
+@functools.partial(jax.jit, static_argnames='name')
 def plan(name, rng_key, root):
   planner = planning.PLANNERS[name](**FEW | SETTINGS[name])
   limits = planning.Limits(

@@ -6,16 +6,17 @@ data to it.
 
 import functools
 import itertools
-import re
 
+import changing_problem
 import jax
 import jax.numpy as jnp
 import numpy as np
 import problem_sets
 import pytest
+from changing_problem import FAR, cost_fn, dynamics
 from problem_sets import PARAMS, A, B, H, make_keys, make_root
 
-from jepa_wm import planning, sharding
+from jepa_wm import planning
 from jepa_wm.types import Root
 
 N, I = 64, 12
@@ -36,53 +37,26 @@ PLANNERS = {
   'categorical_cem': (planning.categorical_cem_plan, LEARNING),
 }
 GAUSSIAN = [name for name in PLANNERS if name != 'categorical_cem']
-NOTHING = np.full((1, 1, H, A), np.nan, np.float32)  # A proposal that is none.
-FAR = 1e3  # A cliff, wall or bound that nothing reaches.
-
-
-def dynamics(params, rng_key, action, state):
-  """Moved at every step by a number that the problem's key says."""
-  bits = jax.random.key_data(rng_key)[:, 1].astype(jnp.float32)
-  push = params['noise'] * (bits / 2.0**32 - 0.5)
-  state = problem_sets.dynamics(params, rng_key, action, state)
-  return state + push.reshape(-1, 1, 1)
-
-
-def cost_fn(params, state, action, goal):
-  """No number beyond a cliff."""
-  cost = problem_sets.effort_cost(params, state, action, goal)
-  return jnp.where(state[..., 0] > params['cliff'], jnp.nan, cost)
-
-
-def wall_cost(params, state, action, goal):
-  del action, goal
-  return state[..., 1] - params['wall']
 
 
 def plan_eagerly(name, rng_key, root, *, bound=FAR, std=2.0, **changes):
   planner, settings = PLANNERS[name]
-  settings = {
-    'horizon': H,
-    'action_dim': A,
-    'step_weights': planning.step_weights(H, 'all'),
-    'guardrails': [planning.Guardrail(wall_cost)],
-    'proposal_fn': lambda params, rng_keys, root: jnp.repeat(
-      params['proposed'], len(rng_keys) // len(params['proposed']), axis=0
-    ),
-    **settings,
-  }
   if name in GAUSSIAN:
     bounds = jnp.full(A, bound)
-    settings['init_std'] = std
-    settings['action_constraints'] = planning.ActionBounds(-bounds, bounds)
-  params = {'noise': 0.0, 'cliff': FAR, 'wall': FAR, 'proposed': NOTHING}
-  params = {key: changes.pop(key, value) for key, value in params.items()}
-  return planner(
-    PARAMS | params, rng_key, root, dynamics, cost_fn, **settings | changes
-  )
+    settings = {
+      **settings,
+      'init_std': std,
+      'action_constraints': planning.ActionBounds(-bounds, bounds),
+    }
+  return changing_problem.plan(planner, rng_key, root, **settings | changes)
 
 
-DATA = {'noise': 0.0, 'cliff': FAR, 'wall': FAR, 'bound': FAR, 'std': 2.0}
+DATA = {
+  **changing_problem.DATA,
+  **changing_problem.PROPOSED,
+  'bound': FAR,
+  'std': 2.0,
+}
 
 
 @functools.cache
@@ -93,8 +67,7 @@ def compiled(name):
 def plan(name, root=None, seed=0, **changes):
   root = make_root() if root is None else root
   # All of them, always: an argument left out would be another program.
-  data = {**DATA, 'proposed': np.repeat(NOTHING, B, axis=0)}
-  return compiled(name)(make_keys(seed), root, **data | changes)
+  return compiled(name)(make_keys(seed), root, **DATA | changes)
 
 
 # The answer.
@@ -167,50 +140,25 @@ def test_finds_the_deep_valley_behind_a_ridge(name):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', PLANNERS)
 def test_a_problem_does_not_see_its_batch(name):
-  root, keys = make_root(), make_keys()
-  together = plan(name, noise=1.0)
-  i = 2
-  alone = jax.jit(functools.partial(plan_eagerly, name))(
-    keys[i : i + 1],
-    Root(root.state[i : i + 1], root.goal[i : i + 1]),
-    noise=1.0,
+  changing_problem.assert_batch_is_unseen(
+    functools.partial(plan, name),
+    jax.jit(functools.partial(plan_eagerly, name)),
   )
-  np.testing.assert_allclose(alone.actions[0], together.actions[i], atol=1e-5)
-  np.testing.assert_allclose(alone.cost[0], together.cost[i], rtol=1e-5)
-  quiet = plan(name)
-  assert np.any(quiet.cost[i] != together.cost[i])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', PLANNERS)
 def test_eight_devices_plan_like_one(name):
-  one = plan(name, noise=1.0)
-  with jax.set_mesh(sharding.make_mesh(axes=('data', 'samples'), shape=(2, 4))):
-    data = {**DATA, 'proposed': np.repeat(NOTHING, B, axis=0), 'noise': 1.0}
-    program = compiled(name).lower(make_keys(), make_root(), **data).compile()
-    eight = program(make_keys(), make_root(), **data)
-  np.testing.assert_allclose(eight.actions, one.actions, atol=1e-5)
-  jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5),
-    eight.diagnostics,
-    one.diagnostics,
+  sizes = changing_problem.assert_eight_devices_are_one(
+    plan(name, noise=1.0), compiled(name), {**DATA, 'noise': 1.0}, rtol=1e-5
   )
   # Devices tell each other their costs and the elites, never the candidates.
-  gathered = re.findall(r'= f32\[([\d,]+)\]\S* all-gather', program.as_text())
-  sizes = [np.prod([int(n) for n in shape.split(',')]) for shape in gathered]
   assert sizes and max(sizes) <= B * N
 
 
 @pytest.mark.parametrize('name', PLANNERS)
 def test_the_same_key_gives_the_same_plan(name):
-  # Two problems alike: the keys are all that tells them apart.
-  root = jax.tree.map(lambda x: jnp.repeat(x[:1], B, axis=0), make_root())
-  answer, again, other = plan(name, root), plan(name, root), plan(name, root, 1)
-  np.testing.assert_array_equal(answer.actions, again.actions)
-  means = np.concatenate(
-    [x.diagnostics.mean_cost for x in (answer, other)], axis=1
-  )
-  assert len(np.unique(means[0])) == 2 * B
+  changing_problem.assert_keys_decide(functools.partial(plan, name))
 
 
 @pytest.mark.parametrize('name', PLANNERS)

@@ -1,8 +1,7 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import problem_sets
-from problem_sets import PARAMS, A, B, H, make_keys, make_root
+from problem_sets import A, B, H, make_root
 
 from jepa_wm import planning
 
@@ -12,20 +11,14 @@ NOISE = NOISE.astype(np.float32)
 
 @jax.jit
 def plan(root, init_mean, init_std):
-  return planning.predictive_sampling_plan(
-    PARAMS,
-    make_keys(),
+  return problem_sets.effort_plan(
+    planning.predictive_sampling_plan,
     root,
-    problem_sets.dynamics,
-    problem_sets.effort_cost,
-    horizon=H,
-    action_dim=A,
+    NOISE,
     num_samples=32,
     num_iterations=3,
     init_mean=init_mean,
     init_std=init_std,
-    noise_fn=lambda rng_keys, iteration: jnp.asarray(NOISE)[iteration],
-    step_weights=planning.step_weights(H, 'all'),
   )
 
 

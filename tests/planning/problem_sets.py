@@ -36,6 +36,25 @@ def effort_cost(params, state, action, goal):
   return distance + 0.1 * jnp.sum(action**2, axis=-1)
 
 
+def effort_plan(plan_fn, root, noise=None, **settings):
+  """A plan for the linear-quadratic problem, of `noise` `[I, B, N, H, A]`."""
+  if noise is not None:
+    settings['noise_fn'] = lambda rng_keys, iteration: jnp.asarray(noise)[
+      iteration
+    ]
+  return plan_fn(
+    PARAMS,
+    make_keys(),
+    root,
+    dynamics,
+    effort_cost,
+    horizon=H,
+    action_dim=A,
+    step_weights=planning.step_weights(H, 'all'),
+    **settings,
+  )
+
+
 def price(candidates, root):
   """What candidates `[B, N, H, A]` cost, `[B, N]`, in NumPy."""
   state = np.asarray(root.state, np.float64)[:, None]
@@ -160,6 +179,30 @@ def golden_cost(params, state, action, goal):
   del action
   rest = jnp.sum((state['sum'] - goal) ** 2, axis=-1)
   return state['price'] + params['kappa'] * rest
+
+
+def golden_plan(plan_fn, data, config, noise, **settings):
+  """What one of ours plans there, of `noise` `[I, B, N, H, A]`."""
+  noise = jnp.asarray(noise)
+
+  @jax.jit
+  def plan(root):
+    return plan_fn(
+      golden_params(data),
+      jax.random.key(0),
+      root,
+      golden_dynamics,
+      golden_cost,
+      horizon=config['horizon'],
+      action_dim=config['action_dim'],
+      num_samples=config['num_samples'],
+      num_iterations=config['n_iterations'],
+      init_std=config['initial_std'],
+      noise_fn=lambda rng_keys, iteration: noise[iteration],
+      **settings,
+    )
+
+  return plan(golden_root(data, config))
 
 
 def golden_price(data, actions):

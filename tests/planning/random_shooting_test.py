@@ -1,8 +1,7 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import problem_sets
-from problem_sets import PARAMS, A, B, H, make_keys, make_root
+from problem_sets import A, B, H, make_root
 
 from jepa_wm import planning
 
@@ -13,20 +12,14 @@ NOISE = NOISE.astype(np.float32)
 def test_takes_the_best_of_all_draws():
   @jax.jit
   def plan(root, init_mean):
-    return planning.random_shooting_plan(
-      PARAMS,
-      make_keys(),
+    return problem_sets.effort_plan(
+      planning.random_shooting_plan,
       root,
-      problem_sets.dynamics,
-      problem_sets.effort_cost,
-      horizon=H,
-      action_dim=A,
+      NOISE,
       num_samples=32,
       num_iterations=3,
       init_mean=init_mean,
       init_std=0.7,
-      noise_fn=lambda rng_keys, iteration: jnp.asarray(NOISE)[iteration],
-      step_weights=planning.step_weights(H, 'all'),
     )
 
   root = make_root()

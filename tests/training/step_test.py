@@ -58,9 +58,9 @@ def test_one_step_is_gradient_of_the_normalised_batch():
     losses = family.losses({**before[0], 'params': params}, batch, key)
     return losses.loss, losses.batch_stats
 
-  (loss, batch_stats), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
-    before[0]['params']
-  )
+  (loss, batch_stats), gradient = jax.jit(
+    jax.value_and_grad(loss_fn, has_aux=True)
+  )(before[0]['params'])
   updates, _ = OPTIMIZER.update(gradient, before[1], before[0]['params'])
   expected = jax.tree.map(jnp.add, before[0]['params'], updates)
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

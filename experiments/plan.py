@@ -178,6 +178,14 @@ _BATCH_SIZE = flags.DEFINE_integer(
   '4 for every core of a CPU, which fit into its caches, and all elsewhere.',
   flag_values=FLAGS,
 )
+_DIAGNOSTICS = flags.DEFINE_list(
+  'diagnostics',
+  ['rollout_error'],
+  'What the report says of every checkpoint besides its planning, in worlds '
+  'written in JAX: rollout_error, straightness, surprise, collapse, probe, '
+  'errors; or nothing.',
+  flag_values=FLAGS,
+)
 _OUT = flags.DEFINE_string(
   'out', 'outputs/plan', 'Folder for the files.', flag_values=FLAGS
 )
@@ -207,6 +215,7 @@ def run(*, show_progress: bool = True) -> planning_runs.Outcome:
     episodes=_EPISODES.value,
     batch_size=batch_size,
     show_progress=show_progress,
+    diagnostics=_DIAGNOSTICS.value,
   )
   command_line.writable(plans.out)
   outcome = plans.run()

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from absl import logging
 from jepa_wm import exports, fields, files, provenance, sharding
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
-from jepa_wm.evaluation.diagnostics import rollout_error
+from jepa_wm.evaluation.diagnostics import diagnostic, finding, played
 from jepa_wm.evaluation.planning import (
   manifests,
   pairs,
@@ -89,11 +89,13 @@ class Plans:
     episodes: archive that pairs are cut out of, None for the manifests.
     batch_size: as for `planning_benchmark.run`.
     show_progress: whether to draw a progress bar.
+    diagnostics: names of what is asked about every checkpoint, in its world as
+      it is, where that is a JAX world.
 
   Raises:
     OSError: no checkpoint or archive.
     ValueError: a broken checkpoint, pairs that are not there, shifts that the
-      world does not have, a history that is too long.
+      world does not have, a history that is too long, no such diagnostic.
   """
 
   combinations: Sequence[Combination]
@@ -102,14 +104,16 @@ class Plans:
   episodes: str | None = None
   batch_size: int | None = None
   show_progress: bool = True
+  diagnostics: Sequence[str] = ('rollout_error',)
 
   def __post_init__(self) -> None:
+    self._asked = diagnostic.named(self.diagnostics)
     self._model = functools.lru_cache(maxsize=1)(
       exports.WorldModel.from_checkpoint
     )
     self._pairs = functools.cache(self._load_pairs)
     self._baselines: dict[str, planning_benchmark.Baseline] = {}
-    self._errors: dict[Any, rollout_error.RolloutError] = {}
+    self._findings: dict[Any, finding.Finding] = {}
     self._programs = programs.Programs()
     self._code = provenance.code()
     self._device = sharding.device_description()
@@ -148,7 +152,9 @@ class Plans:
       OSError: the folder cannot be written.
     """
     found = [_load(folder) for folder in self._folders]
-    finished = {i: run for i, run in enumerate(found) if run is not None}
+    finished = {
+      i: self._kept(i, run) for i, run in enumerate(found) if run is not None
+    }
     num_kept = len(finished)
     missing = [i for i, run in enumerate(found) if run is None]
     failures: list[str] = []
@@ -174,8 +180,7 @@ class Plans:
         try:
           result = self._plan(one, stages, bar)
           bar.set_description(f'drawing ({one.protocol.name})')
-          drift = self._drift(self._model(one.checkpoint), one)
-          drawn = report.draw(result, errors=drift)
+          drawn = report.draw(result, findings=self._examined(one, {}))
           runs.save(drawn, self._folders[i])
           finished[i] = drawn
         except KeyboardInterrupt:
@@ -283,19 +288,37 @@ class Plans:
     self._baselines[identity] = found
     return found
 
-  def _drift(
-    self, model: exports.WorldModel, one: Combination
-  ) -> rollout_error.RolloutError | None:
-    """How far imagination drifts, measured once for each checkpoint."""
+  def _kept(self, i: int, run: runs.Run) -> runs.Run:
+    """A run of an earlier call, with what it was not asked then."""
+    findings = self._examined(self.combinations[i], run.findings)
+    if findings.keys() - run.findings.keys():
+      more = {**run.findings, **findings}
+      runs.save(dataclasses.replace(run, findings=more), self._folders[i])
+    return dataclasses.replace(run, findings=findings)
+
+  def _examined(
+    self, one: Combination, known: Mapping[str, finding.Finding]
+  ) -> dict[str, finding.Finding]:
+    """What was asked about a checkpoint, found out once for each of them."""
     world = worlds.get(one.protocol.environment)
     if one.shift is not None or world.on_host:
-      return None
-    key = one.checkpoint, one.protocol.environment, one.protocol.horizon
-    if key not in self._errors:
-      self._errors[key] = rollout_error.measure(
-        model, world, horizon=one.protocol.horizon
-      )
-    return self._errors[key]
+      return {}
+    horizon = one.protocol.horizon
+    model = self._model(one.checkpoint)
+    episodes = diagnostic.Episodes(
+      functools.partial(played.windows, model, world, horizon=horizon),
+      world,
+      horizon,
+    )
+    findings = {}
+    for ask in self._asked:
+      key = one.checkpoint, one.protocol.environment, horizon, ask.name
+      if ask.name in known:
+        self._findings[key] = known[ask.name]
+      if key not in self._findings:
+        self._findings[key] = ask(model, episodes, jax.random.key(0))
+      findings[ask.name] = self._findings[key]
+    return findings
 
 
 class _Stages:

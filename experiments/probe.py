@@ -32,8 +32,7 @@ from jepa_wm import exports, files, models, provenance, sharding, world_model
 from jepa_wm.data import digits
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import (
-  feature_maps,
-  mask_pictures,
+  diagnostic,
   probe_training,
   representations,
 )
@@ -188,9 +187,8 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
     seed=_SEED.value,
     background=background or 'none',
   )
-  tokens_fns = _representations(model)
   records = []
-  for name, tokens_fn in tokens_fns.items():
+  for name, tokens_fn in _representations(model).items():
     began = time.perf_counter()
     with _Bar(f'{name}: tokens', len(dataset.splits), show_progress) as bar:
       tokens = {
@@ -228,8 +226,7 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
   planning_benchmark.write_results(records, out / 'results.json')
   pictures = {'probe.png': probe_report.draw(records)}
   if _PCA.value:
-    pictures |= _feature_maps(model.model, tokens_fns, dataset)
-    pictures |= _masks(model.model, dataset)
+    pictures |= _pictures(model, dataset)
   for file, content in pictures.items():
     files.write_whole(out / file, content)
   print(f'{out}: {", ".join(["results.json", *pictures])}')
@@ -380,34 +377,19 @@ def _probe_record() -> dict[str, Any]:
   return record
 
 
-def _feature_maps(
-  model: models.Learns,
-  tokens_fns: dict[str, representations.TokensFn],
-  dataset: probe_data.Dataset,
+def _pictures(
+  model: world_model.WorldModel, dataset: probe_data.Dataset
 ) -> dict[str, bytes]:
-  """`pca.png` of a held-out clip, where the model's tokens are patches."""
-  if model.token_grid is None:
-    return {}
-  seen = dataset.splits['held_out'].observation
-  clip = {name: jnp.asarray(array[:1]) for name, array in seen.items()}
-  maps = {}
-  for name in (model.config.name, 'random encoder'):
-    tokens = np.asarray(tokens_fns[name](clip))[0]
-    maps[name] = tokens.reshape(-1, *model.token_grid[-2:], tokens.shape[-1])
-  return {'pca.png': feature_maps.draw(_seen(dataset, 'held_out')[0], maps)}
-
-
-def _masks(
-  model: models.Learns, dataset: probe_data.Dataset
-) -> dict[str, bytes]:
-  """`masks.png` of the same clip, where the model learnt from masks."""
-  clip = _seen(dataset, 'held_out')[0]
-  drawn = model.draw(np.random.default_rng(_SEED.value), 32)
-  grid = model.token_grid
-  if 'masks' not in drawn or grid is None or len(clip) != model.num_frames:
-    return {}
-  of_clip: Any = (1,) * (3 - len(grid)) + grid
-  return {'masks.png': mask_pictures.draw(clip, drawn['masks'], of_clip)}
+  """`pca.png` and `masks.png` of a held-out clip, where the model has such."""
+  seen = {'observation': dataset.splits['held_out'].observation}
+  episodes = diagnostic.Episodes(lambda split: [seen])
+  rng_key = jax.random.key(_SEED.value)
+  return {
+    file: content
+    for ask in diagnostic.named(['feature_maps', 'masks'])
+    for file, content in ask(model, episodes, rng_key).figures.items()
+    if '_dark' not in file
+  }
 
 
 class _Bar:

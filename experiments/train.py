@@ -11,12 +11,13 @@ command, a run goes on where it was and ends with the same parameters.
 A config has the fields `model` (nested settings, with a `name`), `data` (those
 of `data.config.DataConfig`), `optimizer` (those of `optimizers.AdamW` but
 `num_steps`), if need be `augmentation` (those of `augmentation.Augmentation`),
-`num_steps`, `seed` and the fields of `hooks.Intervals`. That of a model with
-a frozen encoder also has `frozen_encoder`: a checkpoint of ours, published
-weights, or 'random'. On the command line it brings the checkpoint's own
-settings of the encoder into the config; `lewm` and `pldm` then train their
-predictor alone. Where nothing augments the frames of a cache, what a frozen
-encoder makes of them is computed once.
+`num_steps`, `seed`, `evals` (names of the diagnostics that are logged) and the
+fields of `hooks.Intervals`. That of a model with a frozen encoder also has
+`frozen_encoder`: a checkpoint of ours, published weights, or 'random'. On the
+command line it brings the checkpoint's own settings of the encoder into the
+config; `lewm` and `pldm` then train their predictor alone. Where nothing
+augments the frames of a cache, what a frozen encoder makes of them is computed
+once.
 """
 
 import dataclasses
@@ -38,7 +39,7 @@ from jepa_wm import exports, models, provenance, sharding
 from jepa_wm import fields as fields_lib
 from jepa_wm.data import augmentation as augmentation_lib
 from jepa_wm.data import config as data_config
-from jepa_wm.evaluation.diagnostics import held_out
+from jepa_wm.evaluation.diagnostics import diagnostic, held_out
 from jepa_wm.recipes import frozen_encoders
 from jepa_wm.training import draws, hooks, lock, metrics, optimizers
 from jepa_wm.training import run as run_lib
@@ -64,6 +65,7 @@ class Plan(NamedTuple):
   optimizer: optimizers.AdamW
   augmentation: augmentation_lib.Augmentation | None
   intervals: hooks.Intervals
+  evals: tuple[diagnostic.Diagnostic, ...]
   seed: int
 
 
@@ -99,6 +101,7 @@ def read_config(config: Mapping[str, Any]) -> Plan:
         if field.name in config
       },
     ),
+    evals=diagnostic.named(config.pop('evals', held_out.EVALS)),
     seed=config.pop('seed'),
   )
   if config:
@@ -203,7 +206,12 @@ def _evaluator(
     _drawn(plan, source.some_batches(split, seed), seed)
     for split, seed in (('train', _PROBE_SEED), ('held_out', _HELD_OUT_SEED))
   )
-  return held_out.make_evaluator(model, sharding.make_mesh(), train, other)
+  windows = {'train': train, 'held_out': other}
+  return held_out.make_evaluator(
+    lambda variables: dataclasses.replace(model, params=variables),
+    plan.evals,
+    diagnostic.Episodes(windows.__getitem__),
+  )
 
 
 def _drawn(

@@ -12,10 +12,15 @@ import ml_collections
 from jepa_wm import fields, models
 from jepa_wm.data import augmentation
 from jepa_wm.data import config as data_config
+from jepa_wm.evaluation.diagnostics import held_out
 from jepa_wm.recipes import frozen_encoders
 from jepa_wm.training import hooks, optimizers
 
-_RUN = {'frozen_encoder': '', **dataclasses.asdict(hooks.Intervals())}
+_RUN = {
+  'frozen_encoder': '',
+  'evals': held_out.EVALS,
+  **dataclasses.asdict(hooks.Intervals()),
+}
 
 
 def check(variant: str, known: Sequence[str]) -> None:

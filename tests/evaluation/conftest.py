@@ -136,8 +136,9 @@ def short_result():
 @pytest.fixture(scope='session')
 def drawn_run(short_result):
   """The same, drawn for a report."""
-  errors = rollout_error.RolloutError([0, 5], [1.25, 2.5], [1.25, 7.75], 'px')
-  return report.draw(short_result, errors=errors)
+  drift = rollout_error.Drift([0, 5], [1.25, 2.5], [1.25, 7.75], 'px')
+  findings = {'rollout_error': drift.finding()}
+  return report.draw(short_result, findings=findings)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def _leaves(config, prefix='config'):
 @pytest.mark.filterwarnings('ignore:the load_module')
 def test_every_documented_field_is_a_flag_of_every_variant(module, monkeypatch):
   run = 'num_steps seed log_every eval_every checkpoint_every '
-  run += 'checkpoint_seconds keep_checkpoints frozen_encoder'
+  run += 'checkpoint_seconds keep_checkpoints frozen_encoder evals'
   for variant in module.VARIANTS:
     config = module.get_config(variant)
     values = dict(_leaves(config))

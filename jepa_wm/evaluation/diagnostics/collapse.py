@@ -1,11 +1,15 @@
 """How much of a latent space is used, and whether it is collapsing."""
 
+import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jepa_wm.evaluation.diagnostics import diagnostic
+from jepa_wm.evaluation.diagnostics.finding import Finding
 
 VERDICTS = ('healthy', 'shrinking', 'collapsed')
 
@@ -184,4 +188,38 @@ def _check(latents: jax.Array) -> None:
     raise ValueError(
       'latents must be [M, D] with at least two rows, got shape '
       f'{tuple(latents.shape)}; flatten batch and time first.'
+    )
+
+
+@diagnostic.DIAGNOSTICS.register
+@dataclasses.dataclass(frozen=True)
+class Collapse:
+  """Telemetry of held-out latents, judged by what the run has logged of it."""
+
+  name: ClassVar[str] = 'collapse'
+  group: ClassVar[str] = 'collapse'
+
+  def __call__(
+    self,
+    model: diagnostic.Examined,
+    episodes: diagnostic.Episodes,
+    rng_key: jax.Array,
+  ) -> Finding:
+    """Judges the latents; see `diagnostic.Diagnostic`."""
+    del rng_key
+    looked = episodes.look(model)
+    measured = {k: float(x) for k, x in telemetry(looked.rows).items()}
+    deviation = f'{self.group}/latent_std_mean'
+    verdict = judge(
+      measured,
+      largest=max(
+        (x.get(deviation) or 0.0 for x in episodes.records), default=None
+      ),
+      prediction_error=looked.metrics.get('prediction_error'),
+    )
+    return Finding(
+      title='Whether the latent space is in use',
+      scalars=measured,
+      verdict=verdict.verdict,
+      sentence=verdict.sentence,
     )

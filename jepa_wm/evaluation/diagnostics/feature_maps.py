@@ -1,10 +1,16 @@
 """What patch features tell apart: their principal components as colours."""
 
+import dataclasses
 import io
+from typing import ClassVar
 
+import jax
+import jax.numpy as jnp
 import matplotlib.figure
 import numpy as np
 
+from jepa_wm.evaluation.diagnostics import diagnostic, representations
+from jepa_wm.evaluation.diagnostics.finding import Finding
 from jepa_wm.evaluation.report import figures
 
 
@@ -110,3 +116,48 @@ def draw(
   stream = io.BytesIO()
   figure.savefig(stream, format='png', facecolor=theme.background)
   return stream.getvalue()
+
+
+@diagnostic.DIAGNOSTICS.register
+@dataclasses.dataclass(frozen=True)
+class FeatureMaps:
+  """The patch features of the first held-out window, and of a fresh encoder."""
+
+  name: ClassVar[str] = 'feature_maps'
+  group: ClassVar[str] = 'feature_maps'
+
+  def __call__(
+    self,
+    model: diagnostic.Examined,
+    episodes: diagnostic.Episodes,
+    rng_key: jax.Array,
+  ) -> Finding:
+    """Draws `pca.png`; see `diagnostic.Diagnostic`."""
+    title, grid = 'What patch features tell apart', model.model.token_grid
+    if grid is None:
+      return Finding(title, sentence='The model has no tokens to show.')
+    seen = episodes.windows_fn('held_out')[0]['observation']
+    clip = {name: jnp.asarray(array[:1]) for name, array in seen.items()}
+    maps = {}
+    for row, tokens_fn in (
+      (
+        model.model.config.name,
+        representations.of_model(model.model, model.params),
+      ),
+      (
+        'random encoder',
+        representations.of_random_encoder(model.model, rng_key),
+      ),
+    ):
+      tokens = np.asarray(tokens_fn(clip))[0]
+      maps[row] = tokens.reshape(-1, *grid[-2:], tokens.shape[-1])
+    frames = np.asarray(seen['pixels'][0])
+    return Finding(
+      title,
+      figures={
+        'pca.png': draw(frames, maps),
+        'pca_dark.png': draw(frames, maps, figures.DARK),
+      },
+      sentence='First three principal components of the patches of a held-out '
+      'clip, as red, green and blue.',
+    )

@@ -1,145 +1,50 @@
-"""What a run says of its model: errors, collapse and probes, held out."""
+"""What a run logs of its model: the findings of diagnostics, held out."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
-import numpy as np
 
-from jepa_wm import models, sharding
-from jepa_wm.evaluation.diagnostics import (
-  collapse,
-  probing,
-)
-from jepa_wm.units import ActionStatistics
+from jepa_wm.evaluation.diagnostics import diagnostic
+from jepa_wm.types import Variables
 
 Record = Mapping[str, Any]
-EvalStepFn = Callable[
-  [Any, Mapping[str, Any]], tuple[dict[str, jax.Array], jax.Array]
-]
 EvaluateFn = Callable[[Any, Sequence[Record]], dict[str, float | str]]
 
-
-class Measured(Protocol):
-  """What is asked of a `WorldModel`; its parameters are not used."""
-
-  @property
-  def model(self) -> models.Learns: ...
-
-  @property
-  def units(self) -> ActionStatistics | None: ...
-
-
-_DEVIATION = 'collapse/latent_std_mean'
+EVALS = ('errors', 'collapse', 'probe')
+"""Diagnostics of a run whose config does not say."""
 
 
 def make_evaluator(
-  model: Measured,
-  mesh: jax.sharding.Mesh,
-  probe_batches: Sequence[Mapping[str, Any]],
-  held_out_batches: Sequence[Mapping[str, Any]],
+  model_fn: Callable[[Variables], diagnostic.Examined],
+  diagnostics: Sequence[diagnostic.Diagnostic],
+  episodes: diagnostic.Episodes,
 ) -> EvaluateFn:
-  """What a run reports beside its loss, all of it on held-out windows.
+  """What a run reports beside its loss.
 
   Args:
-    model: what is trained, and its units.
-    mesh: where to compute.
-    probe_batches: training windows, which the linear probe is fitted on.
-    held_out_batches: windows that everything is measured on.
+    model_fn: the model with variables of the moment.
+    diagnostics: what is asked, on the same windows every time.
+    episodes: these windows.
 
   Returns:
-    Variables, and what the run has logged so far, to what `make_eval_step`
-    measures, as `held_out/...`, the collapse telemetry with its verdict and,
-    where the windows hold a true state or a label, how well it can be read off
-    the latents.
+    Variables, and what the run has logged so far, to scalars named
+    `group/scalar`; where there is a verdict, it and its sentence stand beside.
   """
-  eval_step = make_eval_step(model)
 
-  def evaluate_fn(variables, records):
-    look_at = lambda batches: _look_at(eval_step, variables, batches, mesh)
-    held_out, latents, answers = look_at(held_out_batches)
-    groups = {'held_out': held_out, 'collapse': collapse.telemetry(latents)}
-    if answers:
-      _, seen, known = look_at(probe_batches)
-      groups['probe'] = _probe(seen, known, latents, answers)
-    verdict = collapse.judge(
-      groups['collapse'],
-      largest=max((r.get(_DEVIATION) or 0.0 for r in records), default=None),
-      prediction_error=held_out.get('prediction_error'),
-    )
-    return {
-      f'{group}/{name}': float(value)
-      for group, values in groups.items()
-      for name, value in values.items()
-    } | {f'collapse/{k}': v for k, v in verdict._asdict().items()}
+  def evaluate_fn(
+    variables: Variables, records: Sequence[Record]
+  ) -> dict[str, float | str]:
+    model = model_fn(variables)
+    now = dataclasses.replace(episodes, records=records)
+    line: dict[str, float | str] = {}
+    for ask in diagnostics:
+      found = ask(model, now, jax.random.key(0))
+      line |= {f'{ask.group}/{k}': x for k, x in found.scalars.items()}
+      if found.verdict:
+        line[f'{ask.group}/verdict'] = found.verdict
+        line[f'{ask.group}/sentence'] = found.sentence
+    return line
 
   return evaluate_fn
-
-
-def _look_at(
-  eval_step: EvalStepFn,
-  variables: Any,
-  batches: Sequence[Mapping[str, Any]],
-  mesh: jax.sharding.Mesh,
-) -> tuple[dict[str, Any], Any, dict[str, Any]]:
-  """Mean metrics, latents `[M, D]`, and what the windows hold of the truth.
-
-  That is `state` `[M, S]` and `label` `[M]`, as far as they have it.
-  """
-  metrics, latents = zip(
-    *(eval_step(variables, sharding.shard_batch(b, mesh)) for b in batches)
-  )
-  metrics, latents = jax.device_get((metrics, latents))
-  mean = {k: np.mean([m[k] for m in metrics]) for k in metrics[0]}
-  rows = lambda arrays: np.concatenate(
-    [np.asarray(a).reshape(-1, np.shape(a)[-1]) for a in arrays]
-  )
-  answers = {}
-  if np.shape(batches[0].get('state', ()))[-1:] > (0,):
-    states = [np.asarray(batch['state']) for batch in batches]
-    if np.ndim(latents[0]) == 2:
-      # A clip has one latent: where things were on the whole.
-      states = [x.mean(1) for x in states]
-    answers['state'] = rows(states)
-  if 'label' in batches[0] and len(rows(latents)) == sum(
-    len(batch['label']) for batch in batches
-  ):
-    labels = np.concatenate([batch['label'] for batch in batches])
-    answers['label'] = np.asarray(labels)
-  return mean, rows(latents), answers
-
-
-def _probe(
-  seen: Any, known: Mapping[str, Any], latents: Any, answers: Mapping[str, Any]
-) -> dict[str, Any]:
-  """How well linear probes, fitted on training windows, read held-out ones."""
-  scores: dict[str, Any] = {}
-  if 'state' in answers:
-    probe = probing.fit(seen, known['state'])
-    scores |= probing.score(probe, latents, answers['state'])
-  if 'label' in answers:
-    one_hot = np.eye(known['label'].max() + 1)[known['label']]
-    guess = probing.fit(seen, one_hot)(latents).argmax(-1)
-    scores['label_accuracy'] = np.mean(guess == answers['label'])
-  return scores
-
-
-def make_eval_step(model: Measured) -> EvalStepFn:
-  """Compiles a look at held-out windows, as a planner would use the model.
-
-  Args:
-    model: the model and its units.
-
-  Returns:
-    `(variables, batch) -> (metrics, latents)`, jitted, evaluation mode (no
-    dropout, running batch statistics): what the model's `evaluate` says of
-    batches whose actions are raw.
-  """
-
-  def eval_step(variables, batch):
-    if model.units is not None:
-      action = model.units.normalize(batch['action'])
-      batch = {**batch, 'action': action}
-    return model.model.evaluate(variables, batch)
-
-  return jax.jit(eval_step)

@@ -1,13 +1,17 @@
 """What masks leave of a clip, as a picture."""
 
+import dataclasses
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
+import jax
 import matplotlib.colors
 import matplotlib.figure
 import numpy as np
 
+from jepa_wm.evaluation.diagnostics import diagnostic
+from jepa_wm.evaluation.diagnostics.finding import Finding
 from jepa_wm.evaluation.report import figures
 
 _FADED = 0.75  # How much of the page shows through what nobody is given.
@@ -138,3 +142,43 @@ def _tokens(
   tokens = np.zeros(grid, bool)
   tokens.reshape(-1)[np.asarray(ids)[np.asarray(valid)]] = True
   return tokens
+
+
+@diagnostic.DIAGNOSTICS.register
+@dataclasses.dataclass(frozen=True)
+class Masks:
+  """Masks that the model learns from, on the first held-out window."""
+
+  name: ClassVar[str] = 'masks'
+  group: ClassVar[str] = 'masks'
+
+  def __call__(
+    self,
+    model: diagnostic.Examined,
+    episodes: diagnostic.Episodes,
+    rng_key: jax.Array,
+  ) -> Finding:
+    """Draws `masks.png`; see `diagnostic.Diagnostic`."""
+    title, grid = 'What masks leave of a clip', model.model.token_grid
+    seed = int(jax.random.key_data(rng_key).ravel()[-1])
+    drawn = model.model.draw(np.random.default_rng(seed), 32)
+    seen = episodes.windows_fn('held_out')[0]['observation']
+    clip = np.asarray(seen['pixels'][0])
+    if 'masks' not in drawn or grid is None:
+      return Finding(title, sentence='The model did not learn from masks.')
+    if len(clip) != model.model.num_frames:
+      return Finding(
+        title,
+        sentence=f'It learnt from clips of {model.model.num_frames} frames, '
+        f'not of {len(clip)}.',
+      )
+    of_clip: Any = (1,) * (3 - len(grid)) + grid
+    return Finding(
+      title,
+      figures={
+        'masks.png': draw(clip, drawn['masks'], of_clip),
+        'masks_dark.png': draw(clip, drawn['masks'], of_clip, figures.DARK),
+      },
+      sentence='Painted over is what is predicted; faded is what is neither '
+      'seen nor predicted.',
+    )

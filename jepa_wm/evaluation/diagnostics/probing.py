@@ -1,8 +1,15 @@
 """Linear probes: what of the true state can be read off a latent."""
 
+import dataclasses
+from typing import Any, ClassVar
+
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jepa_wm.evaluation.diagnostics import diagnostic
+from jepa_wm.evaluation.diagnostics.finding import Finding
 
 
 @flax.struct.dataclass
@@ -146,4 +153,41 @@ def _check(latents: jax.Array, targets: jax.Array) -> None:
     raise ValueError(
       'latents and targets must have the same number of rows, two or more, got '
       f'shapes {shapes}.'
+    )
+
+
+@diagnostic.DIAGNOSTICS.register
+@dataclasses.dataclass(frozen=True)
+class Probe:
+  """Linear probes of state and label, fitted on the windows of training."""
+
+  name: ClassVar[str] = 'probe'
+  group: ClassVar[str] = 'probe'
+
+  def __call__(
+    self,
+    model: diagnostic.Examined,
+    episodes: diagnostic.Episodes,
+    rng_key: jax.Array,
+  ) -> Finding:
+    """Scores on held-out windows; see `diagnostic.Diagnostic`."""
+    del rng_key
+    title = 'What a linear probe reads off the latents'
+    held_out = episodes.look(model)
+    if held_out.state is None and held_out.label is None:
+      return Finding(title, sentence='The episodes hold no state and no label.')
+    train = episodes.look(model, 'train')
+    scores: dict[str, Any] = {}
+    if held_out.state is not None and train.state is not None:
+      probe = fit(train.rows, diagnostic.rows(train.state))
+      scores |= score(probe, held_out.rows, diagnostic.rows(held_out.state))
+    if held_out.label is not None and train.label is not None:
+      one_hot: Any = np.eye(train.label.max() + 1)[train.label]
+      guess = fit(train.rows, one_hot)(held_out.rows).argmax(-1)
+      scores['label_accuracy'] = np.mean(guess == held_out.label)
+    return Finding(
+      title,
+      scalars={name: float(value) for name, value in scores.items()},
+      sentence='Fitted on other episodes than it is scored on; means over the '
+      'numbers of the state.',
     )

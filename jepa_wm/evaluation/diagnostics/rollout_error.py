@@ -1,67 +1,26 @@
 """How far imagination drifts from the world, in the world's own unit."""
 
 import dataclasses
+import functools
 import zlib
-from typing import Any
-from typing import Protocol as TypingProtocol
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import planning
-from jepa_wm.envs import environment, worlds
-from jepa_wm.evaluation.diagnostics import probing
+from jepa_wm.envs import worlds
+from jepa_wm.evaluation.diagnostics import diagnostic, played, probing
+from jepa_wm.evaluation.diagnostics.finding import Finding, Table
 from jepa_wm.evaluation.planning import observations
-from jepa_wm.types import LatentState, Observation, ObservationSpec, Params
+from jepa_wm.types import Params
 
 _STREAM = zlib.crc32(b'jepa_wm.evaluation.rollout_error')
 
 
-class ImaginingModel(TypingProtocol):
-  """What is asked of a world model; `jepa_wm.WorldModel` is one."""
-
-  @property
-  def params(self) -> Params: ...
-
-  @property
-  def observation_spec(self) -> ObservationSpec: ...
-
-  @property
-  def image_size(self) -> int: ...
-
-  @property
-  def action_block(self) -> int: ...
-
-  def encode(self, params: Params, observation: Observation) -> jax.Array:
-    """Latents `[..., D]` of arrays `[..., *shape]`."""
-    ...
-
-  def start(self, params: Params, observation: Observation) -> LatentState:
-    """A state from arrays `[B, T, *shape]`."""
-    ...
-
-  def latent(self, state: LatentState) -> jax.Array:
-    """The newest latent `[..., D]` of a state."""
-    ...
-
-  def dynamics(
-    self,
-    params: Params,
-    rng_key: jax.Array,
-    action: jax.Array,
-    state: LatentState,
-  ) -> LatentState:
-    """A `DynamicsFn`."""
-    ...
-
-  def normalize_actions(self, actions: jax.Array) -> jax.Array:
-    """Raw actions `[..., action_block, raw]` as blocks `[..., A]`."""
-    ...
-
-
 @dataclasses.dataclass(frozen=True)
-class RolloutError:
+class Drift:
   """Mean distance between the imagined and the true state.
 
   Attributes:
@@ -78,17 +37,38 @@ class RolloutError:
   pushes: list[float]
   unit: str
 
+  def finding(self) -> Finding:
+    """The errors by step as a table, the last ones as scalars."""
+    return Finding(
+      title='How far imagination drifts',
+      scalars={
+        'probe': self.recorded[0],
+        'recorded': self.recorded[-1],
+        'pushes': self.pushes[-1],
+      },
+      table=Table(
+        ['imagined steps', *map(str, self.steps)],
+        [
+          ['recorded actions', *self.recorded],
+          ['straight pushes', *self.pushes],
+        ],
+      ),
+      sentence=f'Mean distance ({self.unit}) between the true state and the '
+      'one read by a linear probe off the imagined latent. At step 0 the '
+      'latent is an encoded frame, so that error is the probe\u2019s own.',
+    )
+
 
 def measure(
-  model: ImaginingModel,
+  model: diagnostic.Imagines,
   world: worlds.World,
   *,
   horizon: int = 5,
   action_noise: float | None = None,
   num_probe_frames: int = 512,
   num_rollouts: int = 128,
-  seed: int = 0,
-) -> RolloutError:
+  rng_key: jax.Array | None = None,
+) -> Drift:
   """Rolls the model out open loop and reads the true state off its latents.
 
   A linear probe is fitted to encoded frames of fresh states. Then, from other
@@ -103,7 +83,7 @@ def measure(
       default.
     num_probe_frames: frames that the probe is fitted to.
     num_rollouts: rollouts of either kind.
-    seed: of all draws, apart from those of training data and pairs.
+    rng_key: of all draws, apart from those of training data and pairs.
 
   Returns:
     Mean errors after each block.
@@ -111,36 +91,13 @@ def measure(
   Raises:
     ValueError: the model sees proprio that the world has not.
   """
-  env = world.make(image_size=model.image_size)
-  observations.check_proprio(
-    model, type(env).__name__, environment.proprio_dim(env)
-  )
+  env = played.make_env(model, world)
   if action_noise is None:
     action_noise = world.action_noise
   expert = world.policy('expert', env, action_noise)
   num_steps = horizon * model.action_block
 
-  def play(rng_key: jax.Array, pushes: jax.Array) -> tuple[Any, jax.Array]:
-    """States `[num_steps + 1]` of one episode and its actions."""
-    keys = jax.random.split(rng_key, 4)
-    first = env.reset(keys[0])
-    push = jax.random.normal(keys[1], (env.action_dim,))
-    push = push / jnp.linalg.norm(push)
-
-    def step(carry, t):
-      state, memory = carry
-      action_key = jax.random.fold_in(keys[3], t)
-      action, memory = expert(action_key, state, memory)
-      action = jnp.where(pushes, push, action)
-      after = env.step(state, action)
-      return (after, memory), (after, action)
-
-    carry = (first, expert.init(keys[2], first))
-    _, (states, actions) = jax.lax.scan(step, carry, jnp.arange(num_steps))
-    states = jax.tree.map(
-      lambda one, more: jnp.concatenate([one[None], more]), first, states
-    )
-    return states, actions
+  play = functools.partial(played.play, env, expert, num_steps)
 
   @jax.jit
   def fit_probe(params: Params, rng_keys: jax.Array) -> probing.LinearProbe:
@@ -182,7 +139,9 @@ def measure(
 
     return jnp.mean(jax.vmap(jax.vmap(distance))(believed, truth), axis=0)
 
-  key = jax.random.fold_in(jax.random.key(seed), _STREAM)
+  if rng_key is None:
+    rng_key = jax.random.key(0)
+  key = jax.random.fold_in(rng_key, _STREAM)
   probe_key, rollout_key = jax.random.split(key)
   probe = fit_probe(model.params, jax.random.split(probe_key, num_probe_frames))
   rollout_keys = jax.random.split(rollout_key, num_rollouts)
@@ -191,4 +150,42 @@ def measure(
     for kind in (False, True)
   )
   steps = [h * model.action_block for h in range(horizon + 1)]
-  return RolloutError(steps, recorded, pushed, world.unit)
+  return Drift(steps, recorded, pushed, world.unit)
+
+
+@diagnostic.DIAGNOSTICS.register
+@dataclasses.dataclass(frozen=True)
+class RolloutError:
+  """The drift of a model in its world.
+
+  Attributes:
+    num_probe_frames: see `measure`.
+    num_rollouts: see `measure`.
+  """
+
+  name: ClassVar[str] = 'rollout_error'
+  group: ClassVar[str] = 'rollout_error'
+  num_probe_frames: int = 512
+  num_rollouts: int = 128
+
+  def __call__(
+    self,
+    model: diagnostic.Examined,
+    episodes: diagnostic.Episodes,
+    rng_key: jax.Array,
+  ) -> Finding:
+    """Plays the world that the episodes are of; see `diagnostic.Diagnostic`."""
+    if episodes.world is None:
+      raise ValueError(
+        'rollout_error plays the world itself, which is not known here or not '
+        'written in JAX; ask experiments.plan for it.'
+      )
+    drift = measure(
+      model,
+      episodes.world,
+      horizon=episodes.horizon,
+      num_probe_frames=self.num_probe_frames,
+      num_rollouts=self.num_rollouts,
+      rng_key=rng_key,
+    )
+    return drift.finding()

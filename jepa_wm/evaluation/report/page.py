@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from jepa_wm.evaluation.report import (
   charts,
   page_sections,
+  page_tables,
 )
 from jepa_wm.evaluation.report.page_style import STYLE
 from jepa_wm.evaluation.statistics import (
@@ -83,7 +84,7 @@ def _one(finished: Sequence[runs.Run], rows: Sequence[Sequence[str]]) -> Words:
     f'{record["num_parameters"]:,} parameters, '
     f'{record["ms_per_plan"]:,.0f} ms per plan.',
     f'<section>{charts.score_strip(record)}</section>'
-    f'<section><h2>Results</h2>{page_sections.table(rows[0], rows[1:])}'
+    f'<section><h2>Results</h2>{page_tables.table(rows[0], rows[1:])}'
     f'</section>{page_sections.details(run)}',
   )
 
@@ -96,7 +97,7 @@ def _many(finished: Sequence[runs.Run], rows: Sequence[Sequence[str]]) -> Words:
   comparisons = comparison.compare_all(finished)
   body = (
     f'<section><h2>Success</h2>{charts.forest(summaries)}</section>'
-    f'<section><h2>Results</h2>{page_sections.table(rows[0], rows[1:])}'
+    f'<section><h2>Results</h2>{page_tables.table(rows[0], rows[1:])}'
     f'{page_sections.notes(summaries)}</section>'
     f'{page_sections.progress(summaries)}'
   )

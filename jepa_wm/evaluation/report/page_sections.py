@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from jepa_wm.envs import worlds
-from jepa_wm.evaluation.diagnostics import rollout_error
-from jepa_wm.evaluation.report import charts
+from jepa_wm.evaluation.report import charts, page_findings
+from jepa_wm.evaluation.report.page_tables import decimals, definitions, table
 from jepa_wm.evaluation.statistics import (
   comparison,
   runs,
@@ -37,7 +37,7 @@ def details(run: runs.Run) -> str:
     '<picture><source media="(prefers-color-scheme: dark)" '
     f'srcset="{dark}"><img alt="cost and spread over iterations" '
     f'src="{search}"></picture></section>'
-    f'{"" if run.errors is None else _rollout(run.errors)}'
+    f'{page_findings.sections(run.findings)}'
     f'<div class="two"><section><h2>Protocol</h2>{_protocol(run.record)}'
     f'</section><section><h2>Planner and machine</h2>{_setup(run.record)}'
     '</section></div><section><details><summary>All episodes</summary>'
@@ -56,30 +56,6 @@ def folded(run: runs.Run, among: Sequence[runs.Run]) -> str:
     f'<details class="run"><summary>{html.escape(label)}: '
     f'{record["num_successes"]} of {record["num_pairs"]}</summary>'
     f'<section>{charts.score_strip(record)}</section>{details(run)}</details>'
-  )
-
-
-def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """Cells of text; those that begin with an outcome have its colour."""
-
-  def line(tag: str, cells: Sequence[str]) -> str:
-    marked = []
-    for cell in cells:
-      word = cell.partition(' ')[0]
-      kind = {
-        'reached': ' class="good"',
-        'missed': ' class="bad"',
-        'failed:': ' class="bad"',
-        'better': ' class="good"',
-        'worse': ' class="bad"',
-        'undecided': ' class="same"',
-      }.get(word)
-      marked.append(f'<{tag}{kind or ""}>{html.escape(cell)}</{tag}>')
-    return f'<tr>{"".join(marked)}</tr>'
-
-  body = ''.join(line('td', row) for row in rows)
-  return (
-    f'<table><thead>{line("th", heading)}</thead><tbody>{body}</tbody></table>'
   )
 
 
@@ -226,11 +202,11 @@ def _protocol(record: dict[str, Any]) -> str:
     entries['episodes that broke'] = '; '.join(
       f'{count}: {reason}' for reason, count in record['failures'].items()
     )
-  return _definitions(entries)
+  return definitions(entries)
 
 
 def _setup(record: dict[str, Any]) -> str:
-  return _definitions(
+  return definitions(
     {
       **{
         key.replace('_', ' '): {True: 'yes', False: 'no'}.get(value, value)
@@ -248,7 +224,7 @@ def _setup(record: dict[str, Any]) -> str:
 
 def _episodes(run: runs.Run) -> str:
   unit = worlds.get(run.record['protocol']['environment']).unit
-  decimals = _decimals([e.start_distance for e in run.episodes])
+  places = decimals([e.start_distance for e in run.episodes])
   rows = []
   for e in run.episodes:
     outcome = f'reached at step {e.first_success_step}'
@@ -259,43 +235,11 @@ def _episodes(run: runs.Run) -> str:
     rows.append(
       [
         str(e.pair),
-        f'{e.start_distance:.{decimals}f}',
-        f'{e.final_distance:.{decimals}f}',
+        f'{e.start_distance:.{places}f}',
+        f'{e.final_distance:.{places}f}',
         outcome,
         'yes' if e.success_at_end else 'no',
       ]
     )
   heading = ['pair', f'distance at start ({unit})', f'at the end ({unit})']
   return table([*heading, 'outcome', 'ended in the goal'], rows)
-
-
-def _decimals(distances: Sequence[float]) -> int:
-  """As many as the largest of them makes worth telling."""
-  top = max(distances, default=0.0)
-  return 1 if top >= 10.0 else 2 if top >= 1.0 else 3
-
-
-def _definitions(entries: dict[str, Any]) -> str:
-  items = ''.join(
-    f'<dt>{html.escape(str(key))}</dt><dd>{html.escape(str(value))}</dd>'
-    for key, value in entries.items()
-  )
-  return f'<dl>{items}</dl>'
-
-
-def _rollout(errors: rollout_error.RolloutError) -> str:
-  decimals = _decimals([*errors.recorded, *errors.pushes])
-  heading = ['imagined steps', *(str(step) for step in errors.steps)]
-  rows = [
-    ['recorded actions', *(f'{e:.{decimals}f}' for e in errors.recorded)],
-    ['straight pushes', *(f'{e:.{decimals}f}' for e in errors.pushes)],
-  ]
-  note = (
-    f'Mean distance ({html.escape(errors.unit)}) between the true state and '
-    'the one read by a linear probe off the imagined latent. At step 0 the '
-    'latent is an encoded frame, so that error is the probe\u2019s own.'
-  )
-  return (
-    '<section><h2>How far imagination drifts</h2>'
-    f'<p class="note">{note}</p>{table(heading, rows)}</section>'
-  )

@@ -2,10 +2,11 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jepa_wm import files
-from jepa_wm.evaluation.diagnostics import rollout_error
+from jepa_wm.evaluation.diagnostics import finding
 from jepa_wm.evaluation.planning import planning_benchmark
 from jepa_wm.evaluation.report import (
   animation,
@@ -22,13 +23,13 @@ from jepa_wm.evaluation.statistics import (
 def draw(
   result: planning_benchmark.Result,
   *,
-  errors: rollout_error.RolloutError | None = None,
+  findings: Mapping[str, finding.Finding] | None = None,
 ) -> runs.Run:
   """Draws all that a report shows of a result.
 
   Args:
     result: of a benchmark run.
-    errors: how far imagination drifts, where that was measured.
+    findings: of diagnostics by name, where there were any.
   """
   pictures = {
     'search.png': figures.draw_search(result.diagnostics),
@@ -44,7 +45,7 @@ def draw(
   ):
     if rows:
       pictures[f'{name}.gif'] = animation.draw_episodes(result, rows)
-  return runs.Run(result.record, result.episodes, pictures, errors)
+  return runs.Run(result.record, result.episodes, pictures, findings or {})
 
 
 def table(finished: Sequence[runs.Run]) -> str:
@@ -98,7 +99,7 @@ def write(
   results, episodes, document = (out / name for name in names)
   files.write_whole(episodes, runs.episodes_csv(finished))
   planning_benchmark.write_results(
-    [{**run.record, 'episodes': episodes.name} for run in finished], results
+    [{**_record(run), 'episodes': episodes.name} for run in finished], results
   )
   columns, _ = _columns(comparison.summarize_all(finished))
   text = page.build(
@@ -106,6 +107,14 @@ def write(
   )
   files.write_whole(document, text)
   return [results, episodes, document]
+
+
+def _record(run: runs.Run) -> dict[str, Any]:
+  """The record of a run, with the scalars of its findings by name."""
+  if not run.findings:
+    return run.record
+  scalars = {name: dict(x.scalars) for name, x in run.findings.items()}
+  return {**run.record, 'findings': scalars}
 
 
 def _columns(

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jepa_wm import files
-from jepa_wm.evaluation.diagnostics import rollout_error
+from jepa_wm.evaluation.diagnostics import finding
 from jepa_wm.evaluation.planning import planning_benchmark
 
-_RECORD, _EPISODES, _ERRORS = 'record.json', 'episodes.csv', 'errors.json'
+_RECORD, _EPISODES = 'record.json', 'episodes.csv'
+_FINDINGS = 'findings.json'
 
 _COLUMNS = (
   'checkpoint',
@@ -43,13 +44,15 @@ class Run:
       'map.svg' and 'curve.svg' (parts of a page, which colours them), and,
       where the world can be drawn, 'episodes.gif' and of what there is
       'reached.gif' and 'missed.gif'.
-    errors: how far imagination drifts, where that was measured.
+    findings: of diagnostics by name, where there were any.
   """
 
   record: dict[str, Any]
   episodes: list[planning_benchmark.Episode]
   pictures: dict[str, bytes]
-  errors: rollout_error.RolloutError | None = None
+  findings: Mapping[str, finding.Finding] = dataclasses.field(
+    default_factory=dict
+  )
 
 
 def identify(content: Mapping[str, Any]) -> str:
@@ -66,9 +69,14 @@ def save(run: Run, folder: str | os.PathLike[str]) -> None:
   with files.folder_written_whole(folder) as beside:
     (beside / _RECORD).write_text(json.dumps(run.record, indent=2) + '\n')
     (beside / _EPISODES).write_text(episodes_csv([run]))
-    if run.errors is not None:
-      text = json.dumps(dataclasses.asdict(run.errors), indent=2)
-      (beside / _ERRORS).write_text(text + '\n')
+    if run.findings:
+      described = {name: x.to_dict() for name, x in run.findings.items()}
+      text = json.dumps(described, indent=2)
+      (beside / _FINDINGS).write_text(text + '\n')
+    for name, found in run.findings.items():
+      (beside / name).mkdir()
+      for file, content in found.figures.items():
+        (beside / name / file).write_bytes(content)
     for name, content in run.pictures.items():
       (beside / name).write_bytes(content)
 
@@ -85,10 +93,13 @@ def load(folder: str | os.PathLike[str]) -> Run:
     record = json.loads((folder / _RECORD).read_text())
     with (folder / _EPISODES).open(newline='') as file:
       episodes = [_episode(row) for row in csv.DictReader(file)]
-    errors = None
-    if (folder / _ERRORS).exists():
-      text = (folder / _ERRORS).read_text()
-      errors = rollout_error.RolloutError(**json.loads(text))
+    findings = {}
+    if (folder / _FINDINGS).exists():
+      described = json.loads((folder / _FINDINGS).read_text())
+      findings = {
+        name: finding.from_dict(x, _pictures(folder / name))
+        for name, x in described.items()
+      }
     if len(episodes) != record['num_pairs']:
       raise ValueError(
         f'{len(episodes)} episodes of {record["num_pairs"]} pairs'
@@ -98,12 +109,7 @@ def load(folder: str | os.PathLike[str]) -> Run:
       f'{folder}: not a finished run ({error!r}); remove it to measure it '
       'again.'
     ) from error
-  pictures = {
-    path.name: path.read_bytes()
-    for path in sorted(folder.iterdir())
-    if path.suffix in ('.gif', '.png', '.svg')
-  }
-  return Run(record, episodes, pictures, errors)
+  return Run(record, episodes, _pictures(folder), findings)
 
 
 def episodes_csv(runs: Iterable[Run]) -> str:
@@ -126,6 +132,15 @@ def episodes_csv(runs: Iterable[Run]) -> str:
         cells[name] = int(cells[name])
       writer.writerow({**shared, **cells})
   return stream.getvalue()
+
+
+def _pictures(folder: pathlib.Path) -> dict[str, bytes]:
+  """Contents of the pictures in a folder, by file name."""
+  return {
+    path.name: path.read_bytes()
+    for path in sorted(folder.iterdir())
+    if path.suffix in ('.gif', '.png', '.svg')
+  }
 
 
 def _episode(row: Mapping[str, str]) -> planning_benchmark.Episode:

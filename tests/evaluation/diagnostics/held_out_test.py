@@ -4,19 +4,24 @@ import numpy as np
 import toy
 
 from jepa_wm import world_model
-from jepa_wm.evaluation.diagnostics import held_out
+from jepa_wm.evaluation.diagnostics import diagnostic, held_out
 
 
-def _eval_step(family, variables, batch):
-  model = world_model.WorldModel(family, None, toy.STATISTICS)
-  return held_out.make_eval_step(model)(variables, batch)
+def _evaluator(family, evals, **windows):
+  return held_out.make_evaluator(
+    lambda x: world_model.WorldModel(family, x, toy.STATISTICS),
+    diagnostic.named(evals),
+    diagnostic.Episodes(windows.__getitem__),
+  )
 
 
 def test_held_out_errors_are_those_of_a_loop(rng_key):
   family = toy.ToyFamily(history=2)
   variables = family.init(rng_key)
   batch = next(toy.ToyBatches(num_frames=5))
-  metrics, latents = _eval_step(family, variables, batch)
+  metrics, latents, _ = diagnostic.evaluate(
+    family, variables, toy.STATISTICS, batch
+  )
   encoder = np.asarray(variables['params']['encoder']['kernel'])
   predictor = np.asarray(variables['params']['predictor']['kernel'])
   flat = batch['observation']['pixels'].reshape(8, 5, -1) / 255.0 - 0.5
@@ -39,3 +44,56 @@ def test_held_out_errors_are_those_of_a_loop(rng_key):
     np.mean(np.square(rolled - true[:, -1])),
     rtol=1e-4,
   )
+
+
+def test_a_line_of_the_log_is_what_the_named_diagnostics_find(rng_key):
+  family = toy.ToyFamily(history=2)
+  stream = toy.ToyBatches(num_frames=4)
+  train, held = [next(stream)], [next(stream), next(stream)]
+  for batch in (*train, *held):
+    # A state that a linear encoder shows: the mean of the pixels.
+    pixels = batch['observation']['pixels']
+    batch['state'] = pixels.mean((2, 3, 4))[..., None]
+  variables = family.init(rng_key)
+  ask = lambda *evals, **given: _evaluator(
+    family, evals, train=train, held_out=held
+  )(variables, given.get('records', []))
+  line = ask(*held_out.EVALS)
+  assert {name.partition('/')[0] for name in line} == {
+    'held_out', 'collapse', 'probe',
+  }  # fmt: skip
+  means = [
+    diagnostic.evaluate(family, variables, toy.STATISTICS, x)[0] for x in held
+  ]
+  for name in ('prediction_error', 'rollout_error'):
+    expected = np.mean([m[name] for m in means])
+    np.testing.assert_allclose(line[f'held_out/{name}'], expected, rtol=1e-5)
+  assert line['collapse/verdict'] == 'healthy'
+  before = [
+    {'collapse/latent_std_mean': 100 * line['collapse/latent_std_mean']}
+  ]
+  assert ask('collapse', records=before)['collapse/verdict'] == 'collapsed'
+  assert 0 < line['probe/probe_r'] < 1
+  straight = ask('straightness,surprise')
+  assert set(straight) == {
+    'straightness/mean_cosine', 'straightness/std', 'surprise/plain',
+    'surprise/teleport', 'surprise/ratio', 'surprise/auroc',
+  }  # fmt: skip
+
+
+def test_a_model_is_looked_at_once_for_all_who_ask(rng_key, monkeypatch):
+  looked = []
+  family = toy.ToyFamily(history=2)
+  batch = next(toy.ToyBatches(num_frames=4))
+  evaluate = _evaluator(
+    family, ('errors', 'collapse', 'straightness', 'surprise'), held_out=[batch]
+  )
+  inner = diagnostic.evaluate
+  monkeypatch.setattr(
+    diagnostic, 'evaluate', lambda *x: looked.append(0) or inner(*x)
+  )
+  variables = family.init(rng_key)
+  evaluate(variables, [])
+  assert len(looked) == 1
+  evaluate(variables, [])
+  assert len(looked) == 2

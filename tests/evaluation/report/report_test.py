@@ -132,7 +132,14 @@ def test_page_of_several_runs(short_result, drawn_run, tmp_path):
 
 def test_results_are_a_list_of_records(written, short_result):
   stored = json.loads((written / 'results.json').read_text())
-  assert stored == [{**short_result.record, 'episodes': 'episodes.csv'}]
+  drift = {'probe': 1.25, 'recorded': 2.5, 'pushes': 7.75}
+  assert stored == [
+    {
+      **short_result.record,
+      'findings': {'rollout_error': drift},
+      'episodes': 'episodes.csv',
+    }
+  ]
   lines = (written / 'episodes.csv').read_text().splitlines()
   assert len(lines) == 13 and lines[1].startswith('perfect,cem,short,,0,0,1,')
 

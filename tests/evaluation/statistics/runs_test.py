@@ -51,7 +51,9 @@ def test_every_kind_of_episode_survives_csv(tmp_path):
   assert runs.load(tmp_path / 'run').episodes == kinds
 
 
-@pytest.mark.parametrize('name', ['record.json', 'episodes.csv', 'errors.json'])
+@pytest.mark.parametrize(
+  'name', ['record.json', 'episodes.csv', 'findings.json']
+)
 def test_a_cut_off_run_is_not_one(drawn_run, tmp_path, name):
   runs.save(drawn_run, tmp_path / 'run')
   path = tmp_path / 'run' / name
@@ -59,7 +61,7 @@ def test_a_cut_off_run_is_not_one(drawn_run, tmp_path, name):
   with pytest.raises(ValueError, match=r'not a finished run .* remove it'):
     runs.load(tmp_path / 'run')
   path.unlink()
-  if name != 'errors.json':
+  if name != 'findings.json':
     with pytest.raises(FileNotFoundError):
       runs.load(tmp_path / 'run')
 

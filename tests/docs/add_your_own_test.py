@@ -9,7 +9,7 @@ import sys
 ROOT = pathlib.Path(__file__).parents[2]
 PAGE = ROOT / 'docs' / 'add_your_own.md'
 BLOCK = re.compile(r'```python(?: title="(\w+\.py)")?\n(.*?)```', re.DOTALL)
-KINDS = ('planner', 'predictor', 'term', 'world', 'reader')
+KINDS = ('planner', 'predictor', 'term', 'diagnostic', 'world', 'reader')
 
 
 def test_every_kind_is_one_file_and_what_follows_it_runs(tmp_path):

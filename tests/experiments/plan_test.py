@@ -13,6 +13,11 @@ import pytest
 
 from experiments import plan, planning_runs
 from jepa_wm import exports, models, units
+from jepa_wm.evaluation.diagnostics import (
+  finding,
+  rollout_error,
+  straightness,
+)
 from jepa_wm.evaluation.planning import planning_benchmark
 from jepa_wm.evaluation.report import report
 from jepa_wm.evaluation.statistics import runs
@@ -127,6 +132,7 @@ def _sentence(checkpoint, *arguments):
     (['--environment=three_room'], "two_room, got 'three_room'"),
     (['--shift=agent_color,gravity'], "of 'two_room', got 'gravity'"),
     (['--episodes=nowhere'], 'No episodes at nowhere'),
+    (['--diagnostics=straigtness'], "Did you mean 'straightness'?"),
     (['--protocol=swm-v1', '--num_pairs=9'], 'num_pairs must be 50'),
   ],
 )
@@ -278,9 +284,15 @@ def undrawn(monkeypatch):
   monkeypatch.setattr(
     report,
     'draw',
-    lambda result, errors: runs.Run(result.record, result.episodes, nothing),
+    lambda result, findings: runs.Run(
+      result.record, result.episodes, nothing, findings
+    ),
   )
-  monkeypatch.setattr(planning_runs.Plans, '_drift', lambda *arguments: None)
+  monkeypatch.setattr(
+    rollout_error.RolloutError,
+    '__call__',
+    lambda *given: finding.Finding('How far', {'recorded': 4.5}),
+  )
 
 
 def test_a_list_is_one_table_and_nothing_is_measured_twice(
@@ -335,6 +347,37 @@ def test_a_list_is_one_table_and_nothing_is_measured_twice(
     'short, cem, seed 1: not today'
     in (tmp_path / 'out' / 'report.html').read_text()
   )
+
+
+def test_what_is_asked_later_is_answered_without_planning_again(
+  planned, undrawn, tmp_path, monkeypatch
+):
+  asked = []
+
+  def answer(self, model, episodes, rng_key):
+    asked.append(episodes.horizon)
+    return finding.Finding('How straight', {'mean_cosine': 0.5})
+
+  monkeypatch.setattr(straightness.Straightness, '__call__', answer)
+  monkeypatch.setattr(
+    planning_benchmark,
+    'measure_baseline',
+    lambda *given, **more: planning_benchmark.Baseline(0.25, 1.0),
+  )
+  monkeypatch.setattr(planning_benchmark, 'run', _pretend)
+  out = tmp_path / 'out'
+  read = lambda: json.loads((out / 'results.json').read_text())[0]
+  planned()
+  assert read()['findings'] == {'rollout_error': {'recorded': 4.5}}
+  monkeypatch.setattr(planning_benchmark, 'run', _refuse)
+  for _ in range(2):
+    outcome = planned('--diagnostics=straightness,rollout_error')
+    assert outcome.num_kept == 1
+    assert list(read()['findings']) == ['straightness', 'rollout_error']
+  assert asked == [5]
+  assert 'How straight' in (out / 'report.html').read_text()
+  planned('--diagnostics=')
+  assert 'findings' not in read()
 
 
 def _refuse(*arguments, **given):

@@ -400,6 +400,7 @@ def _set(config, name, value):
     ('optimizer.learning_rat', 1.0, "Did you mean 'learning_rate'"),
     ('optimizer.learning_rate', -1.0, 'learning_rate must be positive'),
     ('num_stepz', 3, 'num_stepz'),
+    ('evals', ('errors,colapse',), "Did you mean 'collapse'"),
     ('augmentation', {'flipp': 1.0}, "Did you mean 'flip'"),
     ('augmentation', {'flip': 2.0}, 'augmentation.flip must be in 0..1'),
     ('augmentation', {'flip': 0.5}, 'flip would change what an action does'),

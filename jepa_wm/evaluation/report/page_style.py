@@ -40,7 +40,8 @@ code, pre { font: 13.5px/1.5 ui-monospace, 'SF Mono', Menlo, Consolas,
 pre { margin: 8px 0 0; padding: 12px 14px; background: var(--sheet);
   border-radius: 6px; overflow-x: auto; }
 summary { cursor: pointer; font-weight: 600; font-size: 17px; }
-details table { margin-top: 12px; }
+details table, dl + table, dl + details, p + picture { margin-top: 12px; }
+section > details > summary { font-size: 15px; }
 .videos { display: grid; grid-template-columns: 1fr; gap: 14px; }
 .videos figure { margin: 0; } figcaption { font-size: 14px; margin: 0 0 4px; }
 details.run { background: var(--paper); border: 1px solid var(--line);

@@ -232,12 +232,7 @@ def _look_at(model: Examined, batches: Sequence[Batch]) -> Looked:
   metrics, latents, actions = zip(
     *jax.device_get(
       [
-        evaluate(
-          model.model,
-          model.params,
-          model.units,
-          sharding.shard_batch(batch, mesh),
-        )
+        evaluate(model.model, model.params, model.units, _shared(batch, mesh))
         for batch in batches
       ]
     )
@@ -259,3 +254,11 @@ def _look_at(model: Examined, batches: Sequence[Batch]) -> Looked:
     state=state,
     label=label,
   )
+
+
+def _shared(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
+  """A batch over all devices; as it is where they cannot share it evenly."""
+  if len(jax.tree.leaves(batch)[0]) % mesh.size:
+    return batch
+  shared: Batch = sharding.shard_batch(batch, mesh)
+  return shared

@@ -2,5 +2,6 @@
 
 from jepa_wm.recipes.collecting import Collecting, collect
 from jepa_wm.recipes.converting import Converting, convert
+from jepa_wm.recipes.training import train
 
-__all__ = ['Collecting', 'Converting', 'collect', 'convert']
+__all__ = ['Collecting', 'Converting', 'collect', 'convert', 'train']

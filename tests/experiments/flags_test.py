@@ -17,7 +17,8 @@ def test_importing_registers_no_flag():
   code = (
     'from absl import flags\n'
     'import jepa_wm.recipes\n'
-    'from experiments import collect, convert, plan, probe\n'
+    'from experiments import bring_your_own, collect, convert, plan, probe\n'
+    'from experiments import command_line, train\n'
     'modules = flags.FLAGS.flags_by_module_dict()\n'
     'rooms = {name.partition(".")[0] for name in modules}\n'
     'assert not rooms & {"jepa_wm", "experiments"}, modules\n'

@@ -6,14 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import train
 from experiments.configs import dino_wm, lewm, vjepa2_ac
 from jepa_wm import exports, fields, models
 from jepa_wm.models import dino_wm as models_dino_wm
 from jepa_wm.models import lewm as models_lewm
 from jepa_wm.models import vjepa2_ac as models_vjepa2_ac
 from jepa_wm.networks import tokens, video_vit
-from jepa_wm.recipes import frozen_encoders
+from jepa_wm.recipes import frozen_encoders, training
 from jepa_wm.training import optimizers
 
 
@@ -83,7 +82,7 @@ def test_the_shipped_encoder_is_read():
 def test_a_frozen_encoder_must_be_given_where_there_is_one():
   config = dino_wm.get_config('two_room_tiny').to_dict()
   with pytest.raises(ValueError, match='frozen_encoder must be set'):
-    train.read_config({**config, 'frozen_encoder': ''})
+    training.read_config({**config, 'frozen_encoder': ''})
   with pytest.raises(ValueError, match='trains its own encoder'):
     frozen_encoders.adopt(
       models.from_config({'name': 'ijepa'}), 'two_room_small'

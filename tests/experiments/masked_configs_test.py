@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import train
 from experiments.configs import ijepa, vjepa
 from jepa_wm import exports, fields, models
 from jepa_wm.data import config as data_config
 from jepa_wm.networks import video_vit
+from jepa_wm.recipes import training
 from jepa_wm.training import checkpoints, metrics, optimizers
 
 CONFIGS = [(module, x) for module in (ijepa, vjepa) for x in module.VARIANTS]
@@ -121,7 +121,7 @@ def _small(**overrides):
 
 @pytest.mark.slow
 def test_goes_on_to_the_bit_and_exports_both_encoders(tmp_path, monkeypatch):
-  train.run(_small(), tmp_path / 'whole')
+  training.train(_small(), tmp_path / 'whole')
   # Stopped after the checkpoint of the fourth step.
   saves = []
   save = checkpoints.save
@@ -133,10 +133,10 @@ def test_goes_on_to_the_bit_and_exports_both_encoders(tmp_path, monkeypatch):
 
   monkeypatch.setattr(checkpoints, 'save', save_and_stop)
   with pytest.raises(KeyboardInterrupt):
-    train.run(_small(checkpoint_every=4), tmp_path / 'parts')
+    training.train(_small(checkpoint_every=4), tmp_path / 'parts')
   monkeypatch.undo()
   assert len(saves) == 1
-  train.run(_small(checkpoint_every=4), tmp_path / 'parts')
+  training.train(_small(checkpoint_every=4), tmp_path / 'parts')
   whole, parts = (
     exports.WorldModel.from_checkpoint(tmp_path / x) for x in ('whole', 'parts')
   )

@@ -4,16 +4,15 @@ import signal
 import subprocess
 import sys
 import time
-from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
 from experiments import train
-from jepa_wm import exports, models
+from jepa_wm import exports, models, recipes
 from jepa_wm.data import cache, episodes
-from jepa_wm.recipes import frozen_encoders
+from jepa_wm.recipes import frozen_encoders, training
 from jepa_wm.training import hooks, lock, metrics
 from jepa_wm.training import run as run_lib
 
@@ -107,7 +106,7 @@ def _with_data(dataset, **overrides):
 @pytest.mark.slow
 def test_learns_and_exports_what_a_planner_needs(dataset, tmp_path, capsys):
   config = _with_data(dataset)
-  train.run(config, tmp_path)
+  training.train(config, tmp_path)
   records = metrics.read(tmp_path / 'metrics.jsonl')
   loss = [r['train/loss'] for r in records if 'train/loss' in r]
   assert len(loss) == 12 and loss[-1] < 0.8 * loss[0]
@@ -152,19 +151,19 @@ def test_a_predictor_is_trained_on_the_latents_of_another_run(
       'proprio': {'dim': 2},
     },
   }
-  train.run(config, tmp_path / 'encoder')
+  training.train(config, tmp_path / 'encoder')
   given = exports.WorldModel.from_checkpoint(tmp_path / 'encoder')
 
   config = _with_data(dataset, num_steps=20, checkpoint_every=5)
   config['frozen_encoder'] = str(tmp_path / 'encoder')
   config['model']['predictor'] |= {'depth': 2}
   with pytest.raises(ValueError, match=r"target.name='frozen'"):
-    train.run(config, tmp_path / 'predictor')
+    training.train(config, tmp_path / 'predictor')
   config['model'] = frozen_encoders.freeze(
     config['model'], tmp_path / 'encoder'
   )
   config['optimizer'] = {'learning_rate': 1e-2}
-  train.run(config, tmp_path / 'predictor')
+  training.train(config, tmp_path / 'predictor')
   assert 'encoding train: 100%' in capsys.readouterr().err
   model = exports.WorldModel.from_checkpoint(tmp_path / 'predictor')
   assert model.model.config.name == 'lewm' and model.model.latent_dim == 5
@@ -181,18 +180,18 @@ def test_a_predictor_is_trained_on_the_latents_of_another_run(
 
   # Longer, it goes on; of another encoder it is another run.
   config['num_steps'] = 25
-  train.run(config, tmp_path / 'predictor')
+  training.train(config, tmp_path / 'predictor')
   assert 'Going on from' in capsys.readouterr().err
   longer = exports.WorldModel.from_checkpoint(tmp_path / 'predictor')
   assert longer.record['config']['num_steps'] == 25
   with pytest.raises(ValueError, match='frozen_encoder'):
     other = _with_data(dataset, num_steps=3)
-    train.run(other, tmp_path / 'other')
+    training.train(other, tmp_path / 'other')
     config['frozen_encoder'] = str(tmp_path / 'other')
     config['model'] = frozen_encoders.freeze(
       config['model'], tmp_path / 'other'
     )
-    train.run(config, tmp_path / 'predictor')
+    training.train(config, tmp_path / 'predictor')
 
 
 @pytest.mark.parametrize(
@@ -225,7 +224,7 @@ def test_what_a_frozen_encoder_cannot_have_is_named(
     both = isinstance(value, dict)
     config[name] = config.get(name, {}) | value if both else value
   with pytest.raises((ValueError, OSError), match=message):
-    train.run(config, tmp_path / 'run')
+    training.train(config, tmp_path / 'run')
   assert not (tmp_path / 'run' / 'export').exists()
 
 
@@ -237,7 +236,7 @@ def test_a_workdir_in_use_is_refused_before_any_work(tmp_path):
     lock.hold(tmp_path),
     pytest.raises(OSError, match=f'{os.getpid()}.*trains in {tmp_path}'),
   ):
-    train.run(config, tmp_path)
+    training.train(config, tmp_path)
   assert list(tmp_path.iterdir()) == []
 
 
@@ -251,7 +250,7 @@ def test_simulation_needs_no_disk(tmp_path):
     'num_eval_windows': 8,
     'episode_length': 10,
   }
-  train.run(config, tmp_path)
+  training.train(config, tmp_path)
   model = exports.WorldModel.from_checkpoint(tmp_path)
   assert model.record['config']['augmentation']['shift'] == 2.0
 
@@ -399,7 +398,7 @@ def _set(config, name, value):
     ('model.latentdim', 4, "Did you mean 'latent_dim'"),
     ('optimizer.learning_rat', 1.0, "Did you mean 'learning_rate'"),
     ('optimizer.learning_rate', -1.0, 'learning_rate must be positive'),
-    ('num_stepz', 3, 'num_stepz'),
+    ('num_stepz', 3, "Did you mean 'num_steps'"),
     ('evals', ('errors,colapse',), "Did you mean 'collapse'"),
     ('augmentation', {'flipp': 1.0}, "Did you mean 'flip'"),
     ('augmentation', {'flip': 2.0}, 'augmentation.flip must be in 0..1'),
@@ -412,10 +411,11 @@ def test_what_does_not_fit_is_named(dataset, tmp_path, name, value, message):
   config = _with_data(dataset)
   _set(config, name, value)
   with pytest.raises((ValueError, OSError), match=message):
-    train.run(config, tmp_path / 'run')
+    training.train(config, tmp_path / 'run')
   assert not (tmp_path / 'run' / 'export').exists()
 
 
+@_LOADS_A_FILE
 @pytest.mark.parametrize(
   'error, code',
   [
@@ -425,13 +425,14 @@ def test_what_does_not_fit_is_named(dataset, tmp_path, name, value, message):
     (KeyboardInterrupt(), 'Interrupted; run the same command again to go on.'),
   ],
 )
-def test_main_ends_in_one_sentence(monkeypatch, error, code):
+def test_main_ends_in_one_sentence(monkeypatch, tmp_path, error, code):
   def run(*args):
     raise error
 
-  monkeypatch.setattr(train, 'run', run)
-  for flag in ('_CONFIG', '_WORKDIR'):
-    monkeypatch.setattr(train, flag, mock.MagicMock())
+  monkeypatch.setattr(recipes, 'train', run)
+  file = tmp_path / 'tiny.py'
+  file.write_text(CONFIG_FILE)
+  _parse(monkeypatch, f'--config={file}:tiny', f'--workdir={tmp_path}/run')
   with pytest.raises(SystemExit) as raised:
     train.main(['train.py'])
   assert raised.value.code == code

@@ -1,4 +1,4 @@
-"""Where the windows of `experiments.train` come from."""
+"""Where the windows of a training come from."""
 
 import itertools
 import pathlib
@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import tqdm
 
-from experiments import clips
 from jepa_wm import models, units
 from jepa_wm.data import (
   cache,
@@ -21,6 +20,7 @@ from jepa_wm.data import (
   windows,
 )
 from jepa_wm.envs import worlds
+from jepa_wm.recipes import clips
 
 # Episodes whose actions are measured; training takes small seeds.
 _STATISTICS_SEED = 1_000_000_009

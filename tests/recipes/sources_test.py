@@ -3,8 +3,8 @@ import types
 import numpy as np
 import pytest
 
-from experiments import clips, training_data
 from jepa_wm.data import config as data_config
+from jepa_wm.recipes import clips, sources
 
 
 def _source(**fields):
@@ -15,7 +15,7 @@ def _source(**fields):
   data = data_config.DataConfig(
     num_frames=2, batch_size=4, num_eval_windows=6, **fields
   )
-  return training_data.open_source(data, model)
+  return sources.open_source(data, model)
 
 
 def test_digits_are_a_source():

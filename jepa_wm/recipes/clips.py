@@ -1,4 +1,4 @@
-"""Clips without actions, for `experiments.train` and `experiments.probe`."""
+"""Clips without actions, as a source of a training."""
 
 import functools
 import itertools

@@ -1,0 +1,296 @@
+"""Trains what a config says, in a folder, and goes on where it was.
+
+A config is a plain nested dict with the fields `model` (settings with a
+`name`), `data` (those of `data.config.DataConfig`), `optimizer` (those of
+`optimizers.AdamW` but `num_steps`), `augmentation` (those of
+`augmentation.Augmentation`), `num_steps`, `seed`, `evals` (names of the
+diagnostics that are logged) and the fields of `hooks.Intervals`; only the model
+must be there. That of a model with a frozen
+encoder also has `frozen_encoder`: a checkpoint of ours, published weights, or
+'random'; `frozen_encoders.freeze` brings a checkpoint's own settings of the
+encoder into the config. Where nothing augments the frames of a cache, what a
+frozen encoder makes of them is computed once.
+"""
+
+import dataclasses
+import datetime
+import functools
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from jepa_wm import exports, models, provenance, sharding
+from jepa_wm import fields as fields_lib
+from jepa_wm.data import augmentation as augmentation_lib
+from jepa_wm.data import config as data_config
+from jepa_wm.evaluation.diagnostics import diagnostic, held_out
+from jepa_wm.recipes import frozen_encoders, sources
+from jepa_wm.training import draws, hooks, lock, optimizers
+from jepa_wm.training import run as run_lib
+
+NUM_STEPS = 3000
+"""Updates of a run whose config does not say."""
+
+# Seeds of the windows that every run is evaluated on; the second also sets
+# simulated held-out windows apart from training, which takes small seeds.
+_PROBE_SEED, _HELD_OUT_SEED = 1_000_000_007, 1_000_000_009
+
+
+class Plan(NamedTuple):
+  """A config, read and checked; see the top of this file."""
+
+  model: Any
+  frozen: Any
+  data: data_config.DataConfig
+  optimizer: optimizers.AdamW
+  augmentation: augmentation_lib.Augmentation | None
+  intervals: hooks.Intervals
+  evals: tuple[diagnostic.Diagnostic, ...]
+  seed: int
+
+
+_FIELDS = (
+  'model',
+  'frozen_encoder',
+  'data',
+  'optimizer',
+  'augmentation',
+  'num_steps',
+  'evals',
+  'seed',
+)
+
+
+def read_config(config: Mapping[str, Any]) -> Plan:
+  """Reads what `config` says.
+
+  Args:
+    config: plain nested dict, see the top of this file.
+
+  Raises:
+    ValueError: a field there is not, or out of its range.
+    FileNotFoundError: no frozen encoder where it says.
+  """
+  known = [field.name for field in dataclasses.fields(hooks.Intervals)]
+  fields_lib.check_names('config', config, [*_FIELDS, *known])
+  model, frozen = _model(
+    config.get('model', {}), config.get('frozen_encoder', '')
+  )
+  plan = Plan(
+    model=model,
+    frozen=frozen,
+    data=_build(data_config.DataConfig, 'config.data', config.get('data', {})),
+    optimizer=_build(
+      optimizers.AdamW,
+      'config.optimizer',
+      config.get('optimizer', {}),
+      num_steps=config.get('num_steps', NUM_STEPS),
+    ),
+    augmentation=_augmentation(config.get('augmentation', {}), model),
+    intervals=hooks.Intervals(
+      **{name: config[name] for name in known if name in config}
+    ),
+    evals=diagnostic.named(config.get('evals', held_out.EVALS)),
+    seed=config.get('seed', 0),
+  )
+  num_devices = sharding.make_mesh().size
+  if plan.data.batch_size % num_devices:
+    raise ValueError(
+      f'config.data.batch_size is {plan.data.batch_size}, which {num_devices} '
+      'devices cannot share evenly; choose a multiple of the number of devices.'
+    )
+  return plan
+
+
+def train(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
+  """Trains what `config` says, in `workdir`.
+
+  It leaves `checkpoints/`, `metrics.jsonl`, `tensorboard/`, `curves.png` and,
+  when it is done, `export/` for `WorldModel.from_checkpoint`.
+
+  Args:
+    config: plain nested dict, see the top of this file.
+    workdir: folder of the run.
+
+  Raises:
+    ValueError: a field or the data does not fit.
+    OSError: no dataset, a folder that cannot be read or written, or another
+      process trains in it.
+    DivergedError: a NaN or an infinity.
+    Interrupted: SIGTERM or Ctrl-C came; a checkpoint was written.
+  """
+  plan = read_config(config)
+  # First of all: nothing is decoded or encoded for a run that may not be.
+  with lock.hold(workdir):
+    _train(plan, pathlib.Path(workdir))
+
+
+def _train(plan: Plan, workdir: pathlib.Path) -> None:
+  """Takes the steps that are left, then exports."""
+  source = sources.open_source(plan.data, plan.model)
+  plan = _fitted(plan, source)
+  model = exports.WorldModel(
+    plan.model,
+    None,
+    None if plan.model.acting is None else source.action_statistics,
+  )
+  given = _given(plan, source)
+  batches = source.batches('train', plan.seed, **given)
+  beside, log = hooks.usual(
+    workdir,
+    name=plan.model.config.name,
+    evaluators=[_evaluator(plan, source, model)],
+    intervals=plan.intervals,
+  )
+  training = run_lib.Run(
+    plan.model,
+    plan.optimizer.transformation(),
+    draws.DrawnBatches(batches, plan.model, seed=plan.seed),
+    num_steps=plan.optimizer.num_steps,
+    seed=plan.seed,
+    action_statistics=model.units,
+    augment_fn=plan.augmentation,
+    schedule_fn=plan.optimizer.metrics,
+    frozen=plan.frozen,
+    config=_identity(plan, source),
+    hooks=beside,
+  )
+  training.resume(workdir / 'checkpoints')
+  for _ in training.steps():
+    pass
+  _export(training, log, model, workdir / 'export')
+
+
+def _fitted(plan: Plan, source: Any) -> Plan:
+  """The plan, what is frozen fitted to the data where it asks for that."""
+  if plan.frozen is None:
+    return plan
+  first = source.some_batches('train', _PROBE_SEED)[0]
+  frozen = plan.model.fitted(plan.frozen, first['observation'])
+  return plan._replace(frozen=frozen)
+
+
+def _given(plan: Plan, source: Any) -> dict[str, Any]:
+  """Features of all frames, computed once, for the batches of a run.
+
+  Nothing where the encoder is trained, where frames are augmented, or where
+  the data never shows a frame twice.
+  """
+  if plan.frozen is None or plan.augmentation or not source.repeats:
+    return {}
+  encode = jax.jit(
+    lambda frozen, seen: plan.model.features({'frozen': frozen}, seen)
+  )
+  encode_fn = functools.partial(encode, plan.frozen)
+  return {'latents': source.encoded('train', encode_fn)}
+
+
+def _evaluator(
+  plan: Plan, source: Any, model: exports.WorldModel
+) -> held_out.EvaluateFn:
+  """Looks at windows of both splits, the same in every run."""
+  train, other = (
+    _drawn(plan, source.some_batches(split, seed), seed)
+    for split, seed in (('train', _PROBE_SEED), ('held_out', _HELD_OUT_SEED))
+  )
+  windows = {'train': train, 'held_out': other}
+  return held_out.make_evaluator(
+    lambda variables: dataclasses.replace(model, params=variables),
+    plan.evals,
+    diagnostic.Episodes(windows.__getitem__),
+  )
+
+
+def _drawn(
+  plan: Plan, batches: list[Mapping[str, Any]], seed: int
+) -> list[Mapping[str, Any]]:
+  """The batches, with what the model draws for them."""
+  stream = draws.DrawnBatches(iter(batches), plan.model, seed=seed)
+  return [next(stream) for _ in batches]
+
+
+def _identity(plan: Plan, source: Any) -> dict[str, Any]:
+  """What makes this run this run, in JSON's types."""
+  identity: dict[str, Any] = {}
+  if plan.frozen is not None:
+    identity['frozen_encoder'] = frozen_encoders.fingerprint(plan.frozen)
+  if plan.augmentation:
+    identity['augmentation'] = vars(plan.augmentation)
+  described = dataclasses.asdict(plan.data)
+  # A dataset may move; what is in it may not change.
+  del described['path']
+  return {
+    'model': fields_lib.to_dict(plan.model.config),
+    'data': {**described, **source.identity},
+    'optimizer': dataclasses.asdict(plan.optimizer),
+    **identity,
+  }
+
+
+def _export(
+  training: run_lib.Run,
+  log: hooks.Log,
+  model: exports.WorldModel,
+  path: pathlib.Path,
+) -> None:
+  """Saves the trained model, with what its reader wants to know."""
+  exports.WorldModel(
+    model.model,
+    training.learner.for_inference(training.state.variables),
+    model.units,
+    {
+      'num_parameters': training.num_parameters,
+      'config': training.identity,
+      'seconds': round(log.metrics.seconds, 1),
+      'metrics': log.metrics.newest(),
+      'device': sharding.device_description(),
+      'date': datetime.date.today().isoformat(),
+      'versions': provenance.versions(),
+      'commit': provenance.commit(),
+    },
+  ).save(path)
+
+
+def _model(settings: Mapping[str, Any], path: str) -> tuple[Any, Any]:
+  """A model, and the weights of its frozen encoder if it has one."""
+  model = models.from_config(settings)
+  if path:
+    return model, frozen_encoders.adopt(model, path)
+  if model.is_frozen:
+    raise ValueError(
+      f'config.frozen_encoder must be set for {model.config.name!r} with a '
+      'frozen target: a checkpoint of ours, the weights of its encoder, or '
+      "'random'."
+    )
+  return model, None
+
+
+def _augmentation(
+  fields: Mapping[str, Any], model: models.Learns
+) -> augmentation_lib.Augmentation | None:
+  """The augmentation of training clips, None where it does nothing.
+
+  Raises:
+    ValueError: it would make the actions of `model` mean something else.
+  """
+  augmentation = _build(
+    augmentation_lib.Augmentation, 'config.augmentation', fields
+  )
+  wrong = augmentation.changes_actions
+  if wrong and model.acting is not None:
+    raise ValueError(
+      f'config.augmentation.{" and ".join(wrong)} would change what an action '
+      f'does to the picture, and {model.config.name} learns from actions; '
+      'leave it at its default. Shifts and colours are fine.'
+    )
+  return None if augmentation.is_identity else augmentation
+
+
+def _build(kind: Any, where: str, fields: Mapping[str, Any], **given: Any):
+  """`kind(**fields)`, with a misspelt field met by the nearest one."""
+  known = [f.name for f in dataclasses.fields(kind) if f.name not in given]
+  fields_lib.check_names(where, fields, known)
+  return kind(**fields, **given)

@@ -151,9 +151,9 @@ class HostStage:
       steps.rewards if self.world.gives_reward else None,
     )
 
-  def preview(self, rows: np.ndarray, actions: np.ndarray) -> np.ndarray:
+  def preview(self, rows: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     """Where `rows` are, `[n, 1, V]`: the rest only the world knows."""
-    del actions
+    del blocks
     return self._pool.vectors(rows)[:, None]
 
   def perform(

@@ -196,12 +196,16 @@ class Stage(Protocol):
     """Plays raw actions `[n, k, A]` in `rows` `[n]`."""
     ...
 
-  def preview(self, rows: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """Says where raw actions `[n, k, A]` would lead, and plays none.
+  def preview(self, rows: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """Says where blocks of raw actions would lead, and plays none.
+
+    Args:
+      rows: which.
+      blocks: `[n, m, k, A]`, of as many steps each as will be played at once.
 
     Returns:
-      True states `[n, j, V]`, the present one first: `k + 1` of them where the
-      world can be tried out, the present one alone where it cannot.
+      True states `[n, j, V]`, the present one first: `m * k + 1` of them where
+      the world can be tried out, the present one alone where it cannot.
     """
     ...
 

@@ -62,11 +62,11 @@ def test_both_show_the_same_world(device, host):
 
 def test_rows_move_alone_and_a_preview_moves_none(device):
   before = begin(device).vectors[:, -1]
-  path = device.preview(ROWS, ACTIONS)
+  path = device.preview(ROWS, ACTIONS[:, None])
   np.testing.assert_array_equal(path[:, 0], before)
   trail = device.play(ROWS[1:], ACTIONS[1:])
   np.testing.assert_array_equal(trail.vectors, path[1:, 1:])
-  now = device.preview(ROWS, ACTIONS[:, :0])[:, 0]
+  now = device.preview(ROWS, ACTIONS[:, None, :0])[:, 0]
   np.testing.assert_array_equal(now[0], before[0])
   np.testing.assert_array_equal(now[1:], trail.vectors[:, -1])
 

@@ -203,7 +203,7 @@ class ClosedLoop:
     receding, block = self.protocol.receding_horizon, self.protocol.action_block
     raw = outputs['raw']
     played = number * self._steps_per_plan()
-    path = self.stage.preview(rows, raw.reshape(len(rows), -1, raw.shape[-1]))
+    path = self.stage.preview(rows, raw)
     trail = [path[:, :1]]
     first_remembered = receding - min(receding, self.settings.history) + 1
     for index in range(receding):

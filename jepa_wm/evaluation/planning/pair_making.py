@@ -148,7 +148,9 @@ def _reset(
     stage_lib.Purpose.RESETS, protocol.pair_seed, episodes
   )
   stage.reset(rows, streams)
-  starts = stage.preview(rows, np.zeros((len(rows), 0, stage.action_dim)))[:, 0]
+  starts = stage.preview(rows, np.zeros((len(rows), 0, 1, stage.action_dim)))[
+    :, 0
+  ]
   length = np.zeros(len(rows), int)
   length[list(stage.failures)] = -1
   goals = stage.draw_goals(rows, streams)

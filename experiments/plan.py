@@ -23,6 +23,7 @@ and `--shift=all` asks what a change of colour, size, door or light does.
 """
 
 import ast
+import dataclasses
 import itertools
 import pathlib
 import sys
@@ -30,7 +31,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from experiments import command_line, planning_runs
+from experiments import command_line, planning_heads, planning_runs
 from jepa_wm import planning, sharding
 from jepa_wm.envs import variation, worlds
 from jepa_wm.evaluation.planning import (
@@ -151,6 +152,20 @@ _DISTANCE = flags.DEFINE_enum(
   "Of a latent from the goal's.",
   flag_values=FLAGS,
 )
+_PROPOSALS = flags.DEFINE_string(
+  'proposals',
+  None,
+  'Folder of a trained inverse-dynamics head, whose actions every search looks '
+  'at first; of the same encoder as the checkpoint.',
+  flag_values=FLAGS,
+)
+_DECODER = flags.DEFINE_string(
+  'decoder',
+  None,
+  'Folder of a trained decoder, which draws for the report what the model '
+  'imagines; of the same encoder as the checkpoint.',
+  flag_values=FLAGS,
+)
 _HISTORY = flags.DEFINE_integer(
   'history',
   _DEFAULTS.history,
@@ -214,6 +229,7 @@ def run(*, show_progress: bool = True) -> planning_runs.Outcome:
     command=command_line.again('experiments.plan', FLAGS),
     episodes=_EPISODES.value,
     batch_size=batch_size,
+    decoder=_DECODER.value,
     show_progress=show_progress,
     diagnostics=_DIAGNOSTICS.value,
   )
@@ -254,7 +270,11 @@ def _combinations() -> list[planning_runs.Combination]:
     environment = _ENVIRONMENT.value
     if environment is None:
       environment = planning_runs.environment_of(checkpoint)
+    proposals = None
+    if _PROPOSALS.value is not None:
+      proposals = planning_heads.proposals(_PROPOSALS.value, checkpoint)
     for name, settings in itertools.product(_PROTOCOL.value, planners):
+      settings = dataclasses.replace(settings, proposals=proposals)
       chosen = protocol.get(
         name,
         environment=environment,

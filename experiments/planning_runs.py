@@ -12,6 +12,8 @@ import jax
 import tqdm
 from absl import logging
 
+from experiments import planning_heads
+from experiments import stages as stages_lib
 from jepa_wm import exports, fields, files, provenance, sharding
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
@@ -88,6 +90,7 @@ class Plans:
     command: for the report.
     episodes: archive that pairs are cut out of, None for the manifests.
     batch_size: as for `planning_benchmark.run`.
+    decoder: folder of a head that draws what the models imagine, None for none.
     show_progress: whether to draw a progress bar.
     diagnostics: names of what is asked about every checkpoint, in its world as
       it is, where that is a JAX world.
@@ -95,7 +98,8 @@ class Plans:
   Raises:
     OSError: no checkpoint or archive.
     ValueError: a broken checkpoint, pairs that are not there, shifts that the
-      world does not have, a history that is too long, no such diagnostic.
+      world does not have, a history that is too long, no such diagnostic, a
+      head of another encoder or without the role.
   """
 
   combinations: Sequence[Combination]
@@ -103,6 +107,7 @@ class Plans:
   command: str
   episodes: str | None = None
   batch_size: int | None = None
+  decoder: str | None = None
   show_progress: bool = True
   diagnostics: Sequence[str] = ('rollout_error',)
 
@@ -111,6 +116,7 @@ class Plans:
     self._model = functools.lru_cache(maxsize=1)(
       exports.WorldModel.from_checkpoint
     )
+    self._decoder = functools.cache(self._load_decoder)
     self._pairs = functools.cache(self._load_pairs)
     self._baselines: dict[str, planning_benchmark.Baseline] = {}
     self._findings: dict[Any, finding.Finding] = {}
@@ -126,8 +132,10 @@ class Plans:
         self._model(one.checkpoint), one.settings.history
       )
       problems = self._pairs(one.protocol, one.shift)
+      drawn_by = self._decoder(one.checkpoint, one.protocol.environment)
       identity = runs.identify(
         {
+          **({} if drawn_by is None else {'decoder': drawn_by.digest}),
           'checkpoint': hashes[one.checkpoint],
           'protocol': one.protocol.to_dict(),
           'planner': one.settings.to_dict(),
@@ -168,7 +176,7 @@ class Plans:
         unit='plan',
         disable=not self.show_progress or not missing,
       ) as bar,
-      _Stages() as stages,
+      stages_lib.Stages() as stages,
     ):
       for number, i in enumerate(missing, start=1):
         one = self.combinations[i]
@@ -180,7 +188,14 @@ class Plans:
         try:
           result = self._plan(one, stages, bar)
           bar.set_description(f'drawing ({one.protocol.name})')
-          drawn = report.draw(result, findings=self._examined(one, {}))
+          seen = planning_heads.imagined(
+            self._decoder(one.checkpoint, one.protocol.environment),
+            self._model(one.checkpoint),
+            one.protocol.environment,
+          )
+          drawn = report.draw(
+            result, findings=self._examined(one, {}), imagined=seen
+          )
           runs.save(drawn, self._folders[i])
           finished[i] = drawn
         except KeyboardInterrupt:
@@ -216,7 +231,8 @@ class Plans:
       finished, self.out, command=self.command, failures=failures
     )
     if len(self.combinations) == 1:
-      for name in ('search.png', 'episodes.gif'):
+      names = 'search.png', 'episodes.gif', 'imagination.gif'
+      for name in (*names, 'imagination.png'):
         if content := finished[0].pictures.get(name):
           files.write_whole(self.out / name, content)
           paths.append(self.out / name)
@@ -232,8 +248,16 @@ class Plans:
       return pairs.from_archive(chosen, self.episodes)
     return pairs.load_pairs(chosen)
 
+  def _load_decoder(
+    self, checkpoint: str, environment: str
+  ) -> exports.TrainedHead | None:
+    if self.decoder is None:
+      return None
+    model = self._model(checkpoint)
+    return planning_heads.decoder(self.decoder, model, checkpoint, environment)
+
   def _plan(
-    self, one: Combination, stages: '_Stages', bar: tqdm.tqdm
+    self, one: Combination, stages: stages_lib.Stages, bar: tqdm.tqdm
   ) -> planning_benchmark.Result:
     model = self._model(one.checkpoint)
     problems = self._pairs(one.protocol, one.shift)
@@ -319,32 +343,6 @@ class Plans:
         self._findings[key] = ask(model, episodes, jax.random.key(0))
       findings[ask.name] = self._findings[key]
     return findings
-
-
-class _Stages:
-  """Opens stages, the last of which stays open for those who ask again."""
-
-  def __init__(self) -> None:
-    self._opened = contextlib.ExitStack()
-    self._key: tuple[str, int] | None = None
-    self._stage: Any = None
-
-  def __enter__(self) -> '_Stages':
-    return self
-
-  def __exit__(self, *error: Any) -> None:
-    self._opened.close()
-
-  def get(self, environment: str, image_size: int) -> stage_lib.Stage:
-    """The stage of a world, with pictures of a size."""
-    if self._key != (environment, image_size):
-      self._opened.close()
-      world = worlds.get(environment)
-      self._stage = self._opened.enter_context(
-        world.stage(image_size=image_size)
-      )
-      self._key = environment, image_size
-    return self._stage
 
 
 def environment_of(checkpoint: str) -> str:

@@ -10,7 +10,8 @@ command, a run goes on where it was and ends with the same parameters.
 
 What a config holds stands in `jepa_wm/recipes/training.py`. On the command line
 `frozen_encoder` brings a checkpoint's own settings of the encoder into the
-config.
+config. One with `head` in place of `model` (`experiments/configs/heads.py`)
+trains what reads the latents of `frozen_encoder`.
 """
 
 import pathlib
@@ -82,7 +83,8 @@ def main(argv: list[str]) -> None:
   config = flags.FLAGS.config.to_dict()
   workdir = pathlib.Path(flags.FLAGS.workdir)
   try:
-    recipes.train(config, workdir)
+    train_fn = recipes.train_head if 'head' in config else recipes.train
+    train_fn(config, workdir)
   except hooks.Interrupted as stop:
     print(stop, file=sys.stderr)
     sys.exit(stop.exit_code)
@@ -95,6 +97,12 @@ def main(argv: list[str]) -> None:
   last = metrics.read(workdir / 'metrics.jsonl')[-1]
   if last.get('collapse/verdict', 'healthy') != 'healthy':
     print(last['collapse/sentence'], file=sys.stderr)
+  if 'head' in config:
+    print(
+      f'Trained: {workdir / "export"}. --proposals and --decoder of '
+      f'experiments.plan take heads of {config["frozen_encoder"]}.'
+    )
+    return
   acts = models.from_config(config['model']).acting is not None
   print(
     f'Trained: {workdir / "export"}. {"Plan with" if acts else "Probe"} it: '

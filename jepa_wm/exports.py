@@ -4,10 +4,12 @@ A folder has `model.safetensors` and `config.json`. Nothing else is needed to
 use the model, and nothing in it is executed.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -18,7 +20,8 @@ import safetensors
 import safetensors.numpy
 
 from jepa_wm import fields, files, interop, models, units, world_model
-from jepa_wm.types import Variables
+from jepa_wm.models import heads, targets
+from jepa_wm.types import Params, Variables
 
 FORMAT_VERSION = 2
 """Layout of an exported folder; one more when old ones cannot be read."""
@@ -40,19 +43,12 @@ class WorldModel(world_model.WorldModel):
     Raises:
       OSError: the folder cannot be written.
     """
-    flat = flax.traverse_util.flatten_dict(self.params, sep='/')
-    # Not ascontiguousarray, which gives a scalar an axis.
-    tensors = {k: np.asarray(v, order='C') for k, v in flat.items()}
     config = {
-      'format_version': FORMAT_VERSION,
       'model': fields.to_dict(self.model.config),
       'units': None if self.units is None else self.units.to_dict(),
       'record': self.record,
     }
-    with files.folder_written_whole(path) as folder:
-      # Not save_file: it makes files that nobody else may read.
-      (folder / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors))
-      (folder / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
+    _write(path, config, self.params)
 
   @classmethod
   def from_checkpoint(cls, path: str | os.PathLike[str]) -> 'WorldModel':
@@ -70,7 +66,11 @@ class WorldModel(world_model.WorldModel):
     folder = find(path)
     config = _read_config(folder / _CONFIG)
     model = models.from_config(config['model'])
-    params = _read_weights(folder / _WEIGHTS, model)
+    params = _read_weights(
+      folder / _WEIGHTS,
+      inference_shapes(model),
+      f'the model {model.config.name!r}',
+    )
     known = None
     if model.acting is not None:
       known = units.ActionStatistics.from_dict(config['units'])
@@ -143,6 +143,113 @@ class WorldModel(world_model.WorldModel):
     return cls(model, params, action_statistics, record)
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainedHead:
+  """A head that has been learnt, and the encoder whose latents it reads.
+
+  Attributes:
+    head: what was learnt.
+    params: its variables.
+    encoder: where the encoder was found, for messages.
+    encoder_fingerprint: what `encoder_fingerprint` says of it.
+    record: how it was trained.
+  """
+
+  head: heads.Head
+  params: Params
+  encoder: str
+  encoder_fingerprint: str
+  record: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  @property
+  def name(self) -> str:
+    """Of its kind."""
+    found: str = self.head.config.name
+    return found
+
+  @property
+  def digest(self) -> str:
+    """SHA-256 of all that decides what the head says."""
+    settings = [fields.to_dict(self.head.config), vars(self.head.sizes)]
+    return _digest(settings, self.params)
+
+  def save(self, path: str | os.PathLike[str]) -> None:
+    """Writes a folder as that of `WorldModel.save`.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    config = {
+      'head': fields.to_dict(self.head.config),
+      'sizes': dataclasses.asdict(self.head.sizes),
+      'encoder': self.encoder,
+      'encoder_fingerprint': self.encoder_fingerprint,
+      'record': self.record,
+    }
+    _write(path, config, self.params)
+
+  @classmethod
+  def load(
+    cls,
+    path: str | os.PathLike[str],
+    *,
+    model: WorldModel | None = None,
+    where: str = 'the model',
+  ) -> 'TrainedHead':
+    """Loads the folder of a head.
+
+    Args:
+      path: the folder, or the working directory of its training.
+      model: whose latents it is to read; any if left out.
+      where: that was found, for the message.
+
+    Raises:
+      FileNotFoundError: nothing to load there.
+      ValueError: a file that is cut off, a model in place of a head, or a head
+        of another encoder than the model's.
+    """
+    folder = find(path)
+    parts = 'head', 'sizes', 'encoder', 'encoder_fingerprint'
+    config = _read_config(folder / _CONFIG, parts)
+    sizes: dict[str, Any] = {
+      name: tuple(value) if isinstance(value, list) else value
+      for name, value in config['sizes'].items()
+    }
+    head = heads.from_config(config['head'], heads.Sizes(**sizes))
+    known = config['encoder_fingerprint']
+    if model is not None and known != encoder_fingerprint(model):
+      raise ValueError(
+        f'{path}: the head {head.config.name!r} reads the latents of the '
+        f'encoder of {config["encoder"]} ({known[:12]}), and {where} has '
+        f'another ({encoder_fingerprint(model)[:12]}); train a head on that, '
+        f'with --config.frozen_encoder={where}.'
+      )
+    params = _read_weights(
+      folder / _WEIGHTS,
+      jax.eval_shape(
+        lambda rng_key: head.for_inference(head.init(rng_key)),
+        jax.random.key(0),
+      ),
+      f'the head {head.config.name!r}',
+    )
+    return cls(head, params, config['encoder'], known, config.get('record', {}))
+
+
+def encoder_fingerprint(model: world_model.WorldModel) -> str:
+  """SHA-256 of all that decides a model's latents: settings and weights."""
+  settings = fields.to_dict(model.model.config)
+  shaping = {k: settings.get(k) for k in targets.ENCODING}
+  return _digest(shaping, targets.encoding_part(model.params))
+
+
+def _digest(settings: Any, variables: Variables) -> str:
+  flat = flax.traverse_util.flatten_dict(variables, sep='/')
+  return files.digest(
+    json.dumps(settings, sort_keys=True),
+    *(part for name in sorted(flat) for part in (name, flat[name])),
+  )
+
+
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
   """The nested settings of an exported model, as `fields.to_dict` has them.
 
@@ -200,7 +307,23 @@ def inference_shapes(model: models.Learns) -> Variables:
   return shapes
 
 
-def _read_config(path: pathlib.Path) -> dict[str, Any]:
+def _write(
+  path: str | os.PathLike[str], config: dict[str, Any], params: Params
+) -> None:
+  """Writes the folder of a model or a head, whole or not at all."""
+  flat = flax.traverse_util.flatten_dict(params, sep='/')
+  # Not ascontiguousarray, which gives a scalar an axis.
+  tensors = {k: np.asarray(v, order='C') for k, v in flat.items()}
+  text = json.dumps({'format_version': FORMAT_VERSION, **config}, indent=2)
+  with files.folder_written_whole(path) as folder:
+    # Not save_file: it makes files that nobody else may read.
+    (folder / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors))
+    (folder / _CONFIG).write_text(text + '\n')
+
+
+def _read_config(
+  path: pathlib.Path, parts: Sequence[str] = ('model', 'units')
+) -> dict[str, Any]:
   config: Any = files.read_json(path)
   if not isinstance(config, dict) or 'format_version' not in config:
     raise ValueError(
@@ -213,15 +336,24 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
       f'{path}: written in layout {version}, this version of jepa_wm reads '
       f'layout {FORMAT_VERSION}; export the checkpoint again with this version.'
     )
-  missing = {'model', 'units'} - config.keys()
-  if missing:
+  if 'head' in config and 'head' not in parts:
+    raise ValueError(
+      f'{path}: the head {config["head"].get("name")!r}, which reads the '
+      f'latents of {config.get("encoder")}; pass that, and this as what the '
+      'head is for (--proposals, --decoder).'
+    )
+  if 'head' in parts and 'head' not in config:
+    raise ValueError(f'{path}: a model, where a head is wanted.')
+  if missing := set(parts) - config.keys():
     raise ValueError(f'{path}: {sorted(missing)} missing; export it again.')
   found: dict[str, Any] = config
   return found
 
 
-def _read_weights(path: pathlib.Path, model: models.Learns) -> Variables:
-  """Tensors of `path`, checked one by one against what `model` declares."""
+def _read_weights(
+  path: pathlib.Path, shapes: Variables, what: str
+) -> Variables:
+  """Tensors of `path`, checked one by one against what is declared."""
   if not path.is_file():
     raise FileNotFoundError(f'{path}: missing beside its {_CONFIG}.')
   if files.is_lfs_pointer(path):
@@ -233,7 +365,7 @@ def _read_weights(path: pathlib.Path, model: models.Learns) -> Variables:
       f'{path}: not a whole safetensors file ({error}); it may be cut off, '
       'copy or export it again.'
     ) from error
-  expected = flax.traverse_util.flatten_dict(inference_shapes(model), sep='/')
+  expected = flax.traverse_util.flatten_dict(shapes, sep='/')
   wanted, got = (
     {name: list(tensor.shape) for name, tensor in held.items()}
     for held in (expected, tensors)
@@ -243,8 +375,8 @@ def _read_weights(path: pathlib.Path, model: models.Learns) -> Variables:
   if differ:
     first, more = differ[0], len(differ) - 1
     raise ValueError(
-      f'{path}: {first!r} is {got.get(first, "missing")}, the model '
-      f'{model.config.name!r} as configured has '
+      f'{path}: {first!r} is {got.get(first, "missing")}, '
+      f'{what} as configured has '
       f'{wanted.get(first, "no such tensor")}, and {more} others differ; take '
       'weights and config of one export.'
     )

@@ -1,5 +1,6 @@
 """The folder that a world model is kept in."""
 
+import dataclasses
 import json
 
 import jax
@@ -9,6 +10,7 @@ import small_model
 from small_model import CONFIG
 
 from jepa_wm import exports
+from jepa_wm.models import heads
 
 DEEPER = CONFIG['predictor'] | {'depth': 3}
 
@@ -109,3 +111,55 @@ def test_the_encoder_of_an_export_is_read_alone(folder):
   assert exports.read_config(folder)['latent_dim'] == 3
   shipped = exports.read_encoder('two_room_small')
   assert shipped['name'] == 'conv' and shipped['image_size'] == 64
+
+
+@pytest.fixture(scope='module')
+def head(model):
+  decoder = heads.from_config(
+    {'name': 'decoder', 'channels': (4,)},
+    heads.Sizes(latent_dim=3, image_size=16, state_mean=(1.0,)),
+  )
+  params = decoder.for_inference(decoder.init(jax.random.key(0)))
+  known = exports.encoder_fingerprint(model)
+  return exports.TrainedHead(decoder, params, 'runs/mine', known, {'a': 1})
+
+
+def test_a_head_is_saved_and_loaded_to_the_bit(model, head, tmp_path):
+  head.save(tmp_path / 'run' / 'export')
+  loaded = exports.TrainedHead.load(tmp_path / 'run', model=model)
+  assert (loaded.head, loaded.record) == (head.head, head.record)
+  assert loaded.digest == head.digest
+  jax.tree.map(np.testing.assert_array_equal, loaded.params, head.params)
+
+
+def test_a_head_of_another_encoder_is_refused(model, head, tmp_path):
+  head.save(tmp_path / 'head')
+  weights = jax.tree.map(lambda leaf: leaf, model.params)
+  weights['params']['encoder'] = jax.tree.map(
+    lambda leaf: leaf + 1, weights['params']['encoder']
+  )
+  other = dataclasses.replace(model, params=weights)
+  with pytest.raises(ValueError, match=r'of runs/mine .* runs/other has anoth'):
+    exports.TrainedHead.load(tmp_path / 'head', model=other, where='runs/other')
+  # What follows the encoder may change.
+  weights = jax.tree.map(lambda leaf: leaf, model.params)
+  weights['params']['predictor'] = jax.tree.map(
+    lambda leaf: leaf + 1, weights['params']['predictor']
+  )
+  other = dataclasses.replace(model, params=weights)
+  assert exports.TrainedHead.load(tmp_path / 'head', model=other)
+
+
+def test_a_head_is_no_model_and_a_model_no_head(model, head, folder, tmp_path):
+  head.save(tmp_path / 'head')
+  with pytest.raises(ValueError, match=r"the head 'decoder'.*of runs/mine"):
+    exports.WorldModel.from_checkpoint(tmp_path / 'head')
+  with pytest.raises(ValueError, match='a model, where a head is wanted'):
+    exports.TrainedHead.load(folder)
+
+
+def test_weights_of_another_head_are_refused(head, tmp_path):
+  head.save(tmp_path / 'head')
+  edit_config(tmp_path / 'head', head={'name': 'decoder', 'channels': [8]})
+  with pytest.raises(ValueError, match="the head 'decoder' as configured"):
+    exports.TrainedHead.load(tmp_path / 'head')

@@ -3,5 +3,13 @@
 from jepa_wm.recipes.collecting import Collecting, collect
 from jepa_wm.recipes.converting import Converting, convert
 from jepa_wm.recipes.training import train
+from jepa_wm.recipes.training_heads import train_head
 
-__all__ = ['Collecting', 'Converting', 'collect', 'convert', 'train']
+__all__ = [
+  'Collecting',
+  'Converting',
+  'collect',
+  'convert',
+  'train',
+  'train_head',
+]

@@ -99,6 +99,19 @@ class Episodes:
       **self._window,
     )
 
+  def split(self, name: str) -> cache.Cache:
+    """The episodes of a split, as they lie on disk.
+
+    Raises:
+      ValueError: the episodes are played anew all the time.
+    """
+    if not self.repeats:
+      raise ValueError(
+        f'config.data.source is {self._data.source!r}, whose frames are never '
+        'seen twice.'
+      )
+    return self._splits[name]
+
   def encoded(
     self,
     split: str,
@@ -116,17 +129,12 @@ class Episodes:
     Raises:
       ValueError: the episodes are played anew all the time.
     """
-    if not self.repeats:
-      raise ValueError(
-        f'config.data.source is {self._data.source!r}, whose frames are never '
-        'seen twice.'
-      )
-    cache = self._splits[split]
+    table = self.split(split)
     seen = {
-      name: cache.columns[f'observation/{name}']
+      name: table.columns[f'observation/{name}']
       for name in self._model.observation_spec
     }
-    num_frames = cache.num_frames
+    num_frames = table.num_frames
     rows = []
     with tqdm.tqdm(
       desc=f'encoding {split}', total=num_frames, unit=' frames'

@@ -82,8 +82,8 @@ def read_config(config: Mapping[str, Any]) -> Plan:
   plan = Plan(
     model=model,
     frozen=frozen,
-    data=_build(data_config.DataConfig, 'config.data', config.get('data', {})),
-    optimizer=_build(
+    data=build(data_config.DataConfig, 'config.data', config.get('data', {})),
+    optimizer=build(
       optimizers.AdamW,
       'config.optimizer',
       config.get('optimizer', {}),
@@ -96,13 +96,22 @@ def read_config(config: Mapping[str, Any]) -> Plan:
     evals=diagnostic.named(config.get('evals', held_out.EVALS)),
     seed=config.get('seed', 0),
   )
+  check_batch_size(plan.data.batch_size)
+  return plan
+
+
+def check_batch_size(batch_size: int) -> None:
+  """Makes sure that all devices get as many windows.
+
+  Raises:
+    ValueError: they cannot.
+  """
   num_devices = sharding.make_mesh().size
-  if plan.data.batch_size % num_devices:
+  if batch_size % num_devices:
     raise ValueError(
-      f'config.data.batch_size is {plan.data.batch_size}, which {num_devices} '
+      f'config.data.batch_size is {batch_size}, which {num_devices} '
       'devices cannot share evenly; choose a multiple of the number of devices.'
     )
-  return plan
 
 
 def train(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
@@ -276,7 +285,7 @@ def _augmentation(
   Raises:
     ValueError: it would make the actions of `model` mean something else.
   """
-  augmentation = _build(
+  augmentation = build(
     augmentation_lib.Augmentation, 'config.augmentation', fields
   )
   wrong = augmentation.changes_actions
@@ -289,7 +298,7 @@ def _augmentation(
   return None if augmentation.is_identity else augmentation
 
 
-def _build(kind: Any, where: str, fields: Mapping[str, Any], **given: Any):
+def build(kind: Any, where: str, fields: Mapping[str, Any], **given: Any):
   """`kind(**fields)`, with a misspelt field met by the nearest one."""
   known = [f.name for f in dataclasses.fields(kind) if f.name not in given]
   fields_lib.check_names(where, fields, known)

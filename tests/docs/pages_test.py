@@ -32,7 +32,9 @@ def run(page: str) -> dict:
   return names
 
 
-@pytest.mark.parametrize('page', ['worlds.md', 'models.md', 'embedding.md'])
+@pytest.mark.parametrize(
+  'page', ['worlds.md', 'models.md', 'heads.md', 'embedding.md']
+)
 def test_the_examples_do_what_they_assert(page):
   run(page)
 

@@ -284,7 +284,7 @@ def undrawn(monkeypatch):
   monkeypatch.setattr(
     report,
     'draw',
-    lambda result, findings: runs.Run(
+    lambda result, findings, imagined: runs.Run(
       result.record, result.episodes, nothing, findings
     ),
   )

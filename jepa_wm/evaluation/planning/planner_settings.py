@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,12 +10,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import files, planning
-from jepa_wm.types import Params, Root
+from jepa_wm.types import DynamicsFn, LatentState, Params, Root
 
 _PLAIN = (bool, int, float, str, type(None))
 """What a command line can give and a JSON record can keep."""
 
 _DEFAULT = planning.CEM()
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposals:
+  """Who gives a search its first candidates.
+
+  Attributes:
+    name: of it, with what is needed to tell it from others like it.
+    make_fn: called with the dynamics, what reads the newest latent of a state,
+      and the horizon: the `ProposalFn` of a search. Two of one name are one.
+  """
+
+  name: str
+  make_fn: Callable[
+    [DynamicsFn, Callable[[LatentState], jax.Array], int], planning.ProposalFn
+  ] = dataclasses.field(compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +45,7 @@ class PlannerSettings:
     bounded: whether candidates are clipped to the world's action bounds.
     warm_start: whether a plan starts from what is left of the one before it.
     history: observations that the model sees at most, one action block apart.
+    proposals: who gives the first candidates beside the planner.
 
   Raises:
     ValueError: no such cost or distance, or no history.
@@ -40,6 +57,7 @@ class PlannerSettings:
   bounded: bool = True
   warm_start: bool = True
   history: int = 1
+  proposals: Proposals | None = None
 
   def __post_init__(self) -> None:
     _check_choice('cost', self.cost, planning.STEP_WEIGHTS)
@@ -92,8 +110,10 @@ class PlannerSettings:
     usage = {
       field.name: getattr(self, field.name)
       for field in dataclasses.fields(self)
-      if field.name != 'planner'
+      if field.name not in ('planner', 'proposals')
     }
+    if self.proposals is not None:
+      usage['proposals'] = self.proposals.name
     return {'name': self.name, **options, **usage}
 
 

@@ -149,6 +149,11 @@ class BatchPlanner:
     limits: tuple[planning.ActionBounds, ...] = ()
     if settings.bounded and not settings.planner.discrete:
       limits = (model.action_bounds(*self.bounds),)
+    proposal_fn = None
+    if settings.proposals is not None:
+      proposal_fn = settings.proposals.make_fn(
+        model.dynamics, model.latent, protocol.horizon
+      )
     return planning.BoundPlanner(
       planner=settings.planner,
       dynamics_fn=model.dynamics,
@@ -157,6 +162,7 @@ class BatchPlanner:
       action_dim=model.action_dim,
       limits=planning.Limits(limits),
       step_weights=planning.step_weights(protocol.horizon, settings.cost),
+      proposal_fn=proposal_fn,
     )
 
   def _plan(

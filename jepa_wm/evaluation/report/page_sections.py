@@ -28,7 +28,7 @@ def details(run: runs.Run) -> str:
       f'{pictures["map.svg"].decode()}</section>'
     )
   return (
-    f'{_videos(run)}<div class="two">{where}'
+    f'{_videos(run)}{_imagination(run)}<div class="two">{where}'
     '<section><h2>When it worked</h2><p class="note">Share of goals reached '
     'within so many environment steps.</p>'
     f'{pictures["curve.svg"].decode()}</section></div>'
@@ -162,6 +162,20 @@ def _videos(run: runs.Run) -> str:
     'it is shown. The line is where the world would take it under the whole '
     'current plan, dots one block apart; the ring is the goal.</p>'
     f'<div class="videos">{figures}</div></section>'
+  )
+
+
+def _imagination(run: runs.Run) -> str:
+  """What the model imagines, as a decoder draws it."""
+  gif = run.pictures.get('imagination.gif')
+  if gif is None:
+    return ''
+  return (
+    '<section><h2>What it imagines</h2><p class="note">True frames above; '
+    'below, what a decoder reads off the latents that the model imagines from '
+    'the first frame and the actions alone.</p>'
+    '<img alt="true and imagined frames" '
+    f'src="{charts.data_uri(gif, "image/gif")}"></section>'
   )
 
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jepa_wm import files
-from jepa_wm.evaluation.diagnostics import finding
+from jepa_wm.evaluation.diagnostics import finding, imagination
 from jepa_wm.evaluation.planning import planning_benchmark
 from jepa_wm.evaluation.report import (
   animation,
   charts,
   figures,
   page,
+  videos,
 )
 from jepa_wm.evaluation.statistics import (
   comparison,
@@ -24,12 +25,14 @@ def draw(
   result: planning_benchmark.Result,
   *,
   findings: Mapping[str, finding.Finding] | None = None,
+  imagined: imagination.Videos | None = None,
 ) -> runs.Run:
   """Draws all that a report shows of a result.
 
   Args:
     result: of a benchmark run.
     findings: of diagnostics by name, where there were any.
+    imagined: what imagination looks like, where there is a decoder.
   """
   pictures = {
     'search.png': figures.draw_search(result.diagnostics),
@@ -45,6 +48,9 @@ def draw(
   ):
     if rows:
       pictures[f'{name}.gif'] = animation.draw_episodes(result, rows)
+  if imagined is not None:
+    pictures['imagination.gif'] = videos.draw_gif(imagined)
+    pictures['imagination.png'] = videos.draw_strip(imagined)
   return runs.Run(result.record, result.episodes, pictures, findings or {})
 
 

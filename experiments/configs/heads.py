@@ -1,0 +1,77 @@
+"""Heads on the latents of a frozen encoder: actions, pictures, states.
+
+  --config=experiments/configs/heads.py:inverse_dynamics  proposals
+  --config=experiments/configs/heads.py:decoder           pictures
+  --config=experiments/configs/heads.py:probe             the true state
+
+each also as `_tiny`, seconds, for a look. The encoder is that of
+`--config.frozen_encoder`, by default the checkpoint that ships; a head is of no
+use to any other.
+
+Source of the first: GC-IDM; half as wide as published.
+"""
+
+import dataclasses
+from typing import Any
+
+import ml_collections
+
+from experiments.configs import variants
+from jepa_wm import fields
+from jepa_wm.data import config as data_config
+from jepa_wm.models import heads
+from jepa_wm.training import hooks, optimizers
+
+_STEPS = {'inverse_dynamics': 6000, 'decoder': 2000, 'probe': 1000}
+
+VARIANTS = (*_STEPS, *(f'{name}_tiny' for name in _STEPS))
+
+
+def get_config(variant: str = 'inverse_dynamics') -> ml_collections.ConfigDict:
+  """The fields of a run.
+
+  Args:
+    variant: one of `VARIANTS`.
+
+  Returns:
+    What `experiments.train` takes.
+
+  Raises:
+    ValueError: there is no such variant.
+  """
+  variants.check(variant, VARIANTS)
+  name = variant.removesuffix('_tiny')
+  tiny = variant != name
+  head: dict[str, Any] = {'name': name}
+  if tiny and name == 'inverse_dynamics':
+    head |= {'width': 32, 'depth': 1, 'horizons': (10, 20)}
+  elif tiny and name == 'decoder':
+    head |= {'channels': (8,)}
+  num_steps = 40 if tiny else _STEPS[name]
+  every = num_steps // 2
+  return ml_collections.ConfigDict(
+    {
+      'seed': 0,
+      'num_steps': num_steps,
+      'frozen_encoder': 'two_room_small',
+      **dataclasses.asdict(
+        hooks.Intervals(
+          log_every=max(num_steps // 40, 5),
+          eval_every=every,
+          checkpoint_every=every,
+        )
+      ),
+      'head': fields.to_dict(fields.from_dict(heads.HEADS, head)),
+      'data': dataclasses.asdict(
+        data_config.DataConfig(
+          batch_size=(16 if tiny else 64) if name == 'decoder' else 256,
+          num_eval_windows=64 if tiny else 2048,
+        )
+      ),
+      'optimizer': optimizers.to_config(
+        learning_rate=5e-4 if name == 'inverse_dynamics' else 2e-3,
+        weight_decay=1e-4,
+        warmup_fraction=0.02,
+      ),
+    }
+  )

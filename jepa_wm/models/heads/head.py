@@ -1,0 +1,177 @@
+"""What a head is: it reads latents, and is learnt on them alone."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jepa_wm import fields
+from jepa_wm.types import DynamicsFn, LatentState, Params, Root, Variables
+
+HEADS = fields.Registry('head', 'jepa_wm.models.heads')
+"""Heads by name: frozen dataclasses whose `build` gives a head."""
+
+ProposalFn = Callable[[Params, jax.Array, Root], jax.Array]
+"""`(params, rng_keys [B], root) -> actions [B, F, H, A]`, as planners take."""
+
+PictureFn = Callable[[Params, jax.Array], jax.Array]
+"""`(params, latents [..., D]) -> pixels uint8 [..., height, width, C]`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """What a head must know of its encoder and its data to be built.
+
+  Attributes:
+    latent_dim: size `D` of a latent.
+    action_dim: size `A` of an action block; 0 of a model without actions.
+    action_block: environment steps of a block.
+    image_size: side of the frames; 0 of a model that sees none.
+    state_mean: of each number of the true state, for heads that read it.
+    state_std: their deviations, above 0.
+  """
+
+  latent_dim: int
+  action_dim: int = 0
+  action_block: int = 1
+  image_size: int = 0
+  state_mean: tuple[float, ...] = ()
+  state_std: tuple[float, ...] = ()
+
+
+class HeadLosses(NamedTuple):
+  """What a batch costs a head.
+
+  Attributes:
+    loss: scalar.
+    metrics: scalars to report.
+    batch_stats: no head has any, so empty.
+  """
+
+  loss: jax.Array
+  metrics: dict[str, jax.Array]
+  batch_stats: Any
+
+
+class Roles(NamedTuple):
+  """What a head is good for; None where it is not.
+
+  Attributes:
+    proposal: makes the `ProposalFn` of a planner: called with the dynamics,
+      what reads the newest latent of a state, and the horizon `H`.
+    picture: draws latents.
+    reading: `(params, latents [..., D])` to numbers `[..., V]` in their unit.
+  """
+
+  proposal: (
+    Callable[
+      [DynamicsFn, Callable[[LatentState], jax.Array], int, Variables],
+      ProposalFn,
+    ]
+    | None
+  ) = None
+  picture: PictureFn | None = None
+  reading: Callable[[Params, jax.Array], jax.Array] | None = None
+
+
+class HeadConfig(Protocol):
+  """The settings of a head.
+
+  Attributes:
+    name: of its kind in a config.
+    hindsight: whether it learns of a frame and a later one of the same episode
+      (a batch then has `latents` `[B, 2, D]`, `action` `[B, 1, A]`, normalised,
+      the block that followed the first, and `steps` `[B]` between the two), or
+      of frames one by one (`latents` `[B, 1, D]`).
+    columns: what a batch has besides, as the dataset names it.
+  """
+
+  name: ClassVar[str]
+  hindsight: ClassVar[bool]
+  columns: ClassVar[tuple[str, ...]]
+
+  def build(self, sizes: Sizes) -> 'Head':
+    """Builds the head for an encoder's latents.
+
+    Raises:
+      ValueError: the encoder or its data lack what the head needs.
+    """
+    ...
+
+
+class Head(Protocol):
+  """A head: a run can train it (`training.run.Run`), others use its roles."""
+
+  @property
+  def config(self) -> Any:
+    """The settings that the head was built from, see `HeadConfig`."""
+    ...
+
+  @property
+  def sizes(self) -> Sizes:
+    """Of the latents that it reads."""
+    ...
+
+  @property
+  def roles(self) -> Roles:
+    """What it is good for."""
+    ...
+
+  def init(self, rng_key: jax.Array) -> Variables:
+    """Fresh variables `{'params', 'batch_stats'}`; consumes the key."""
+    ...
+
+  def losses(
+    self, variables: Variables, batch: Mapping[str, Any], rng_key: jax.Array
+  ) -> HeadLosses:
+    """What a batch costs; see `HeadConfig.hindsight`."""
+    ...
+
+  def after_update(self, variables: Variables, step: jax.Array) -> Variables:
+    """The variables as they are: nothing follows the parameters."""
+    ...
+
+  def for_inference(self, variables: Variables) -> Variables:
+    """What is saved: `{'params'}`."""
+    ...
+
+
+class Plain:
+  """What all heads do alike that learn parameters by gradient alone."""
+
+  def after_update(self, variables: Variables, step: jax.Array) -> Variables:
+    """See `Head`."""
+    del step
+    return variables
+
+  def for_inference(self, variables: Variables) -> Variables:
+    """See `Head`."""
+    return {'params': variables['params']}
+
+
+def fresh(module: Any, rng_key: jax.Array, *inputs: Any) -> Variables:
+  """Variables of a Linen module, with the collection that a run asks for."""
+  found: Variables = module.init(rng_key, *inputs)
+  return {'params': found['params'], 'batch_stats': {}}
+
+
+def applied(module: Any, variables: Variables, *inputs: jax.Array) -> jax.Array:
+  """What a Linen module gives for its parameters and inputs."""
+  found: jax.Array = module.apply({'params': variables['params']}, *inputs)
+  return found
+
+
+def squared_error(guesses: jax.Array, truth: jax.Array) -> HeadLosses:
+  """The mean squared error, with `explained`, its share of the variance.
+
+  Args:
+    guesses: any shape.
+    truth: the same.
+  """
+  loss = jnp.mean(jnp.square(guesses - truth))
+  mean = jnp.mean(truth, axis=0, keepdims=True)
+  variance = jnp.mean(jnp.square(truth - mean))
+  explained = 1.0 - loss / jnp.maximum(variance, 1e-12)
+  return HeadLosses(loss, {'explained': explained}, {})

@@ -1,0 +1,297 @@
+"""Trains a head on the latents of a frozen encoder, as `train` does a model.
+
+A config has the field `head` (settings with a `name`) in place of `model` and
+`augmentation`, and `frozen_encoder`, a trained model of ours.
+"""
+
+import dataclasses
+import datetime
+import functools
+import io
+import itertools
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jepa_wm import exports, fields, files, provenance, sharding
+from jepa_wm.data import config as data_config
+from jepa_wm.data import goals, windows
+from jepa_wm.models import heads
+from jepa_wm.recipes import sources, training
+from jepa_wm.training import hooks, lock, optimizers
+from jepa_wm.training import run as run_lib
+
+# Of the held-out batches that every run is evaluated on.
+_HELD_OUT_SEED = 1_000_000_009
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadTraining:
+  """What to train, and on what.
+
+  Attributes:
+    settings: of the head, `{'name': ..., **fields}`.
+    encoder: as for `WorldModel.from_checkpoint`.
+    data: where frames come from; they must lie on disk.
+    optimizer: how.
+    intervals: how often what happens.
+    seed: of all draws.
+  """
+
+  settings: Mapping[str, Any]
+  encoder: str
+  data: data_config.DataConfig
+  optimizer: optimizers.AdamW
+  intervals: hooks.Intervals
+  seed: int
+
+  def __post_init__(self) -> None:
+    """Checks what can be checked before anything is read.
+
+    Raises:
+      ValueError: no encoder, no such head, or a field out of its range.
+    """
+    fields.from_dict(heads.HEADS, self.settings, where='config.head')
+    if not self.encoder:
+      raise ValueError(
+        'config.frozen_encoder must be set: a head reads the latents of a '
+        'trained model, such as two_room_small, which ships.'
+      )
+
+
+_FIELDS = (
+  'head',
+  'frozen_encoder',
+  'data',
+  'optimizer',
+  'num_steps',
+  'seed',
+)
+
+
+def read_head_config(config: Mapping[str, Any]) -> HeadTraining:
+  """Reads what `config` says.
+
+  Args:
+    config: plain nested dict, see the top of this file.
+
+  Raises:
+    ValueError: a field there is not, or out of its range.
+  """
+  known = [field.name for field in dataclasses.fields(hooks.Intervals)]
+  fields.check_names('config', config, [*_FIELDS, *known])
+  plan = HeadTraining(
+    settings=config['head'],
+    encoder=config.get('frozen_encoder', ''),
+    data=training.build(
+      data_config.DataConfig, 'config.data', config.get('data', {})
+    ),
+    optimizer=training.build(
+      optimizers.AdamW,
+      'config.optimizer',
+      config.get('optimizer', {}),
+      num_steps=config.get('num_steps', training.NUM_STEPS),
+    ),
+    intervals=hooks.Intervals(
+      **{name: config[name] for name in known if name in config}
+    ),
+    seed=config.get('seed', 0),
+  )
+  training.check_batch_size(plan.data.batch_size)
+  return plan
+
+
+def train_head(
+  config: Mapping[str, Any], workdir: str | os.PathLike[str]
+) -> None:
+  """Trains what `config` says, in `workdir`.
+
+  It leaves what `train` leaves, with `export/` for `exports.TrainedHead.load`,
+  and `latents/`, which are computed once.
+
+  Args:
+    config: plain nested dict, see the top of this file.
+    workdir: folder of the run.
+
+  Raises:
+    ValueError: a field, the encoder or the data does not fit.
+    OSError: no encoder, no dataset, a folder that cannot be read or written, or
+      another process trains in it.
+    DivergedError: a NaN or an infinity.
+    Interrupted: SIGTERM or Ctrl-C came; a checkpoint was written.
+  """
+  plan = read_head_config(config)
+  with lock.hold(workdir):
+    _train(plan, pathlib.Path(workdir))
+
+
+def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
+  """Takes the steps that are left, then exports."""
+  model = exports.WorldModel.from_checkpoint(plan.encoder)
+  source = sources.Episodes(plan.data, model.model)
+  head = heads.from_config(plan.settings, _sizes(model, source))
+  fingerprint = exports.encoder_fingerprint(model)
+  batches = {
+    split: _batches(
+      head,
+      source.split(split),
+      _latents(model, source, split, fingerprint, workdir / 'latents'),
+      plan.data.batch_size,
+      plan.seed if split == 'train' else _HELD_OUT_SEED,
+    )
+    for split in ('train', 'held_out')
+  }
+  count = -(-plan.data.num_eval_windows // plan.data.batch_size)
+  held_out = list(itertools.islice(batches['held_out'], count))
+  beside, log = hooks.usual(
+    workdir,
+    name=head.config.name,
+    evaluators=[_evaluator(head, model, held_out)],
+    intervals=plan.intervals,
+  )
+  run = run_lib.Run(
+    head,
+    plan.optimizer.transformation(),
+    batches['train'],
+    num_steps=plan.optimizer.num_steps,
+    seed=plan.seed,
+    action_statistics=model.units if head.config.hindsight else None,
+    schedule_fn=plan.optimizer.metrics,
+    config=_identity(plan, head, source, fingerprint),
+    hooks=beside,
+  )
+  run.resume(workdir / 'checkpoints')
+  for _ in run.steps():
+    pass
+  exports.TrainedHead(
+    head,
+    head.for_inference(run.state.variables),
+    plan.encoder,
+    fingerprint,
+    {
+      'num_parameters': run.num_parameters,
+      'config': run.identity,
+      'seconds': round(log.metrics.seconds, 1),
+      'metrics': log.metrics.newest(),
+      'device': sharding.device_description(),
+      'date': datetime.date.today().isoformat(),
+      'versions': provenance.versions(),
+      'commit': provenance.commit(),
+    },
+  ).save(workdir / 'export')
+
+
+def _sizes(model: exports.WorldModel, source: sources.Episodes) -> heads.Sizes:
+  """What a head must know of the model and the data."""
+  acting = model.model.acting
+  spec = None if acting is None else acting.action_spec
+  state = source.split('train').columns.get('state')
+  mean, std = (), ()
+  if state is not None:
+    # In two passes of float64: positions are far from zero.
+    state = np.asarray(state, np.float64)
+    mean = tuple(state.mean(axis=0).tolist())
+    std = tuple(np.maximum(state.std(axis=0), 1e-6).tolist())
+  return heads.Sizes(
+    latent_dim=model.model.latent_dim,
+    action_dim=0 if spec is None else spec.size,
+    action_block=1 if spec is None else spec.block,
+    image_size=sources.image_size(model.model) or 0,
+    state_mean=mean,
+    state_std=std,
+  )
+
+
+def _latents(
+  model: exports.WorldModel,
+  source: sources.Episodes,
+  split: str,
+  fingerprint: str,
+  folder: pathlib.Path,
+) -> np.ndarray:
+  """Latents `[N, D]` of all frames of a split; computed once, then read."""
+  data = source.identity['fingerprint']
+  name = files.digest_json([fingerprint, data])[:16]
+  path = folder / f'{split}-{name}.npy'
+  if path.exists():
+    return np.load(path, allow_pickle=False)
+  encode = jax.jit(model.encode)
+  latents = source.encoded(split, functools.partial(encode, model.params))
+  stream = io.BytesIO()
+  np.save(stream, latents, allow_pickle=False)
+  folder.mkdir(exist_ok=True)
+  files.write_whole(path, stream.getvalue())
+  return latents
+
+
+def _batches(
+  head: heads.Head, table: Any, latents: np.ndarray, batch_size: int, seed: int
+) -> Any:
+  """Endless batches of what the head learns of."""
+  settings = head.config
+  if settings.hindsight:
+    return goals.hindsight_pairs(
+      table,
+      latents=latents,
+      stride=head.sizes.action_block,
+      max_steps=settings.max_steps,
+      batch_size=batch_size,
+      seed=seed,
+    )
+  return windows.cached_windows(
+    dataclasses.replace(table, columns={**table.columns, 'latents': latents}),
+    num_frames=1,
+    stride=1,
+    batch_size=batch_size,
+    seed=seed,
+    columns=('latents', *settings.columns),
+  )
+
+
+def _evaluator(
+  head: heads.Head,
+  model: exports.WorldModel,
+  batches: Sequence[Mapping[str, Any]],
+) -> Callable[[Any, Any], Mapping[str, float | str]]:
+  """Looks at held-out batches, the same in every run."""
+
+  @jax.jit
+  def losses(variables: Any, batch: Any) -> dict[str, jax.Array]:
+    if head.config.hindsight:
+      assert model.units is not None
+      action = model.units.normalize(batch['action'])
+      batch = {**batch, 'action': action}
+    found = head.losses(variables, batch, jax.random.key(0))
+    return {'loss': found.loss, **found.metrics}
+
+  def evaluate(variables: Any, records: Any) -> dict[str, float | str]:
+    del records
+    found = jax.device_get([losses(variables, dict(x)) for x in batches])
+    return {
+      f'held_out/{name}': float(np.mean([values[name] for values in found]))
+      for name in found[0]
+    }
+
+  return evaluate
+
+
+def _identity(
+  plan: HeadTraining,
+  head: heads.Head,
+  source: sources.Episodes,
+  fingerprint: str,
+) -> dict[str, Any]:
+  """What makes this run this run, in JSON's types."""
+  described = dataclasses.asdict(plan.data)
+  # A dataset may move; what is in it may not change.
+  del described['path']
+  return {
+    'head': fields.to_dict(head.config),
+    'data': {**described, **source.identity},
+    'optimizer': dataclasses.asdict(plan.optimizer),
+    'frozen_encoder': fingerprint,
+  }

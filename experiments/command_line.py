@@ -2,10 +2,8 @@
 
 import dataclasses
 import os
-import pathlib
 import re
 import shlex
-import tempfile
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -128,25 +126,6 @@ def at_home(argv: Iterable[str]) -> list[str]:
     _HOME.sub(lambda home: os.path.expanduser(home[0]), argument)
     for argument in argv
   ]
-
-
-def writable(out: pathlib.Path) -> pathlib.Path:
-  """Makes the folder and tries to write to it.
-
-  Raises:
-    OSError: it cannot be made or written to.
-  """
-  try:
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out) as probe:
-      probe.write(b'0' * 2**20)
-  except OSError as error:
-    reason = error.strerror or str(error)
-    raise OSError(
-      f'out: cannot write to {str(out)!r} ({reason}); choose another folder '
-      'with --out.'
-    ) from error
-  return out
 
 
 def again(module: str, own_flags: flags.FlagValues) -> str:

@@ -171,7 +171,7 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
       f'{_WIDTH.value}.'
     )
   model = exports.WorldModel.from_checkpoint(_CHECKPOINT.value)
-  out = command_line.writable(pathlib.Path(_OUT.value))
+  out = files.writable(pathlib.Path(_OUT.value))
   data = _DATA.value or _trained_on(model)
   background = _background(model, data)
   dataset = probe_data.load(

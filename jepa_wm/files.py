@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -93,6 +94,25 @@ def parse_json(path: pathlib.Path, text: str, *, pairs: bool = False) -> Any:
     return json.loads(text, object_pairs_hook=list if pairs else None)
   except (ValueError, RecursionError, MemoryError) as error:
     raise damaged(path, error) from error
+
+
+def writable(out: pathlib.Path) -> pathlib.Path:
+  """Makes the folder and tries to write to it.
+
+  Raises:
+    OSError: it cannot be made or written to.
+  """
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out) as probe:
+      probe.write(b'0' * 2**20)
+  except OSError as error:
+    reason = error.strerror or str(error)
+    raise OSError(
+      f'out: cannot write to {str(out)!r} ({reason}); choose another folder '
+      'with --out.'
+    ) from error
+  return out
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

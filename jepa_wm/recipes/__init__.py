@@ -2,14 +2,17 @@
 
 from jepa_wm.recipes.collecting import Collecting, collect
 from jepa_wm.recipes.converting import Converting, convert
+from jepa_wm.recipes.planning import Planning, plan
 from jepa_wm.recipes.training import train
 from jepa_wm.recipes.training_heads import train_head
 
 __all__ = [
   'Collecting',
   'Converting',
+  'Planning',
   'collect',
   'convert',
+  'plan',
   'train',
   'train_head',
 ]

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import plan, planning_runs
+from experiments import plan
 from jepa_wm import exports, models, units
 from jepa_wm.evaluation.diagnostics import (
   finding,
@@ -21,6 +21,7 @@ from jepa_wm.evaluation.diagnostics import (
 from jepa_wm.evaluation.planning import planning_benchmark
 from jepa_wm.evaluation.report import report
 from jepa_wm.evaluation.statistics import runs
+from jepa_wm.recipes import planning_runs
 
 ROOT = pathlib.Path(__file__).parents[2]
 

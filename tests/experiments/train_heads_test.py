@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import small_model
 
-from experiments import plan, planning_heads
+from experiments import plan
 from experiments.configs import heads as configs
 from jepa_wm import exports, recipes
 from jepa_wm.data import cache, episodes
 from jepa_wm.evaluation.diagnostics import imagination
 from jepa_wm.evaluation.report import videos
-from jepa_wm.recipes import training_heads
+from jepa_wm.recipes import planning_heads, training_heads
 from jepa_wm.training import metrics
 
 

@@ -12,8 +12,6 @@ import jax
 import tqdm
 from absl import logging
 
-from experiments import planning_heads
-from experiments import stages as stages_lib
 from jepa_wm import exports, fields, files, provenance, sharding
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
@@ -30,6 +28,8 @@ from jepa_wm.evaluation.planning import (
 )
 from jepa_wm.evaluation.report import report
 from jepa_wm.evaluation.statistics import runs
+from jepa_wm.recipes import planning_heads
+from jepa_wm.recipes import stages as stages_lib
 
 
 @dataclasses.dataclass(frozen=True)

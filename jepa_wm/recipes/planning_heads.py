@@ -1,4 +1,4 @@
-"""What heads do for `experiments.plan`: propose actions, draw imagination."""
+"""What heads do for plans: propose actions, draw imagination."""
 
 import functools
 

@@ -1,0 +1,238 @@
+"""Plans every combination that is asked for, and writes a report."""
+
+import dataclasses
+import itertools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jepa_wm import files
+from jepa_wm.envs import variation, worlds
+from jepa_wm.evaluation.planning import planner_settings, protocol
+from jepa_wm.evaluation.report import report
+from jepa_wm.recipes import planning_heads, planning_runs
+
+_DEFAULTS = planner_settings.PlannerSettings()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Planning:
+  """What is planned, by whom, and where the files go.
+
+  All combinations of `checkpoint`, `protocol`, `planner`, `shift` and seeds are
+  compared on the same pairs. A name alone stands for a list of it.
+
+  Attributes:
+    checkpoint: folder of a training run or an export, or the name of a shipped
+      checkpoint; or a list of such.
+    protocol: what is measured: short, long, ... (`protocol.PROTOCOLS`); or a
+      list of such.
+    environment: world to plan in; by default the one that a checkpoint was
+      trained in.
+    episodes: archive of recorded episodes to take starts and goals from, in
+      place of the manifests: its held-out split or, for 'swm-v1', its training
+      split.
+    success: what counts; the protocol's rule by default. Both 'any time' and
+      'at the end' are always recorded, the latter of where the episode ended.
+    shift: factors of variation to draw anew for every pair, one at a time
+      beside the world as it is, or 'all' of them.
+    num_pairs: problems to plan; 50 by default.
+    horizon: blocks in a plan; the protocol's by default.
+    receding_horizon: blocks played before the next plan; the protocol's by
+      default.
+    planner: who searches for actions: cem, icem, mppi, ...
+      (`planning.PLANNERS`); or a list of such.
+    options: of the planners, by name; the default of each that is left out. Of
+      several planners those take one that have it, or the one that is named, as
+      in 'icem.num_kept'.
+    cost: steps of a rollout whose distance to the goal counts: the 'last' one,
+      'all', their mean, or 'linear', later ones more.
+    distance: of a latent from the goal's.
+    proposals: folder of a trained inverse-dynamics head, whose actions every
+      search looks at first; of the same encoder as the checkpoint.
+    decoder: folder of a trained decoder, which draws for the report what the
+      model imagines; of the same encoder as the checkpoint.
+    history: frames that the model sees at most, the one now and those an action
+      block apart before it; not more than it was trained with.
+    seed: of the planner's and the random policy's draws.
+    num_seeds: seeds to plan with, counted from `seed`.
+    batch_size: problems planned at once; bounds the memory, changes no outcome.
+      By default 4 for every core of a CPU, which fit into its caches, and all
+      elsewhere.
+    diagnostics: what the report says of every checkpoint besides its planning,
+      in worlds written in JAX: rollout_error, straightness, surprise, collapse,
+      probe, errors; or nothing.
+    out: folder for the files.
+  """
+
+  checkpoint: tuple[str, ...] = ('two_room_small',)
+  protocol: tuple[str, ...] = ('short',)
+  environment: str | None = None
+  episodes: str | None = None
+  success: str | None = None
+  shift: tuple[str, ...] = ()
+  num_pairs: int | None = None
+  horizon: int | None = None
+  receding_horizon: int | None = None
+  planner: tuple[str, ...] = (_DEFAULTS.name,)
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  cost: str = _DEFAULTS.cost
+  distance: str = _DEFAULTS.distance
+  proposals: str | None = None
+  decoder: str | None = None
+  history: int = _DEFAULTS.history
+  seed: int = 0
+  num_seeds: int = 1
+  batch_size: int | None = None
+  diagnostics: tuple[str, ...] = ('rollout_error',)
+  out: str = 'outputs/plan'
+
+  def __post_init__(self) -> None:
+    """Checks what nobody below would.
+
+    Raises:
+      ValueError: nothing to plan with, or a number out of its range.
+    """
+    for name in ('checkpoint', 'protocol', 'shift', 'planner', 'diagnostics'):
+      value = getattr(self, name)
+      if isinstance(value, str):
+        object.__setattr__(self, name, (value,))
+    if not self.checkpoint or not self.protocol:
+      raise ValueError('checkpoint and protocol must name one at least.')
+    for name in ('batch_size', 'num_seeds'):
+      value = getattr(self, name)
+      if value is not None and value < 1:
+        raise ValueError(f'{name} must be at least 1, got {value}.')
+
+  def combinations(self) -> list[planning_runs.Combination]:
+    """All that is asked for.
+
+    Raises:
+      OSError: no checkpoint.
+      ValueError: a broken one, or fields that contradict each other.
+    """
+    planners = [
+      planner_settings.PlannerSettings(
+        planner=planner_settings.make_planner(name, options),
+        cost=self.cost,
+        distance=self.distance,
+        history=self.history,
+      )
+      for name, options in _shared_out(self.planner, self.options).items()
+    ]
+    found = []
+    for checkpoint in self.checkpoint:
+      environment = self.environment
+      if environment is None:
+        environment = planning_runs.environment_of(checkpoint)
+      proposals = None
+      if self.proposals is not None:
+        proposals = planning_heads.proposals(self.proposals, checkpoint)
+      for name, settings in itertools.product(self.protocol, planners):
+        settings = dataclasses.replace(settings, proposals=proposals)
+        chosen = protocol.get(
+          name,
+          environment=environment,
+          num_pairs=self.num_pairs,
+          horizon=self.horizon,
+          receding_horizon=self.receding_horizon,
+          success=self.success,
+        )
+        settings.dry_run(chosen.horizon)
+        seeds = range(self.seed, self.seed + self.num_seeds)
+        shifts = _shifts(environment, self.shift)
+        found += [
+          planning_runs.Combination(checkpoint, chosen, settings, shift, seed)
+          for shift, seed in itertools.product(shifts, seeds)
+        ]
+    return found
+
+
+def plan(
+  planning: Planning, *, command: str = '', show_progress: bool = True
+) -> planning_runs.Outcome:
+  """Plans what is not yet planned, prints a table and writes the report.
+
+  Args:
+    planning: what is asked for.
+    command: how to do it again, for the report.
+    show_progress: whether to draw a progress bar.
+
+  Returns:
+    The runs that were written, and what went wrong.
+
+  Raises:
+    OSError: no checkpoint, or a folder that cannot be written.
+    ValueError: a broken checkpoint, or fields that contradict each other.
+    Interrupted: Ctrl-C; what is finished is kept.
+  """
+  # All that can be wrong is found before anything is computed.
+  plans = planning_runs.Plans(
+    combinations=planning.combinations(),
+    out=pathlib.Path(planning.out),
+    command=command or f'recipes.plan({planning})',
+    episodes=planning.episodes,
+    batch_size=planning.batch_size,
+    decoder=planning.decoder,
+    show_progress=show_progress,
+    diagnostics=planning.diagnostics,
+  )
+  files.writable(plans.out)
+  outcome = plans.run()
+  if outcome.finished:
+    print(f'\n{report.table(outcome.finished)}\n', flush=True)
+    if outcome.num_kept:
+      print(
+        f'{outcome.num_kept} of {len(plans.combinations)} had been measured '
+        f'before; remove {plans.out / "runs"} to measure again.'
+      )
+    paths = plans.write(outcome.finished, outcome.failures)
+    print(f'{plans.out}: {", ".join(path.name for path in paths)}')
+  return outcome
+
+
+def _shifts(environment: str, asked: Sequence[str]) -> list[str | None]:
+  """The world as it is, then those that were asked for."""
+  known = variation.groups(worlds.get(environment).make())
+  if 'all' in asked:
+    if not known:
+      raise ValueError(f'{environment!r} has no factors of variation to shift.')
+    asked = known
+  for name in asked:
+    if name not in known:
+      raise ValueError(
+        f'shift must be all or some of {", ".join(known) or "none"}, the '
+        f'factors of variation of {environment!r}, got {name!r}.'
+      )
+  return [None, *asked]
+
+
+def _shared_out(
+  planners: Sequence[str], given: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+  """Options of each planner.
+
+  Raises:
+    ValueError: no such planner, or one that gets an option twice.
+  """
+  for name in planners:
+    planner_settings.make_planner(name)
+  options: dict[str, dict[str, Any]] = {name: {} for name in planners}
+  for name, value in given.items():
+    planner, _, option = name.rpartition('.')
+    if planner and planner not in options:
+      raise ValueError(
+        f'set must name one of the planners {", ".join(options)}, got '
+        f'{f"{name}={value}"!r}.'
+      )
+    takers = [planner] if planner else list(options)
+    if len(takers) > 1:
+      having = [x for x in takers if planner_settings.has_option(x, option)]
+      takers = having or takers
+    for taker in takers:
+      if option in options[taker]:
+        raise ValueError(
+          f'{option} is given twice, the second time as {f"{name}={value}"!r}.'
+        )
+      options[taker][option] = value
+  return options

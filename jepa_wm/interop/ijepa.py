@@ -70,13 +70,9 @@ def load(
     settings = settings_of(tensors, where=where)
   else:
     settings = _settings_of_config(config)
-  if encoder is not None:
-    settings = dataclasses.replace(settings, inference_encoder=encoder)
-  model = settings.build()
-  variables, parts = masked_layouts.load(model, tensors, where=where)
-  layout = masked_layouts.layout_of(tensors)
-  record = {'source': NAME, 'key_layout': layout, 'parts': list(parts)}
-  return model, variables, record
+  return masked_layouts.load_model(
+    NAME, settings, tensors, encoder=encoder, where=where
+  )
 
 
 def settings_of(

@@ -1,15 +1,15 @@
 """What I-JEPA and V-JEPA are: a model that predicts what a mask hides."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.models import model, targets
-from jepa_wm.networks import masked_predictor, rotary, video_vit
+from jepa_wm.models import masked_tokens, model, targets
+from jepa_wm.networks import masked_predictor, video_vit
 from jepa_wm.objectives import hidden_tokens, mask_buckets, mask_settings
 from jepa_wm.objectives import terms as terms_lib
 from jepa_wm.types import Observation, ObservationSpec, Variables
@@ -284,12 +284,14 @@ class Masked:
           at_context,
           mask_buckets.take(wanted, masks.context_ids),
           valid,
-          _distance_to_mask(masks, self.grid),
+          masked_tokens.distance_to_mask(masks, self.grid),
         )
       )
-      latents.append(_pool(context, valid))
+      latents.append(masked_tokens.pool(context, valid))
     latent = jnp.stack(latents, axis=1)
-    outcome = terms_lib.Outcome(latent, [_side_by_side(hidden)], extra=hidden)
+    outcome = terms_lib.Outcome(
+      latent, [masked_tokens.side_by_side(hidden)], extra=hidden
+    )
     priced = terms_lib.price(self.terms, outcome, rng_key)
     loss = terms_lib.total(priced)
     metrics = {**priced.values, **priced.metrics, 'loss': loss}
@@ -357,7 +359,7 @@ class Masked:
       outputs[f'block_{stride * level - 1}']
       for level in range(1, self.num_levels)
     ]
-    normalized = [normalize(x) for x in (*levels, tokens)]
+    normalized = [masked_tokens.normalize(x) for x in (*levels, tokens)]
     return jax.lax.stop_gradient(jnp.concatenate(normalized, axis=-1))
 
   def _predict(
@@ -391,52 +393,3 @@ class Masked:
     if target_ids.ndim == 3:
       at_context = at_context.mean(1)
     return predicted.astype(jnp.float32), at_context.astype(jnp.float32)
-
-
-def normalize(tokens: jax.Array) -> jax.Array:
-  """LayerNorm of tokens `[..., D]` over features without affine, float32."""
-  tokens = tokens.astype(jnp.float32)
-  centred = tokens - jnp.mean(tokens, axis=-1, keepdims=True)
-  variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-  return centred * jax.lax.rsqrt(variance + 1e-5)
-
-
-def _side_by_side(
-  hidden: Sequence[hidden_tokens.Hidden],
-) -> tuple[jax.Array, jax.Array]:
-  """Predictions of all kinds of mask and what they should be, `[tokens, D]`."""
-  size = hidden[0].predicted.shape[-1]
-  predicted, wanted = (
-    jnp.concatenate([getattr(x, name).reshape(-1, size) for x in hidden])
-    for name in ('predicted', 'wanted')
-  )
-  return predicted, wanted
-
-
-def _distance_to_mask(
-  masks: mask_buckets.Masks, grid: video_vit.Grid
-) -> jax.Array:
-  """How far each context token `[B, Kc]` is from the nearest hidden one."""
-  ids = jnp.asarray(masks.target_ids).reshape(len(masks.target_ids), -1)
-  valid = jnp.asarray(masks.target_valid).reshape(ids.shape)
-  hidden, seen = (
-    rotary.grid_positions(x, grid).astype(jnp.float32)
-    for x in (ids, jnp.asarray(masks.context_ids))
-  )
-  # Squares expanded, so that no [B, Kc, Kt, 3] is ever made.
-  squared = (
-    jnp.sum(seen**2, -1)[:, :, None]
-    + jnp.sum(hidden**2, -1)[:, None, :]
-    - 2 * jnp.einsum('bkx,btx->bkt', seen, hidden)
-  )
-  nearest = jnp.where(valid[:, None, :], squared, jnp.inf).min(-1)
-  return jnp.sqrt(jnp.maximum(nearest, 1.0))
-
-
-def _pool(tokens: jax.Array, valid: jax.Array | None) -> jax.Array:
-  """Mean `[B, D]` of the tokens that are no padding, float32."""
-  tokens = tokens.astype(jnp.float32)
-  if valid is None:
-    return tokens.mean(1)
-  weights = valid[..., None].astype(jnp.float32)
-  return (tokens * weights).sum(1) / weights.sum(1)

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jepa_wm import exports, fields, models, sharding
-from jepa_wm.models import masked
+from jepa_wm.models import masked_tokens
 from jepa_wm.objectives import mask_settings, prediction
 
 ENCODER = {
@@ -251,7 +251,7 @@ def test_the_context_counts_less_the_farther_from_the_mask(rng_key):
   )
   whole = model.for_inference(variables)
   wanted = model.encode(whole, batch['observation'], tokens=True)
-  wanted = np.asarray(masked.normalize(wanted))
+  wanted = np.asarray(masked_tokens.normalize(wanted))
   encoder, predictor = (
     model.encoder.build(jnp.float32),
     model.predictor.build(model.encoder, 24, jnp.float32),

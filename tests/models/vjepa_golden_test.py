@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jepa_wm.interop import masked_layouts
-from jepa_wm.models import masked, vjepa
+from jepa_wm.models import masked_tokens, vjepa
 from jepa_wm.networks import masked_predictor, positions, video_vit
 from jepa_wm.objectives import hidden_tokens, mask_buckets, mask_settings
 from jepa_wm.objectives import terms as terms_lib
@@ -122,7 +122,9 @@ def test_the_predictor(golden, model, variables, mask_index, turns, ids, name):
 
 
 def test_targets_are_normalised_without_affine(golden):
-  normalized = masked.normalize(jnp.asarray(golden[0]['target/full_raw']))
+  normalized = masked_tokens.normalize(
+    jnp.asarray(golden[0]['target/full_raw'])
+  )
   close(normalized, golden[0]['target/full_normalised'])
 
 

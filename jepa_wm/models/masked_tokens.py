@@ -1,0 +1,58 @@
+"""Tokens of contexts and targets: normalised, averaged, measured apart."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jepa_wm.networks import positions, rotary
+from jepa_wm.objectives import hidden_tokens, mask_buckets
+
+
+def normalize(tokens: jax.Array) -> jax.Array:
+  """LayerNorm of tokens `[..., D]` over features without affine, float32."""
+  tokens = tokens.astype(jnp.float32)
+  centred = tokens - jnp.mean(tokens, axis=-1, keepdims=True)
+  variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+  return centred * jax.lax.rsqrt(variance + 1e-5)
+
+
+def side_by_side(
+  hidden: Sequence[hidden_tokens.Hidden],
+) -> tuple[jax.Array, jax.Array]:
+  """Predictions of all kinds of mask and what they should be, `[tokens, D]`."""
+  size = hidden[0].predicted.shape[-1]
+  predicted, wanted = (
+    jnp.concatenate([getattr(x, name).reshape(-1, size) for x in hidden])
+    for name in ('predicted', 'wanted')
+  )
+  return predicted, wanted
+
+
+def distance_to_mask(
+  masks: mask_buckets.Masks, grid: positions.Grid
+) -> jax.Array:
+  """How far each context token `[B, Kc]` is from the nearest hidden one."""
+  ids = jnp.asarray(masks.target_ids).reshape(len(masks.target_ids), -1)
+  valid = jnp.asarray(masks.target_valid).reshape(ids.shape)
+  hidden, seen = (
+    rotary.grid_positions(x, grid).astype(jnp.float32)
+    for x in (ids, jnp.asarray(masks.context_ids))
+  )
+  # Squares expanded, so that no [B, Kc, Kt, 3] is ever made.
+  squared = (
+    jnp.sum(seen**2, -1)[:, :, None]
+    + jnp.sum(hidden**2, -1)[:, None, :]
+    - 2 * jnp.einsum('bkx,btx->bkt', seen, hidden)
+  )
+  nearest = jnp.where(valid[:, None, :], squared, jnp.inf).min(-1)
+  return jnp.sqrt(jnp.maximum(nearest, 1.0))
+
+
+def pool(tokens: jax.Array, valid: jax.Array | None) -> jax.Array:
+  """Mean `[B, D]` of the tokens that are no padding, float32."""
+  tokens = tokens.astype(jnp.float32)
+  if valid is None:
+    return tokens.mean(1)
+  weights = valid[..., None].astype(jnp.float32)
+  return (tokens * weights).sum(1) / weights.sum(1)

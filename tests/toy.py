@@ -25,7 +25,7 @@ class Losses(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ToyFamily:
+class ToyModel:
   """A linear encoder and a linear predictor, with noise and statistics."""
 
   name: ClassVar[str] = 'toy'

@@ -278,14 +278,14 @@ def _each(
 
 @functools.cache
 def _layout(
-  name: str, parts: tuple[str, ...], tubelet_size: int, family: str
+  name: str, parts: tuple[str, ...], tubelet_size: int, system: str
 ) -> layouts.Layout:
   """The table of a layout, of these networks."""
   entries: list[layouts.Entry] = []
 
   def embed(theirs, part):
     ours = f'{part}/patches/projection'
-    if family == 'ijepa':
+    if system == 'ijepa':
       return layouts.patches(theirs, ours)
     return layouts.tubelets(theirs, ours, tubelet_size=tubelet_size)
 
@@ -302,7 +302,7 @@ def _layout(
         entries += embed(f'{part}.patch_embed.proj', part)
         entries += layouts.norm(f'{part}.norm', f'{part}/norm')
         entries += _block(f'{part}.blocks.{{}}', f'{part}/block_{{}}', name)
-  elif family == 'ijepa':
+  elif system == 'ijepa':
     entries += embed('embeddings.patch_embeddings.projection', 'encoder')
     entries += layouts.norm('layernorm', 'encoder/norm')
     block = 'layers.{}' if name == 'transformers' else 'encoder.layer.{}'
@@ -345,7 +345,7 @@ def _combined(
 
 
 def _split(
-  tensors: dict[str, np.ndarray], family: str, layout: str
+  tensors: dict[str, np.ndarray], system: str, layout: str
 ) -> dict[str, np.ndarray]:
   """Inverts `_combined`."""
   name = _MASK_TOKENS.get(layout, '')
@@ -354,7 +354,7 @@ def _split(
   tokens = tensors.pop(name)
   if layout != 'facebook':
     return {**tensors, name: tokens[:, None, None]}
-  if family == 'ijepa':
+  if system == 'ijepa':
     return {**tensors, 'predictor.mask_token': tokens[None]}
   return {
     **tensors,

@@ -41,7 +41,7 @@ def _run(batches=None, **overrides):
     **overrides,
   }
   return run_lib.Run(
-    toy.ToyFamily(target='ema'),
+    toy.ToyModel(target='ema'),
     OPTIMIZER,
     batches or toy.ToyBatches(),
     **arguments,
@@ -266,7 +266,7 @@ def test_steps_that_nobody_checks_are_checked_in_time(monkeypatch):
 
 def test_any_optimizer_of_optax_trains():
   run = run_lib.Run(
-    toy.ToyFamily(),
+    toy.ToyModel(),
     optax.sgd(0.1),
     toy.ToyBatches(),
     num_steps=30,

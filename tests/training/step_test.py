@@ -18,16 +18,16 @@ OPTIMIZER = SETTINGS.transformation()
 
 
 @functools.cache
-def _compiled(family, num_devices):
+def _compiled(model, num_devices):
   mesh = sharding.make_mesh(num_devices)
   state = state_lib.create(
-    family,
+    model,
     OPTIMIZER,
     jax.random.key(3),
     sharding=sharding.replicated(mesh),
   )
   train_step = step_lib.make_train_step(
-    family,
+    model,
     OPTIMIZER,
     mesh,
     action_statistics=toy.STATISTICS,
@@ -36,15 +36,15 @@ def _compiled(family, num_devices):
   return mesh, state, train_step
 
 
-def _start(family, num_devices=1):
+def _start(model, num_devices=1):
   """The mesh, a fresh state that may be donated, and the step."""
-  mesh, state, train_step = _compiled(family, num_devices)
+  mesh, state, train_step = _compiled(model, num_devices)
   return mesh, jax.tree.map(jnp.copy, state), train_step
 
 
 def test_one_step_is_gradient_of_the_normalised_batch():
-  family = toy.ToyFamily()
-  mesh, state, train_step = _start(family)
+  model = toy.ToyModel()
+  mesh, state, train_step = _start(model)
   batch = next(toy.ToyBatches())
   before = jax.device_get((state.variables, state.opt_state))
   key = state.step_key()
@@ -55,7 +55,7 @@ def test_one_step_is_gradient_of_the_normalised_batch():
   batch = {**batch, 'action': jnp.asarray(actions, jnp.float32)}
 
   def loss_fn(params):
-    losses = family.losses({**before[0], 'params': params}, batch, key)
+    losses = model.losses({**before[0], 'params': params}, batch, key)
     return losses.loss, losses.batch_stats
 
   (loss, batch_stats), gradient = jax.jit(
@@ -76,13 +76,13 @@ def test_one_step_is_gradient_of_the_normalised_batch():
 def test_state_is_donated_and_traced_once():
   traces = []
 
-  class Counted(toy.ToyFamily):
+  class Counted(toy.ToyModel):
     def losses(self, *args):
       traces.append(args)
       return super().losses(*args)
 
-  family = Counted(target='ema')
-  mesh, state, train_step = _start(family, 8)
+  model = Counted(target='ema')
+  mesh, state, train_step = _start(model, 8)
   batches = toy.ToyBatches()
   first = state
   for _ in range(3):
@@ -92,8 +92,8 @@ def test_state_is_donated_and_traced_once():
 
 
 def test_moving_average_follows_the_updated_encoder():
-  family = toy.ToyFamily(target='ema')
-  mesh, state, train_step = _start(family)
+  model = toy.ToyModel(target='ema')
+  mesh, state, train_step = _start(model)
   old = jax.device_get(state.variables['target']['kernel'])
   batch = sharding.shard_batch(next(toy.ToyBatches()), mesh)
   state, _ = train_step(state, batch)
@@ -106,7 +106,7 @@ def test_moving_average_follows_the_updated_encoder():
 def test_eight_devices_step_like_one():
   results = []
   for num_devices in (1, 8):
-    mesh, state, train_step = _start(toy.ToyFamily(target='ema'), num_devices)
+    mesh, state, train_step = _start(toy.ToyModel(target='ema'), num_devices)
     batches = toy.ToyBatches(batch_size=16)
     for _ in range(3):
       batch = sharding.shard_batch(next(batches), mesh)
@@ -121,7 +121,7 @@ def test_eight_devices_step_like_one():
 
 
 def test_loss_falls():
-  mesh, state, train_step = _start(toy.ToyFamily())
+  mesh, state, train_step = _start(toy.ToyModel())
   batch = sharding.shard_batch(next(toy.ToyBatches()), mesh)
   losses = []
   for _ in range(200):
@@ -132,7 +132,7 @@ def test_loss_falls():
 
 @pytest.mark.parametrize('where', ['action', 'params', 'batch_stats'])
 def test_what_is_not_finite_is_flagged(where):
-  mesh, state, train_step = _start(toy.ToyFamily())
+  mesh, state, train_step = _start(toy.ToyModel())
   batch = next(toy.ToyBatches())
   if where == 'action':
     batch['action'][0, 0, 0] = np.nan
@@ -148,8 +148,8 @@ def test_what_is_not_finite_is_flagged(where):
 
 
 def test_pixels_are_augmented_by_a_key_of_their_own():
-  family = toy.ToyFamily()
-  mesh, state, plain_step = _start(family)
+  model = toy.ToyModel()
+  mesh, state, plain_step = _start(model)
 
   def augment_fn(rng_key, pixels):
     return jax.random.permutation(rng_key, pixels.reshape(-1)).reshape(
@@ -157,7 +157,7 @@ def test_pixels_are_augmented_by_a_key_of_their_own():
     )
 
   augmented_step = step_lib.make_train_step(
-    family,
+    model,
     OPTIMIZER,
     mesh,
     action_statistics=toy.STATISTICS,
@@ -168,7 +168,7 @@ def test_pixels_are_augmented_by_a_key_of_their_own():
   augment_key, loss_key = jax.random.split(state.step_key())
   actions = toy.STATISTICS.normalize(jnp.asarray(batch['action']))
   pixels = augment_fn(augment_key, jnp.asarray(batch['observation']['pixels']))
-  expected = jax.jit(family.losses)(
+  expected = jax.jit(model.losses)(
     state.variables,
     {'observation': {'pixels': pixels}, 'action': actions},
     loss_key,

@@ -7,20 +7,20 @@ from jepa_wm import world_model
 from jepa_wm.evaluation.diagnostics import diagnostic, held_out
 
 
-def _evaluator(family, evals, **windows):
+def _evaluator(model, evals, **windows):
   return held_out.make_evaluator(
-    lambda x: world_model.WorldModel(family, x, toy.STATISTICS),
+    lambda x: world_model.WorldModel(model, x, toy.STATISTICS),
     diagnostic.named(evals),
     diagnostic.Episodes(windows.__getitem__),
   )
 
 
 def test_held_out_errors_are_those_of_a_loop(rng_key):
-  family = toy.ToyFamily(history=2)
-  variables = family.init(rng_key)
+  model = toy.ToyModel(history=2)
+  variables = model.init(rng_key)
   batch = next(toy.ToyBatches(num_frames=5))
   metrics, latents, _ = diagnostic.evaluate(
-    family, variables, toy.STATISTICS, batch
+    model, variables, toy.STATISTICS, batch
   )
   encoder = np.asarray(variables['params']['encoder']['kernel'])
   predictor = np.asarray(variables['params']['predictor']['kernel'])
@@ -47,23 +47,23 @@ def test_held_out_errors_are_those_of_a_loop(rng_key):
 
 
 def test_a_line_of_the_log_is_what_the_named_diagnostics_find(rng_key):
-  family = toy.ToyFamily(history=2)
+  model = toy.ToyModel(history=2)
   stream = toy.ToyBatches(num_frames=4)
   train, held = [next(stream)], [next(stream), next(stream)]
   for batch in (*train, *held):
     # A state that a linear encoder shows: the mean of the pixels.
     pixels = batch['observation']['pixels']
     batch['state'] = pixels.mean((2, 3, 4))[..., None]
-  variables = family.init(rng_key)
+  variables = model.init(rng_key)
   ask = lambda *evals, **given: _evaluator(
-    family, evals, train=train, held_out=held
+    model, evals, train=train, held_out=held
   )(variables, given.get('records', []))
   line = ask(*held_out.EVALS)
   assert {name.partition('/')[0] for name in line} == {
     'held_out', 'collapse', 'probe',
   }  # fmt: skip
   means = [
-    diagnostic.evaluate(family, variables, toy.STATISTICS, x)[0] for x in held
+    diagnostic.evaluate(model, variables, toy.STATISTICS, x)[0] for x in held
   ]
   for name in ('prediction_error', 'rollout_error'):
     expected = np.mean([m[name] for m in means])
@@ -83,16 +83,16 @@ def test_a_line_of_the_log_is_what_the_named_diagnostics_find(rng_key):
 
 def test_a_model_is_looked_at_once_for_all_who_ask(rng_key, monkeypatch):
   looked = []
-  family = toy.ToyFamily(history=2)
+  model = toy.ToyModel(history=2)
   batch = next(toy.ToyBatches(num_frames=4))
   evaluate = _evaluator(
-    family, ('errors', 'collapse', 'straightness', 'surprise'), held_out=[batch]
+    model, ('errors', 'collapse', 'straightness', 'surprise'), held_out=[batch]
   )
   inner = diagnostic.evaluate
   monkeypatch.setattr(
     diagnostic, 'evaluate', lambda *x: looked.append(0) or inner(*x)
   )
-  variables = family.init(rng_key)
+  variables = model.init(rng_key)
   evaluate(variables, [])
   assert len(looked) == 1
   evaluate(variables, [])

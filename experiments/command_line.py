@@ -25,7 +25,8 @@ _DEFINE: dict[Any, Any] = {
   int: flags.DEFINE_integer,
   float: flags.DEFINE_float,
   str: flags.DEFINE_string,
-  tuple: flags.DEFINE_list,
+  tuple[str, ...]: flags.DEFINE_list,
+  tuple[float, ...]: flags.DEFINE_multi_float,
 }
 
 
@@ -43,7 +44,8 @@ def define(
 
   Args:
     own_flags: of the command.
-    kind: a dataclass whose fields are numbers, text or tuples of text.
+    kind: a dataclass whose fields are numbers, text or tuples of such; numbers
+      of a tuple are given one by one, text with commas.
     leave_out: fields that get no flag.
     choices: what a field of text may be.
   """
@@ -68,9 +70,10 @@ def define(
     hint = hints[field.name]
     if isinstance(hint, types.UnionType):
       (hint,) = (x for x in typing.get_args(hint) if x is not types.NoneType)
-    hint = typing.get_origin(hint) or hint
-    if hint is tuple and default is not None:
+    if isinstance(default, tuple):
       default = list(default)
+    if hint == tuple[float, ...]:
+      text = f'{text.removesuffix(".")}; once for each.'
     _DEFINE[hint](field.name, default, text, flag_values=own_flags)
 
 
@@ -90,7 +93,7 @@ def read(own_flags: flags.FlagValues, kind: type[_T], **given: Any) -> _T:
     if field.name in own_flags and field.name not in given:
       value = own_flags[field.name].value
       if isinstance(value, list):
-        value = tuple(name for name in value if name)
+        value = tuple(part for part in value if part != '')
       values[field.name] = value
   return kind(**values)
 

@@ -7,7 +7,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 FOLDERS = ('jepa_wm', 'experiments', 'benchmarks', 'examples')
 LONGEST_FILE, LONGEST_BODY = 400, 60
 # Those that are longer, to become fewer.
-NUM_LONG_FILES, NUM_LONG_BODIES = 4, 9
+NUM_LONG_FILES, NUM_LONG_BODIES = 3, 4
 
 
 def sources():

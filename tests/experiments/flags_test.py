@@ -40,6 +40,7 @@ class Baking:
     sugar: in grams; none by default.
     sweet: whether it is.
     on_top: what comes last.
+    heats: of the oven.
     oven: any.
   """
 
@@ -48,6 +49,7 @@ class Baking:
   sugar: float | None = None
   sweet: bool = True
   on_top: tuple[str, ...] = ('cream',)
+  heats: tuple[float, ...] = (180.0, 160.0)
   oven: object = None
 
   def __post_init__(self):
@@ -66,13 +68,22 @@ def own_flags():
 
 def test_fields_become_flags(own_flags):
   own_flags(
-    ['bake', '--cake=nut', '--sugar=2.5', '--on_top=nuts,', '--nosweet']
+    [
+      *('bake', '--cake=nut', '--sugar=2.5', '--on_top=nuts,', '--nosweet'),
+      *('--heats=200', '--heats=0'),
+    ]
   )
   assert command_line.read(own_flags, Baking, oven='hot') == Baking(
-    cake='nut', sugar=2.5, sweet=False, on_top=('nuts',), oven='hot'
+    cake='nut',
+    sugar=2.5,
+    sweet=False,
+    on_top=('nuts',),
+    heats=(200.0, 0.0),
+    oven='hot',
   )
   assert own_flags['cake'].help.endswith('Its name, in full.')
   assert own_flags['sugar'].help == 'In grams; none by default.'
+  assert 'Of the oven; once for each.' in own_flags['heats'].help
 
 
 def test_their_checks_are_the_dataclass_s(own_flags):

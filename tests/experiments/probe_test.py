@@ -5,9 +5,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import probe, probe_data
-from jepa_wm import exports, models, units
-from jepa_wm.data import cache, episodes
+from experiments import probe
+from jepa_wm import exports, models, recipes, units
+from jepa_wm.recipes import probe_data
 
 SMALL = (
   '--num_train=48', '--num_validation=32', '--num_test=40', '--num_steps=20',
@@ -125,19 +125,6 @@ def test_a_background_that_is_asked_for_comes_first(
   assert asked == [background]
 
 
-def test_what_is_behind_the_digits_reaches_the_pixels():
-  dataset = probe_data.load(
-    'digits', {'train': 2, 'validation': 2, 'held_out': 2}, image_size=16,
-    num_frames=1, frame_stride=1, seed=0, background='noise',
-  )  # fmt: skip
-  # Three quarters would be black around a digit 7 of 16 pixels wide.
-  black = [
-    np.mean(clips.observation['pixels'] == 0)
-    for clips in dataset.splits.values()
-  ]
-  assert max(black) < 0.1
-
-
 @pytest.mark.slow
 def test_one_table_of_labels_and_states(checkpoint, tmp_path, capsys):
   records = _run(
@@ -195,67 +182,6 @@ def test_every_kind_of_model_is_probed(kind, tmp_path):
   assert (tmp_path / 'pca.png').exists() == (kind == 'tokens of frames')
 
 
-def test_a_dataset_of_our_own_keeps_episodes_apart(tmp_path):
-  """Every frame of an episode has its number as its state."""
-  path = tmp_path / 'walks'
-  walks = [
-    episodes.Episode(
-      columns={
-        'observation/pixels': np.full((6, 16, 16, 3), index, np.uint8),
-        'action': np.zeros((5, 2), np.float32),
-        'state': np.full((6, 3), index, np.float32),
-      }
-    )
-    for index in range(12)
-  ]
-  episodes.write_episodes(path, walks, provenance={}, held_out_fraction=0.5)
-  cache.build_cache(path)
-  counts = {'train': 20, 'validation': 10, 'held_out': 15}
-  dataset = probe_data.load(
-    str(path), counts, image_size=16, num_frames=2, frame_stride=2, seed=0
-  )
-  assert dataset.state_names == ('s0', 's1', 's2') and not dataset.num_classes
-  seen = {}
-  for split, clips in dataset.splits.items():
-    pixels = clips.observation['pixels']
-    assert pixels.shape == (counts[split], 2, 16, 16, 3)
-    np.testing.assert_array_equal(
-      clips.targets['state'][:, 0], pixels[:, 0, 0, 0, 0]
-    )
-    seen[split] = set(clips.targets['state'][:, 0])
-  assert len(seen['train']) == 6
-  assert not seen['train'] & (seen['validation'] | seen['held_out'])
-  assert not seen['validation'] & seen['held_out']
-  with pytest.raises(
-    ValueError, match='are 16 pixels wide, the model takes 32'
-  ):
-    probe_data.load(
-      str(path), counts, image_size=32, num_frames=2, frame_stride=2, seed=0
-    )
-
-
-def test_simulated_splits_are_of_different_episodes():
-  counts = {'train': 8, 'validation': 8, 'held_out': 8}
-  dataset = probe_data.load(
-    'two_room', counts, image_size=16, num_frames=1, frame_stride=5, seed=0
-  )
-  states = [clips.targets['state'] for clips in dataset.splits.values()]
-  assert len({tuple(state) for state in np.concatenate(states)}) == 24
-
-
-def test_angles_are_read_as_cosine_and_sine():
-  counts = {'train': 3, 'validation': 1, 'held_out': 1}
-  dataset = probe_data.load(
-    'push_t', counts, image_size=16, num_frames=1, frame_stride=1, seed=0
-  )
-  names = dataset.state_names
-  assert names[3:6] == ('block_y', 'cos block_angle', 'sin block_angle')
-  state = dataset.splits['train'].targets['state']
-  assert state.shape == (3, 8)
-  np.testing.assert_allclose((state[:, 4:6] ** 2).sum(1), 1.0, rtol=1e-5)
-  assert np.abs(state[:, :2]).max() > 10
-
-
 @pytest.mark.parametrize(
   ('data', 'found'),
   [
@@ -299,3 +225,16 @@ def test_a_wrong_command_ends_in_one_sentence(
   with pytest.raises((ValueError, OSError), match=sentence) as caught:
     _run(checkpoint, f'--out={tmp_path}', *arguments)
   assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'sentence'),
+  [
+    ({'probe': 'deep'}, "probe must be one of linear, mlp, attentive, got 'd"),
+    ({'background': 'sea'}, 'background must be one of none, .* got .sea'),
+    ({'num_test': 1}, 'num_test must be at least 2, got 1'),
+  ],
+)
+def test_a_wrong_field_is_named(fields, sentence):
+  with pytest.raises(ValueError, match=sentence):
+    recipes.Probing(**fields)

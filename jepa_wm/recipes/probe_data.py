@@ -1,13 +1,14 @@
-"""Clips with something to read off them, in three splits, for `probe.py`."""
+"""Clips with something to read off them, in three splits."""
 
 import dataclasses
 import itertools
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jepa_wm import world_model
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import columns, digits, simulation, tfds_clips, windows
 from jepa_wm.data import config as data_config
@@ -15,6 +16,7 @@ from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import probe_training
 
 _BATCH_SIZE = 32
+_POSITION = ('x', 'y')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,56 @@ class Dataset:
   num_classes: int
 
 
+def trained_on(model: world_model.WorldModel, checkpoint: str) -> str:
+  """Name of the data that a model was trained on, for `load`.
+
+  Args:
+    model: what was trained.
+    checkpoint: where it is from, for messages.
+
+  Raises:
+    ValueError: its record does not say, or it is a world that must be recorded.
+  """
+  trained = model.record.get('config', {}).get('data', {})
+  source = trained.get('source', 'cache')
+  if source not in ('cache', 'simulation'):
+    return source
+  name = trained.get('environment')
+  if name in worlds.WORLDS and not worlds.get(name).on_host:
+    return name
+  raise ValueError(
+    f'{checkpoint} was trained on data of the world {name!r}, which '
+    'cannot be simulated here; name a folder of its episodes with --data.'
+    if name
+    else f'{checkpoint} does not say what it was trained on; name it '
+    "with --data, a world such as 'two_room' or a folder of episodes."
+  )
+
+
+def background_of(
+  model: world_model.WorldModel, data: str, asked: str | None
+) -> str | None:
+  """What is behind the digits; None where there are none.
+
+  Args:
+    model: trained on digits or on something else.
+    data: name of the data, as for `load`.
+    asked: what is asked for; by default what the model was trained with.
+
+  Raises:
+    ValueError: one was asked for that no digits will stand before.
+  """
+  if data != 'digits':
+    if asked is not None:
+      raise ValueError(
+        f'background={asked!r} is for --data=digits, and the data '
+        f'is {data!r}; leave one of the two out.'
+      )
+    return None
+  trained = model.record.get('config', {}).get('data', {})
+  return asked or trained.get('background', 'none')
+
+
 def load(
   name: str,
   counts: Mapping[str, int],
@@ -76,69 +128,85 @@ def load(
     ValueError: no such dataset, or frames of another size.
     OSError: episodes that cannot be read.
   """
-  clip: Any = {'num_frames': num_frames, 'batch_size': _BATCH_SIZE}
-  state_names: tuple[str, ...] = ('x', 'y')
-  num_classes = 0
-  streams: dict[str, Any] = {}
+  clip = {'num_frames': num_frames, 'batch_size': _BATCH_SIZE, 'seed': seed}
   if name == 'digits':
     look = digits.MovingDigits(image_size=image_size, background=background)
-    state_names, num_classes = look.state_names, 10
-    for split in probe_training.SPLITS:
-      streams[split] = digits.moving_digits(
-        look, split=split, seed=seed, **clip
-      )
+    source = _digits(look, clip)
   elif name.startswith(data_config.TFDS):
-    dataset = tfds_clips.find(name.removeprefix(data_config.TFDS))
-    if dataset.label is None:
-      raise ValueError(
-        f'data: {name} has no ClassLabel, so there is nothing to probe for.'
-      )
-    num_classes = dataset.num_classes
-    for split in probe_training.SPLITS:
-      streams[split] = tfds_clips.tfds_clips(
-        dataset,
-        split=split,
-        image_size=image_size,
-        frame_stride=frame_stride,
-        seed=seed,
-        **clip,
-      )
+    source = _tfds(name, {**clip, 'frame_stride': frame_stride}, image_size)
   elif name in worlds.WORLDS:
-    world = worlds.get_simulated(name)
-    env = world.make(image_size=image_size)
-    state_names = world.state_names
-    for number, split in enumerate(probe_training.SPLITS):
-      streams[split] = simulation.simulated_windows(
-        env,
-        world.policy('expert', env, world.action_noise),
-        stride=frame_stride,
-        seed=3 * seed + number,
-        **clip,
-      )
+    source = _simulated(name, {**clip, 'stride': frame_stride}, image_size)
   else:
-    caches = _open_cache(pathlib.Path(name), image_size)
-    state = caches['train'].columns.get('state')
-    size = 0 if state is None else state.shape[1]
-    made_in = str(caches['train'].provenance.get('environment'))
-    if made_in in worlds.WORLDS:
-      state_names = worlds.get(made_in).state_names
-    if len(state_names) != size:
-      state_names = tuple(f's{i}' for i in range(size))
-    for split, cache in caches.items():
-      streams[split] = windows.cached_windows(
-        cache,
-        stride=frame_stride,
-        seed=seed,
-        num_threads=0,
-        skip_short_episodes=True,
-        **clip,
-      )
+    source = _recorded(name, {**clip, 'stride': frame_stride}, image_size)
   splits = {
-    split: _take(streams[split], counts[split], state_names)
+    split: _take(source.streams[split], counts[split], source.state_names)
     for split in probe_training.SPLITS
   }
-  read = [part for name in state_names for part in _parts(name)]
-  return Dataset(splits, tuple(read), num_classes)
+  read = [part for name in source.state_names for part in _parts(name)]
+  return Dataset(splits, tuple(read), source.num_classes)
+
+
+class _Source(NamedTuple):
+  """Batches of each split, and what is in them."""
+
+  streams: dict[str, Iterable[Mapping[str, Any]]]
+  state_names: tuple[str, ...] = _POSITION
+  num_classes: int = 0
+
+
+def _digits(look: digits.MovingDigits, clip: Mapping[str, Any]) -> _Source:
+  streams = {
+    split: digits.moving_digits(look, split=split, **clip)
+    for split in probe_training.SPLITS
+  }
+  return _Source(streams, look.state_names, num_classes=10)
+
+
+def _tfds(name: str, clip: Mapping[str, Any], image_size: int) -> _Source:
+  dataset = tfds_clips.find(name.removeprefix(data_config.TFDS))
+  if dataset.label is None:
+    raise ValueError(
+      f'data: {name} has no ClassLabel, so there is nothing to probe for.'
+    )
+  streams = {
+    split: tfds_clips.tfds_clips(
+      dataset, split=split, image_size=image_size, **clip
+    )
+    for split in probe_training.SPLITS
+  }
+  return _Source(streams, num_classes=dataset.num_classes)
+
+
+def _simulated(name: str, clip: Mapping[str, Any], image_size: int) -> _Source:
+  world = worlds.get_simulated(name)
+  env = world.make(image_size=image_size)
+  policy = world.policy('expert', env, world.action_noise)
+  streams = {
+    split: simulation.simulated_windows(
+      env, policy, **{**clip, 'seed': 3 * clip['seed'] + number}
+    )
+    for number, split in enumerate(probe_training.SPLITS)
+  }
+  return _Source(streams, world.state_names)
+
+
+def _recorded(name: str, clip: Mapping[str, Any], image_size: int) -> _Source:
+  caches = _open_cache(pathlib.Path(name), image_size)
+  state = caches['train'].columns.get('state')
+  size = 0 if state is None else state.shape[1]
+  made_in = str(caches['train'].provenance.get('environment'))
+  names: tuple[str, ...] = _POSITION
+  if made_in in worlds.WORLDS:
+    names = worlds.get(made_in).state_names
+  if len(names) != size:
+    names = tuple(f's{i}' for i in range(size))
+  streams = {
+    split: windows.cached_windows(
+      cache, num_threads=0, skip_short_episodes=True, **clip
+    )
+    for split, cache in caches.items()
+  }
+  return _Source(streams, names)
 
 
 def _parts(name: str) -> dict[str, Callable[[np.ndarray], np.ndarray]]:

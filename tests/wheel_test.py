@@ -48,4 +48,5 @@ def test_a_wheel_collects_trains_and_plans_in_an_empty_folder(tmp_path):
   ).splitlines()
   assert pathlib.Path(where).is_relative_to(site)
   assert told.endswith('of 4 pairs')
-  assert (empty / 'outputs/small/run/export/model.safetensors').is_file()
+  for name in ('run/export/model.safetensors', 'plan/report.html'):
+    assert (empty / 'outputs/small' / name).is_file()

@@ -54,7 +54,15 @@ def parse_flags(argv: list[str]) -> list[str]:
       flags.FLAGS.config.to_dict()
   except (flags.Error, OSError) as error:
     # What is wrong comes last, behind a traceback or the places looked at.
-    sys.exit(str(error).strip().splitlines()[-1].strip())
+    said = re.sub(
+      r'^\w+Error: ', '', str(error).strip().splitlines()[-1].strip()
+    )
+    if missing := re.search(r"No such file or directory: '(.*)'", said):
+      said = (
+        f'There is no config file {missing[1]!r}; run the command in the '
+        "repository's root, or give the whole path."
+      )
+    sys.exit(said)
   except (AttributeError, KeyError) as error:
     # From an override of a field that the config does not have; one error
     # may carry the other: "'modle'\nDid you mean "model" instead of ...".

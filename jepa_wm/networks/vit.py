@@ -48,8 +48,8 @@ class ViTConfig(encoders.Unfitted):
     fields.check(self, choices)
     if self.image_size % self.patch_size:
       raise ValueError(
-        f'image_size={self.image_size} must be a multiple of '
-        f'patch_size={self.patch_size}.'
+        f'encoder.image_size={self.image_size} must be a multiple of '
+        f'encoder.patch_size={self.patch_size}; choose another of the two.'
       )
 
   @property

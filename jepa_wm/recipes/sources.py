@@ -216,7 +216,8 @@ def _open_cache(path: pathlib.Path) -> dict[str, cache.Cache]:
   if not path.exists():
     raise FileNotFoundError(
       f'There is no dataset at {path}; make one with `python -m '
-      f'experiments.collect --out={path}`, or set --config.data.path.'
+      f'experiments.collect --policy=mixture --out={path}`, or set '
+      '--config.data.path.'
     )
   if not (path / 'cache').exists():
     cache.build_cache(path, progress=True)

@@ -436,3 +436,10 @@ def test_main_ends_in_one_sentence(monkeypatch, tmp_path, error, code):
   with pytest.raises(SystemExit) as raised:
     train.main(['train.py'])
   assert raised.value.code == code
+
+
+@_LOADS_A_FILE
+def test_a_config_that_is_not_there_says_where_to_run():
+  with pytest.raises(SystemExit, match='repository') as caught:
+    train.parse_flags(['train', '--config=nowhere/lewm.py:tiny'])
+  assert "no config file 'nowhere/lewm.py'" in str(caught.value)

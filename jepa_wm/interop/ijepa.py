@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm.interop import masked_layouts, vjepa
+from jepa_wm.interop import vjepa
 from jepa_wm.models import ijepa, masked
 from jepa_wm.types import Variables
 
@@ -70,9 +70,7 @@ def load(
     settings = settings_of(tensors, where=where)
   else:
     settings = _settings_of_config(config)
-  return masked_layouts.load_model(
-    NAME, settings, tensors, encoder=encoder, where=where
-  )
+  return vjepa.load_model(NAME, settings, tensors, encoder=encoder, where=where)
 
 
 def settings_of(

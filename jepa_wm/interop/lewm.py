@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.interop import layouts
+from jepa_wm.interop import config_sections, layouts
 from jepa_wm.models import jepa, lewm
 from jepa_wm.networks import action_encoders, causal, projectors, vit
 from jepa_wm.types import Params
@@ -313,7 +313,9 @@ def _settings(
   config: Mapping[str, Any], *, action_block: int, projector_norm: str
 ) -> lewm.LeWM:
   """The settings of the model that a `config.json` describes."""
-  sections = {name: _Section(config, name) for name in _MODULES}
+  sections = {
+    name: config_sections.Section(config, name, _MODULES) for name in _MODULES
+  }
   encoder, predictor, actions, projector, pred_proj = sections.values()
   encoder.only(
     *('size', 'patch_size', 'image_size', 'pretrained', 'use_mask_token')
@@ -376,37 +378,3 @@ def _settings(
       dropout=float(predictor.get('dropout', 0.0)),
     ),
   )
-
-
-class _Section:
-  """One module of a `config.json`."""
-
-  def __init__(self, config: Mapping[str, Any], name: str):
-    if not isinstance(config.get(name), dict):
-      raise ValueError(
-        f'config.json: no {name!r}, the model has all of {", ".join(_MODULES)}.'
-      )
-    self._fields, self._name = config[name], name
-
-  def get(self, key: str, default: Any = None) -> Any:
-    """The value of `key`, which must be there if it has no default."""
-    value = self._fields.get(key, default)
-    if value is None:
-      raise ValueError(f'config.json: {self._name!r} has no {key!r}.')
-    return value
-
-  def only(self, *known: str) -> None:
-    """Refuses what the model cannot be told."""
-    if unknown := sorted(self._fields.keys() - {*known, '_target_'}):
-      raise ValueError(
-        f'config.json: {self._name!r} sets {unknown[0]!r}, which the model '
-        f'has no field for; it knows {", ".join(known)}.'
-      )
-
-  def expect(self, key: str, value: Any, why: str) -> None:
-    """Refuses another value than `value`, if there is any."""
-    if self._fields.get(key, value) != value:
-      raise ValueError(
-        f'config.json: {self._name!r} has {key}={self._fields[key]!r}, the '
-        f'model needs {value!r} there, {why}.'
-      )

@@ -14,10 +14,8 @@ Source: facebookresearch/vjepa2 (c2963a4), jepa (51c59d5), ijepa (52c1ae9);
 transformers 5.23.0.
 """
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -96,35 +94,6 @@ def load(
     fresh = jax.jit(model.init)(jax.random.key(0))
     params['predictor'] = fresh['params']['predictor']
   return {'params': params, 'batch_stats': {}}, parts
-
-
-def load_model(
-  source: str,
-  settings: Any,
-  tensors: Mapping[str, np.ndarray],
-  *,
-  encoder: str | None,
-  where: str,
-) -> tuple[masked.Masked, Variables, dict[str, Any]]:
-  """The model of `settings`, its variables, and what a record should say.
-
-  Args:
-    source: what messages call where the tensors are from.
-    settings: of a V-JEPA or an I-JEPA, of the sizes that the tensors have.
-    tensors: in any layout.
-    encoder: which encodes, one of `masked.ENCODERS`; None for the settings'.
-    where: they are from, for messages.
-
-  Raises:
-    ValueError: tensors that do not fit, or no such encoder.
-  """
-  if encoder is not None:
-    settings = dataclasses.replace(settings, inference_encoder=encoder)
-  model: masked.Masked = settings.build()
-  variables, parts = load(model, tensors, where=where)
-  layout = layout_of(tensors)
-  record = {'source': source, 'key_layout': layout, 'parts': list(parts)}
-  return model, variables, record
 
 
 def load_encoder(

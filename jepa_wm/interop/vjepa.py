@@ -9,6 +9,7 @@ Source: V-JEPA (arXiv 2404.08471), V-JEPA 2 (arXiv 2506.09985), their released
 code; transformers 5.23.0.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -72,9 +73,7 @@ def load(
     settings = settings_of(tensors, where=where)
   else:
     settings = _settings_of_config(config)
-  return masked_layouts.load_model(
-    NAME, settings, tensors, encoder=encoder, where=where
-  )
+  return load_model(NAME, settings, tensors, encoder=encoder, where=where)
 
 
 def settings_of(
@@ -92,6 +91,35 @@ def settings_of(
       f'{where}: no tensor {error}, which a V-JEPA has; take the released '
       'file as it is.'
     ) from error
+
+
+def load_model(
+  source: str,
+  settings: Any,
+  tensors: Mapping[str, np.ndarray],
+  *,
+  encoder: str | None,
+  where: str,
+) -> tuple[masked.Masked, Variables, dict[str, Any]]:
+  """The model of `settings`, its variables, and what a record should say.
+
+  Args:
+    source: what messages call where the tensors are from.
+    settings: of a V-JEPA or an I-JEPA, of the sizes that the tensors have.
+    tensors: in any layout.
+    encoder: which encodes, one of `masked.ENCODERS`; None for the settings'.
+    where: they are from, for messages.
+
+  Raises:
+    ValueError: tensors that do not fit, or no such encoder.
+  """
+  if encoder is not None:
+    settings = dataclasses.replace(settings, inference_encoder=encoder)
+  model: masked.Masked = settings.build()
+  variables, parts = masked_layouts.load(model, tensors, where=where)
+  layout = masked_layouts.layout_of(tensors)
+  record = {'source': source, 'key_layout': layout, 'parts': list(parts)}
+  return model, variables, record
 
 
 def to_config(settings: vjepa.VJEPA) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jepa_wm.evaluation.statistics import intervals
+from jepa_wm.evaluation.diagnostics import probe_scores
 
 SPLITS = ('train', 'validation', 'held_out')
 """Fitted on, chosen on, reported on."""
@@ -191,9 +191,11 @@ def train(
   predicted = _predict(probe, params, statistics, tokens['held_out'])[0]
   truth = np.asarray(targets['held_out'])
   if labels:
-    scores = _label_scores(predicted.argmax(-1), truth)
+    scores = probe_scores.label_scores(predicted.argmax(-1), truth)
   else:
-    scores = _state_scores(predicted, truth, np.asarray(scale)[0], target_names)
+    scores = probe_scores.state_scores(
+      predicted, truth, np.asarray(scale)[0], target_names
+    )
   rate, decay = training.grid[best]
   return Outcome(
     scores=scores,
@@ -335,36 +337,6 @@ def _statistics(values: jax.Array) -> Statistics:
   std = jnp.std(values, axis=axes, keepdims=True)
   # What never changes is left as it is: zero, once the mean is taken off.
   return mean, jnp.where(std > 1e-6 * (1 + jnp.abs(mean)), std, 1.0)
-
-
-def _label_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-  right = int(np.sum(predicted == truth))
-  return {
-    'accuracy': right / len(truth),
-    'interval_95': list(intervals.wilson_interval(right, len(truth))),
-    'num_examples': len(truth),
-  }
-
-
-def _state_scores(
-  predicted: np.ndarray,
-  truth: np.ndarray,
-  scale: np.ndarray,
-  names: Sequence[str],
-) -> dict[str, Any]:
-  """Scores of every target, from standardised values `[N, S]`."""
-  scores = {}
-  for index, name in enumerate(names):
-    read, true = predicted[:, index], truth[:, index]
-    mse = np.mean((read - true) ** 2)
-    spread = read.std() * true.std()
-    r = np.mean((read - read.mean()) * (true - true.mean()))
-    scores[name] = {
-      'mse': float(mse * scale[index] ** 2),
-      'r': float(r / spread) if spread > 0 else 0.0,
-      'r2': float(1 - mse / true.var()) if true.var() > 0 else 0.0,
-    }
-  return scores
 
 
 def _are_labels(examples: Examples) -> bool:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jepa_wm.evaluation.diagnostics import (
+  probe_scores,
   probe_training,
   probing,
 )
@@ -73,7 +74,7 @@ def test_states_are_scored_as_numpy_does():
   """On noise nothing is learnt; the numbers are still those of the formulas."""
   rng = np.random.default_rng(0)
   predicted, truth = rng.normal(size=(2, 50, 1))
-  scores = probe_training._state_scores(predicted, truth, np.array([3.0]), 'a')
+  scores = probe_scores.state_scores(predicted, truth, np.array([3.0]), 'a')
   expected = {
     'mse': 9 * np.mean((predicted - truth) ** 2),
     'r': np.corrcoef(predicted[:, 0], truth[:, 0])[0, 1],

@@ -60,6 +60,9 @@ class TokensConfig:
       ValueError: a field out of its range; the message names it.
     """
     fields.check(self, {'norm': NORMS}, may_be_zero=('proprio_dim',))
+    if self.pool == 1:
+      # Not traced where nothing can be wrong: these are defaults of others.
+      return
     rows, columns, _ = self._map_shape
     if rows % self.pool or columns % self.pool:
       raise ValueError(
@@ -71,14 +74,13 @@ class TokensConfig:
   def _map_shape(self) -> tuple[int, int, int]:
     """Rows, columns and features of what the encoder gives a frame."""
     module = self.encoder.build(jnp.float32)
-    observation = encoders.zeros(self.encoder.spec)
 
-    def look(rng_key: jax.Array) -> jax.Array:
-      inputs = self._of_frames(observation)
-      (features, kept), _ = module.init_with_output(rng_key, inputs)
+    def look() -> jax.Array:
+      inputs = self._of_frames(encoders.zeros(self.encoder.spec))
+      (features, kept), _ = module.init_with_output(jax.random.key(0), inputs)
       return _feature_map(features, kept)
 
-    shape = jax.eval_shape(look, jax.random.key(0)).shape
+    shape = jax.eval_shape(look).shape
     return shape[-3], shape[-2], shape[-1]
 
   @property

@@ -29,6 +29,30 @@ def test_importing_registers_no_flag():
   assert done.returncode == 0, done.stderr
 
 
+def test_importing_touches_no_device():
+  """Else no process could join others, nor say how many devices it wants."""
+  code = (
+    'import importlib, pkgutil\n'
+    'from jax._src import xla_bridge\n'
+    'import experiments, jepa_wm\n'
+    'for package in (jepa_wm, experiments):\n'
+    '  where = package.__path__, package.__name__ + "."\n'
+    '  for module in pkgutil.walk_packages(*where):\n'
+    # Its world has arrays for limits.
+    '    if module.name != "experiments.bring_your_own":\n'
+    '      try:\n'
+    '        importlib.import_module(module.name)\n'
+    '      except ModuleNotFoundError as error:\n'
+    # The worlds of an extra.
+    '        assert module.name.startswith("jepa_wm.envs"), error\n'
+    '    assert not xla_bridge._backends, module.name\n'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Baking:
   """What is baked.

@@ -384,7 +384,11 @@ def _set(config, name, value):
 @pytest.mark.parametrize(
   'name, value, message',
   [
-    ('data.path', 'nowhere', 'experiments.collect --out=nowhere'),
+    (
+      'data.path',
+      'nowhere',
+      'experiments.collect --policy=mixture --out=nowhere',
+    ),
     ('data.source', 'disk', "config.data.source.*'disk'"),
     ('data.batchsize', 8, "Did you mean 'batch_size'"),
     ('data.batch_size', 12, '12, which 8 devices cannot share'),

@@ -1,5 +1,6 @@
 """What a number was measured with: versions and commit."""
 
+import functools
 import importlib.metadata
 import pathlib
 import platform
@@ -26,13 +27,25 @@ def versions_of(*packages: str) -> dict[str, str]:
   return own | {name: importlib.metadata.version(name) for name in packages}
 
 
-def code() -> str:
-  """Hash of the code of this package, which decides the numbers too."""
+@functools.cache
+def code(*rooms: str) -> str:
+  """Hash of the code of this package, which decides the numbers too.
+
+  Args:
+    *rooms: files without their ending, and folders, that count, such as
+      'evaluation/planning'; all of the package by default.
+  """
   root = pathlib.Path(__file__).parent
+  found = [
+    path
+    for room in rooms or ('',)
+    for path in [*(root / room).rglob('*.py'), root / f'{room}.py']
+    if path.is_file()
+  ]
   return files.digest(
     *(
       part
-      for path in sorted(root.rglob('*.py'))
+      for path in sorted(found)
       for part in (str(path.relative_to(root)), path.read_bytes())
     )
   )[:16]

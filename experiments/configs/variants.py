@@ -2,14 +2,16 @@
 
 import contextlib
 import dataclasses
+import pathlib
 import re
+import runpy
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
 
-from jepa_wm import fields, models
+from jepa_wm import fields, files, models
 from jepa_wm.data import augmentation
 from jepa_wm.data import config as data_config
 from jepa_wm.evaluation.diagnostics import held_out
@@ -161,3 +163,62 @@ def choose(
     elif path and field == 'name':
       config = fields.with_kind(models.MODELS, config, path, value)
   return config
+
+
+def resolve(spec: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+  """The whole config that a file, a variant and overrides come to.
+
+  Args:
+    spec: 'lewm.py:two_room_plain', a file of this folder or a path, and after
+      a colon which variant of it.
+    overrides: values of dotted fields; those of kinds (`model.encoder.name`)
+      and of terms bring the fields of that kind, whatever their order.
+
+  Returns:
+    Plain nested dict.
+
+  Raises:
+    ValueError: no such file, variant or field, or a value of another type.
+  """
+  file, _, variant = spec.partition(':')
+  path = pathlib.Path(file)
+  if not path.exists():
+    path = pathlib.Path(__file__).parent / file
+  if not path.exists():
+    known = sorted(p.name for p in pathlib.Path(__file__).parent.glob('*.py'))
+    raise ValueError(
+      f'There is no config file {file!r}.{files.nearest(file, known)}'
+    )
+  get_config = runpy.run_path(str(path))['get_config']
+  found = (get_config(variant) if variant else get_config()).to_dict()
+  argv = [
+    f'--config.{name}={value}'
+    for name, value in overrides.items()
+    if name.endswith('.name') or name.startswith('model.terms.')
+  ]
+  frozen = overrides.get('frozen_encoder', found.get('frozen_encoder', ''))
+  if 'model' in found:
+    found['model'] = choose(found['model'], argv, frozen)
+  for name, value in overrides.items():
+    _set(found, name, value, spec)
+  return found
+
+
+def _set(config: dict[str, Any], name: str, value: Any, spec: str) -> None:
+  """Sets a dotted field that is there, to a value of its type."""
+  *path, field = name.split('.')
+  place: Any = config
+  for step, part in enumerate(path):
+    fields.check_names(f'{spec}: {".".join(path[:step])}', [part], list(place))
+    place = place[part]
+  fields.check_names(f'{spec}: {".".join(path)}', [field], list(place))
+  before = place[field]
+  if isinstance(before, float) and type(value) is int:
+    value = float(value)
+  if isinstance(before, tuple) and isinstance(value, list):
+    value = tuple(value)
+  if before is not None and type(value) is not type(before):
+    raise ValueError(
+      f'{spec}: {name} must be {type(before).__name__}, got {value!r}.'
+    )
+  place[field] = value

@@ -104,14 +104,13 @@ class Planning:
       if value is not None and value < 1:
         raise ValueError(f'{name} must be at least 1, got {value}.')
 
-  def combinations(self) -> list[planning_runs.Combination]:
-    """All that is asked for.
+  def planners(self) -> list[planner_settings.PlannerSettings]:
+    """Who plans, whatever the checkpoint.
 
     Raises:
-      OSError: no checkpoint.
-      ValueError: a broken one, or fields that contradict each other.
+      ValueError: no such planner or option, or settings that make no sense.
     """
-    planners = [
+    return [
       planner_settings.PlannerSettings(
         planner=planner_settings.make_planner(name, options),
         cost=self.cost,
@@ -120,6 +119,15 @@ class Planning:
       )
       for name, options in _shared_out(self.planner, self.options).items()
     ]
+
+  def combinations(self) -> list[planning_runs.Combination]:
+    """All that is asked for.
+
+    Raises:
+      OSError: no checkpoint.
+      ValueError: a broken one, or fields that contradict each other.
+    """
+    planners = self.planners()
     found = []
     for checkpoint in self.checkpoint:
       environment = self.environment

@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,9 +16,13 @@ import jax
 FILE = 'run.lock'
 """In the folder of a run, as long as it runs: host and pid of who does."""
 
+_BEAT_SECONDS, _DEAD_SECONDS = 15.0, 300.0
+"""How often the file is touched, and after what silence another host's is
+taken to be dead: clocks may differ by minutes."""
+
 
 class HeldError(OSError):
-  """Another process trains in this folder; the sentence says which."""
+  """Another process works in this folder; the sentence says which."""
 
 
 @contextlib.contextmanager
@@ -47,15 +53,26 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
   except OSError as error:
     # Found out before the training, not after it.
     raise OSError(
-      f'workdir {workdir} cannot be written ({error.strerror}); choose another '
-      'folder.'
+      f'{workdir} cannot be written ({error.strerror}); choose another folder.'
     ) from error
+  done = threading.Event()
+  beat = threading.Thread(target=_beat, args=(descriptor, done), daemon=True)
+  beat.start()
   try:
     yield
   finally:
+    done.set()
+    beat.join()
     # Before it is unlocked, so that nobody's file but ours is removed.
     path.unlink(missing_ok=True)
     os.close(descriptor)
+
+
+def _beat(descriptor: int, done: threading.Event) -> None:
+  """Touches the file now and then, until it is over."""
+  while not done.wait(_BEAT_SECONDS):
+    with contextlib.suppress(OSError):
+      os.utime(descriptor)
 
 
 def _acquire(path: pathlib.Path) -> int:
@@ -74,10 +91,14 @@ def _acquire(path: pathlib.Path) -> int:
       continue
     holder = _read(descriptor)
     # Not every file system of several hosts carries a lock to the others.
-    if holder.get('host', socket.gethostname()) != socket.gethostname():
+    silence = time.time() - os.fstat(descriptor).st_mtime
+    is_ours = holder.get('host', socket.gethostname()) == socket.gethostname()
+    if not is_ours and silence < _DEAD_SECONDS:
       os.close(descriptor)
       raise HeldError(
-        _sentence(path, holder) + f' If it is dead, remove {path}.'
+        _sentence(path, holder)
+        + f' It was alive {silence:.0f} s ago; after {_DEAD_SECONDS:.0f} s of '
+        'silence another host takes over.'
       )
     os.ftruncate(descriptor, 0)
     us = {'host': socket.gethostname(), 'pid': os.getpid()}
@@ -107,6 +128,6 @@ def _sentence(path: pathlib.Path, holder: dict[str, Any]) -> str:
   if holder:
     who = f'Process {holder.get("pid")} on {holder.get("host")}'
   return (
-    f'{who} trains in {path.parent} already; wait for it, stop it, or choose '
-    'another workdir.'
+    f'{who} works in {path.parent} already; wait for it, stop it, or choose '
+    'another folder.'
   )

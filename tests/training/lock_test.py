@@ -35,7 +35,7 @@ def other(tmp_path):
 def test_a_second_process_is_told_who_holds_it(tmp_path, other):
   with pytest.raises(lock.HeldError) as raised:
     lock.hold(tmp_path).__enter__()
-  who = f'Process {other.pid} on {socket.gethostname()} trains in {tmp_path}'
+  who = f'Process {other.pid} on {socket.gethostname()} works in {tmp_path}'
   assert who in str(raised.value)
   # Refused, and still in place.
   assert json.loads((tmp_path / lock.FILE).read_text())['pid'] == other.pid

@@ -9,12 +9,15 @@ from jepa_wm.evaluation.statistics import intervals
 
 
 def label_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-  """Accuracy of predicted classes `[N]` and its 95 % interval (Wilson)."""
+  """Accuracy of predicted classes `[N]`, its 95 % interval (Wilson), and
+  which examples are wrong, so that probes can be compared on the same ones.
+  """
   right = int(np.sum(predicted == truth))
   return {
     'accuracy': right / len(truth),
     'interval_95': list(intervals.wilson_interval(right, len(truth))),
     'num_examples': len(truth),
+    'wrong': np.flatnonzero(predicted != truth).tolist(),
   }
 
 

@@ -19,6 +19,8 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         'better': ' class="good"',
         'worse': ' class="bad"',
         'undecided': ' class="same"',
+        'opposite': ' class="bad"',
+        'cannot': ' class="same"',
       }.get(word)
       marked.append(f'<{tag}{kind or ""}>{html.escape(cell)}</{tag}>')
     return f'<tr>{"".join(marked)}</tr>'

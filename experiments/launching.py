@@ -1,0 +1,207 @@
+"""Runs the jobs of a study: as processes of this machine, or through Slurm."""
+
+import ctypes
+import os
+import pathlib
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jepa_wm import files, recipes
+
+_NVIDIA = pathlib.Path('/proc/driver/nvidia/gpus')
+_PR_SET_PDEATHSIG = 1
+
+
+def commands(ablation: recipes.Ablation, again: str) -> dict[str, str]:
+  """A command line for each job: the units that share a training.
+
+  Args:
+    ablation: what is run.
+    again: the command line that runs all of it.
+
+  Returns:
+    By the digest of the training; a line needs nothing but the repository.
+  """
+  words = [
+    word
+    for word in shlex.split(again)
+    if not word.startswith(
+      (
+        '--emit',
+        '--launcher',
+        '--slurm',
+        '--jobs',
+        '--out',
+        '--data',
+        '--dry_run',
+      )
+    )
+  ]
+  if ablation.asked.data is not None:
+    words.append(f'--data={pathlib.Path(ablation.asked.data).absolute()}')
+  return {
+    group[0].training: shlex.join(
+      [
+        *words,
+        f'--out={ablation.out}',
+        f'--units={",".join(unit.digest for unit in group)}',
+      ]
+    )
+    for group in ablation.groups()
+  }
+
+
+def local(
+  ablation: recipes.Ablation, lines: Mapping[str, str], slurm: Sequence[str]
+) -> None:
+  """Runs jobs as processes, each with a core or a GPU of its own.
+
+  Args:
+    ablation: what is run.
+    lines: a command line for each job.
+    slurm: parameters of another launcher; must be empty.
+
+  Raises:
+    ValueError: parameters of Slurm.
+    OSError: the folder of the logs cannot be written.
+  """
+  if slurm:
+    raise ValueError('slurm is for --launcher=submitit; leave one out.')
+  places = _places(ablation.asked.jobs)
+  logs = files.writable(ablation.out) / 'logs'
+  logs.mkdir(exist_ok=True)
+  waiting = [
+    group for group in ablation.groups() if not all(map(recipes.is_done, group))
+  ]
+  running: dict[int, tuple[subprocess.Popen[bytes], str]] = {}
+  began, total = time.monotonic(), len(waiting)
+  try:
+    while waiting or running:
+      free = [place for place in range(len(places)) if place not in running]
+      for place in free[: len(waiting)]:
+        group = waiting.pop(0)
+        process = _start(
+          lines[group[0].training],
+          places[place],
+          logs / f'{group[0].training}.log',
+        )
+        running[place] = process, str(group[0])
+      for place, (process, name) in list(running.items()):
+        if process.poll() is not None:
+          del running[place]
+          number = total - len(waiting) - len(running)
+          minutes = (time.monotonic() - began) / 60
+          ended = (
+            ''
+            if process.returncode == 0
+            else (f', ended with code {process.returncode}; see {logs}')
+          )
+          print(
+            f'{number} of {total} trainings after {minutes:.1f} min: {name}'
+            f'{ended}',
+            flush=True,
+          )
+      time.sleep(0.2)
+  finally:
+    for process, _ in running.values():
+      process.send_signal(signal.SIGTERM)
+    for process, _ in running.values():
+      process.wait()
+
+
+def submitit(
+  ablation: recipes.Ablation, lines: Mapping[str, str], slurm: Sequence[str]
+) -> None:
+  """Runs jobs as one array of submitit, and waits for it.
+
+  Args:
+    ablation: what is run.
+    lines: a command line for each job.
+    slurm: parameters as 'name=value'; `cluster` chooses submitit's executor,
+      and all others are those of `AutoExecutor.update_parameters`.
+
+  Raises:
+    ValueError: submitit is not installed, or not 'name=value'.
+  """
+  try:
+    import submitit as package
+  except ImportError as error:
+    raise ValueError(
+      "launcher submitit needs the package: pip install 'jepa-wm[slurm]'."
+    ) from error
+  parameters: dict[str, Any] = {}
+  for given in slurm:
+    name, equals, value = given.partition('=')
+    if not equals:
+      raise ValueError(f'slurm must be name=value, got {given!r}.')
+    parameters[name] = int(value) if value.isdecimal() else value
+  cluster = parameters.pop('cluster', None)
+  executor = package.AutoExecutor(ablation.out / 'submitit', cluster=cluster)
+  if ablation.asked.jobs and cluster is None:
+    parameters.setdefault('slurm_array_parallelism', ablation.asked.jobs)
+  executor.update_parameters(**parameters)
+  # What is done costs a job nothing but its start.
+  todo = [
+    lines[group[0].training]
+    for group in ablation.groups()
+    if not all(map(recipes.is_done, group))
+  ]
+  jobs = executor.map_array(_call, todo) if todo else []
+  for number, job in enumerate(jobs, start=1):
+    job.wait()
+    print(f'{number} of {len(jobs)} jobs: {job.job_id} {job.state}', flush=True)
+
+
+def _call(line: str) -> int:
+  """Runs a command line in the repository; what a job of Slurm does."""
+  return subprocess.run(_words(line), cwd=_root(), check=False).returncode
+
+
+def _root() -> pathlib.Path:
+  return pathlib.Path(__file__).parents[1]
+
+
+def _words(line: str) -> list[str]:
+  """The words of a command line, with this very Python."""
+  return [sys.executable, *shlex.split(line)[1:]]
+
+
+def _places(jobs: int | None) -> list[dict[str, str]]:
+  """What tells jobs apart: the number of a GPU, or of a core."""
+  gpus = sorted(_NVIDIA.iterdir()) if _NVIDIA.exists() else []
+  if gpus:
+    count = jobs or len(gpus)
+    return [{'CUDA_VISIBLE_DEVICES': str(i % len(gpus))} for i in range(count)]
+  cores = sorted(os.sched_getaffinity(0))
+  return [
+    {'core': str(cores[i % len(cores)])} for i in range(jobs or len(cores))
+  ]
+
+
+def _start(
+  line: str, place: Mapping[str, str], log: pathlib.Path
+) -> subprocess.Popen[bytes]:
+  """Starts a job in its place; it ends with this process."""
+  core = place.get('core')
+
+  def prepare() -> None:
+    if core is not None:
+      os.sched_setaffinity(0, {int(core)})
+    # Killed, this process cannot tell it; Linux can.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+  chosen = {k: x for k, x in place.items() if k != 'core'}
+  with log.open('ab') as stream:
+    return subprocess.Popen(
+      _words(line),
+      cwd=_root(),
+      env={**os.environ, **chosen},
+      stdout=stream,
+      stderr=subprocess.STDOUT,
+      preexec_fn=prepare,
+    )

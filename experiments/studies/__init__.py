@@ -1,0 +1,1 @@
+"""Published ablations by name, one file a paper."""

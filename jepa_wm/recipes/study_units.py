@@ -1,0 +1,280 @@
+"""Rows and seeds of a study as units of work, each in a folder of its own."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jepa_wm import files, models, provenance
+from jepa_wm.data import episodes
+from jepa_wm.recipes import (
+  collecting,
+  planning,
+  probing,
+  study_checks,
+  training,
+)
+from jepa_wm.recipes.study import Row, Size, Study
+
+ResolveFn = Callable[[str, Mapping[str, Any]], dict[str, Any]]
+"""File and variant of a config, and values of dotted fields, to the config."""
+
+_LEARNS = (
+  'types',
+  'units',
+  'data',
+  'envs',
+  'networks',
+  'objectives',
+  'models',
+  'training',
+)
+_MEASURES = ('planning', 'evaluation/planning', 'evaluation/diagnostics')
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+  """A row of a study with one training seed.
+
+  Attributes:
+    study: its name.
+    row: its name.
+    seed: of all that is random in the training.
+    config: what is trained.
+    collect: fields of `recipes.Collecting`, of the episodes that are trained
+      on; empty where they are there already.
+    measure: 'plan' or 'probe'.
+    ask: fields of `recipes.Planning` or `recipes.Probing`.
+    training: digest of all that decides the training.
+    digest: of all that decides the result.
+    out: folder of all units.
+  """
+
+  study: str
+  row: str
+  seed: int
+  config: dict[str, Any]
+  collect: dict[str, Any]
+  measure: str
+  ask: dict[str, Any]
+  training: str
+  digest: str
+  out: pathlib.Path
+
+  @property
+  def workdir(self) -> pathlib.Path:
+    """Folder of the training, which other units may share."""
+    return self.out / 'runs' / self.training
+
+  @property
+  def folder(self) -> pathlib.Path:
+    """Folder of what was measured."""
+    return self.out / 'units' / self.digest
+
+  @property
+  def data_path(self) -> pathlib.Path | None:
+    """Folder of the episodes that are to be collected; None for none."""
+    return pathlib.Path(self.config['data']['path']) if self.collect else None
+
+  def __str__(self) -> str:
+    return f'{self.study} {self.row} seed {self.seed}'
+
+
+def units(
+  study: Study,
+  *,
+  size: str,
+  rows: Sequence[str],
+  seeds: Sequence[int],
+  out: pathlib.Path,
+  data: str | None,
+  resolve_fn: ResolveFn,
+  num_pairs: int | None = None,
+) -> list[Unit]:
+  """All units of some rows of a study.
+
+  Args:
+    study: what is asked.
+    size: one of its sizes.
+    rows: names of rows that can be run.
+    seeds: of the trainings.
+    out: folder of all units.
+    data: folder of episodes in place of those that the size would collect.
+    resolve_fn: reads configs.
+    num_pairs: problems to plan, in place of the size's.
+
+  Raises:
+    ValueError: a config that is none, or data that must be named.
+    OSError: no episodes at `data`.
+  """
+  chosen = study.size(size)
+  _check_data(study, size, chosen, data)
+  found = []
+  for name in rows:
+    trained = study.rows[_trained(study, name)]
+    path, collect, identity = _episodes(chosen, data, out)
+    for seed in seeds:
+      changes = {**chosen.train, **trained.changes(size), 'seed': seed}
+      if path is not None:
+        changes['data.path'] = path
+      config = resolve_fn(chosen.config, changes)
+      ask = _ask(study, chosen, study.rows[name], config, num_pairs)
+      watched = {**config, 'data': {**config['data'], 'path': ''}}
+      trained_as = files.digest_json(
+        [_plain(watched), identity, provenance.code(*_LEARNS)]
+      )
+      digest = files.digest_json(
+        [trained_as, study.measure, _plain(ask), provenance.code(*_MEASURES)]
+      )
+      found.append(
+        Unit(
+          study=study.name,
+          row=name,
+          seed=seed,
+          config=config,
+          collect=collect,
+          measure=study.measure,
+          ask=ask,
+          training=trained_as[:16],
+          digest=digest[:16],
+          out=out,
+        )
+      )
+  return found
+
+
+def check(
+  study: Study, size: str, resolve_fn: ResolveFn, rows: Sequence[str] = ()
+) -> list[str]:
+  """What is wrong with the rows of a study, before anything is computed.
+
+  Args:
+    study: what is asked.
+    size: one of its sizes.
+    resolve_fn: reads configs.
+    rows: names of those that are looked at; all that can be run by default.
+
+  Returns:
+    A sentence for each row that does what its reference does, changes a field
+    it does not name, or cannot be read.
+  """
+  chosen, faults = study.size(size), []
+  effects: dict[str, str] = {}
+
+  def resolve(changes: Mapping[str, Any]) -> dict[str, Any]:
+    return resolve_fn(chosen.config, {**chosen.train, **changes})
+
+  def effect(changes: Mapping[str, Any]) -> str:
+    config = resolve(changes)
+    key = json.dumps(_plain(config), sort_keys=True)
+    if key not in effects:
+      effects[key] = study_checks.effect(config)
+    return effects[key]
+
+  first = study.rows[study.reference]
+  base = resolve(first.changes(size))
+  for name in rows or study.runnable:
+    row = study.rows[name]
+    try:
+      named = {**first.changes(size), **row.changes(size)}
+      config = resolve(row.changes(size))
+      _ask(study, chosen, row, config, None)
+      unnamed = study_checks.unnamed(study_checks.changed(base, config), named)
+      if unnamed:
+        faults.append(
+          f'{study.name}: row {name!r} also changes {", ".join(unnamed)}, '
+          'which it does not name.'
+        )
+      same = effect(row.changes(size)) == effect(first.changes(size))
+      if name != study.reference and same and _asks_alike(row, first):
+        faults.append(
+          f'{study.name}: row {name!r} does just what the reference '
+          f'{study.reference!r} does: {_told(row.changes(size))} changes '
+          'nothing in this model.'
+        )
+    except ValueError as error:
+      faults.append(f'{study.name}: row {name!r}: {error}')
+  return faults
+
+
+def _asks_alike(row: Row, first: Row) -> bool:
+  return (row.plan, row.probe, row.of) == (first.plan, first.probe, first.of)
+
+
+def _told(changes: Mapping[str, Any]) -> str:
+  return ', '.join(f'{k}={x}' for k, x in changes.items()) or 'the row'
+
+
+def _trained(study: Study, name: str) -> str:
+  """The row whose training a row is measured on."""
+  row = study.rows[name]
+  if row.train or any(row.by_size.values()):
+    return name
+  return row.of or study.reference
+
+
+def _check_data(
+  study: Study, size: str, chosen: Size, data: str | None
+) -> None:
+  if chosen.needs and data is None:
+    raise ValueError(
+      f'{study.name} at size {size!r} needs {chosen.needs}; give its folder '
+      'with --data.'
+    )
+
+
+def _episodes(
+  chosen: Size, data: str | None, out: pathlib.Path
+) -> tuple[str | None, dict[str, Any], str]:
+  """Where episodes lie, how they are collected, and what they are."""
+  if data is not None:
+    return data, {}, episodes.fingerprint(data)
+  if not chosen.data:
+    return None, {}, ''
+  recipe = _plain(dataclasses.asdict(collecting.Collecting(**chosen.data)))
+  identity = files.digest_json([recipe, provenance.code('envs', 'data')])
+  name = f'{recipe["environment"]}-{identity[:12]}'
+  return str(out / 'data' / name), dict(chosen.data), identity
+
+
+def _ask(
+  study: Study,
+  chosen: Size,
+  row: Row,
+  config: Mapping[str, Any],
+  num_pairs: int | None,
+) -> dict[str, Any]:
+  """Fields of what measures a row, checked.
+
+  Raises:
+    ValueError: a field that there is not, or out of its range.
+  """
+  if study.measure == 'plan':
+    ask = {**chosen.plan, **row.plan}
+    if num_pairs is not None:
+      ask['num_pairs'] = num_pairs
+    if 'environment' not in ask and chosen.data:
+      ask['environment'] = chosen.data.get('environment', 'two_room')
+    asked = training.build(planning.Planning, f'{study.name}: plan', ask)
+    for settings in asked.planners():
+      settings.dry_run(1)
+  else:
+    ask = {**chosen.probe, **row.probe}
+    training.build(probing.Probing, f'{study.name}: probe', ask)
+  return ask
+
+
+def _plain(value: Any) -> Any:
+  """As JSON has it."""
+  return json.loads(json.dumps(value, default=str))
+
+
+def num_parameters(config: Mapping[str, Any]) -> int:
+  """Parameters of the model of a config."""
+  model = models.from_config(config['model'])
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes['params']))

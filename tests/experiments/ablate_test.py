@@ -1,0 +1,279 @@
+import csv
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments import launching
+from experiments.configs import variants
+from experiments.studies import named
+from jepa_wm import recipes
+from tests.experiments import tiny_study
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+COMMAND = """
+import sys
+from absl import app
+from tests.experiments import tiny_study
+tiny_study.register()
+from experiments import ablate
+if __name__ == '__main__':
+  app.run(ablate.main, flags_parser=ablate.parse_flags)
+"""
+
+
+def ablate(*arguments, **given):
+  """The command, with the tiny study among the others."""
+  return subprocess.Popen(
+    [sys.executable, '-c', COMMAND, *map(str, arguments)],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    cwd=ROOT,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    **given,
+  )
+
+
+def finish(process, timeout=300):
+  out, err = process.communicate(timeout=timeout)
+  return process.returncode, out, err
+
+
+@pytest.fixture(scope='module')
+def study():
+  return tiny_study.register()
+
+
+def _ablation(study, out, **given):
+  asked = recipes.Ablating(study=(study.name,), out=str(out), **given)
+  return recipes.Ablation(asked, [study], variants.resolve, 'again')
+
+
+@pytest.fixture(scope='module')
+def done(study, tmp_path_factory):
+  """All units of the study, done in this process, and its page."""
+  out = tmp_path_factory.mktemp('ablate')
+  ablation = _ablation(study, out, seeds=('0', '1'))
+  ablation.check()
+  digests = tuple(unit.digest for unit in ablation.units)
+  code = _ablation(study, out, seeds=('0', '1'), units=digests).work()
+  return code, ablation, ablation.report(['a line'])
+
+
+def _folder(ablation):
+  return ablation.out / 'studies' / 'tiny' / 'dropout-small'
+
+
+@pytest.mark.slow
+def test_a_study_runs_to_its_page(done):
+  code, ablation, reported = done
+  assert (code, reported) == (0, 0)
+  folder = _folder(ablation)
+  with (folder / 'rows.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  assert [(x['row'], x['seed'], x['status']) for x in rows] == [
+    (name, seed, status)
+    for name, status in (
+      ('0', 'finished'),
+      ('0.5', 'finished'),
+      ('icem', 'finished'),
+      ('wild', 'diverged'),
+    )
+    for seed in '01'
+  ]
+  # A planner's row has no training of its own.
+  training = {x['row']: x['training'] for x in rows if x['seed'] == '0'}
+  assert training['icem'] == training['0'] != training['0.5']
+  assert len(list((ablation.out / 'runs').iterdir())) == 6
+  assert len(list((ablation.out / 'data').iterdir())) == 1
+  page = (folder / 'report.html').read_text()
+  for told in ('Everything.', 'diverged at step', 'published', '90', 'cannot'):
+    assert told in page
+  told = json.loads((folder / 'study.json').read_text())
+  lines = {line['row']: line for line in told['lines']}
+  assert lines['0']['verdict'] == 'reference'
+  assert lines['0.5']['published_difference'] == -40.0
+  assert lines['wild']['rates'] == [0.0, 0.0]
+  assert (folder / 'commands.txt').read_text() == 'a line\n'
+
+
+@pytest.mark.slow
+def test_nothing_is_done_twice(done, study, monkeypatch):
+  _, ablation, _ = done
+  monkeypatch.setattr(
+    'jepa_wm.recipes.training.train', lambda *args: pytest.fail('trained')
+  )
+  digests = tuple(unit.digest for unit in ablation.units)
+  again = _ablation(study, ablation.out, seeds=('0', '1'), units=digests)
+  assert again.work() == 0
+
+
+@pytest.mark.slow
+def test_a_failed_unit_does_not_stop_the_others(done, study, tmp_path):
+  _, ablation, _ = done
+  other = _ablation(study, tmp_path, seeds=('0',), rows=('icem',))
+  first, second = other.units
+  # A file where the run of the reference should be.
+  (tmp_path / 'data').symlink_to(ablation.out / 'data')
+  first.workdir.parent.mkdir()
+  first.workdir.write_text('')
+  digests = first.digest, second.digest
+  again = _ablation(
+    study, tmp_path, seeds=('0',), rows=('icem',), units=digests
+  )
+  assert again.work() == 1
+  assert other.report([]) == 1
+  text = (_folder(other) / 'rows.csv').read_text()
+  assert text.count('failed') == 2 and str(first.workdir) in text
+
+
+def _rows(out):
+  return (out / 'studies/tiny/dropout-small/rows.csv').read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_anywhere_it_ends_with_the_same_rows(done, tmp_path):
+  """Ten kills at random moments: nothing is lost, nothing is trained twice."""
+  _, ablation, _ = done
+  rng = random.Random(0)
+  command = [
+    '--study=tiny/dropout',
+    '--seeds=0,1',
+    '--rows=0.5,icem',
+    f'--out={tmp_path}',
+    '--jobs=1',
+  ]
+  script = tmp_path / 'run.py'
+  script.write_text(COMMAND)
+  for _ in range(10):
+    process = ablate(*command, start_new_session=True)
+    time.sleep(rng.uniform(1.0, 8.0))
+    if process.poll() is not None:
+      break
+    os.killpg(process.pid, 9)
+    process.communicate()
+  code, _, err = finish(ablate(*command))
+  assert code == 0, err
+  found = {line.split(b',')[3] for line in _rows(tmp_path).splitlines()}
+  known = {
+    line.split(b',')[3]: line for line in _rows(ablation.out).splitlines()
+  }
+  for line in _rows(tmp_path).splitlines():
+    assert line == known[line.split(b',')[3]]
+  assert len(found) == 7
+
+
+def test_a_job_is_one_line_that_needs_nothing_else(study, tmp_path):
+  ablation = _ablation(study, tmp_path, seeds=('0',))
+  again = 'python -m experiments.ablate --study=tiny/dropout --seeds=0 --jobs=2'
+  lines = launching.commands(ablation, again)
+  # Units of one training are one job.
+  assert len(lines) == 3 and len(ablation.units) == 4
+  for line in lines.values():
+    assert line.startswith(
+      'python -m experiments.ablate --study=tiny/dropout --seeds=0 '
+      f'--out={tmp_path} --units='
+    )
+
+
+def test_what_would_be_done_is_told(study, tmp_path):
+  told = _ablation(study, tmp_path, seeds=('0', '1')).told()
+  assert '0.5: model.predictor.dropout=0.5 (was 0.0)' in told
+  assert 'icem: planner=icem' in told
+  assert '6 trainings, 8 units' in told
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+  'given, sentence',
+  [
+    ({'rows': ('0.6',)}, "got '0.6'. Did you mean '0.5'"),
+    ({'rows': ('later',)}, 'cannot be run: it is not built'),
+    ({'size': 'ful'}, "got 'ful'. Did you mean 'full'"),
+    ({'size': 'full'}, 'needs episodes at 224 pixels; give.*--data'),
+    ({'data': 'nowhere'}, 'No episodes at nowhere'),
+    ({'seeds': ('0', '0')}, 'different whole numbers, got 0,0'),
+    ({'seeds': ('a',)}, 'different whole numbers, got a'),
+    ({'seeds': ()}, 'name one at least'),
+    ({'jobs': 0}, 'jobs must be at least 1'),
+    ({'num_pairs': 0}, 'num_pairs must be at least 1'),
+  ],
+)
+def test_what_cannot_be_run_is_refused_in_a_sentence(
+  study, tmp_path, given, sentence
+):
+  with pytest.raises((ValueError, OSError), match=sentence):
+    _ablation(study, tmp_path, **given)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_units_of_other_code_are_refused(study, tmp_path):
+  with pytest.raises(ValueError, match=r"no unit 'abc'.*--emit=commands"):
+    _ablation(study, tmp_path, units=('abc',)).work()
+
+
+def test_a_misspelt_study_is_met_by_the_nearest():
+  with pytest.raises(ValueError, match="Did you mean 'lewm/dropout'"):
+    named.find('lewm/droput')
+
+
+def test_a_grid_is_a_study_of_all_combinations():
+  study = named.grid(
+    'lewm.py:two_room_tiny',
+    ['model.predictor.dropout=0.0,0.5', 'num_steps=20,30'],
+  )
+  assert study.reference == 'dropout=0.0 num_steps=20'
+  assert list(study.rows) == [
+    'dropout=0.0 num_steps=20',
+    'dropout=0.0 num_steps=30',
+    'dropout=0.5 num_steps=20',
+    'dropout=0.5 num_steps=30',
+  ]
+  tuples = named.grid(
+    'vjepa.py:digits_tiny', ['model.masks.percent=(25,),(50,)']
+  )
+  assert [row.train for row in tuples.rows.values()] == [
+    {'model.masks.percent': (25,)},
+    {'model.masks.percent': (50,)},
+  ]
+  assert tuples.measure == 'probe'
+
+
+@pytest.mark.parametrize(
+  'field, sentence',
+  [
+    ('model.predictor.dropuot=0.1', "Did you mean 'dropout'"),
+    ('model.predictor.dropout', 'must be field=value,value'),
+    ('model.predictor.dropout=0.1,0.1', 'twice'),
+    ('model.predictor.dropout=much', 'must be float'),
+  ],
+)
+def test_a_grid_that_is_none_is_refused(field, sentence):
+  with pytest.raises(ValueError, match=sentence):
+    named.grid('lewm.py:two_room_tiny', [field])
+
+
+@pytest.mark.slow
+def test_submitit_runs_the_same_rows(done, study, tmp_path):
+  pytest.importorskip('submitit')
+  _, ablation, _ = done
+  (tmp_path / 'data').symlink_to(ablation.out / 'data')
+  other = _ablation(study, tmp_path, seeds=('0',), rows=('0.5',))
+  lines = {
+    key: f'python -c {launching.shlex.quote(COMMAND)} {line.split(" ", 3)[3]}'
+    for key, line in launching.commands(
+      other,
+      'python -m experiments.ablate --study=tiny/dropout --seeds=0 --rows=0.5',
+    ).items()
+  }
+  launching.submitit(other, lines, ['cluster=local', 'timeout_min=5'])
+  assert other.report([]) == 0
+  lines = _rows(tmp_path).splitlines()[1:]
+  assert set(lines) <= set(_rows(ablation.out).splitlines())

@@ -1,0 +1,35 @@
+"""Every row of every study: resolved, and its program checked."""
+
+import pytest
+
+from experiments.configs import variants
+from experiments.studies import named
+from jepa_wm import recipes
+from jepa_wm.recipes import study_units
+
+STUDIES = [s for s in named.all_studies() if not s.name.startswith('tiny/')]
+
+
+@pytest.mark.parametrize('study', STUDIES, ids=lambda study: study.name)
+def test_every_row_does_something_and_names_what_it_changes(study):
+  assert study_units.check(study, 'small', variants.resolve) == []
+
+
+@pytest.mark.parametrize('study', STUDIES, ids=lambda study: study.name)
+def test_every_row_can_be_read_at_every_size(study):
+  for name, size in study.sizes.items():
+    for row in study.runnable:
+      changes = {**size.train, **study.rows[row].changes(name)}
+      variants.resolve(size.config, changes)
+
+
+@pytest.mark.parametrize('study', STUDIES, ids=lambda study: study.name)
+def test_what_differs_from_the_paper_is_said_at_every_size(study):
+  assert set(study.differs) == set(study.sizes)
+
+
+def test_the_list_names_every_study_and_row():
+  told = recipes.list_studies(STUDIES)
+  for study in STUDIES:
+    assert study.name in told
+    assert all(f'    {row}' in told for row in study.rows)

@@ -201,7 +201,8 @@ def _probe(unit: Unit) -> tuple[tuple[int, ...], dict[str, float]]:
     out=str(unit.folder / 'probe'),
   )
   records = probing.probe(asked, show_progress=False)
-  found, right = {}, ()
+  found: dict[str, float] = {}
+  right: tuple[int, ...] = ()
   for record in records[::-1]:
     where = f'{record["representation"]}/{record["target"]}'
     for name, value in _scores(record['scores']).items():

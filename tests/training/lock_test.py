@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -61,11 +62,26 @@ def test_one_process_cannot_hold_it_twice(tmp_path):
     pass
 
 
-def test_another_host_is_believed_until_its_file_is_removed(tmp_path):
+def test_another_host_is_believed_while_its_file_is_touched(tmp_path):
   path = tmp_path / lock.FILE
   path.write_text(json.dumps({'host': 'elsewhere', 'pid': 7}))
-  with pytest.raises(lock.HeldError, match=f'7 on elsewhere.*remove {path}'):
+  with pytest.raises(lock.HeldError, match='7 on elsewhere.*300 s of silence'):
     lock.hold(tmp_path).__enter__()
+  # Dead for an hour.
+  os.utime(path, (time.time() - 3600,) * 2)
+  with lock.hold(tmp_path):
+    assert json.loads(path.read_text())['pid'] == os.getpid()
+
+
+def test_who_works_touches_the_file(tmp_path, monkeypatch):
+  monkeypatch.setattr(lock, '_BEAT_SECONDS', 0.01)
+  with lock.hold(tmp_path):
+    path = tmp_path / lock.FILE
+    os.utime(path, (0, 0))
+    deadline = time.monotonic() + 20
+    while path.stat().st_mtime == 0 and time.monotonic() < deadline:
+      time.sleep(0.01)
+    assert path.stat().st_mtime > 0
 
 
 @pytest.mark.parametrize('content', ['', '{"host": "her', 'null', '[]'])

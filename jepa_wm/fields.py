@@ -1,6 +1,8 @@
 """Settings as frozen dataclasses: checked, named, read from plain dicts.
 
-A setting is a frozen dataclass whose fields all have defaults. Where one of
+A setting is a frozen dataclass whose fields all have defaults and are checked
+as it is made: a field out of its range is a ValueError that names it (`check`,
+which every `__post_init__` calls, often before checks of its own). Where one of
 several kinds may stand (an encoder, a term), each kind has a class attribute
 `name`, is registered under it, and the field that holds it is made by `one_of`
 or `some_of`. `from_dict` and `to_dict` then read and write the whole tree.
@@ -11,11 +13,21 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from jepa_wm import files
 
 _REGISTRY, _MANY = 'registry', 'many'
+
+
+class Named(Protocol):
+  """What a `Registry` holds.
+
+  Attributes:
+    name: of its kind in a config.
+  """
+
+  name: ClassVar[str]
 
 
 class Registry:

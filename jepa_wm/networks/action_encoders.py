@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Protocol
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from jepa_wm import fields
 from jepa_wm.networks import layers
@@ -14,14 +13,8 @@ from jepa_wm.networks import layers
 ACTION_ENCODERS = fields.Registry('action encoder', 'jepa_wm.networks')
 
 
-class ActionEncoderConfig(Protocol):
-  """The settings of an action encoder.
-
-  Attributes:
-    name: of its kind in a config.
-  """
-
-  name: ClassVar[str]
+class ActionEncoderConfig(fields.Named, Protocol):
+  """The settings of an action encoder."""
 
   def build(self, dtype: Any) -> nn.Module:
     """Builds the module, actions `[..., A]` to conditions `[..., C]`."""
@@ -45,11 +38,6 @@ class BottleneckConfig:
   smoothed_dim: int = 10
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self)
 
   def build(self, dtype: Any) -> nn.Module:
@@ -62,7 +50,7 @@ class BottleneckConfig:
     )
 
 
-class ActionEncoder(nn.Module):
+class ActionEncoder(layers.Module):
   """Action blocks to conditions: a linear bottleneck, then a SiLU MLP.
 
   Source: LeWM. Its first map is published as a convolution of kernel one.
@@ -71,21 +59,17 @@ class ActionEncoder(nn.Module):
     features: size of a condition.
     smoothed_dim: size of the bottleneck.
     hidden_dim: width of the MLP.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
   features: int
   smoothed_dim: int
   hidden_dim: int
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, actions: jax.Array) -> jax.Array:
     """Encodes `actions` `[..., A]` as `[..., features]`."""
-    dense = functools.partial(
-      layers.uniform_dense, dtype=self.dtype, param_dtype=self.param_dtype
+    dense: layers.DenseFn = functools.partial(
+      layers.uniform_dense, **self.dtypes
     )
     smoothed = dense(self.smoothed_dim, actions.shape[-1], name='smoothing')(
       actions
@@ -94,18 +78,14 @@ class ActionEncoder(nn.Module):
     return dense(self.features, self.hidden_dim, name='out')(nn.silu(hidden))
 
 
-class LinearEncoder(nn.Module):
+class LinearEncoder(layers.Module):
   """One linear map, of a state or an action.
 
   Attributes:
     features: size of the output.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
   features: int
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -114,6 +94,5 @@ class LinearEncoder(nn.Module):
       self.features,
       inputs.shape[-1],
       name='out',
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
+      **self.dtypes,
     )(inputs)

@@ -1,7 +1,7 @@
 """Self-attention that remembers keys and values, fast for a few of them."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -25,8 +25,8 @@ class KeysValues(NamedTuple):
   values: jax.Array
 
 
-class Attention(nn.Module):
-  """Multi-head self-attention over the second last axis.
+class Attention(layers.Module):
+  """Multi-head self-attention over the second last axis, softmax in float32.
 
   Attributes:
     num_heads: attention heads.
@@ -35,8 +35,6 @@ class Attention(nn.Module):
     qkv_bias: whether queries, keys and values have a bias.
     dropout: rate on the attention weights and on the output.
     dense_fn: how the linear maps start.
-    dtype: of the computation; the softmax is in float32 in any case.
-    param_dtype: of the parameters.
   """
 
   num_heads: int
@@ -45,8 +43,6 @@ class Attention(nn.Module):
   qkv_bias: bool = True
   dropout: float = 0.0
   dense_fn: layers.DenseFn = layers.uniform_dense
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -76,9 +72,7 @@ class Attention(nn.Module):
     *lead, num_tokens, width = tokens.shape
     num_queries = num_tokens if num_queries is None else num_queries
     inner = self.num_heads * self.head_dim
-    dense = functools.partial(
-      self.dense_fn, dtype=self.dtype, param_dtype=self.param_dtype
-    )
+    dense = functools.partial(self.dense_fn, **self.dtypes)
     drop = nn.Dropout(self.dropout, deterministic=not train)
 
     def project(name, tokens):

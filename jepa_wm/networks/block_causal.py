@@ -14,76 +14,7 @@ Past = tuple[attention.KeysValues, ...]
 """Keys and values of all tokens of the first frames, one entry per block."""
 
 
-class FrameBlock(nn.Module):
-  """Pre-norm block that remembers keys and values.
-
-  Attributes:
-    num_heads: attention heads.
-    head_dim: size of a head.
-    mlp_dim: hidden width of the MLP.
-    epsilon: of both LayerNorms.
-    qkv_bias: whether queries, keys and values have a bias.
-    dropout: rate inside attention and MLP.
-    dense_fn: how the linear maps start.
-    dtype: of the computation.
-    param_dtype: of the parameters.
-  """
-
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  epsilon: float
-  qkv_bias: bool
-  dropout: float = 0.0
-  dense_fn: layers.DenseFn = layers.uniform_dense
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(
-    self,
-    tokens: jax.Array,
-    *,
-    past: attention.KeysValues | None = None,
-    num_queries: int | None = None,
-    rotation: rotary.Rotation | None = None,
-    mask: jax.Array | None = None,
-    train: bool = False,
-  ) -> tuple[jax.Array, attention.KeysValues]:
-    """Maps tokens; arguments as for `attention.Attention`."""
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    attention_norm, mlp_norm = (
-      layers.layer_norm(self.epsilon, name=name, **dtypes)
-      for name in ('attention_norm', 'mlp_norm')
-    )
-    mixed, past = attention.Attention(
-      num_heads=self.num_heads,
-      head_dim=self.head_dim,
-      qkv_bias=self.qkv_bias,
-      dropout=self.dropout,
-      dense_fn=self.dense_fn,
-      name='attention',
-      **dtypes,
-    )(
-      attention_norm(tokens),
-      past=past,
-      num_queries=num_queries,
-      rotation=rotation,
-      mask=mask,
-      train=train,
-    )
-    tokens = tokens[..., tokens.shape[-2] - mixed.shape[-2] :, :] + mixed
-    mlp = transformer.Mlp(
-      hidden_dim=self.mlp_dim,
-      dropout=self.dropout,
-      dense_fn=self.dense_fn,
-      name='mlp',
-      **dtypes,
-    )
-    return tokens + mlp(mlp_norm(tokens), train=train), past
-
-
-class TokenPredictor(nn.Module):
+class TokenPredictor(layers.Module):
   """Frames of tokens to the next ones, conditions as tokens before them.
 
   Every condition (the action, the state) is one more token of its frame, in
@@ -92,16 +23,8 @@ class TokenPredictor(nn.Module):
 
   Source: V-JEPA 2-AC, arXiv 2506.09985, section 3.1, and its released code.
 
-  Attributes:
-    history: longest window, frames.
-    grid: rows and columns of patches.
-    width: size of a token inside.
-    depth: blocks.
-    num_heads: attention heads; they share the width evenly.
-    mlp_dim: hidden width of the MLPs.
-    rotary_style: one of `rotary.STYLES`.
-    dtype: of the computation.
-    param_dtype: of the parameters.
+  Attributes: those of `robot.BlockCausalConfig`, and `grid`, the rows and
+    columns of patches.
   """
 
   history: int
@@ -111,8 +34,6 @@ class TokenPredictor(nn.Module):
   num_heads: int
   mlp_dim: int
   rotary_style: str = 'vjepa2'
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @property
   def head_dim(self) -> int:
@@ -136,15 +57,16 @@ class TokenPredictor(nn.Module):
       conditions: each `[..., T, C]`.
       past: of the first F frames of this very window.
       last_only: whether only the frame after the window is asked for.
-      train: accepted as by every predictor; nothing here depends on it.
+      train: whether dropout is on; there is none here.
 
     Returns:
       `[..., T - F, P, D]`, or `[..., 1, P, D]`, and the past of all frames.
 
     Raises:
-      ValueError: the window is longer than `history`, the frames are not of
-        `grid`, or the conditions are not as many as the frames.
+      ValueError: the window is longer than `history`, the conditions are not
+        as many as the frames, or these are not of `grid`.
     """
+    dtypes = self.dtypes
     check_window(frames, conditions, self.history)
     *_, num_frames, size, features = frames.shape
     rows, columns = self.grid
@@ -153,7 +75,6 @@ class TokenPredictor(nn.Module):
         f'frames must have {rows * columns} tokens (grid={self.grid}), got '
         f'shape {frames.shape}.'
       )
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     num_conditions = len(conditions)
     num_past = count_past(past, num_conditions + size)
     dense = layers.normal_dense
@@ -247,7 +168,7 @@ def run_blocks(
     is_last = index == predictor.depth - 1
     if mask is not None and is_last and num_last is not None:
       mask = mask[-num_last:]
-    tokens, keys_values = FrameBlock(
+    tokens, keys_values = transformer.Block(
       num_heads=predictor.num_heads,
       head_dim=predictor.head_dim,
       mlp_dim=predictor.mlp_dim,

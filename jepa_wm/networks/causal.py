@@ -5,9 +5,7 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from jepa_wm import fields
 from jepa_wm.networks import attention, layers, predictors, transformer
 
 Cache = tuple[transformer.BlockCache, ...]
@@ -16,65 +14,20 @@ Cache = tuple[transformer.BlockCache, ...]
 
 @predictors.PREDICTORS.register
 @dataclasses.dataclass(frozen=True)
-class CausalConfig:
-  """The settings of a `CausalPredictor`; the defaults are LeWM's.
-
-  Attributes:
-    history: longest window of latents.
-    width: size of a token inside, published as the latent's.
-    depth: blocks.
-    num_heads: attention heads.
-    head_dim: size of a head.
-    mlp_dim: hidden width of the MLPs.
-    dropout: rate inside the blocks.
-  """
+class CausalConfig(predictors.TransformerConfig):
+  """The settings of a `CausalPredictor`; the defaults are LeWM's."""
 
   name: ClassVar[str] = 'causal'
-
-  history: int = 3
-  width: int = 192
-  depth: int = 6
-  num_heads: int = 16
-  head_dim: int = 64
-  mlp_dim: int = 2048
-  dropout: float = 0.1
-
-  def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
-    fields.check(self)
-    if self.dropout >= 1:
-      raise ValueError(f'dropout must be below 1, got {self.dropout!r}.')
 
   def build(
     self, grid: tuple[int, int], dtype: Any, *, state_dim: int = 0
   ) -> nn.Module:
     """See `predictors.PredictorConfig`; a latent is one vector to it."""
     del grid, state_dim
-    return CausalPredictor(
-      **{x.name: getattr(self, x.name) for x in dataclasses.fields(self)},
-      dtype=dtype,
-    )
+    return CausalPredictor(**vars(self), dtype=dtype)
 
 
-def slide(cache: Cache) -> Cache:
-  """What is left of a full window's cache when its first token drops out.
-
-  Keys and values saw positions that have changed; modulations are of actions.
-  """
-  return tuple(
-    transformer.BlockCache(
-      block.modulations[..., 1:, :],
-      attention.KeysValues(*(x[..., :0, :] for x in block.past)),
-    )
-    for block in cache
-  )
-
-
-class CausalPredictor(nn.Module):
+class CausalPredictor(predictors.WindowPredictor, layers.Module):
   """A causal transformer whose every block the action modulates (AdaLN-zero).
 
   Token `t` sees latents and actions up to `t` and is trained to become the
@@ -82,18 +35,14 @@ class CausalPredictor(nn.Module):
   latents get them. Where latents or conditions are not `width` wide, one
   linear map each brings them there.
 
+  With a cache this is the same function in fewer operations: keys and values
+  of the first P tokens are not computed again, nor are the modulations of the
+  first M actions, and with `last_only` the last block answers for the last
+  token alone.
+
   Source: LeWM.
 
-  Attributes:
-    width: size of a token inside and of the output.
-    history: longest window.
-    depth: blocks.
-    num_heads: attention heads.
-    head_dim: size of a head.
-    mlp_dim: hidden width of the MLPs.
-    dropout: rate inside the blocks.
-    dtype: of the computation.
-    param_dtype: of the parameters.
+  Attributes: those of `CausalConfig`, of whose `width` the output is.
   """
 
   width: int
@@ -103,8 +52,6 @@ class CausalPredictor(nn.Module):
   head_dim: int
   mlp_dim: int
   dropout: float = 0.0
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -116,43 +63,13 @@ class CausalPredictor(nn.Module):
     last_only: bool = False,
     train: bool = False,
   ) -> tuple[jax.Array, Cache]:
-    """Predicts one step on for the tokens of a window.
-
-    With a cache this is the same function in fewer operations: keys and values
-    of the first P tokens are not computed again, nor are the modulations of
-    the first M actions, and with `last_only` the last block answers for the
-    last token alone.
-
-    Args:
-      latents: `[..., T, D]`, `T` at most `history`.
-      conditions: `[..., T - M, C]`, the encoded actions taken at the last
-        latents.
-      cache: one per block, of the first tokens of this very window.
-      last_only: whether only the last token is asked for.
-      train: whether dropout is on.
-
-    Returns:
-      `[..., T - P, width]`, or `[..., 1, width]`, and the cache of all tokens.
-
-    Raises:
-      ValueError: the window is longer than `history`, or the two do not match.
-    """
+    """See `predictors.WindowPredictor`; the cache has an entry per block."""
     *lead, num_tokens, latent_dim = latents.shape
     num_known = num_past = 0
     if cache is not None:
       num_known = cache[0].modulations.shape[-2]
       num_past = cache[0].past.keys.shape[-2]
-    if num_tokens > self.history:
-      raise ValueError(
-        f'latents hold a window of {num_tokens} steps, but the predictor was '
-        f'built for history={self.history}; pass the last {self.history}.'
-      )
-    if conditions.shape[:-1] != (*lead, num_tokens - num_known):
-      raise ValueError(
-        'conditions must be as many as latents, less those in the cache '
-        f'({num_known}), got {conditions.shape} for {latents.shape}.'
-      )
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    predictors.check_window(latents, conditions, self.history, num_known)
     positions = self.param(
       'positions',
       nn.initializers.normal(1.0),
@@ -164,11 +81,11 @@ class CausalPredictor(nn.Module):
     conditions = conditions.astype(self.dtype)
     if latent_dim != self.width:
       tokens = layers.uniform_dense(
-        self.width, latent_dim, name='input', **dtypes
+        self.width, latent_dim, name='input', **self.dtypes
       )(tokens)
     if conditions.shape[-1] != self.width:
       conditions = layers.uniform_dense(
-        self.width, conditions.shape[-1], name='condition', **dtypes
+        self.width, conditions.shape[-1], name='condition', **self.dtypes
       )(conditions)
     caches = []
     for index in range(self.depth):
@@ -179,7 +96,7 @@ class CausalPredictor(nn.Module):
         mlp_dim=self.mlp_dim,
         dropout=self.dropout,
         name=f'block_{index}',
-        **dtypes,
+        **self.dtypes,
       )(
         tokens,
         conditions,
@@ -188,27 +105,16 @@ class CausalPredictor(nn.Module):
         train=train,
       )
       caches.append(block_cache)
-    norm = layers.layer_norm(1e-5, name='norm', **dtypes)
+    norm = layers.layer_norm(1e-5, name='norm', **self.dtypes)
     return norm(tokens), tuple(caches)
 
-  def start(
-    self, latents: jax.Array, conditions: jax.Array
-  ) -> predictors.Window:
-    """See `predictors.Predictor`."""
-    return predictors.start_window(self, latents, conditions)
-
-  def advance(
-    self,
-    state: predictors.Window,
-    condition: jax.Array,
-    readout_fn: predictors.ReadoutFn,
-  ) -> predictors.Window:
-    """See `predictors.Predictor`."""
-    return predictors.advance_window(
-      self, state, condition, readout_fn, slide_fn=slide
-    )
-
   @nn.nowrap
-  def read(self, state: predictors.Window) -> jax.Array:
-    """See `predictors.Predictor`."""
-    return state.newest
+  def slide(self, memory: Cache) -> Cache:
+    """Keys and values saw positions that have changed; modulations did not."""
+    return tuple(
+      transformer.BlockCache(
+        block.modulations[..., 1:, :],
+        attention.KeysValues(*(x[..., :0, :] for x in block.past)),
+      )
+      for block in memory
+    )

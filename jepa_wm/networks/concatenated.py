@@ -8,61 +8,36 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm import fields
 from jepa_wm.networks import block_causal, frames, layers, predictors
 
 
 @predictors.PREDICTORS.register
 @dataclasses.dataclass(frozen=True)
-class ConcatenatedConfig:
+class ConcatenatedConfig(predictors.TransformerConfig):
   """The settings of a `ConcatenationPredictor`; the defaults are DINO-WM's.
 
   Attributes:
-    history: longest window, frames.
     width: of the tokens inside; 0, as published, for that of token and
       conditions together.
-    depth: blocks.
-    num_heads: attention heads.
-    head_dim: size of a head.
-    mlp_dim: hidden width of the MLPs.
     condition_features: size of the embedding of an action.
-    dropout: rate on the input and inside the blocks.
   """
 
   name: ClassVar[str] = 'concatenated'
+  may_be_zero: ClassVar[tuple[str, ...]] = ('width',)
 
-  history: int = 3
   width: int = 0
-  depth: int = 6
-  num_heads: int = 16
-  head_dim: int = 64
-  mlp_dim: int = 2048
   condition_features: int = 10
-  dropout: float = 0.1
-
-  def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
-    fields.check(self, may_be_zero=('width',))
-    if self.dropout >= 1:
-      raise ValueError(f'dropout must be below 1, got {self.dropout!r}.')
 
   def build(
     self, grid: tuple[int, int], dtype: Any, *, state_dim: int = 0
   ) -> nn.Module:
     """See `predictors.PredictorConfig`."""
     del state_dim  # Embedded in every token.
-    core = ConcatenationPredictor(
-      **{x.name: getattr(self, x.name) for x in dataclasses.fields(self)},
-      dtype=dtype,
-    )
+    core = ConcatenationPredictor(**vars(self), dtype=dtype)
     return frames.FramePredictor(core, num_tokens=grid[0] * grid[1])
 
 
-class ConcatenationPredictor(nn.Module):
+class ConcatenationPredictor(layers.Module):
   """Frames of tokens to the next ones, the action beside every token.
 
   Every condition (the action, say) is embedded by a linear map and its
@@ -73,17 +48,7 @@ class ConcatenationPredictor(nn.Module):
 
   Source: DINO-WM, arXiv 2411.04983, section 3.2 and appendix.
 
-  Attributes:
-    history: longest window, frames.
-    depth: blocks.
-    num_heads: attention heads.
-    head_dim: size of a head.
-    mlp_dim: hidden width of the MLPs.
-    condition_features: size of the embedding of a condition.
-    width: of the tokens inside, 0 for that of token and conditions.
-    dropout: rate on the input and inside the blocks.
-    dtype: of the computation.
-    param_dtype: of the parameters.
+  Attributes: those of `ConcatenatedConfig`; the input is dropped out as well.
   """
 
   history: int
@@ -94,8 +59,6 @@ class ConcatenationPredictor(nn.Module):
   condition_features: int = 10
   width: int = 0
   dropout: float = 0.0
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -107,24 +70,9 @@ class ConcatenationPredictor(nn.Module):
     last_only: bool = False,
     train: bool = False,
   ) -> tuple[jax.Array, block_causal.Past]:
-    """Predicts for every frame the one after it.
-
-    Args:
-      frames: `[..., T, P, D]`, `T` at most `history`.
-      conditions: each `[..., T, C]`.
-      past: of the first F frames of this very window.
-      last_only: whether only the frame after the window is asked for.
-      train: whether dropout is on.
-
-    Returns:
-      `[..., T - F, P, D]`, or `[..., 1, P, D]`, and the past of all frames.
-
-    Raises:
-      ValueError: the window is longer than `history`, or the conditions are
-        not as many as the frames.
-    """
+    """See `block_causal.TokenPredictor`; the grid may be any."""
+    dtypes = self.dtypes
     block_causal.check_window(frames, conditions, self.history)
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     *_, num_frames, size, features = frames.shape
     num_past = block_causal.count_past(past, size)
     parts = [frames[..., num_past:, :, :].astype(self.dtype)]
@@ -160,6 +108,7 @@ class ConcatenationPredictor(nn.Module):
       num_last=size if last_only else None,
       epsilon=1e-5,
       qkv_bias=False,
+      dense_fn=layers.uniform_dense,
       dropout=self.dropout,
       train=train,
     )

@@ -10,13 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import fields, units
-from jepa_wm.networks import encoders
-from jepa_wm.types import Observation, ObservationSpec
+from jepa_wm.networks import encoders, layers
 
 
 @encoders.ENCODERS.register
 @dataclasses.dataclass(frozen=True)
-class ConvConfig(encoders.Unfitted):
+class ConvConfig(encoders.OfFrames):
   """The settings of a `ConvEncoder` of strided convolutions.
 
   Attributes:
@@ -24,12 +23,10 @@ class ConvConfig(encoders.Unfitted):
     channels: channels of each stage.
     strides: how many times each stage shrinks the image.
     blocks: residual blocks of each stage.
-    image_size: side of the square frames in pixels.
-    pixel_norm: one of `units.PIXEL_NORMS`, what frames are normalised by.
+    image_size: see `encoders.OfFrames`, as `pixel_norm`.
   """
 
   name: ClassVar[str] = 'conv'
-  clip_length: ClassVar[int] = 0
   pooling: ClassVar[bool] = False
   keypoints: ClassVar[bool] = False
 
@@ -41,11 +38,6 @@ class ConvConfig(encoders.Unfitted):
   pixel_norm: str = 'imagenet'
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'pixel_norm': (*units.PIXEL_NORMS,)})
     stages = self.channels, self.strides, self.blocks
     if len({len(x) for x in stages}) > 1:
@@ -58,17 +50,6 @@ class ConvConfig(encoders.Unfitted):
         f'channels and strides must be positive, got {self.channels} and '
         f'{self.strides}.'
       )
-
-  @property
-  def spec(self) -> ObservationSpec:
-    """See `encoders.Encoder`."""
-    return encoders.pixels_spec(self.image_size)
-
-  def inputs(self, observation: Observation) -> jax.Array:
-    """See `encoders.Encoder`."""
-    return encoders.normalized_pixels(
-      observation, self.image_size, self.pixel_norm
-    )
 
   def build(self, dtype: Any) -> nn.Module:
     """See `encoders.Encoder`."""
@@ -101,7 +82,7 @@ class KeypointsConfig(ConvConfig):
   keypoints: ClassVar[bool] = True
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(layers.Module):
   """Stages of shrinking and residual convolutions, flattened into one map.
 
   A stage shrinks its input `strides[i]` times to `channels[i]` channels and
@@ -117,15 +98,7 @@ class ConvEncoder(nn.Module):
   a stage, max-pooling, 256 features); the spatial softmax of deep spatial
   autoencoders, arXiv 1509.06113, section IV.
 
-  Attributes:
-    features: size of the output.
-    channels: channels of each stage.
-    strides: how many times each stage shrinks height and width.
-    blocks: residual blocks of each stage.
-    pooling: whether stages shrink by max-pooling.
-    keypoints: whether the maps become points.
-    dtype: of the computation.
-    param_dtype: of the parameters.
+  Attributes: those of `ConvConfig`, with `pooling` and `keypoints`.
   """
 
   features: int = 256
@@ -134,25 +107,19 @@ class ConvEncoder(nn.Module):
   blocks: tuple[int, ...] = (2, 2, 2)
   pooling: bool = True
   keypoints: bool = False
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
     self, pixels: jax.Array, *, train: bool = False
   ) -> tuple[jax.Array, encoders.Intermediates]:
-    """Encodes normalised `pixels`.
-
-    Args:
-      pixels: `[..., height, width, C]`, normalised, always of one size.
-      train: accepted as by every encoder; nothing here depends on it.
+    """Encodes normalised `pixels` `[..., height, width, C]` of one size.
 
     Returns:
       `[..., features]` and `{'feature_map': [..., rows, columns, channels]}`;
       with `keypoints` also these, `[..., channels, 2]`, x and y in -1..1.
     """
     del train
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    dtypes = self.dtypes
 
     def convolve(name, channels, inputs, size=3, stride=1):
       return nn.Conv(

@@ -1,14 +1,15 @@
 """Latents to pictures: a small convolutional decoder."""
 
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jepa_wm.networks import layers
 
-class Decoder(nn.Module):
+
+class Decoder(layers.Module):
   """A small picture of many channels, doubled stage by stage, then patches.
 
   A stage doubles height and width by repeating pixels, which leaves no
@@ -22,16 +23,12 @@ class Decoder(nn.Module):
     channels: of each stage, coarsest first.
     patch_size: side of a patch.
     num_colors: channels `C` of the picture.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
   image_size: int
   channels: tuple[int, ...] = (64, 64)
   patch_size: int = 4
   num_colors: int = 3
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, latents: jax.Array) -> jax.Array:
@@ -43,7 +40,7 @@ class Decoder(nn.Module):
     Returns:
       float32 `[..., height, width, C]`, 0..1 where it drew well.
     """
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    dtypes = self.dtypes
     patch = self.patch_size
     side = self.image_size // (patch * 2 ** len(self.channels))
     lead = latents.shape[:-1]

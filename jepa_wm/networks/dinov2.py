@@ -5,11 +5,10 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from jepa_wm import fields
 from jepa_wm.networks import attention, encoders, layers, patches, transformer
-from jepa_wm.types import Observation, ObservationSpec
+from jepa_wm.types import Observation
 
 SIZES = {
   'small': {'width': 384, 'depth': 12, 'num_heads': 6},
@@ -25,7 +24,7 @@ POSITIONS_GRID = 37
 
 @encoders.ENCODERS.register
 @dataclasses.dataclass(frozen=True)
-class Dinov2Config(encoders.Unfitted):
+class Dinov2Config(encoders.OfFrames):
   """The settings of a `Dinov2`; the defaults are DINO-WM's.
 
   Attributes:
@@ -36,28 +35,17 @@ class Dinov2Config(encoders.Unfitted):
   """
 
   name: ClassVar[str] = 'dinov2'
-  clip_length: ClassVar[int] = 0
 
   size: str = 'small'
   image_size: int = 224
   resized: int = 196
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'size': (*SIZES,)})
     if self.resized % PATCH_SIZE:
       raise ValueError(
         f'resized must be a multiple of {PATCH_SIZE}, got {self.resized}.'
       )
-
-  @property
-  def spec(self) -> ObservationSpec:
-    """See `encoders.Encoder`."""
-    return encoders.pixels_spec(self.image_size)
 
   def inputs(self, observation: Observation) -> jax.Array:
     """See `encoders.Encoder`."""
@@ -73,7 +61,7 @@ class Dinov2Config(encoders.Unfitted):
     return Dinov2(**sizes, dtype=dtype)
 
 
-class ScaledBlock(nn.Module):
+class ScaledBlock(layers.Module):
   """Pre-norm block whose two halves are scaled channel by channel (LayerScale).
 
   Source: CaiT, arXiv 2103.17239, section 2.1; DINOv2.
@@ -82,24 +70,19 @@ class ScaledBlock(nn.Module):
     num_heads: attention heads; they share the width evenly.
     mlp_dim: hidden width of the MLP.
     epsilon: of both LayerNorms.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
   num_heads: int
   mlp_dim: int
   epsilon: float
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, tokens: jax.Array) -> jax.Array:
     """Maps `tokens` `[..., T, D]` to `[..., T, D]`."""
     width = tokens.shape[-1]
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
 
     def norm(name):
-      return layers.layer_norm(self.epsilon, name=name, **dtypes)
+      return layers.layer_norm(self.epsilon, name=name, **self.dtypes)
 
     def scaled(name, x):
       scale = self.param(
@@ -112,19 +95,19 @@ class ScaledBlock(nn.Module):
       head_dim=width // self.num_heads,
       dense_fn=layers.normal_dense,
       name='attention',
-      **dtypes,
+      **self.dtypes,
     )(norm('attention_norm')(tokens))
     tokens = tokens + scaled('attention_scale', mixed)
     mapped = transformer.Mlp(
       hidden_dim=self.mlp_dim,
       dense_fn=layers.normal_dense,
       name='mlp',
-      **dtypes,
+      **self.dtypes,
     )(norm('mlp_norm')(tokens))
     return tokens + scaled('mlp_scale', mapped)
 
 
-class Dinov2(nn.Module):
+class Dinov2(layers.Module):
   """DINOv2's vision transformer.
 
   Positions are learned on a grid of `grid` patches a side and resized
@@ -132,15 +115,9 @@ class Dinov2(nn.Module):
 
   Source: DINOv2, arXiv 2304.07193, and its released code (without registers).
 
-  Attributes:
-    width: size of a token.
-    depth: blocks.
-    num_heads: attention heads.
-    patch_size: side of a patch in pixels.
-    grid: patches along a side whose positions are learned.
-    epsilon: of every LayerNorm.
-    dtype: of the computation.
-    param_dtype: of the parameters.
+  Attributes: `width`, `depth` and `num_heads` as in `SIZES`; `patch_size`;
+    `grid`, the patches along a side whose positions are learned; `epsilon` of
+    every LayerNorm.
   """
 
   width: int
@@ -149,58 +126,27 @@ class Dinov2(nn.Module):
   patch_size: int = PATCH_SIZE
   grid: int = POSITIONS_GRID
   epsilon: float = 1e-6
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
     self, pixels: jax.Array, *, train: bool = False
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Encodes normalised `pixels`.
-
-    Args:
-      pixels: `[..., height, width, 3]`, ImageNet's mean and deviation, sides
-        multiples of `patch_size`.
-      train: accepted as by every encoder; nothing here depends on it.
+    """Encodes `pixels` of ImageNet's norm, see `patches.embed_image`.
 
     Returns:
       The class token `[..., D]` and `{'feature_map': [..., rows, columns, D],
       'tokens': [..., 1 + P, D]}`, both after the last LayerNorm.
     """
     del train
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    normal = nn.initializers.normal(0.02)
-    cls_token = self.param('cls_token', normal, (self.width,), self.param_dtype)
-    positions = self.param(
-      'positions', normal, (1 + self.grid**2, self.width), self.param_dtype
-    )
-    tokens = patches.PatchEmbedding(
-      self.width, self.patch_size, name='patches', **dtypes
-    )(pixels)
-    *lead, rows, columns, _ = tokens.shape
-    tokens = jnp.concatenate(
-      [
-        jnp.broadcast_to(cls_token.astype(self.dtype), (*lead, 1, self.width)),
-        tokens.reshape(*lead, rows * columns, self.width),
-      ],
-      axis=-2,
-    )
-    places = patches.resize_positions(
-      positions[1:].reshape(self.grid, self.grid, self.width),
-      shape=(rows, columns),
-    )
-    positions = jnp.concatenate(
-      [positions[:1], places.reshape(-1, self.width)]
-    ).astype(self.dtype)
-    tokens = tokens + positions.reshape((1,) * len(lead) + positions.shape)
+    tokens, shape = patches.embed_image(self, pixels, grid=self.grid)
     for index in range(self.depth):
       tokens = ScaledBlock(
         num_heads=self.num_heads,
         mlp_dim=4 * self.width,
         epsilon=self.epsilon,
         name=f'block_{index}',
-        **dtypes,
+        **self.dtypes,
       )(tokens)
-    tokens = layers.layer_norm(self.epsilon, name='norm', **dtypes)(tokens)
-    feature_map = tokens[..., 1:, :].reshape(*lead, rows, columns, self.width)
+    tokens = layers.layer_norm(self.epsilon, name='norm', **self.dtypes)(tokens)
+    feature_map = tokens[..., 1:, :].reshape(*pixels.shape[:-3], *shape, -1)
     return tokens[..., 0, :], {'feature_map': feature_map, 'tokens': tokens}

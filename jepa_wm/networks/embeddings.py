@@ -31,11 +31,6 @@ class ProprioConfig:
   weight: float = 1.0
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self)
     if not self.scale:
       raise ValueError('scale must be positive, got 0.')

@@ -5,7 +5,7 @@ frozen dataclass of its settings, registered in `ENCODERS`.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -28,14 +28,34 @@ class Unfitted:
     return variables
 
 
-class Encoder(Protocol):
-  """The settings of an encoder.
+class OfFrames(Unfitted):
+  """The part of an encoder's settings that has it see square colour frames.
 
   Attributes:
-    name: of its kind in a config.
+    image_size: side of the frames in pixels.
+    pixel_norm: one of `units.PIXEL_NORMS`, what they are normalised by.
   """
 
-  name: ClassVar[str]
+  image_size: int
+  pixel_norm: str
+
+  @property
+  def clip_length(self) -> int:
+    """See `Encoder`: no clips."""
+    return 0
+
+  @property
+  def spec(self) -> ObservationSpec:
+    """See `Encoder`."""
+    return pixels_spec(self.image_size)
+
+  def inputs(self, observation: Observation) -> jax.Array:
+    """See `Encoder`."""
+    return normalized_pixels(observation, self.image_size, self.pixel_norm)
+
+
+class Encoder(fields.Named, Protocol):
+  """The settings of an encoder."""
 
   @property
   def clip_length(self) -> int:
@@ -65,8 +85,8 @@ class Encoder(Protocol):
   def build(self, dtype: Any) -> nn.Module:
     """Builds the module.
 
-    It takes what `inputs` gives and `train`, and returns features `[..., F]`
-    and intermediates by name.
+    It takes what `inputs` gives and, accepted by all, `train`, and returns
+    features `[..., F]` and intermediates by name.
     """
     ...
 

@@ -22,21 +22,12 @@ class Memory(NamedTuple):
   past: block_causal.Past
 
 
-def slide(memory: Memory) -> Memory:
-  """What is left of a full window's memory when its first frame drops out."""
-  past = tuple(
-    attention.KeysValues(*(x[..., :0, :] for x in block))
-    for block in memory.past
-  )
-  return Memory(memory.conditions[..., 1:, :], past)
-
-
-class FramePredictor(nn.Module):
+class FramePredictor(predictors.WindowPredictor):
   """A predictor of tokens, as one of latents that are frames of tokens.
 
   Attributes:
-    core: frames `[..., T, P, F]` and conditions to the frames that follow, one
-      of `concatenated.ConcatenationPredictor`, `block_causal.TokenPredictor`.
+    core: frames and what is given with them to the frames that follow, one of
+      `concatenated.ConcatenationPredictor`, `block_causal.TokenPredictor`.
     num_tokens: tokens `P` of a frame.
   """
 
@@ -50,73 +41,58 @@ class FramePredictor(nn.Module):
     return history
 
   def __call__(
-    self, latents: jax.Array, conditions: jax.Array, *, train: bool = False
-  ) -> tuple[jax.Array, block_causal.Past]:
-    """See `predictors.Predictor`; outputs are the next latents."""
-    return self.after(latents, conditions, train=train)
-
-  def after(
     self,
     latents: jax.Array,
     conditions: jax.Array,
     *,
-    past: block_causal.Past | None = None,
+    cache: Memory | None = None,
     last_only: bool = False,
     train: bool = False,
-  ) -> tuple[jax.Array, block_causal.Past]:
-    """Latents after a window, and what is remembered of it.
-
-    Args:
-      latents: `[..., L, P * F]`.
-      conditions: `[..., L, C]`.
-      past: of the first frames of this window.
-      last_only: whether only the latent after the window is asked for.
-      train: whether dropout is on.
-    """
-    frames = latents.reshape(*latents.shape[:-1], self.num_tokens, -1)
-    predicted, past = self.core(
-      frames, (conditions,), past=past, last_only=last_only, train=train
-    )
-    return predicted.reshape(*predicted.shape[:-2], -1), past
-
-  def start(
-    self, latents: jax.Array, conditions: jax.Array
-  ) -> predictors.Window:
-    """See `predictors.Predictor`."""
-    memory = None
-    if conditions.shape[-2]:
-      _, past = self.after(latents[..., :-1, :], conditions, last_only=True)
-      memory = Memory(conditions, past)
-    return predictors.Window(latents, memory)
-
-  def advance(
-    self,
-    state: predictors.Window,
-    condition: jax.Array,
-    readout_fn: predictors.ReadoutFn,
-  ) -> predictors.Window:
-    """See `predictors.Predictor`.
-
-    Keys and values of a growing window are computed once, and the last block
-    answers for the newest frame alone.
-    """
-    conditions, past = jnp.expand_dims(condition, -2), None
-    if state.memory is not None:
-      before, past = state.memory
+  ) -> tuple[jax.Array, Memory]:
+    """See `predictors.WindowPredictor`; outputs are the next latents."""
+    past = None
+    if cache is not None:
+      before, past = cache
       conditions = jnp.concatenate([before, conditions], axis=-2)
-    outputs, past = self.after(
-      state.latents, conditions, past=past, last_only=True
+    frames, given = self.seen(latents, conditions)
+    predicted, past = self.core(
+      frames, given, past=past, last_only=last_only, train=train
     )
-    latent = readout_fn(state.latents[..., -1:, :], outputs)
-    return predictors.slid(
-      state.latents,
-      latent,
-      Memory(conditions, past),
-      history=self.history,
-      slide_fn=slide,
-    )
+    outputs = self.after(predicted, latents, conditions)
+    return outputs, Memory(conditions, past)
 
   @nn.nowrap
-  def read(self, state: predictors.Window) -> jax.Array:
-    """See `predictors.Predictor`."""
-    return state.newest
+  def seen(
+    self, latents: jax.Array, conditions: jax.Array
+  ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Frames `[..., L, P, F]` of a window, and what the core is given besides.
+
+    Args:
+      latents: `[..., L, D]`.
+      conditions: `[..., L, C]`.
+    """
+    frames = latents.reshape(*latents.shape[:-1], self.num_tokens, -1)
+    return frames, (conditions,)
+
+  @nn.nowrap
+  def after(
+    self, predicted: jax.Array, latents: jax.Array, conditions: jax.Array
+  ) -> jax.Array:
+    """Latents of predicted frames `[..., P, F]`, the last ones of a window.
+
+    Args:
+      predicted: for every one of its last latents the frame after it.
+      latents: `[..., L, D]`.
+      conditions: `[..., L, C]`.
+    """
+    del latents, conditions
+    return predicted.reshape(*predicted.shape[:-2], -1)
+
+  @nn.nowrap
+  def slide(self, memory: Memory) -> Memory:
+    """Keys and values saw positions that have changed."""
+    past = tuple(
+      attention.KeysValues(*(x[..., :0, :] for x in block))
+      for block in memory.past
+    )
+    return Memory(memory.conditions[..., 1:, :], past)

@@ -6,11 +6,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jepa_wm.networks import layers
+
 _SCALES = tuple(2.0**power for power in range(8))
 """Wavelengths of steps-to-go, in environment steps."""
 
 
-class GoalActions(nn.Module):
+class GoalActions(layers.Module):
   """Latent, goal and steps to go to the first action block on the way.
 
   A residual MLP whose blocks are scaled, shifted and gated by the steps to go
@@ -22,15 +24,11 @@ class GoalActions(nn.Module):
     action_dim: size `A` of an action block.
     width: of the hidden layers.
     depth: residual blocks.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
   action_dim: int
   width: int = 256
   depth: int = 3
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -46,7 +44,7 @@ class GoalActions(nn.Module):
     Returns:
       float32 `[..., A]`.
     """
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    dtypes = self.dtypes
     both = jnp.concatenate([latents, goals], axis=-1).astype(self.dtype)
     hidden = nn.Dense(self.width, name='in', **dtypes)(both)
     condition = nn.Dense(self.width, name='steps', **dtypes)(_features(steps))

@@ -1,4 +1,4 @@
-"""Linear maps by how they start, GELU and LayerNorm."""
+"""The base of all modules; linear maps by how they start, GELU, LayerNorm."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,23 @@ import jax.numpy as jnp
 
 DenseFn = Callable[..., nn.Dense]
 """`(features, fan_in, **nn.Dense fields) -> nn.Dense`: how a map starts."""
+
+
+class Module(nn.Module, kw_only=True):
+  """A Linen module that says what it computes in.
+
+  Attributes:
+    dtype: of the computation.
+    param_dtype: of the parameters.
+  """
+
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+
+  @property
+  def dtypes(self) -> dict[str, Any]:
+    """The two by name, for the modules inside."""
+    return {'dtype': self.dtype, 'param_dtype': self.param_dtype}
 
 
 def uniform_dense(features: int, fan_in: int, **fields: Any) -> nn.Dense:

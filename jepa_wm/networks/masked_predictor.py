@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.networks import layers, video_vit
-from jepa_wm.networks import positions as positions_lib
+from jepa_wm.networks import layers, transformer, video_vit
 
 MASK_TOKENS = ('per_kind', 'shared')
 """Whether each kind of mask has a mask token of its own.
@@ -27,16 +26,12 @@ MASKED_PREDICTORS = fields.Registry('masked predictor', 'jepa_wm.networks')
 
 @MASKED_PREDICTORS.register
 @dataclasses.dataclass(frozen=True)
-class MaskedPredictorConfig:
+class MaskedPredictorConfig(transformer.Sizes):
   """The settings of a `MaskedPredictor`; the defaults are V-JEPA 2's.
 
   Positions and the way that linear maps start are those of the encoder.
 
   Attributes:
-    width: size of a token inside.
-    depth: blocks.
-    num_heads: attention heads.
-    mlp_dim: hidden width of the MLPs.
     num_mask_tokens: mask tokens to choose from.
     mask_token: one of `MASK_TOKENS`, which is chosen for a kind of mask.
     mask_token_std: in which the mask tokens start.
@@ -53,11 +48,6 @@ class MaskedPredictorConfig:
   mask_token_std: float = 0.0
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'mask_token': MASK_TOKENS})
     if self.width % self.num_heads:
       raise ValueError(
@@ -98,7 +88,7 @@ class MaskedPredictorConfig:
     )
 
 
-class MaskedPredictor(nn.Module):
+class MaskedPredictor(video_vit.Transformer):
   """From the tokens of a context to those of the places it is asked about.
 
   A mask token stands at every place asked about; attention is full.
@@ -107,34 +97,14 @@ class MaskedPredictor(nn.Module):
   section 3.3.
 
   Attributes:
-    width: size of a token inside.
-    depth: blocks.
-    num_heads: attention heads; they share the width evenly.
-    mlp_dim: hidden width of the MLPs.
     features: size of a predicted token.
     num_mask_tokens: mask tokens to choose from.
-    grid: as of `video_vit.VideoViT`.
     mask_token_std: in which the mask tokens start.
-    positions: how a token knows where it is.
-    init_style: one of `video_vit.INITS`.
-    epsilon: of every LayerNorm.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
-  width: int
-  depth: int
-  num_heads: int
-  mlp_dim: int
   features: int
   num_mask_tokens: int
-  grid: positions_lib.Grid
   mask_token_std: float = 0.0
-  positions: positions_lib.Positions = positions_lib.Rotary()
-  init_style: str = 'depth_scaled'
-  epsilon: float = 1e-6
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -163,7 +133,7 @@ class MaskedPredictor(nn.Module):
       `[..., Kt, features]`, and `{'context': [..., Kc, features]}`, what the
       predictor makes of the context itself, beside the output of each block.
     """
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    del train
     mask_tokens = self.param(
       'mask_tokens',
       nn.initializers.normal(self.mask_token_std),
@@ -171,7 +141,7 @@ class MaskedPredictor(nn.Module):
       self.param_dtype,
     )
     inputs = layers.normal_dense(
-      self.width, context.shape[-1], name='input', **dtypes
+      self.width, context.shape[-1], name='input', **self.dtypes
     )(context)
     num_context = context.shape[-2]
     mask_token = mask_tokens[mask_index % self.num_mask_tokens]
@@ -186,11 +156,9 @@ class MaskedPredictor(nn.Module):
     valid = None
     if context_valid is not None and target_valid is not None:
       valid = jnp.concatenate([context_valid, target_valid], axis=-1)
-    tokens, outputs = video_vit.transform(
-      self, tokens, ids, valid, self.grid, train=train
-    )
+    tokens, outputs = self.transform(tokens, ids, valid, self.grid)
     predicted = layers.normal_dense(
-      self.features, self.width, name='output', **dtypes
+      self.features, self.width, name='output', **self.dtypes
     )(tokens)
     outputs['context'] = predicted[..., :num_context, :]
     return predicted[..., num_context:, :], outputs

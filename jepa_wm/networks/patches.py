@@ -1,11 +1,13 @@
 """Pixels to patch or tubelet tokens, and positions that tell them apart."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jepa_wm.networks import layers
 
 
 def patchify(pixels: jax.Array, *, patch_size: int) -> jax.Array:
@@ -123,61 +125,92 @@ def resize_positions(
   return jnp.einsum('ir,jc,rcd->ijd', rows, columns, positions)
 
 
-class PatchEmbedding(nn.Module):
-  """One linear map for every patch: a convolution whose stride is its size.
+class PatchEmbedding(layers.Module):
+  """One linear map for every patch, or every tubelet.
+
+  A convolution whose stride is its size.
 
   Attributes:
     features: size of a token.
     patch_size: side of a patch.
-    dtype: of the computation.
-    param_dtype: of the parameters.
+    tubelet_size: frames of a tubelet; None for images.
   """
 
   features: int
   patch_size: int
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
+  tubelet_size: int | None = None
 
   @nn.compact
   def __call__(self, pixels: jax.Array) -> jax.Array:
-    """Embeds `[..., height, width, C]` as `[..., rows, columns, D]`."""
-    return nn.Dense(
-      self.features,
-      kernel_init=nn.initializers.normal(0.02),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name='projection',
-    )(patchify(pixels, patch_size=self.patch_size))
+    """Embeds `[..., height, width, C]` as `[..., rows, columns, D]`.
 
-
-class TubeletEmbedding(nn.Module):
-  """One linear map for every tubelet: a 3-D convolution of stride its size.
-
-  Attributes:
-    features: size of a token.
-    patch_size: side of a patch.
-    tubelet_size: frames of a tubelet; 1 for images.
-    dtype: of the computation.
-    param_dtype: of the parameters.
-  """
-
-  features: int
-  patch_size: int
-  tubelet_size: int
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, pixels: jax.Array) -> jax.Array:
-    """Embeds `[..., T, height, width, C]` as `[..., t, rows, columns, D]`."""
-    return nn.Dense(
-      self.features,
-      kernel_init=nn.initializers.normal(0.02),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name='projection',
-    )(
-      tubeletify(
+    Clips `[..., T, height, width, C]` become `[..., t, rows, columns, D]`.
+    """
+    if self.tubelet_size is None:
+      flat = patchify(pixels, patch_size=self.patch_size)
+    else:
+      flat = tubeletify(
         pixels, patch_size=self.patch_size, tubelet_size=self.tubelet_size
       )
-    )
+    start = nn.initializers.normal(0.02)
+    return nn.Dense(
+      self.features, kernel_init=start, name='projection', **self.dtypes
+    )(flat)
+
+
+class Embeds(Protocol):
+  """What `embed_image` asks of the module whose parameters it makes."""
+
+  width: int
+  patch_size: int
+  dtype: Any
+  param_dtype: Any
+
+  @property
+  def dtypes(self) -> dict[str, Any]:
+    """See `layers.Module`."""
+    ...
+
+  def param(self, name: str, *args: Any) -> Any:
+    """See `nn.Module`."""
+    ...
+
+
+def embed_image(
+  module: Embeds, pixels: jax.Array, *, grid: int
+) -> tuple[jax.Array, tuple[int, int]]:
+  """A class token and patches, each with its place, as a ViT begins.
+
+  Args:
+    module: whose parameters they become, within its compact `__call__`.
+    pixels: `[..., height, width, C]`, normalised, sides multiples of
+      `patch_size`.
+    grid: patches along a side of the images whose positions are learned.
+
+  Returns:
+    Tokens `[..., 1 + P, width]`, the class token first, then the patches row by
+    row; and their rows and columns.
+  """
+  normal = nn.initializers.normal(0.02)
+  size, kind = module.width, module.param_dtype
+  cls_token = module.param('cls_token', normal, (size,), kind)
+  positions = module.param('positions', normal, (1 + grid**2, size), kind)
+  tokens = PatchEmbedding(
+    size, module.patch_size, name='patches', **module.dtypes
+  )(pixels)
+  *lead, rows, columns, _ = tokens.shape
+  places = resize_positions(
+    positions[1:].reshape(grid, grid, size), shape=(rows, columns)
+  )
+  positions = jnp.concatenate([positions[:1], places.reshape(-1, size)]).astype(
+    module.dtype
+  )
+  tokens = jnp.concatenate(
+    [
+      jnp.broadcast_to(cls_token.astype(module.dtype), (*lead, 1, size)),
+      tokens.reshape(*lead, rows * columns, size),
+    ],
+    axis=-2,
+  )
+  tokens = tokens + positions.reshape((1,) * len(lead) + positions.shape)
+  return tokens, (rows, columns)

@@ -17,14 +17,8 @@ Grid = tuple[int, int, int]
 _LEAST_ROTARY_CHANNELS = 6
 
 
-class Positions(Protocol):
-  """Something added to tokens, or something that turns heads, or both.
-
-  Attributes:
-    name: of its kind in a config.
-  """
-
-  name: ClassVar[str]
+class Positions(fields.Named, Protocol):
+  """Something added to tokens, or something that turns heads, or both."""
 
   def table(self, grid: Grid, width: int, trained: Grid) -> jax.Array | None:
     """What is added to the tokens of `grid`, `[P, width]`; None for nothing.
@@ -67,11 +61,6 @@ class Rotary:
   style: str = 'vjepa2'
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'style': rotary.STYLES})
 
   def table(self, grid: Grid, width: int, trained: Grid) -> None:
@@ -110,11 +99,6 @@ class SinCos:
   order: str = 'time_first'
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'order': sincos.ORDERS})
 
   def table(self, grid: Grid, width: int, trained: Grid) -> jax.Array:

@@ -7,9 +7,11 @@ outside of it a state is opaque. `Window` is for those that look back on a
 window of latents, which grows to `history` and then slides.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -76,14 +78,8 @@ class Predictor(Protocol):
     ...
 
 
-class PredictorConfig(Protocol):
-  """The settings of a predictor.
-
-  Attributes:
-    name: of its kind in a config.
-  """
-
-  name: ClassVar[str]
+class PredictorConfig(fields.Named, Protocol):
+  """The settings of a predictor."""
 
   @property
   def history(self) -> int:
@@ -102,6 +98,36 @@ class PredictorConfig(Protocol):
       state_dim: numbers of a latent after its tokens.
     """
     ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+  """The settings that LeWM's and DINO-WM's predictors share.
+
+  Attributes:
+    history: longest window of latents.
+    width: size of a token inside, published as the latent's.
+    depth: blocks.
+    num_heads: attention heads.
+    head_dim: size of a head.
+    mlp_dim: hidden width of the MLPs.
+    dropout: rate inside the blocks.
+  """
+
+  may_be_zero: ClassVar[tuple[str, ...]] = ()
+
+  history: int = 3
+  width: int = 192
+  depth: int = 6
+  num_heads: int = 16
+  head_dim: int = 64
+  mlp_dim: int = 2048
+  dropout: float = 0.1
+
+  def __post_init__(self) -> None:
+    fields.check(self, may_be_zero=self.may_be_zero)
+    if self.dropout >= 1:
+      raise ValueError(f'dropout must be below 1, got {self.dropout!r}.')
 
 
 @flax.struct.dataclass
@@ -125,78 +151,97 @@ class Window:
     return self.latents[..., -1, :]
 
 
-def start_window(
-  predictor: Any, latents: jax.Array, conditions: jax.Array
-) -> Window:
-  """Starts the window of a predictor, which looks at its past once.
+class WindowPredictor(nn.Module):
+  """A `Predictor` whose state is a `Window`: calling it says what to remember.
 
-  Args:
-    predictor: a module that takes `cache` and `last_only` when called.
-    latents: `[..., L, D]`, oldest first.
-    conditions: `[..., L - 1, C]`.
+  What it remembers of a growing window is not computed again, and what only
+  other tokens than the last need is left out.
   """
-  memory = None
-  if conditions.shape[-2]:
-    _, memory = predictor(latents[..., :-1, :], conditions, last_only=True)
-  return Window(latents, memory)
+
+  def __call__(
+    self,
+    latents: jax.Array,
+    conditions: jax.Array,
+    *,
+    cache: Any = None,
+    last_only: bool = False,
+    train: bool = False,
+  ) -> tuple[jax.Array, Any]:
+    """Predicts one step on for the tokens of a window.
+
+    Args:
+      latents: `[..., T, D]`, `T` at most `history`.
+      conditions: `[..., T - M, C]`, the encoded actions taken at the last
+        latents; `M` are in the cache.
+      cache: memory of the first `P` tokens of this very window.
+      last_only: whether only the last token is asked for.
+      train: whether dropout is on.
+
+    Returns:
+      Outputs `[..., T - P, E]`, or `[..., 1, E]`, and the memory of all tokens.
+
+    Raises:
+      ValueError: the window is longer than `history`, or the two do not match.
+    """
+    raise NotImplementedError
+
+  @nn.nowrap
+  def slide(self, memory: Any) -> Any:
+    """What is left of a full window's memory when its first token drops out."""
+    raise NotImplementedError
+
+  def start(self, latents: jax.Array, conditions: jax.Array) -> Window:
+    """See `Predictor`."""
+    memory = None
+    if conditions.shape[-2]:
+      _, memory = self(latents[..., :-1, :], conditions, last_only=True)
+    return Window(latents, memory)
+
+  def advance(
+    self: Any, state: Window, condition: jax.Array, readout_fn: ReadoutFn
+  ) -> Window:
+    """See `Predictor`."""
+    outputs, memory = self(
+      state.latents,
+      jnp.expand_dims(condition, -2),
+      cache=state.memory,
+      last_only=True,
+    )
+    latent = readout_fn(state.latents[..., -1:, :], outputs)
+    latents = jnp.concatenate([state.latents, latent], axis=-2)
+    if latents.shape[-2] > self.history:
+      latents = latents[..., 1:, :]
+      memory = self.slide(memory) if self.history > 1 else None
+    return Window(latents, memory)
+
+  @nn.nowrap
+  def read(self, state: Window) -> jax.Array:
+    """See `Predictor`."""
+    return state.newest
 
 
-def advance_window(
-  predictor: Any,
-  state: Window,
-  condition: jax.Array,
-  readout_fn: ReadoutFn,
-  *,
-  slide_fn: Callable[[Any], Any],
-) -> Window:
-  """Moves the window of a predictor one latent on.
-
-  What the predictor remembers of a growing window is not computed again; what
-  only other tokens than the last need is left out.
+def check_window(
+  latents: jax.Array, conditions: jax.Array, history: int, num_known: int
+) -> None:
+  """Checks a window of latents and what is given with them.
 
   Args:
-    predictor: a module that takes `cache` and `last_only` when called, and
-      knows the longest window, `history`.
-    state: before the step.
-    condition: `[..., C]`, of the action taken.
-    readout_fn: makes the next latent of what is predicted.
-    slide_fn: what is left of a memory when the first latent drops out.
-  """
-  outputs, memory = predictor(
-    state.latents,
-    jnp.expand_dims(condition, -2),
-    cache=state.memory,
-    last_only=True,
-  )
-  latent = readout_fn(state.latents[..., -1:, :], outputs)
-  return slid(
-    state.latents,
-    latent,
-    memory,
-    history=predictor.history,
-    slide_fn=slide_fn,
-  )
-
-
-def slid(
-  latents: jax.Array,
-  latent: jax.Array,
-  memory: Any,
-  *,
-  history: int,
-  slide_fn: Callable[[Any], Any],
-) -> Window:
-  """A window one latent on, the oldest dropped if need be.
-
-  Args:
-    latents: `[..., L, D]`, those before.
-    latent: `[..., 1, D]`, the next one.
-    memory: of `latents`.
+    latents: `[..., T, D]`.
+    conditions: `[..., T - M, C]`.
     history: longest window.
-    slide_fn: what is left of a memory when the first latent drops out.
+    num_known: conditions `M` in the cache.
+
+  Raises:
+    ValueError: they do not fit each other or `history`.
   """
-  latents = jnp.concatenate([latents, latent], axis=-2)
-  if latents.shape[-2] > history:
-    latents = latents[..., 1:, :]
-    memory = slide_fn(memory) if history > 1 else None
-  return Window(latents, memory)
+  *lead, num_tokens, _ = latents.shape
+  if num_tokens > history:
+    raise ValueError(
+      f'latents hold a window of {num_tokens} steps, but the predictor was '
+      f'built for history={history}; pass the last {history}.'
+    )
+  if conditions.shape[:-1] != (*lead, num_tokens - num_known):
+    raise ValueError(
+      'conditions must be as many as latents, less those in the cache '
+      f'({num_known}), got {conditions.shape} for {latents.shape}.'
+    )

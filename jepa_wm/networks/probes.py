@@ -1,7 +1,5 @@
 """Probes: small heads that read something off frozen tokens."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -19,39 +17,34 @@ PROBES = ('linear', 'mlp', 'attentive')
 _EPSILON = 1e-5  # Of the published probes; their encoders have 1e-6.
 
 
-class PooledProbe(nn.Module):
+class PooledProbe(layers.Module):
   """Reads outputs off the average of the tokens.
 
   Attributes:
     features: number of outputs.
     hidden_dim: width of the hidden layer; None has none, a linear probe.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
   features: int
   hidden_dim: int | None = None
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, tokens: jax.Array) -> jax.Array:
     """Reads float32 `[..., features]` off `tokens` `[..., P, D]`."""
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     pooled = jnp.mean(tokens.astype(jnp.float32), axis=-2)
     if self.hidden_dim is not None:
       pooled = layers.gelu(
         layers.normal_dense(
-          self.hidden_dim, pooled.shape[-1], name='hidden', **dtypes
+          self.hidden_dim, pooled.shape[-1], name='hidden', **self.dtypes
         )(pooled)
       )
     outputs = layers.normal_dense(
-      self.features, pooled.shape[-1], name='head', **dtypes
+      self.features, pooled.shape[-1], name='head', **self.dtypes
     )(pooled)
     return outputs.astype(jnp.float32)
 
 
-class AttentiveProbe(nn.Module):
+class AttentiveProbe(layers.Module):
   """A learned query attends to the tokens, then a linear map.
 
   `q = q + CrossAttention(q, norm1(x))`, `q = q + Mlp(norm2(q))`, outputs
@@ -71,8 +64,6 @@ class AttentiveProbe(nn.Module):
       representations of different sizes meet the same probe; None (published)
       takes them as they come.
     mlp_ratio: hidden width of the MLPs over that of a token.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
   features: int
@@ -80,8 +71,6 @@ class AttentiveProbe(nn.Module):
   depth: int = 1
   width: int | None = None
   mlp_ratio: int = 4
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, tokens: jax.Array) -> jax.Array:
@@ -90,7 +79,7 @@ class AttentiveProbe(nn.Module):
     Raises:
       ValueError: a width that the heads cannot share, or no block.
     """
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    dtypes = self.dtypes
     if self.width is not None:
       tokens = layers.normal_dense(
         self.width, tokens.shape[-1], name='embed', **dtypes
@@ -104,7 +93,7 @@ class AttentiveProbe(nn.Module):
       )
     mlp_dim = self.mlp_ratio * width
     for index in range(self.depth - 1):
-      tokens = transformer.Block(
+      tokens, _ = transformer.Block(
         num_heads=self.num_heads,
         mlp_dim=mlp_dim,
         epsilon=_EPSILON,
@@ -139,9 +128,7 @@ class AttentiveProbe(nn.Module):
     head_dim = width // self.num_heads
 
     def heads(name, x):
-      mapped = layers.normal_dense(
-        width, width, name=name, dtype=self.dtype, param_dtype=self.param_dtype
-      )(x)
+      mapped = layers.normal_dense(width, width, name=name, **self.dtypes)(x)
       return mapped.reshape(*mapped.shape[:-1], self.num_heads, head_dim)
 
     logits = jnp.einsum(

@@ -16,14 +16,8 @@ PROJECTORS = fields.Registry('projector', 'jepa_wm.networks')
 NORMS = ('batch', 'none')
 
 
-class ProjectorConfig(Protocol):
-  """The settings of a projector.
-
-  Attributes:
-    name: of its kind in a config.
-  """
-
-  name: ClassVar[str]
+class ProjectorConfig(fields.Named, Protocol):
+  """The settings of a projector."""
 
   def build(self, features: int, dtype: Any) -> nn.Module:
     """Builds the module, inputs `[..., C]` to `[..., features]`."""
@@ -46,11 +40,6 @@ class MLPConfig:
   norm: str = 'batch'
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'norm': NORMS})
 
   def build(self, features: int, dtype: Any) -> nn.Module:
@@ -75,7 +64,7 @@ class LinearConfig:
     return LinearProjector(features, dtype=dtype)
 
 
-class BatchNorm(nn.Module):
+class BatchNorm(layers.Module):
   """Batch normalisation over all axes but the last, as PyTorch counts it.
 
   A batch is normalised by its biased variance, and the running variance learns
@@ -88,14 +77,10 @@ class BatchNorm(nn.Module):
   Attributes:
     momentum: share of the new batch in the running statistics.
     epsilon: added to the variance.
-    dtype: of the result.
-    param_dtype: of scale and bias.
   """
 
   momentum: float = 0.1
   epsilon: float = 1e-5
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool = False) -> jax.Array:
@@ -146,40 +131,35 @@ class BatchNorm(nn.Module):
     return outputs.astype(self.dtype).reshape(inputs.shape)
 
 
-class Projector(nn.Module):
+class Projector(layers.Module):
   """Linear, normalisation, exact GELU, linear: LeWM's projection head.
 
   Attributes:
     features: size of the output.
     hidden_dim: width between the two maps.
     norm: 'batch', or 'none'.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
   features: int
   hidden_dim: int
   norm: str = 'batch'
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool = False) -> jax.Array:
     """Maps `inputs` `[..., C]` to `[..., features]`."""
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     hidden = layers.uniform_dense(
-      self.hidden_dim, inputs.shape[-1], name='hidden', **dtypes
+      self.hidden_dim, inputs.shape[-1], name='hidden', **self.dtypes
     )(inputs)
     if self.norm == 'batch':
-      hidden = BatchNorm(name='norm', **dtypes)(hidden, train=train)
+      hidden = BatchNorm(name='norm', **self.dtypes)(hidden, train=train)
     elif self.norm != 'none':
       raise ValueError(f'norm must be one of {NORMS}, got {self.norm!r}.')
     return layers.uniform_dense(
-      self.features, self.hidden_dim, name='out', **dtypes
+      self.features, self.hidden_dim, name='out', **self.dtypes
     )(layers.gelu(hidden))
 
 
-class LinearProjector(nn.Module):
+class LinearProjector(layers.Module):
   """One linear map, started with the variance of its inputs (LeCun's).
 
   For encoders whose features are hidden units already, and for losses that the
@@ -187,23 +167,18 @@ class LinearProjector(nn.Module):
 
   Attributes:
     features: size of the output.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
   features: int
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool = False) -> jax.Array:
     """Maps `inputs` `[..., C]` to `[..., features]`, training or not."""
     del train
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    return nn.Dense(self.features, name='out', **dtypes)(inputs)
+    return nn.Dense(self.features, name='out', **self.dtypes)(inputs)
 
 
-class InverseDynamics(nn.Module):
+class InverseDynamics(layers.Module):
   """The action between two latents, by `Projector` of the two side by side.
 
   Source: PLDM, arXiv 2502.14819 (hidden width 512 in stable-worldmodel).
@@ -211,14 +186,10 @@ class InverseDynamics(nn.Module):
   Attributes:
     features: size of an action block.
     hidden_dim: width between the two maps.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
   features: int
   hidden_dim: int = 512
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, latents_t: jax.Array, latents_tp1: jax.Array) -> jax.Array:
@@ -236,8 +207,7 @@ class InverseDynamics(nn.Module):
       features=self.features,
       hidden_dim=self.hidden_dim,
       norm='none',
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
+      **self.dtypes,
       name='head',
     )
     return head(pairs.astype(self.dtype)).astype(jnp.float32)

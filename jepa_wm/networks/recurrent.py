@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.networks import predictors
+from jepa_wm.networks import layers, predictors
 
 
 @predictors.PREDICTORS.register
@@ -27,11 +27,6 @@ class RecurrentConfig:
   memory_dim: int = 0
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, may_be_zero=('memory_dim',))
 
   def build(
@@ -39,9 +34,7 @@ class RecurrentConfig:
   ) -> nn.Module:
     """See `predictors.PredictorConfig`; a latent is one vector to it."""
     del grid, state_dim
-    return RecurrentPredictor(
-      history=self.history, memory_dim=self.memory_dim, dtype=dtype
-    )
+    return RecurrentPredictor(**vars(self), dtype=dtype)
 
 
 class RecurrentCache(NamedTuple):
@@ -56,15 +49,7 @@ class RecurrentCache(NamedTuple):
   memory: jax.Array
 
 
-def slide(cache: RecurrentCache) -> RecurrentCache:
-  """What is left of a full window's cache when its first token drops out.
-
-  The memory began with the token that is gone.
-  """
-  return RecurrentCache(cache.conditions[..., 1:, :], cache.memory[..., :0, :])
-
-
-class RecurrentPredictor(nn.Module):
+class RecurrentPredictor(predictors.WindowPredictor, layers.Module):
   """One GRU cell whose hidden state is the latent and whose input the action.
 
   As published the next latent depends on nothing else, so that the tokens of a
@@ -76,17 +61,11 @@ class RecurrentPredictor(nn.Module):
   the cell is that of arXiv 1406.1078 as PyTorch has it, whose reset gate acts
   after the product.
 
-  Attributes:
-    history: longest window.
-    memory_dim: numbers carried beside the latent.
-    dtype: of the computation.
-    param_dtype: of the parameters.
+  Attributes: those of `RecurrentConfig`.
   """
 
   history: int
   memory_dim: int = 0
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -98,48 +77,18 @@ class RecurrentPredictor(nn.Module):
     last_only: bool = False,
     train: bool = False,
   ) -> tuple[jax.Array, RecurrentCache]:
-    """Predicts one step on for the tokens of a window.
-
-    Args:
-      latents: `[..., T, D]`, `T` at most `history`.
-      conditions: `[..., T - M, C]`, the encoded actions taken at the last
-        latents.
-      cache: of the first tokens of this very window.
-      last_only: whether only the last token is asked for.
-      train: accepted as by every predictor; nothing here depends on it.
-
-    Returns:
-      `[..., T - P, D + memory_dim]`, or `[..., 1, D + memory_dim]`, and the
-      cache of all tokens.
-
-    Raises:
-      ValueError: the window is longer than `history`, or the two do not match.
-    """
+    """See `predictors.WindowPredictor`; outputs are `D + memory_dim` wide."""
     del train
     *lead, num_tokens, size = latents.shape
     memory = jnp.zeros((*lead, 0, self.memory_dim), self.dtype)
     num_known = 0
     if cache is not None:
       num_known, memory = cache.conditions.shape[-2], cache.memory
-    if num_tokens > self.history:
-      raise ValueError(
-        f'latents hold a window of {num_tokens} steps, but the predictor was '
-        f'built for history={self.history}; pass the last {self.history}.'
-      )
-    if conditions.shape[:-1] != (*lead, num_tokens - num_known):
-      raise ValueError(
-        'conditions must be as many as latents, less those in the cache '
-        f'({num_known}), got {conditions.shape} for {latents.shape}.'
-      )
+    predictors.check_window(latents, conditions, self.history, num_known)
     conditions = conditions.astype(self.dtype)
     if cache is not None:
       conditions = jnp.concatenate([cache.conditions, conditions], axis=-2)
-    cell = nn.GRUCell(
-      size + self.memory_dim,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name='cell',
-    )
+    cell = nn.GRUCell(size + self.memory_dim, **self.dtypes, name='cell')
     num_past = memory.shape[-2]
     new = latents[..., num_past:, :].astype(self.dtype)
     inputs = conditions[..., num_past:, :]
@@ -170,24 +119,9 @@ class RecurrentPredictor(nn.Module):
       tokens = tokens[..., -1:, :]
     return tokens, RecurrentCache(conditions, memory)
 
-  def start(
-    self, latents: jax.Array, conditions: jax.Array
-  ) -> predictors.Window:
-    """See `predictors.Predictor`."""
-    return predictors.start_window(self, latents, conditions)
-
-  def advance(
-    self,
-    state: predictors.Window,
-    condition: jax.Array,
-    readout_fn: predictors.ReadoutFn,
-  ) -> predictors.Window:
-    """See `predictors.Predictor`."""
-    return predictors.advance_window(
-      self, state, condition, readout_fn, slide_fn=slide
-    )
-
   @nn.nowrap
-  def read(self, state: predictors.Window) -> jax.Array:
-    """See `predictors.Predictor`."""
-    return state.newest
+  def slide(self, memory: RecurrentCache) -> RecurrentCache:
+    """The memory began with the token that is gone."""
+    return RecurrentCache(
+      memory.conditions[..., 1:, :], memory.memory[..., :0, :]
+    )

@@ -10,51 +10,32 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields, units
-from jepa_wm.networks import encoders
-from jepa_wm.types import Observation, ObservationSpec
+from jepa_wm.networks import encoders, layers
 
 
 @encoders.ENCODERS.register
 @dataclasses.dataclass(frozen=True)
-class ResNet18Config(encoders.Unfitted):
+class ResNet18Config(encoders.OfFrames):
   """The settings of a `ResNet18`, whose sizes are fixed.
 
   Attributes:
-    image_size: side of the square frames in pixels.
-    pixel_norm: one of `units.PIXEL_NORMS`, what frames are normalised by.
+    image_size: see `encoders.OfFrames`, as `pixel_norm`.
   """
 
   name: ClassVar[str] = 'resnet18'
-  clip_length: ClassVar[int] = 0
 
   image_size: int = 224
   pixel_norm: str = 'imagenet'
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'pixel_norm': (*units.PIXEL_NORMS,)})
-
-  @property
-  def spec(self) -> ObservationSpec:
-    """See `encoders.Encoder`."""
-    return encoders.pixels_spec(self.image_size)
-
-  def inputs(self, observation: Observation) -> jax.Array:
-    """See `encoders.Encoder`."""
-    return encoders.normalized_pixels(
-      observation, self.image_size, self.pixel_norm
-    )
 
   def build(self, dtype: Any) -> nn.Module:
     """See `encoders.Encoder`."""
     return ResNet18(dtype=dtype)
 
 
-class ResNet18(nn.Module):
+class ResNet18(layers.Module):
   """Four stages of two residual blocks; its mean over places is the feature.
 
   GroupNorm stands where the paper has batch normalisation: a latent must be a
@@ -68,31 +49,22 @@ class ResNet18(nn.Module):
   Attributes:
     channels: of each stage.
     num_groups: of every GroupNorm.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
   channels: tuple[int, ...] = (64, 128, 256, 512)
   num_groups: int = 32
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
     self, pixels: jax.Array, *, train: bool = False
   ) -> tuple[jax.Array, encoders.Intermediates]:
-    """Encodes normalised `pixels`.
-
-    Args:
-      pixels: `[..., height, width, C]`, normalised, of any size from 32.
-      train: accepted as by every encoder; nothing here depends on it.
+    """Encodes normalised `pixels` `[..., height, width, C]`, sides from 32.
 
     Returns:
       `[..., channels[-1]]`, and `{'stage_0': [..., rows, columns, channels],
       ...}` after every stage, shrunk 4, 8, 16 and 32 times.
     """
     del train
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
 
     def convolve(inputs, channels, size, stride, name):
       return nn.Conv(
@@ -103,11 +75,11 @@ class ResNet18(nn.Module):
         # The paper's own start, arXiv 1502.01852.
         kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
         name=name,
-        **dtypes,
+        **self.dtypes,
       )(inputs)
 
     normalize = functools.partial(
-      nn.GroupNorm, self.num_groups, epsilon=1e-5, **dtypes
+      nn.GroupNorm, self.num_groups, epsilon=1e-5, **self.dtypes
     )
     lead = pixels.shape[:-3]
     # Convolutions and GroupNorm want exactly one leading axis.

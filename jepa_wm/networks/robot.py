@@ -15,38 +15,26 @@ from jepa_wm.networks import (
   predictors,
   rotary,
   tokens,
+  transformer,
 )
 
 
 @predictors.PREDICTORS.register
 @dataclasses.dataclass(frozen=True)
-class BlockCausalConfig:
+class BlockCausalConfig(transformer.Sizes):
   """The settings of a `RobotPredictor`; the defaults are V-JEPA 2-AC's.
 
   Attributes:
     history: longest window, frames.
-    width: size of a token inside.
-    depth: blocks.
-    num_heads: attention heads; they share the width evenly.
-    mlp_dim: hidden width of the MLPs.
     rotary_style: one of `rotary.STYLES`.
   """
 
   name: ClassVar[str] = 'block_causal'
 
   history: int = 8
-  width: int = 1024
-  depth: int = 24
-  num_heads: int = 16
-  mlp_dim: int = 4096
   rotary_style: str = 'vjepa2'
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'rotary_style': rotary.STYLES})
     if self.width % self.num_heads:
       raise ValueError(
@@ -57,11 +45,7 @@ class BlockCausalConfig:
     self, grid: tuple[int, int], dtype: Any, *, state_dim: int = 0
   ) -> nn.Module:
     """See `predictors.PredictorConfig`."""
-    core = block_causal.TokenPredictor(
-      **{x.name: getattr(self, x.name) for x in dataclasses.fields(self)},
-      grid=grid,
-      dtype=dtype,
-    )
+    core = block_causal.TokenPredictor(**vars(self), grid=grid, dtype=dtype)
     return RobotPredictor(
       core, num_tokens=grid[0] * grid[1], state_dim=state_dim
     )
@@ -81,32 +65,28 @@ class RobotPredictor(frames.FramePredictor):
 
   state_dim: int = 0
 
-  def after(
-    self,
-    latents: jax.Array,
-    conditions: jax.Array,
-    *,
-    past: block_causal.Past | None = None,
-    last_only: bool = False,
-    train: bool = False,
-  ) -> tuple[jax.Array, block_causal.Past]:
+  @nn.nowrap
+  def seen(
+    self, latents: jax.Array, conditions: jax.Array
+  ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """See `frames.FramePredictor`."""
     size = latents.shape[-1] - self.state_dim
-    flat, states = latents[..., :size], latents[..., size:]
-    split = flat.reshape(*flat.shape[:-1], self.num_tokens, -1)
-    predicted, past = self.core(
-      split,
-      (conditions, states) if self.state_dim else (conditions,),
-      past=past,
-      last_only=last_only,
-      train=train,
-    )
+    frames, _ = super().seen(latents[..., :size], conditions)
+    states = latents[..., size:]
+    return frames, (conditions, states) if self.state_dim else (conditions,)
+
+  @nn.nowrap
+  def after(
+    self, predicted: jax.Array, latents: jax.Array, conditions: jax.Array
+  ) -> jax.Array:
+    """See `frames.FramePredictor`."""
     after = tokens.normalized(predicted, 'token')
     after = after.reshape(*after.shape[:-2], -1)
     if self.state_dim:
+      states = latents[..., latents.shape[-1] - self.state_dim :]
       first = states.shape[-2] - after.shape[-2]
       moved = poses.integrate(
         states[..., first:, :], conditions[..., first:, :]
       )
       after = jnp.concatenate([after, moved], axis=-1)
-    return after, past
+    return after

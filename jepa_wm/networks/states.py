@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.networks import conv, encoders
+from jepa_wm.networks import conv, encoders, layers
 from jepa_wm.types import Observation, ObservationSpec
 
 
@@ -35,11 +35,6 @@ class StateConfig(encoders.Unfitted):
   scale: float = 1.0
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'key': (self.key,)}, may_be_zero=('num_hidden',))
     if not self.scale:
       raise ValueError('scale must be positive, got 0.')
@@ -97,7 +92,7 @@ class FusedConfig(encoders.Unfitted):
     )
 
 
-class StateEncoder(nn.Module):
+class StateEncoder(layers.Module):
   """An MLP with a LayerNorm and a ReLU after every hidden map.
 
   Attributes:
@@ -105,15 +100,11 @@ class StateEncoder(nn.Module):
     hidden_dims: widths of the hidden maps; none leaves one linear map.
     scale: what the state is divided by first, so that it comes in units of
       about one.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
   features: int
   hidden_dims: tuple[int, ...] = (256, 256)
   scale: float = 1.0
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -129,7 +120,7 @@ class StateEncoder(nn.Module):
       `[..., features]` and `{'hidden_0': [..., hidden_dims[0]], ...}`.
     """
     del train
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    dtypes = self.dtypes
     intermediates: encoders.Intermediates = {}
     hidden = state / self.scale
     for index, width in enumerate(self.hidden_dims):

@@ -54,11 +54,7 @@ class TokensConfig:
   proprio_dim: int = 0
 
   def __post_init__(self) -> None:
-    """Checks every field, and that squares of tokens fill the grid.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
+    """Checks every field, and that squares of tokens fill the grid."""
     fields.check(self, {'norm': NORMS}, may_be_zero=('proprio_dim',))
     if self.pool == 1:
       # Not traced where nothing can be wrong: these are defaults of others.

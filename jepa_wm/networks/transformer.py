@@ -1,5 +1,6 @@
 """MLP, the pre-norm block and the action-modulated block."""
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -7,88 +8,99 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import attention, layers, rotary
+from jepa_wm.networks import attention, layers
 
 
-class Mlp(nn.Module):
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """The sizes in the settings of a transformer; the defaults are ViT-L's.
+
+  Attributes:
+    width: size of a token inside.
+    depth: blocks.
+    num_heads: attention heads; they share the width evenly.
+    mlp_dim: hidden width of the MLPs.
+  """
+
+  width: int = 1024
+  depth: int = 24
+  num_heads: int = 16
+  mlp_dim: int = 4096
+
+
+class Mlp(layers.Module):
   """Linear, exact GELU, linear, back to the width of the input.
 
   Attributes:
     hidden_dim: width between the two maps.
     dropout: rate after the GELU and after the second map.
     dense_fn: how the linear maps start.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
   hidden_dim: int
   dropout: float = 0.0
   dense_fn: layers.DenseFn = layers.uniform_dense
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, tokens: jax.Array, *, train: bool = False) -> jax.Array:
     """Maps `tokens` `[..., D]` to `[..., D]`, each on its own."""
     width = tokens.shape[-1]
-    dense = functools.partial(
-      self.dense_fn, dtype=self.dtype, param_dtype=self.param_dtype
-    )
+    dense = functools.partial(self.dense_fn, **self.dtypes)
     drop = nn.Dropout(self.dropout, deterministic=not train)
     hidden = dense(self.hidden_dim, width, name='hidden')(tokens)
     hidden = drop(layers.gelu(hidden))
     return drop(dense(width, self.hidden_dim, name='out')(hidden))
 
 
-class Block(nn.Module):
+class Block(layers.Module):
   """Pre-norm transformer block: attention, then MLP, each added to its input.
 
   Attributes:
-    num_heads: attention heads; they share the width evenly.
     mlp_dim: hidden width of the MLP.
+    head_dim: size of a head; None where the heads share the width evenly.
     epsilon: of both LayerNorms.
-    dense_fn: how the linear maps start.
-    dtype: of the computation.
-    param_dtype: of the parameters.
+    num_heads: see `attention.Attention`, as the others.
   """
 
-  num_heads: int
   mlp_dim: int
+  num_heads: int
+  head_dim: int | None = None
   epsilon: float = 1e-12
+  qkv_bias: bool = True
+  dropout: float = 0.0
   dense_fn: layers.DenseFn = layers.normal_dense
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
     self,
     tokens: jax.Array,
     *,
-    rotation: rotary.Rotation | None = None,
-    mask: jax.Array | None = None,
     train: bool = False,
-  ) -> jax.Array:
-    """Maps `tokens` `[..., T, D]` to `[..., T, D]`; see `Attention`."""
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    attend = attention.Attention(
+    **options: Any,
+  ) -> tuple[jax.Array, attention.KeysValues]:
+    """Maps tokens; arguments and results as for `attention.Attention`."""
+    attention_norm, mlp_norm = (
+      layers.layer_norm(self.epsilon, name=name, **self.dtypes)
+      for name in ('attention_norm', 'mlp_norm')
+    )
+    mixed, past = attention.Attention(
       num_heads=self.num_heads,
-      head_dim=tokens.shape[-1] // self.num_heads,
+      head_dim=self.head_dim or tokens.shape[-1] // self.num_heads,
+      qkv_bias=self.qkv_bias,
+      dropout=self.dropout,
       dense_fn=self.dense_fn,
       name='attention',
-      **dtypes,
-    )
+      **self.dtypes,
+    )(attention_norm(tokens), train=train, **options)
+    tokens = tokens[..., tokens.shape[-2] - mixed.shape[-2] :, :] + mixed
     mlp = Mlp(
-      hidden_dim=self.mlp_dim, dense_fn=self.dense_fn, name='mlp', **dtypes
+      hidden_dim=self.mlp_dim,
+      dropout=self.dropout,
+      dense_fn=self.dense_fn,
+      name='mlp',
+      **self.dtypes,
     )
-    attention_norm = layers.layer_norm(
-      self.epsilon, name='attention_norm', **dtypes
-    )
-    mlp_norm = layers.layer_norm(self.epsilon, name='mlp_norm', **dtypes)
-    mixed, _ = attend(
-      attention_norm(tokens), rotation=rotation, mask=mask, train=train
-    )
-    tokens = tokens + mixed
-    return tokens + mlp(mlp_norm(tokens), train=train)
+    return tokens + mlp(mlp_norm(tokens), train=train), past
 
 
 class BlockCache(NamedTuple):
@@ -104,7 +116,7 @@ class BlockCache(NamedTuple):
   past: attention.KeysValues
 
 
-class ModulatedBlock(nn.Module):
+class ModulatedBlock(layers.Module):
   """Causal block that a condition shifts, scales and gates (AdaLN-zero).
 
   Each half computes `x + gate * f(norm(x) * (1 + scale) + shift)`, with the
@@ -119,16 +131,12 @@ class ModulatedBlock(nn.Module):
     head_dim: size of a head.
     mlp_dim: hidden width of the MLP.
     dropout: rate inside attention and MLP.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
   num_heads: int
   head_dim: int
   mlp_dim: int
   dropout: float = 0.0
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -154,12 +162,11 @@ class ModulatedBlock(nn.Module):
     Returns:
       `[..., Q, D]`, and the cache of all `P + T` tokens.
     """
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     modulations = nn.Dense(
       6 * tokens.shape[-1],
       kernel_init=nn.initializers.zeros,
       name='modulation',
-      **dtypes,
+      **self.dtypes,
     )(nn.silu(condition))
     past = None
     if cache is not None:
@@ -178,17 +185,17 @@ class ModulatedBlock(nn.Module):
       qkv_bias=False,
       dropout=self.dropout,
       name='attention',
-      **dtypes,
+      **self.dtypes,
     )
     mlp = Mlp(
-      hidden_dim=self.mlp_dim, dropout=self.dropout, name='mlp', **dtypes
+      hidden_dim=self.mlp_dim, dropout=self.dropout, name='mlp', **self.dtypes
     )
 
     def modulate(name, tokens, shift, scale):
       bare = layers.layer_norm(
         1e-6, use_scale=False, use_bias=False, dtype=self.dtype
       )
-      affine = layers.layer_norm(1e-5, name=name, **dtypes)
+      affine = layers.layer_norm(1e-5, name=name, **self.dtypes)
       return affine(bare(tokens) * (1 + scale) + shift)
 
     def last(x):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jepa_wm import fields, units
 from jepa_wm.networks import encoders, layers, patches, transformer
 from jepa_wm.networks import positions as positions_lib
-from jepa_wm.types import Observation, ObservationSpec
+from jepa_wm.types import Observation
 
 CLIP_ENCODERS = fields.Registry('clip encoder', 'jepa_wm.networks')
 """Encoders of clips that encode some of their tokens alone."""
@@ -42,21 +42,16 @@ VIT_SIZES = {
 @CLIP_ENCODERS.register
 @encoders.ENCODERS.register
 @dataclasses.dataclass(frozen=True)
-class VideoViTConfig(encoders.Unfitted):
+class VideoViTConfig(transformer.Sizes, encoders.OfFrames):
   """The settings of a `VideoViT`; the defaults are V-JEPA 2's ViT-L/16.
 
   Attributes:
-    image_size: side of the square frames in pixels.
-    patch_size: side of a patch.
-    tubelet_size: frames of a token.
+    image_size: see `encoders.OfFrames`, as `pixel_norm`.
+    patch_size: side of a patch in pixels.
+    tubelet_size: frames of a token; 1 for images.
     num_frames: frames `T` of a clip; 1 for images.
-    width: size of a token.
-    depth: blocks.
-    num_heads: attention heads.
-    mlp_dim: hidden width of the MLPs.
     positions: one of `positions.POSITIONS`.
     init_style: one of `INITS`.
-    pixel_norm: one of `units.PIXEL_NORMS`, what frames are normalised by.
   """
 
   name: ClassVar[str] = 'video_vit'
@@ -65,10 +60,6 @@ class VideoViTConfig(encoders.Unfitted):
   patch_size: int = 16
   tubelet_size: int = 2
   num_frames: int = 16
-  width: int = 1024
-  depth: int = 24
-  num_heads: int = 16
-  mlp_dim: int = 4096
   positions: positions_lib.Positions = fields.one_of(
     positions_lib.POSITIONS, positions_lib.Rotary()
   )
@@ -76,11 +67,7 @@ class VideoViTConfig(encoders.Unfitted):
   pixel_norm: str = 'imagenet'
 
   def __post_init__(self) -> None:
-    """Checks every field, and that the sizes divide.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
+    """Checks every field, and that the sizes divide."""
     fields.check(
       self, {'init_style': INITS, 'pixel_norm': (*units.PIXEL_NORMS,)}
     )
@@ -107,11 +94,6 @@ class VideoViTConfig(encoders.Unfitted):
     side = self.image_size // self.patch_size
     return self.num_frames // self.tubelet_size, side, side
 
-  @property
-  def spec(self) -> ObservationSpec:
-    """See `encoders.Encoder`: a frame of a clip."""
-    return encoders.pixels_spec(self.image_size)
-
   def inputs(self, observation: Observation) -> jax.Array:
     """Pixels `[..., T, height, width, 3]` of clips, checked and normalised.
 
@@ -119,9 +101,7 @@ class VideoViTConfig(encoders.Unfitted):
       ValueError: pixels are missing, of another size or dtype, or of a number
         of frames that tubelets do not divide.
     """
-    pixels = encoders.normalized_pixels(
-      observation, self.image_size, self.pixel_norm
-    )
+    pixels = super().inputs(observation)
     if (
       pixels.ndim < 4
       or not pixels.shape[-4]
@@ -150,7 +130,72 @@ class VideoViTConfig(encoders.Unfitted):
     )
 
 
-class VideoViT(nn.Module):
+class Transformer(layers.Module, kw_only=True):
+  """Blocks of full attention over tokens that know where they are.
+
+  Attributes:
+    width: size of a token.
+    depth: blocks.
+    num_heads: attention heads; they share the width evenly.
+    mlp_dim: hidden width of the MLPs.
+    grid: tokens in time, height and width of the clips in training.
+    positions: how a token knows where it is.
+    init_style: one of `INITS`.
+    epsilon: of every LayerNorm.
+  """
+
+  width: int
+  depth: int
+  num_heads: int
+  mlp_dim: int
+  grid: Grid
+  positions: positions_lib.Positions = positions_lib.Rotary()
+  init_style: str = 'depth_scaled'
+  epsilon: float = 1e-6
+
+  @nn.nowrap
+  def transform(
+    self,
+    tokens: jax.Array,
+    ids: jax.Array,
+    valid: jax.Array | None,
+    grid: Grid,
+  ) -> tuple[jax.Array, Intermediates]:
+    """Blocks and last LayerNorm, within a compact `__call__`.
+
+    Args:
+      tokens: `[..., K, D]`.
+      ids: integers `[..., K]`, where they are.
+      valid: bool `[..., K]`, which are no padding; None for all.
+      grid: that the ids are of.
+
+    Returns:
+      Tokens `[..., K, D]` and the output of each block by name.
+    """
+    rotation = self.positions.rotation(ids, grid, self.width // self.num_heads)
+    mask = None
+    if valid is not None:
+      # Padding is not seen; what it makes of itself nobody reads.
+      mask = valid[..., None, None, :]
+    outputs = {}
+    for index in range(self.depth):
+      dense_fn = layers.normal_dense
+      if self.init_style == 'depth_scaled':
+        dense_fn = layers.depth_scaled_dense(index)
+      tokens, _ = transformer.Block(
+        num_heads=self.num_heads,
+        mlp_dim=self.mlp_dim,
+        epsilon=self.epsilon,
+        dense_fn=dense_fn,
+        name=f'block_{index}',
+        **self.dtypes,
+      )(tokens, rotation=rotation, mask=mask)
+      outputs[f'block_{index}'] = tokens
+    norm = layers.layer_norm(self.epsilon, name='norm', **self.dtypes)
+    return norm(tokens), outputs
+
+
+class VideoViT(Transformer):
   """A ViT over the tubelets of a clip, or over those that a mask leaves.
 
   It has no class token. Tokens that are not asked for never enter a block.
@@ -158,34 +203,16 @@ class VideoViT(nn.Module):
   Source: V-JEPA (arXiv 2404.08471), section 3.3; V-JEPA 2 (arXiv 2506.09985),
   section 2.1, for the rotary positions.
 
+  A clip of another size than `grid` stretches a table of positions; rotary
+  ones go on counting.
+
   Attributes:
-    width: size of a token.
-    depth: blocks.
-    num_heads: attention heads; they share the width evenly.
-    mlp_dim: hidden width of the MLPs.
     patch_size: side of a patch in pixels.
     tubelet_size: frames of a token; 1 for images.
-    grid: tokens in time, height and width of the clips in training. A clip of
-      another size stretches a table of positions; rotary ones go on counting.
-    positions: how a token knows where it is.
-    init_style: one of `INITS`.
-    epsilon: of every LayerNorm.
-    dtype: of the computation.
-    param_dtype: of the parameters.
   """
 
-  width: int
-  depth: int
-  num_heads: int
-  mlp_dim: int
   patch_size: int
   tubelet_size: int
-  grid: Grid
-  positions: positions_lib.Positions = positions_lib.Rotary()
-  init_style: str = 'depth_scaled'
-  epsilon: float = 1e-6
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -203,15 +230,19 @@ class VideoViT(nn.Module):
         `tubelet_size` and the sides of `patch_size`.
       ids: integers `[..., K]`, the tokens to encode; all by default.
       valid: bool `[..., K]`, which of `ids` are no padding; all by default.
-      train: accepted as by every encoder; nothing here depends on it.
+      train: see `encoders.Encoder`.
 
     Returns:
       Tokens `[..., K, D]` after the last LayerNorm, and what each block gave,
       `{'block_0': [..., K, D], ...}`.
     """
-    dtypes: Any = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    tokens = patches.TubeletEmbedding(
-      self.width, self.patch_size, self.tubelet_size, name='patches', **dtypes
+    del train
+    tokens = patches.PatchEmbedding(
+      self.width,
+      self.patch_size,
+      self.tubelet_size,
+      name='patches',
+      **self.dtypes,
     )(pixels)
     lead = tokens.shape[:-4]
     frames, rows, columns = tokens.shape[-4:-1]
@@ -225,66 +256,4 @@ class VideoViT(nn.Module):
       ids = jnp.arange(math.prod(grid))
     else:
       tokens = jnp.take_along_axis(tokens, ids[..., None], axis=-2)
-    return transform(self, tokens, ids, valid, grid, train=train)
-
-
-class Transforms(Protocol):
-  """What `transform` asks of the module whose blocks it makes."""
-
-  width: int
-  depth: int
-  num_heads: int
-  mlp_dim: int
-  positions: positions_lib.Positions
-  init_style: str
-  epsilon: float
-  dtype: Any
-  param_dtype: Any
-
-
-def transform(
-  module: Transforms,
-  tokens: jax.Array,
-  ids: jax.Array,
-  valid: jax.Array | None,
-  grid: Grid,
-  *,
-  train: bool,
-) -> tuple[jax.Array, Intermediates]:
-  """Blocks and last LayerNorm of `module`, within its compact `__call__`.
-
-  Args:
-    module: whose submodules they become.
-    tokens: `[..., K, D]`.
-    ids: integers `[..., K]`, where they are.
-    valid: bool `[..., K]`, which are no padding; None for all.
-    grid: that the ids are of.
-    train: accepted as by every network; nothing here depends on it.
-
-  Returns:
-    Tokens `[..., K, D]` and the output of each block by name.
-  """
-  dtypes: Any = {'dtype': module.dtype, 'param_dtype': module.param_dtype}
-  rotation = module.positions.rotation(
-    ids, grid, module.width // module.num_heads
-  )
-  mask = None
-  if valid is not None:
-    # Padding is not seen; what it makes of itself nobody reads.
-    mask = valid[..., None, None, :]
-  outputs = {}
-  for index in range(module.depth):
-    dense_fn = layers.normal_dense
-    if module.init_style == 'depth_scaled':
-      dense_fn = layers.depth_scaled_dense(index)
-    tokens = transformer.Block(
-      num_heads=module.num_heads,
-      mlp_dim=module.mlp_dim,
-      epsilon=module.epsilon,
-      dense_fn=dense_fn,
-      name=f'block_{index}',
-      **dtypes,
-    )(tokens, rotation=rotation, mask=mask, train=train)
-    outputs[f'block_{index}'] = tokens
-  norm = layers.layer_norm(module.epsilon, name='norm', **dtypes)
-  return norm(tokens), outputs
+    return self.transform(tokens, ids, valid, grid)

@@ -222,7 +222,9 @@ def test_a_frame_of_another_grid_is_refused(rng_key):
 def test_sliding_forgets_keys_and_the_first_condition(case):
   predictor, frames, conditions, variables = case
   _, past = predictor.apply(variables, frames, conditions)
-  memory = frames_lib.slide(frames_lib.Memory(conditions[0], past))
+  memory = frames_lib.FramePredictor(predictor, num_tokens=16).slide(
+    frames_lib.Memory(conditions[0], past)
+  )
   np.testing.assert_array_equal(memory.conditions, conditions[0][:, 1:])
   assert all(x.shape[-2] == 0 for x in jax.tree.leaves(memory.past))
   shifted = [jnp.concatenate([x[:, 1:], x[:, 1:2]], axis=1) for x in conditions]

@@ -140,7 +140,7 @@ def test_a_cache_changes_the_work_and_not_the_answer(windows, fill):
     np.testing.assert_allclose(token[:, 0], plain[:, -1], rtol=2e-5, atol=2e-5)
     assert cache[0].past.keys.shape == (2, t - first + 1, 8)
     if t >= 2:
-      cache = causal.slide(cache)
+      cache = module.slide(cache)
       assert cache[0].modulations.shape == (2, 2, 48)
       assert cache[0].past.keys.shape == (2, 0, 8)
 

@@ -66,7 +66,7 @@ def test_a_cache_changes_the_work_and_not_the_answer(windows, fill, memory_dim):
     np.testing.assert_allclose(token[:, 0], plain[:, -1], rtol=2e-5, atol=2e-5)
     assert cache.memory.shape == (2, t - first + 1, memory_dim)
     if t >= 2:
-      cache = recurrent.slide(cache)
+      cache = module.slide(cache)
       assert cache.conditions.shape == (2, 2, 3)
       assert cache.memory.shape == (2, 0, memory_dim)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.models import jepa, model, modules, targets
+from jepa_wm.models import jepa, model, modules, settings, targets
 from jepa_wm.networks import (
   concatenated,
   embeddings,
@@ -21,7 +21,7 @@ from jepa_wm.types import ActionSpec
 
 @model.MODELS.register
 @dataclasses.dataclass(frozen=True)
-class DinoWM:
+class DinoWM(settings.ActingSettings):
   """The settings of DINO-WM; the defaults are the published model.
 
   The predictor sees a window of frames, the patch tokens of each, and beside
@@ -34,16 +34,9 @@ class DinoWM:
 
   Source: DINO-WM, arXiv 2411.04983, and its released code.
 
-  Attributes:
-    action_dim: raw action dimensions of one environment step.
-    action_block: environment steps, so raw actions, per latent step.
+  Attributes: those of `settings.ActingSettings`, and
     encoder: frozen; tokens of any encoder.
     proprio: how the state is embedded, where `encoder.proprio_dim` is not 0.
-    predictor: of frames of tokens.
-    terms: of the loss, that of the prediction first.
-    target: the frozen encoder itself.
-    dtype: of the networks' computation; parameters, norms, softmax, losses and
-      latents are float32.
   """
 
   name: ClassVar[str] = 'dino_wm'
@@ -66,18 +59,12 @@ class DinoWM:
   dtype: str = 'float32'
 
   def __post_init__(self) -> None:
-    """Checks every field, and that the slots fit each other.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
-    fields.check(self, {'dtype': ('float32', 'bfloat16')})
     if not self.encoder.proprio_dim and self.proprio != DinoWM.proprio:
       raise ValueError(
         f'proprio={self.proprio} would do nothing: set encoder.proprio_dim to '
         "the size of the body's own state, or leave proprio out."
       )
-    self.build()
+    super().__post_init__()
 
   def build(self) -> jepa.Jepa:
     """Fills the five slots."""

@@ -3,10 +3,8 @@
 import dataclasses
 from typing import ClassVar
 
-import jax.numpy as jnp
-
 from jepa_wm import fields
-from jepa_wm.models import jepa, masked, model, targets
+from jepa_wm.models import jepa, masked, model, settings, targets
 from jepa_wm.networks import masked_predictor, positions, video_vit
 from jepa_wm.objectives import hidden_tokens, mask_settings
 from jepa_wm.objectives import terms as terms_lib
@@ -14,7 +12,7 @@ from jepa_wm.objectives import terms as terms_lib
 
 @model.MODELS.register
 @dataclasses.dataclass(frozen=True)
-class IJEPA:
+class IJEPA(settings.MaskedSettings):
   """The settings of I-JEPA; the defaults are the published ViT-H/14.
 
   An image is a clip of one frame. Each target block is predicted on its own.
@@ -22,19 +20,11 @@ class IJEPA:
 
   Source: I-JEPA, arXiv 2301.08243, and its released code (ijepa at 52c1ae9).
 
-  Attributes:
-    encoder: of clips of one frame.
-    predictor: of the tokens that a mask hides.
-    masks: what is hidden.
-    terms: of the loss, that of the hidden tokens first.
-    target: the moving average of the encoder.
-    num_levels: see `masked.Masked`.
-    inference_encoder: one of `masked.ENCODERS`, which `encode` uses.
-    dtype: of the networks' computation; parameters, norms, softmax, losses and
-      latents are float32.
+  Attributes: those of `settings.MaskedSettings`.
   """
 
   name: ClassVar[str] = 'ijepa'
+  is_of_images: ClassVar[bool] = True
 
   encoder: video_vit.VideoViTConfig = fields.one_of(
     video_vit.CLIP_ENCODERS,
@@ -72,38 +62,10 @@ class IJEPA:
   dtype: str = 'float32'
 
   def __post_init__(self) -> None:
-    """Checks every field, and that the slots fit each other.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
-    fields.check(
-      self,
-      {
-        'inference_encoder': masked.ENCODERS,
-        'dtype': ('float32', 'bfloat16'),
-      },
-    )
     if self.encoder.num_frames != 1 or self.encoder.tubelet_size != 1:
       raise ValueError(
         'ijepa is for images: encoder.num_frames and encoder.tubelet_size must '
         f'be 1, got {self.encoder.num_frames} and {self.encoder.tubelet_size}; '
         'vjepa takes clips.'
       )
-    self.build()
-
-  def build(self) -> masked.Masked:
-    """Fills the slots."""
-    return masked.Masked(
-      config=self,
-      encoder=self.encoder,
-      predictor=self.predictor,
-      masks=self.masks,
-      terms=self.terms,
-      target=self.target,
-      dtype=jnp.dtype(self.dtype),
-      stride=1,
-      num_levels=self.num_levels,
-      inference_encoder=self.inference_encoder,
-      is_of_images=True,
-    )
+    super().__post_init__()

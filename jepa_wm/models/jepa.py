@@ -25,7 +25,6 @@ from jepa_wm.types import (
   ActionSpec,
   LatentState,
   Observation,
-  ObservationSpec,
   Variables,
 )
 
@@ -42,7 +41,7 @@ def squared_distance(latents: jax.Array, goal: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Jepa:
+class Jepa(model.Built):
   """A JEPA as pure functions of its variables: `model.Learns` and `Advances`.
 
   Attributes:
@@ -103,11 +102,6 @@ class Jepa:
   def acting(self) -> 'Jepa':
     """The model itself: actions move it."""
     return self
-
-  @property
-  def observation_spec(self) -> ObservationSpec:
-    """See `model.Encodes`."""
-    return self.encoder.spec
 
   @property
   def num_tokens(self) -> int:
@@ -271,13 +265,15 @@ class Jepa:
         # What is learnt on top must not pull targets to what is predicted.
         goals = jax.lax.stop_gradient(latents)
       rolled = self.terms[0].roll(
-        functools.partial(networks.predict, train=True),
-        latents,
-        goals,
-        actions,
-        history=self.history,
-        state_dim=self.state_dim,
-        rng_key=jax.random.fold_in(rng_key, 2),
+        terms_lib.Windows(
+          functools.partial(networks.predict, train=True),
+          latents,
+          goals,
+          actions,
+          self.history,
+          self.state_dim,
+          jax.random.fold_in(rng_key, 2),
+        )
       )
       return latents, rolled, networks.infer_actions(latents)
 
@@ -292,36 +288,16 @@ class Jepa:
       terms_lib.Outcome(latents, rolled, actions, inferred),
       term_key,
     )
-    loss = terms_lib.total(priced)
     batch_stats = updates.get('batch_stats', {})
     if self.is_frozen:
       learnt = targets.learnt_part({'batch_stats': batch_stats})
       batch_stats = learnt['batch_stats']
-    metrics = {**priced.values, **priced.metrics, 'loss': loss}
-    return model.Losses(
-      priced.values, priced.weights, loss, metrics, batch_stats, latents
-    )
-
-  def after_update(
-    self, variables: Variables, step: jax.Array | int
-  ) -> Variables:
-    """See `model.Learns`."""
-    return self.target.after_update(variables, step)
+    return model.Losses.of(priced, batch_stats, latents)
 
   def evaluate(
     self, variables: Variables, batch: model.Batch
   ) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Errors of prediction, as a planner would use the model.
-
-    Args:
-      variables: of the model.
-      batch: as for `losses`.
-
-    Returns:
-      Mean squared errors per latent dimension, `prediction_error` of one step
-      after true latents and `rollout_error` of the last step after a rollout
-      from the first frame alone; and the latents `[B, T, D]`.
-    """
+    """See `model.Learns`: `acting.prediction_errors`."""
     return acting.prediction_errors(self, variables, batch)
 
   def for_inference(self, variables: Variables) -> Variables:

@@ -1,12 +1,13 @@
 """LeWorldModel: next-latent prediction, kept informative by a regulariser."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.models import jepa, model, modules, targets
+from jepa_wm.models import jepa, model, modules, settings, targets
 from jepa_wm.networks import (
   action_encoders,
   causal,
@@ -22,7 +23,7 @@ from jepa_wm.types import ActionSpec
 
 @model.MODELS.register
 @dataclasses.dataclass(frozen=True)
-class LeWM:
+class LeWM(settings.ActingSettings):
   """The settings of LeWorldModel; the defaults are the published model.
 
   The loss is `prediction + 0.09 SIGReg(Z)`, of a batch of `history + 1` frames,
@@ -32,23 +33,19 @@ class LeWM:
   Source: LeWorldModel, arXiv 2603.19312, and its released code (le-wm at
   c8a4417), which has 18.0 M parameters where the paper says 15 M.
 
-  Attributes:
-    action_dim: raw action dimensions of one environment step.
-    action_block: environment steps, so raw actions, per latent step.
+  Attributes: those of `settings.ActingSettings`, and
     latent_dim: size of a latent.
     encoder: what is observed, and what makes features of it.
     projector: makes latents of the features, and another like it of what the
       predictor gives.
     actions: encodes action blocks.
-    predictor: steps latents.
     predicts: what it gives is the next 'latent', or the 'change' to it.
-    terms: of the loss, that of the prediction first.
-    target: what encodes the latents to be predicted.
-    dtype: of the networks' computation; parameters, norms, softmax, losses and
-      latents are float32.
   """
 
   name: ClassVar[str] = 'lewm'
+  choices: ClassVar[Mapping[str, Sequence[str]]] = {
+    'predicts': ('latent', 'change')
+  }
 
   action_dim: int = 2
   action_block: int = 5
@@ -75,18 +72,6 @@ class LeWM:
   )
   target: targets.Target = fields.one_of(targets.TARGETS, targets.Shared())
   dtype: str = 'float32'
-
-  def __post_init__(self) -> None:
-    """Checks every field, and that the slots fit each other.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
-    fields.check(
-      self,
-      {'predicts': ('latent', 'change'), 'dtype': ('float32', 'bfloat16')},
-    )
-    self.build()
 
   def build(self) -> jepa.Jepa:
     """Fills the five slots."""

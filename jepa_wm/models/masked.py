@@ -12,7 +12,7 @@ from jepa_wm.models import masked_tokens, model, targets
 from jepa_wm.networks import masked_predictor, video_vit
 from jepa_wm.objectives import hidden_tokens, mask_buckets, mask_settings
 from jepa_wm.objectives import terms as terms_lib
-from jepa_wm.types import Observation, ObservationSpec, Variables
+from jepa_wm.types import Observation, Variables
 
 ENCODERS = ('target_encoder', 'encoder')
 """The two encoders of a trained model: the moving average, and what it follows.
@@ -22,7 +22,7 @@ V-JEPA's evaluations use the average, its torch.hub models the other.
 
 
 @dataclasses.dataclass(frozen=True)
-class Masked:
+class Masked(model.Built):
   """Predicts, in latent space, the tokens that a mask hides.
 
   The encoder sees the tokens of a context, its moving average all of them; the
@@ -107,11 +107,6 @@ class Masked:
   def acting(self) -> None:
     """None: no actions move it."""
     return None
-
-  @property
-  def observation_spec(self) -> ObservationSpec:
-    """See `model.Encodes`."""
-    return self.encoder.spec
 
   @property
   def latent_dim(self) -> int:
@@ -293,17 +288,7 @@ class Masked:
       latent, [masked_tokens.side_by_side(hidden)], extra=hidden
     )
     priced = terms_lib.price(self.terms, outcome, rng_key)
-    loss = terms_lib.total(priced)
-    metrics = {**priced.values, **priced.metrics, 'loss': loss}
-    return model.Losses(
-      priced.values, priced.weights, loss, metrics, {}, latent
-    )
-
-  def after_update(
-    self, variables: Variables, step: jax.Array | int
-  ) -> Variables:
-    """See `model.Learns`."""
-    return self.target.after_update(variables, step)
+    return model.Losses.of(priced, {}, latent)
 
   def evaluate(
     self, variables: Variables, batch: model.Batch

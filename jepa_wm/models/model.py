@@ -7,6 +7,9 @@ import jax
 import numpy as np
 
 from jepa_wm import fields
+from jepa_wm.models import targets
+from jepa_wm.networks import encoders
+from jepa_wm.objectives import terms
 from jepa_wm.types import (
   ActionSpec,
   LatentState,
@@ -41,6 +44,17 @@ class Losses(NamedTuple):
   metrics: dict[str, jax.Array]
   batch_stats: Any
   latents: jax.Array
+
+  @classmethod
+  def of(
+    cls, priced: terms.Priced, batch_stats: Any, latents: jax.Array
+  ) -> 'Losses':
+    """What a batch costs by its priced terms."""
+    loss = terms.total(priced)
+    metrics = {**priced.values, **priced.metrics, 'loss': loss}
+    return cls(
+      priced.values, priced.weights, loss, metrics, batch_stats, latents
+    )
 
 
 class Encodes(Protocol):
@@ -250,6 +264,24 @@ class Learns(Encodes, Protocol):
   def for_inference(self, variables: Variables) -> Variables:
     """What an export holds and evaluations see: `{'params', 'batch_stats'}`."""
     ...
+
+
+class Built:
+  """The part of a model that its encoder and its target say."""
+
+  encoder: encoders.Encoder
+  target: targets.Target
+
+  @property
+  def observation_spec(self) -> ObservationSpec:
+    """See `Encodes`."""
+    return self.encoder.spec
+
+  def after_update(
+    self, variables: Variables, step: jax.Array | int
+  ) -> Variables:
+    """See `Learns`."""
+    return self.target.after_update(variables, step)
 
 
 class Level(NamedTuple):

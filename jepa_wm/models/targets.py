@@ -25,15 +25,13 @@ ENCODING = ('encoder', 'projector')
 _COLLECTIONS = ('params', 'batch_stats')
 
 
-class Target(Protocol):
+class Target(fields.Named, Protocol):
   """What encodes the targets, and which collection of variables it is.
 
   Attributes:
-    name: of its kind in a config.
     is_frozen: whether nothing that encodes is trained.
   """
 
-  name: ClassVar[str]
   is_frozen: ClassVar[bool]
 
   def split(self, variables: Variables) -> Variables:
@@ -47,9 +45,20 @@ class Target(Protocol):
     ...
 
 
+class Still:
+  """The part of a target that no update moves."""
+
+  def after_update(
+    self, variables: Variables, step: jax.Array | int
+  ) -> Variables:
+    """See `Target`."""
+    del step
+    return variables
+
+
 @TARGETS.register
 @dataclasses.dataclass(frozen=True)
-class Shared:
+class Shared(Still):
   """The encoder itself, with gradient."""
 
   name: ClassVar[str] = 'shared'
@@ -57,13 +66,6 @@ class Shared:
 
   def split(self, variables: Variables) -> Variables:
     """See `Target`."""
-    return variables
-
-  def after_update(
-    self, variables: Variables, step: jax.Array | int
-  ) -> Variables:
-    """See `Target`."""
-    del step
     return variables
 
 
@@ -91,11 +93,6 @@ class EMA:
   momentum_steps: int = 0
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(
       self,
       may_be_zero=('momentum_steps',),
@@ -131,7 +128,7 @@ class EMA:
 
 @TARGETS.register
 @dataclasses.dataclass(frozen=True)
-class Frozen:
+class Frozen(Still):
   """The encoder itself, in the collection 'frozen', which nothing trains."""
 
   name: ClassVar[str] = 'frozen'
@@ -140,13 +137,6 @@ class Frozen:
   def split(self, variables: Variables) -> Variables:
     """See `Target`."""
     return {**learnt_part(variables), 'frozen': encoding_part(variables)}
-
-  def after_update(
-    self, variables: Variables, step: jax.Array | int
-  ) -> Variables:
-    """See `Target`."""
-    del step
-    return variables
 
 
 def encoding_part(variables: Variables) -> Variables:

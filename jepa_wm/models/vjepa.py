@@ -3,10 +3,8 @@
 import dataclasses
 from typing import ClassVar
 
-import jax.numpy as jnp
-
 from jepa_wm import fields
-from jepa_wm.models import jepa, masked, model, targets
+from jepa_wm.models import jepa, masked, model, settings, targets
 from jepa_wm.networks import masked_predictor, video_vit
 from jepa_wm.objectives import hidden_tokens, mask_settings
 from jepa_wm.objectives import terms as terms_lib
@@ -14,7 +12,7 @@ from jepa_wm.objectives import terms as terms_lib
 
 @model.MODELS.register
 @dataclasses.dataclass(frozen=True)
-class VJEPA:
+class VJEPA(settings.MaskedSettings):
   """The settings of V-JEPA; the defaults are V-JEPA 2's ViT-L/16.
 
   V-JEPA 1 is `encoder.positions=sincos`, `encoder.init_style='plain'`,
@@ -26,18 +24,10 @@ class VJEPA:
   Source: V-JEPA, arXiv 2404.08471; V-JEPA 2, arXiv 2506.09985, and its released
   code (vjepa2 at c2963a4).
 
-  Attributes:
-    encoder: of clips.
-    predictor: of the tokens that a mask hides.
-    masks: what is hidden.
-    terms: of the loss, that of the hidden tokens first.
+  Attributes: those of `settings.MaskedSettings`, and
     target: the moving average of the encoder. 1.25 times the steps of a run are
       published for the `momentum_steps` of V-JEPA 1.
     frame_stride: steps of the recording from one frame of a clip to the next.
-    num_levels: see `masked.Masked`.
-    inference_encoder: one of `masked.ENCODERS`, which `encode` uses.
-    dtype: of the networks' computation; parameters, norms, softmax, losses and
-      latents are float32.
   """
 
   name: ClassVar[str] = 'vjepa'
@@ -62,32 +52,7 @@ class VJEPA:
   inference_encoder: str = masked.ENCODERS[0]
   dtype: str = 'float32'
 
-  def __post_init__(self) -> None:
-    """Checks every field, and that the slots fit each other.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
-    fields.check(
-      self,
-      {
-        'inference_encoder': masked.ENCODERS,
-        'dtype': ('float32', 'bfloat16'),
-      },
-    )
-    self.build()
-
-  def build(self) -> masked.Masked:
-    """Fills the slots."""
-    return masked.Masked(
-      config=self,
-      encoder=self.encoder,
-      predictor=self.predictor,
-      masks=self.masks,
-      terms=self.terms,
-      target=self.target,
-      dtype=jnp.dtype(self.dtype),
-      stride=self.frame_stride,
-      num_levels=self.num_levels,
-      inference_encoder=self.inference_encoder,
-    )
+  @property
+  def stride(self) -> int:
+    """See `settings.MaskedSettings`."""
+    return self.frame_stride

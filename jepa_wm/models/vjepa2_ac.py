@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.models import jepa, model, modules, targets
+from jepa_wm.models import jepa, model, modules, settings, targets
 from jepa_wm.networks import poses, predictors, robot, tokens, video_vit
 from jepa_wm.objectives import teacher_forcing
 from jepa_wm.objectives import terms as terms_lib
@@ -16,7 +16,7 @@ from jepa_wm.types import ActionSpec
 
 @model.MODELS.register
 @dataclasses.dataclass(frozen=True)
-class VJEPA2AC:
+class VJEPA2AC(settings.ActingSettings):
   """The settings of V-JEPA 2-AC; the predictor's defaults are published.
 
   A block-causal transformer sees the tokens of a window of frames, each with
@@ -29,16 +29,9 @@ class VJEPA2AC:
   Source: V-JEPA 2, arXiv 2506.09985, section 3, and its released code (vjepa2
   at c2963a4).
 
-  Attributes:
-    action_dim: raw action dimensions of one environment step.
-    action_block: environment steps, so raw actions, per latent step.
+  Attributes: those of `settings.ActingSettings`, and
     encoder: frozen; tokens of any encoder, and the state: 7 numbers, the pose
       and gripper of a robot, which is also what actions are, or none.
-    predictor: of frames of tokens.
-    terms: of the loss, that of the prediction first.
-    target: the frozen encoder itself.
-    dtype: of the networks' computation; parameters, norms, softmax, losses and
-      latents are float32.
   """
 
   name: ClassVar[str] = 'vjepa2_ac'
@@ -63,12 +56,6 @@ class VJEPA2AC:
   dtype: str = 'float32'
 
   def __post_init__(self) -> None:
-    """Checks every field, and that the slots fit each other.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
-    fields.check(self, {'dtype': ('float32', 'bfloat16')})
     found = self.encoder.proprio_dim, self.action_dim, self.action_block
     if self.encoder.proprio_dim and found != (poses.SIZE, poses.SIZE, 1):
       raise ValueError(
@@ -76,7 +63,7 @@ class VJEPA2AC:
         f'action_block=1 (pose and gripper), got proprio_dim={found[0]}, '
         f'action_dim={found[1]} and action_block={found[2]}.'
       )
-    self.build()
+    super().__post_init__()
 
   def build(self) -> jepa.Jepa:
     """Fills the five slots."""

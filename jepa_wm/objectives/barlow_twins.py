@@ -6,7 +6,6 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jepa_wm import fields
 from jepa_wm.objectives import terms
 
 # Added to the variance, as by the batch normalisation of the released code:
@@ -16,7 +15,7 @@ _EPSILON = 1e-5
 
 @terms.TERMS.register
 @dataclasses.dataclass(frozen=True)
-class BarlowTwins:
+class BarlowTwins(terms.Shaping):
   """Correlates first predictions with their targets, `barlow_twins`.
 
   All frames of the batch count as one; see `barlow_twins` of its scale.
@@ -31,25 +30,11 @@ class BarlowTwins:
   weight: float = 0.05
   redundancy: float = 0.005
 
-  def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
-    fields.check(self)
-
-  @property
-  def shapes_latents(self) -> bool:
-    """See `terms.Term`."""
-    return self.weight > 0
-
-  def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
-    """See `terms.Term`."""
+  def value(self, outcome: terms.Outcome, rng_key: jax.Array) -> jax.Array:
+    """See `terms.OneValue`."""
     del rng_key
     first, second = (x.reshape(-1, x.shape[-1]) for x in outcome.rolled[0])
-    value = barlow_twins(first, second, redundancy_weight=self.redundancy)
-    return terms.one('barlow_twins', self.weight, value)
+    return barlow_twins(first, second, redundancy_weight=self.redundancy)
 
 
 def barlow_twins(

@@ -6,7 +6,6 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jepa_wm import fields
 from jepa_wm.objectives import terms
 
 # Shortest velocity that has a direction (the epsilon of LeWM's cosine).
@@ -15,75 +14,43 @@ _EPSILON = 1e-8
 
 @terms.TERMS.register
 @dataclasses.dataclass(frozen=True)
-class TemporalSimilarity:
-  """The mean squared step of latents, `temporal_similarity`.
-
-  Attributes:
-    weight: in the loss; with 0 it is reported only.
-  """
+class TemporalSimilarity(terms.Shaping):
+  """The mean squared step of latents, `temporal_similarity`."""
 
   name: ClassVar[str] = 'temporal_similarity'
 
   weight: float = 0.0
 
-  def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
-    fields.check(self)
-
-  @property
-  def shapes_latents(self) -> bool:
-    """See `terms.Term`."""
-    return self.weight > 0
-
-  def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
-    """See `terms.Term`."""
+  def value(self, outcome: terms.Outcome, rng_key: jax.Array) -> jax.Array:
+    """See `terms.OneValue`."""
     del rng_key
-    value = temporal_similarity(outcome.latents).mean()
-    return terms.one('temporal_similarity', self.weight, value)
+    return temporal_similarity(outcome.latents).mean()
 
 
 @terms.TERMS.register
 @dataclasses.dataclass(frozen=True)
-class Straightening:
-  """The curvature of the path of latents, `straightening`.
-
-  Attributes:
-    weight: in the loss; with 0 it is reported only.
-  """
+class Straightening(terms.Shaping):
+  """The curvature of the path of latents, `straightening`."""
 
   name: ClassVar[str] = 'straightening'
 
   weight: float = 0.0
 
-  def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
-    fields.check(self)
-
-  @property
-  def shapes_latents(self) -> bool:
-    """See `terms.Term`."""
-    return self.weight > 0
+  def value(self, outcome: terms.Outcome, rng_key: jax.Array) -> jax.Array:
+    """See `terms.OneValue`."""
+    del rng_key
+    return straightening(outcome.latents).mean()
 
   def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
     """See `terms.Term`; two frames have no curvature, and no value."""
-    del rng_key
     if outcome.latents.shape[-2] < 3:
       return terms.Priced({}, {}, {})
-    value = straightening(outcome.latents).mean()
-    return terms.one('straightening', self.weight, value)
+    return super().price(outcome, rng_key)
 
 
 @terms.TERMS.register
 @dataclasses.dataclass(frozen=True)
-class InverseDynamics:
+class InverseDynamics(terms.OneValue):
   """The error of the action inferred from two latents, `inverse_dynamics`.
 
   A head beside the predictor infers it; it is there where this term is.
@@ -99,16 +66,8 @@ class InverseDynamics:
   weight: float = 1.0
   hidden_dim: int = 512
 
-  def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
-    fields.check(self)
-
-  def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
-    """See `terms.Term`.
+  def value(self, outcome: terms.Outcome, rng_key: jax.Array) -> jax.Array:
+    """See `terms.OneValue`.
 
     Raises:
       ValueError: the model has no head that infers actions.
@@ -119,8 +78,7 @@ class InverseDynamics:
         'The term inverse_dynamics needs a model with actions and a head that '
         'infers them.'
       )
-    value = inverse_dynamics(outcome.inferred, outcome.actions).mean()
-    return terms.one('inverse_dynamics', self.weight, value)
+    return inverse_dynamics(outcome.inferred, outcome.actions).mean()
 
 
 def temporal_similarity(latents: jax.Array) -> jax.Array:

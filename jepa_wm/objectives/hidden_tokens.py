@@ -61,11 +61,6 @@ class HiddenTokens:
   context_weight: float = 0.0
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'distance': tuple(prediction.DISTANCES)})
 
   def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:

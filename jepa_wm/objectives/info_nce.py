@@ -6,40 +6,22 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jepa_wm import fields
 from jepa_wm.objectives import terms
 
 
 @terms.TERMS.register
 @dataclasses.dataclass(frozen=True)
-class InfoNCE:
-  """Tells a frame's neighbours from other sequences' frames, `info_nce`.
-
-  Attributes:
-    weight: in the loss.
-  """
+class InfoNCE(terms.Shaping):
+  """Tells a frame's neighbours from other sequences' frames, `info_nce`."""
 
   name: ClassVar[str] = 'info_nce'
 
   weight: float = 1.0
 
-  def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
-    fields.check(self)
-
-  @property
-  def shapes_latents(self) -> bool:
-    """See `terms.Term`."""
-    return self.weight > 0
-
-  def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
-    """See `terms.Term`; there must be two sequences."""
+  def value(self, outcome: terms.Outcome, rng_key: jax.Array) -> jax.Array:
+    """See `terms.OneValue`; there must be two sequences."""
     del rng_key
-    return terms.one('info_nce', self.weight, info_nce(outcome.latents))
+    return info_nce(outcome.latents)
 
 
 def info_nce(latents: jax.Array) -> jax.Array:

@@ -14,17 +14,14 @@ MASKS = fields.Registry('masks', 'jepa_wm.objectives')
 Grid = tuple[int, int, int]
 
 
-class MaskSettings(Protocol):
+class MaskSettings(fields.Named, Protocol):
   """The kinds of mask of a step, and the shapes that they come in.
 
   Attributes:
-    name: of its kind in a config.
     truncate: how sets become of one length, one of `mask_buckets.TRUNCATIONS`.
     num_buckets: shapes that masks come in at most, each compiled when first
       met.
   """
-
-  name: ClassVar[str]
 
   @property
   def truncate(self) -> str:
@@ -76,11 +73,6 @@ class VideoMasks:
   num_buckets: int = 8
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'truncate': mask_buckets.TRUNCATIONS})
     if len(self.blocks) != len(self.percent):
       raise ValueError(
@@ -130,11 +122,6 @@ class ImageMasks:
   num_buckets: int = 8
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'truncate': mask_buckets.TRUNCATIONS})
     for name in ('target_percent', 'context_percent'):
       if len(getattr(self, name)) != 2:

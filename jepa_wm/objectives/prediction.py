@@ -1,11 +1,12 @@
 """How far a prediction is from its target; the caller averages.
 
-The gradient reaches both arguments: a target that must not learn is stopped by
+Distances take two arrays of one shape, element by element where they say
+nothing else, and answer in float32; other shapes are a ValueError, nothing is
+broadcast. The gradient reaches both: a target that must not learn is stopped by
 the caller (LeWM's learns).
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import ClassVar
 
 import jax
@@ -19,35 +20,12 @@ _EPSILON = 1e-8
 
 
 def squared_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  """Squared difference, element by element, in float32.
-
-  Args:
-    prediction: `[...]`.
-    target: `[...]`, the same shape.
-
-  Returns:
-    `[...]`.
-
-  Raises:
-    ValueError: the shapes differ; nothing is broadcast.
-  """
+  """Squared difference."""
   return jnp.square(_difference(prediction, target))
 
 
 def absolute_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  """Absolute difference, element by element, in float32.
-
-  Where the two are equal the gradient is 0.
-
-  Args:
-    prediction: `[...]`.
-    target: `[...]`, the same shape.
-
-  Returns:
-    `[...]`.
-
-  Raises:
-    ValueError: the shapes differ; nothing is broadcast.
+  """Absolute difference; where the two are equal the gradient is 0.
 
   Source: V-JEPA (arXiv 2404.08471), equation 1.
   """
@@ -59,21 +37,10 @@ def absolute_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
 def smooth_absolute_error(
   prediction: jax.Array, target: jax.Array, *, beta: float = 1.0
 ) -> jax.Array:
-  """Absolute difference with a rounded tip, element by element, in float32.
+  """Absolute difference with a rounded tip.
 
-  `d^2 / (2 beta)` where `|d|` is below `beta`, `|d| - beta / 2` beyond.
-
-  Args:
-    prediction: `[...]`.
-    target: `[...]`, the same shape.
-    beta: where the parabola meets the line.
-
-  Returns:
-    `[...]`.
-
-  Raises:
-    ValueError: the shapes differ (nothing is broadcast), or `beta` is not
-      positive.
+  `d^2 / (2 beta)` where `|d|` is below `beta`, which must be positive, and
+  `|d| - beta / 2` beyond.
 
   Source: Fast R-CNN (arXiv 1504.08083), equation 3, for `beta` 1.
   """
@@ -85,7 +52,7 @@ def smooth_absolute_error(
 
 
 def cosine_distance(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  """One minus the cosine of the angle between two vectors, in float32.
+  """One minus the cosine of the angle between two vectors.
 
   A vector shorter than 1e-8 has no direction: its cosine is 0, and it sends
   back no gradient.
@@ -98,7 +65,7 @@ def cosine_distance(prediction: jax.Array, target: jax.Array) -> jax.Array:
     `[...]`, in 0..2: one number a vector.
 
   Raises:
-    ValueError: the shapes differ (nothing is broadcast), or are scalars.
+    ValueError: the shapes differ, or are scalars.
   """
   _check_shapes(prediction, target)
   if not prediction.shape:
@@ -150,11 +117,6 @@ class NextLatent:
   gradient: float = 1.0
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(
       self,
       {'distance': tuple(DISTANCES)},
@@ -175,34 +137,22 @@ class NextLatent:
     """See `terms.Prediction`."""
     return history + self.steps
 
-  def roll(
-    self,
-    predict_fn: Callable[[jax.Array, jax.Array], jax.Array],
-    latents: jax.Array,
-    targets: jax.Array | None,
-    actions: jax.Array,
-    *,
-    history: int,
-    state_dim: int,
-    rng_key: jax.Array,
-  ) -> list[tuple[jax.Array, jax.Array]]:
+  def roll(self, batch: terms.Windows) -> list[tuple[jax.Array, jax.Array]]:
     """See `terms.Prediction`.
 
     For step `j` from 1 predictions and targets are
     `[B, T - h - j + 1, h, D]`.
     """
-    del state_dim
-    latents = self._held(latents)
-    if targets is None:
-      targets = latents
+    latents = self._held(batch.latents)
+    targets = latents if batch.targets is None else batch.targets
     rolled = rolling.rollout_windows(
-      predict_fn,
+      batch.predict_fn,
       latents,
-      actions,
-      history=history,
+      batch.actions,
+      history=batch.history,
       num_steps=self.steps,
       true_share=self.true_share,
-      rng_key=rng_key,
+      rng_key=batch.rng_key,
     )
     return [
       (x, rolling.window_view(targets, step, (x.shape[1], x.shape[2])))

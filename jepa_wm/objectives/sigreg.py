@@ -30,7 +30,7 @@ _T_MAX = 3.0
 
 @terms.TERMS.register
 @dataclasses.dataclass(frozen=True)
-class SIGReg:
+class SIGReg(terms.Shaping):
   """Tests every frame's batch of latents for a Gaussian, `sigreg`.
 
   Attributes:
@@ -49,11 +49,6 @@ class SIGReg:
   num_knots: int = 17
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'statistic': STATISTICS})
     if self.num_knots < 3 or self.num_knots % 2 == 0:
       raise ValueError(
@@ -65,21 +60,15 @@ class SIGReg:
         f'{STATISTICS[0]!r} has knots, and statistic is {self.statistic!r}.'
       )
 
-  @property
-  def shapes_latents(self) -> bool:
-    """See `terms.Term`."""
-    return self.weight > 0
-
-  def price(self, outcome: terms.Outcome, rng_key: jax.Array) -> terms.Priced:
-    """See `terms.Term`."""
-    value = sigreg(
+  def value(self, outcome: terms.Outcome, rng_key: jax.Array) -> jax.Array:
+    """See `terms.OneValue`."""
+    return sigreg(
       outcome.latents.swapaxes(0, 1),
       rng_key,
       num_projections=self.num_projections,
       num_knots=self.num_knots,
       statistic=self.statistic,
     ).mean()
-    return terms.one('sigreg', self.weight, value)
 
 
 def sigreg(

@@ -1,7 +1,6 @@
 """V-JEPA 2-AC's loss: every next frame from true ones, and a short rollout."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import ClassVar
 
 import jax
@@ -40,11 +39,6 @@ class TeacherForcing:
   steps: int = 2
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'distance': tuple(prediction.DISTANCES)})
 
   def num_frames(self, history: int) -> int:
@@ -60,31 +54,21 @@ class TeacherForcing:
       )
     return self.steps + 1
 
-  def roll(
-    self,
-    predict_fn: Callable[[jax.Array, jax.Array], jax.Array],
-    latents: jax.Array,
-    targets: jax.Array | None,
-    actions: jax.Array,
-    *,
-    history: int,
-    state_dim: int,
-    rng_key: jax.Array,
-  ) -> list[tuple[jax.Array, jax.Array]]:
+  def roll(self, batch: terms.Windows) -> list[tuple[jax.Array, jax.Array]]:
     """See `terms.Prediction`: teacher forcing, then the rollout.
 
     Raises:
       ValueError: more frames than a window and the one after it.
     """
-    del rng_key
+    latents, actions, history = batch.latents, batch.actions, batch.history
     if actions.shape[1] > history:
       raise ValueError(
         f'A batch must have at most {history + 1} frames (predictor.history='
         f'{history} and the one after), got {actions.shape[1] + 1}.'
       )
-    size = latents.shape[-1] - state_dim
+    size = latents.shape[-1] - batch.state_dim
     states = latents[..., size:]
-    forced = predict_fn(latents[:, :-1], actions)
+    forced = batch.predict_fn(latents[:, :-1], actions)
     window, rolled = latents[:, :1], [forced[:, :1]]
     for step in range(1, self.steps):
       # What was predicted, where the robot really was.
@@ -92,8 +76,9 @@ class TeacherForcing:
         [rolled[-1][..., :size], states[:, step : step + 1]], axis=-1
       )
       window = jnp.concatenate([window, seen], axis=1)
-      rolled.append(predict_fn(window, actions[:, : step + 1])[:, -1:])
-    truth = latents if targets is None else targets
+      after = batch.predict_fn(window, actions[:, : step + 1])
+      rolled.append(after[:, -1:])
+    truth = latents if batch.targets is None else batch.targets
     return [
       (x[..., :size], truth[:, 1 : 1 + x.shape[1], :size])
       for x in (forced, jnp.concatenate(rolled, axis=1))

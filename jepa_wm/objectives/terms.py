@@ -5,6 +5,7 @@ of its own, registered by name. It prices an `Outcome`: what a forward pass made
 of a batch.
 """
 
+import abc
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -54,14 +55,31 @@ class Priced(NamedTuple):
   metrics: dict[str, jax.Array]
 
 
-class Term(Protocol):
-  """One term of a loss.
+class Windows(NamedTuple):
+  """What a `Prediction` predicts.
 
   Attributes:
-    name: of its kind in a config.
+    predict_fn: windows of latents `[..., h, D]` and actions `[..., h, A]` to
+      the latents one step on, for every token of the window.
+    latents: `[B, T, D]`.
+    targets: the same, of another encoder; None for `latents` themselves.
+    actions: `[B, T - 1, A]`.
+    history: longest window `h`.
+    state_dim: numbers at the end of a latent that no network predicts.
+    rng_key: of what is drawn, consumed.
   """
 
-  name: ClassVar[str]
+  predict_fn: Callable[[jax.Array, jax.Array], jax.Array]
+  latents: jax.Array
+  targets: jax.Array | None
+  actions: jax.Array
+  history: int
+  state_dim: int
+  rng_key: jax.Array
+
+
+class Term(fields.Named, Protocol):
+  """One term of a loss."""
 
   @property
   def shapes_latents(self) -> bool:
@@ -93,33 +111,41 @@ class Prediction(Term, Protocol):
     """Fewest frames of a batch that it needs, for windows of `history`."""
     ...
 
-  def roll(
-    self,
-    predict_fn: Callable[[jax.Array, jax.Array], jax.Array],
-    latents: jax.Array,
-    targets: jax.Array | None,
-    actions: jax.Array,
-    *,
-    history: int,
-    state_dim: int,
-    rng_key: jax.Array,
-  ) -> list[tuple[jax.Array, jax.Array]]:
-    """Predicts, and says what should have been predicted.
-
-    Args:
-      predict_fn: windows of latents `[..., h, D]` and actions `[..., h, A]` to
-        the latents one step on, for every token of the window.
-      latents: `[B, T, D]`.
-      targets: the same, of another encoder; None for `latents` themselves.
-      actions: `[B, T - 1, A]`.
-      history: longest window `h`.
-      state_dim: numbers at the end of a latent that no network predicts.
-      rng_key: of what it draws, consumed.
-
-    Returns:
-      `Outcome.rolled`.
-    """
+  def roll(self, batch: Windows) -> list[tuple[jax.Array, jax.Array]]:
+    """Predicts, and says what should have been: `Outcome.rolled`."""
     ...
+
+
+class OneValue(abc.ABC):
+  """The part of a term that has one value, which is called as it is.
+
+  Attributes:
+    weight: in the loss; with 0 it is reported only.
+  """
+
+  name: ClassVar[str]
+
+  weight: float
+
+  def __post_init__(self) -> None:
+    fields.check(self)
+
+  @abc.abstractmethod
+  def value(self, outcome: Outcome, rng_key: jax.Array) -> jax.Array:
+    """The scalar, see `Term.price`."""
+
+  def price(self, outcome: Outcome, rng_key: jax.Array) -> Priced:
+    """See `Term`."""
+    return one(self.name, self.weight, self.value(outcome, rng_key))
+
+
+class Shaping(OneValue):
+  """The part of a term with one value that acts on latents."""
+
+  @property
+  def shapes_latents(self) -> bool:
+    """See `Term`."""
+    return self.weight > 0
 
 
 def one(

@@ -40,11 +40,6 @@ class VCReg:
   time_covariance: float = 0.0
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self)
 
   @property

@@ -31,11 +31,6 @@ class DecoderConfig:
   patch_size: int = 4
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self)
     if min(self.channels) < 1:
       raise ValueError(f'channels must be positive, got {self.channels}.')
@@ -54,15 +49,7 @@ class DecoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Decoder(head.Plain):
-  """Learns the frames of latents by their squared error, pixels in 0..1.
-
-  Attributes:
-    config: its settings.
-    sizes: of the latents and the frames.
-  """
-
-  config: DecoderConfig
-  sizes: head.Sizes
+  """Learns the frames of latents by their squared error, pixels in 0..1."""
 
   @property
   def roles(self) -> head.Roles:

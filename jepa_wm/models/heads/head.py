@@ -76,11 +76,10 @@ class Roles(NamedTuple):
   reading: Callable[[Params, jax.Array], jax.Array] | None = None
 
 
-class HeadConfig(Protocol):
+class HeadConfig(fields.Named, Protocol):
   """The settings of a head.
 
   Attributes:
-    name: of its kind in a config.
     hindsight: whether it learns of a frame and a later one of the same episode
       (a batch then has `latents` `[B, 2, D]`, `action` `[B, 1, A]`, normalised,
       the block that followed the first, and `steps` `[B]` between the two), or
@@ -88,7 +87,6 @@ class HeadConfig(Protocol):
     columns: what a batch has besides, as the dataset names it.
   """
 
-  name: ClassVar[str]
   hindsight: ClassVar[bool]
   columns: ClassVar[tuple[str, ...]]
 
@@ -138,8 +136,17 @@ class Head(Protocol):
     ...
 
 
+@dataclasses.dataclass(frozen=True)
 class Plain:
-  """What all heads do alike that learn parameters by gradient alone."""
+  """What all heads do alike that learn parameters by gradient alone.
+
+  Attributes:
+    config: its settings.
+    sizes: of the latents, and what else it reads.
+  """
+
+  config: Any
+  sizes: Sizes
 
   def after_update(self, variables: Variables, step: jax.Array) -> Variables:
     """See `Head`."""

@@ -37,11 +37,6 @@ class InverseDynamicsConfig:
   horizons: tuple[int, ...] = (10, 15, 20, 25, 35, 50, 70, 100)
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self)
     if min(self.horizons) < 1:
       raise ValueError(f'horizons must be positive, got {self.horizons}.')
@@ -63,14 +58,7 @@ class InverseDynamics(head.Plain):
   As proposals it is rolled by the model's dynamics, once for every one of
   `horizons`: the block it gives, the latent that the model then sees, the next
   block with fewer steps to go.
-
-  Attributes:
-    config: its settings.
-    sizes: of the latents.
   """
-
-  config: InverseDynamicsConfig
-  sizes: head.Sizes
 
   @property
   def roles(self) -> head.Roles:

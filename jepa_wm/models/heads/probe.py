@@ -35,11 +35,6 @@ class ProbeConfig:
   width: int = 256
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check(self, {'kind': ('linear', 'mlp')})
 
   def build(self, sizes: head.Sizes) -> 'Probe':
@@ -51,15 +46,7 @@ class ProbeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Probe(head.Plain):
-  """Learns the true state of latents, each number in its deviation.
-
-  Attributes:
-    config: its settings.
-    sizes: of the latents and the state.
-  """
-
-  config: ProbeConfig
-  sizes: head.Sizes
+  """Learns the true state of latents, each number in its deviation."""
 
   @property
   def roles(self) -> head.Roles:

@@ -1,0 +1,99 @@
+"""What the settings of published systems are alike in."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+
+from jepa_wm import fields
+from jepa_wm.models import jepa, masked, targets
+from jepa_wm.networks import masked_predictor, predictors, video_vit
+from jepa_wm.objectives import mask_settings
+from jepa_wm.objectives import terms as terms_lib
+
+
+class Settings:
+  """The settings of a model: fields are checked, and that the slots fit.
+
+  Attributes:
+    choices: for fields of text, the values they may have.
+    target: what encodes the latents to be predicted.
+    dtype: of the networks' computation; parameters, norms, softmax, losses and
+      latents are float32.
+  """
+
+  choices: ClassVar[Mapping[str, Sequence[str]]] = {}
+
+  target: targets.Target
+  dtype: str
+
+  def __post_init__(self) -> None:
+    fields.check(self, {**self.choices, 'dtype': ('float32', 'bfloat16')})
+    self.build()
+
+  def build(self) -> Any:
+    """Fills the slots."""
+    raise NotImplementedError
+
+
+class ActingSettings(Settings):
+  """The settings of a `jepa.Jepa`.
+
+  Attributes:
+    action_dim: raw action dimensions of one environment step.
+    action_block: environment steps, so raw actions, per latent step.
+    predictor: steps latents.
+    terms: of the loss, that of the prediction first.
+  """
+
+  action_dim: int
+  action_block: int
+  predictor: predictors.PredictorConfig
+  terms: jepa.Terms
+
+
+class MaskedSettings(Settings):
+  """The settings of a `masked.Masked`, which is documented there.
+
+  Attributes:
+    encoder: of clips.
+    predictor: of the tokens that a mask hides.
+    masks: what is hidden.
+    terms: of the loss, that of the hidden tokens first.
+    num_levels: see `masked.Masked`.
+    inference_encoder: one of `masked.ENCODERS`, which `encode` uses.
+    is_of_images: whether a frame is encoded, and not a clip.
+  """
+
+  choices: ClassVar[Mapping[str, Sequence[str]]] = {
+    'inference_encoder': masked.ENCODERS
+  }
+  is_of_images: ClassVar[bool] = False
+
+  encoder: video_vit.VideoViTConfig
+  predictor: masked_predictor.MaskedPredictorConfig
+  masks: mask_settings.MaskSettings
+  terms: tuple[terms_lib.Term, ...]
+  num_levels: int
+  inference_encoder: str
+
+  @property
+  def stride(self) -> int:
+    """Steps of the recording from one frame of a clip to the next."""
+    return 1
+
+  def build(self) -> masked.Masked:
+    """Fills the slots."""
+    return masked.Masked(
+      config=self,
+      encoder=self.encoder,
+      predictor=self.predictor,
+      masks=self.masks,
+      terms=self.terms,
+      target=self.target,
+      dtype=jnp.dtype(self.dtype),
+      stride=self.stride,
+      num_levels=self.num_levels,
+      inference_encoder=self.inference_encoder,
+      is_of_images=self.is_of_images,
+    )

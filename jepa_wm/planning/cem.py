@@ -5,13 +5,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.planning import checks, gaussian, sampling
+from jepa_wm.planning import checks, gaussian
 from jepa_wm.planning.gaussian import Gaussian
-from jepa_wm.planning.task import Answer, Start, Task
+from jepa_wm.planning.task import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CEM(sampling.Sampling[Gaussian]):
+class CEM(gaussian.GaussianSampling):
   """Draws sequences, keeps the cheapest, and draws near them.
 
   Each iteration draws N sequences from a Gaussian with a mean and a standard
@@ -23,10 +23,8 @@ class CEM(sampling.Sampling[Gaussian]):
 
   Attributes:
     num_samples: see `sampling.Sampling`, as `num_iterations`, `num_kept` and
-      `patience`.
+      `patience`; and `gaussian.GaussianSampling` of `init_std`.
     num_elites: K, how many of the cheapest are learnt from.
-    init_std: first standard deviation, a number, `[A]`, `[H, A]` or
-      `[B, H, A]`.
     min_std: the standard deviation does not shrink below it.
     mean_momentum: share of the old mean in the new one, 0..1.
     std_momentum: share of the old standard deviation in the new one, 0..1.
@@ -40,7 +38,6 @@ class CEM(sampling.Sampling[Gaussian]):
   """
 
   num_elites: int = 30
-  init_std: jax.Array | float = 1.0
   min_std: float = 0.0
   mean_momentum: float = 0.0
   std_momentum: float = 0.0
@@ -56,14 +53,6 @@ class CEM(sampling.Sampling[Gaussian]):
     """K."""
     return self.num_elites
 
-  def init(self, task: Task, start: Start) -> Gaussian:
-    """The distribution of the first iteration."""
-    return Gaussian(start.mean, task.first_std(self.init_std))
-
-  def propose(self, task: Task, carry: Gaussian, noise: jax.Array) -> jax.Array:
-    """The mean, and draws around it."""
-    return sampling.draw(*carry, noise)
-
   def update(
     self, task: Task, carry: Gaussian, elites: jax.Array, costs: jax.Array
   ) -> Gaussian:
@@ -73,7 +62,3 @@ class CEM(sampling.Sampling[Gaussian]):
     std = self.std_momentum * carry.std + (1.0 - self.std_momentum) * std
     # A mean of allowed sequences may round out of the set.
     return Gaussian(task.project(mean), jnp.maximum(std, self.min_std))
-
-  def answer(self, task: Task, carry: Gaussian) -> Answer:
-    """The mean."""
-    return carry.answer

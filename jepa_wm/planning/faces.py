@@ -5,7 +5,7 @@ faces take the same ones, and the settings of their planner by name.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -59,8 +59,23 @@ def register(name: str) -> Callable[[type[Any]], type[Any]]:
   return add
 
 
-class Face(Protocol):
+class Face:
   """A planner as a function."""
+
+  def __init__(
+    self,
+    planner: Callable[..., driver.Planner[Any]],
+    **words: Sequence[str],
+  ):
+    """Makes a planner a function.
+
+    Args:
+      planner: the dataclass of its settings.
+      **words: arguments that stand for settings of other names.
+    """
+    self._planner, self._words = planner, words
+    asked = Face.__call__.__doc__
+    self.__doc__ = f'{asked}\n    Settings:\n{planner.__doc__}'
 
   def __call__(
     self,
@@ -89,56 +104,15 @@ class Face(Protocol):
       rng_key: one key, or `[B]` keys, one per problem; consumed.
       root: see `Problem`, as `dynamics_fn`, `cost_fn`, `horizon`,
         `action_dim`, `step_weights`, `proposal_fn` and `noise_fn`.
-      dynamics_fn: as above.
-      cost_fn: as above.
-      horizon: as above.
-      action_dim: as above.
       init_mean: `[B, H, A]`, see `WarmStart.mean`.
       init_elites: `[B, E, H, A]`, see `WarmStart.elites`.
-      proposal_fn: as above.
-      noise_fn: as above.
       action_constraints: see `Limits.actions`.
       guardrails: see `Limits`, as `allowed`.
-      allowed: as above.
-      step_weights: as above.
       **settings: those of the planner.
     """
-    ...
-
-
-def face(
-  planner: Callable[..., driver.Planner[Any]],
-  **words: Sequence[str],
-) -> Face:
-  """Makes a planner a function.
-
-  Args:
-    planner: the dataclass of its settings.
-    **words: arguments of the function that stand for settings of other names.
-  """
-
-  def plan(
-    params: Params,
-    rng_key: jax.Array,
-    root: Root,
-    dynamics_fn: DynamicsFn,
-    cost_fn: CostFn,
-    *,
-    horizon: int,
-    action_dim: int,
-    init_mean: jax.Array | None = None,
-    init_elites: jax.Array | None = None,
-    proposal_fn: ProposalFn | None = None,
-    noise_fn: NoiseFn | None = None,
-    action_constraints: ActionConstraint | Sequence[ActionConstraint] = (),
-    guardrails: Sequence[Guardrail] = (),
-    allowed: jax.Array | np.ndarray | None = None,
-    step_weights: np.ndarray | None = None,
-    **settings: Any,
-  ) -> Plan:
-    for word in words.keys() & settings.keys():
+    for word in self._words.keys() & settings.keys():
       value = settings.pop(word)
-      settings |= dict.fromkeys(words[word], value)
+      settings |= dict.fromkeys(self._words[word], value)
     problem = Problem(
       root=root,
       dynamics_fn=dynamics_fn,
@@ -151,37 +125,34 @@ def face(
       noise_fn=noise_fn,
     )
     return driver.search(
-      planner(**settings),
+      self._planner(**settings),
       params,
       rng_key,
       problem,
       warm_start=WarmStart(init_mean, init_elites),
     )
 
-  plan.__doc__ = f'{Face.__call__.__doc__}\n    Settings:\n{planner.__doc__}'
-  return plan
 
-
-cem_plan = face(CEM)
+cem_plan = Face(CEM)
 """A `Face`, with the settings of `CEM`."""
 
-icem_plan = face(ICEM, momentum=('mean_momentum', 'std_momentum'))
+icem_plan = Face(ICEM, momentum=('mean_momentum', 'std_momentum'))
 """A `Face`, with the settings of `ICEM`."""
 
-mppi_plan = face(MPPI)
+mppi_plan = Face(MPPI)
 """A `Face`, with the settings of `MPPI`."""
 
-gradient_plan = face(Gradient, num_restarts=('num_samples',))
+gradient_plan = Face(Gradient, num_restarts=('num_samples',))
 """A `Face`, with the settings of `Gradient`."""
 
-grasp_plan = face(GRASP, num_restarts=('num_samples',))
+grasp_plan = Face(GRASP, num_restarts=('num_samples',))
 """A `Face`, with the settings of `GRASP`."""
 
-predictive_sampling_plan = face(PredictiveSampling)
+predictive_sampling_plan = Face(PredictiveSampling)
 """A `Face`, with the settings of `PredictiveSampling`."""
 
-random_shooting_plan = face(RandomShooting)
+random_shooting_plan = Face(RandomShooting)
 """A `Face`, with the settings of `RandomShooting`."""
 
-categorical_cem_plan = face(CategoricalCEM, momentum=('mean_momentum',))
+categorical_cem_plan = Face(CategoricalCEM, momentum=('mean_momentum',))
 """A `Face`, with the settings of `CategoricalCEM`."""

@@ -1,11 +1,13 @@
 """Distributions that candidates are drawn from: a mean and a deviation."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.planning.task import Answer
+from jepa_wm.planning import sampling
+from jepa_wm.planning.task import Answer, Start, Task
 
 
 class Gaussian(NamedTuple):
@@ -14,10 +16,29 @@ class Gaussian(NamedTuple):
   mean: jax.Array
   std: jax.Array
 
-  @property
-  def answer(self) -> Answer:
-    """The mean as the plan."""
-    return Answer(self.mean, self.mean, self.std)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GaussianSampling(sampling.Sampling[Gaussian]):
+  """A planner that draws from a Gaussian, and whose plan is the last mean.
+
+  Attributes:
+    init_std: first standard deviation, a number, `[A]`, `[H, A]` or
+      `[B, H, A]`.
+  """
+
+  init_std: jax.Array | float = 1.0
+
+  def init(self, task: Task, start: Start) -> Gaussian:
+    """The distribution of the first iteration."""
+    return Gaussian(start.mean, task.first_std(self.init_std))
+
+  def propose(self, task: Task, carry: Gaussian, noise: jax.Array) -> jax.Array:
+    """The mean, and draws around it."""
+    return sampling.draw(*carry, noise)
+
+  def answer(self, task: Task, carry: Gaussian) -> Answer:
+    """The mean."""
+    return Answer(carry.mean, carry.mean, carry.std)
 
 
 def fit(

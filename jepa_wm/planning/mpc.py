@@ -157,15 +157,8 @@ def plan_step(
   Args:
     params: see `mpc_step`, as `rng_keys`, `goal`, `root_fn`, `plan_fn`,
       `receding_horizon`, `warm_start` and `clock`.
-    rng_keys: as above.
     start: what the plan before left.
     memory: with the world as it is among it.
-    goal: as above.
-    root_fn: as above.
-    plan_fn: as above.
-    receding_horizon: as above.
-    warm_start: as above.
-    clock: as above.
 
   Returns:
     The plan, and what it leaves to the next one.
@@ -213,14 +206,8 @@ def run_mpc(
     goal: leaves `[B, ...]`.
     observe_fn: see `mpc_step`, as `root_fn`, `plan_fn`, `play_fn`,
       `receding_horizon`, `history` and `warm_start`.
-    root_fn: as above.
-    plan_fn: as above.
-    play_fn: as above.
-    receding_horizon: as above.
     num_plans: how often to plan; `num_plans * receding_horizon` blocks are
       played in all.
-    history: as above.
-    warm_start: as above.
 
   Returns:
     The worlds at the end, and an `MpcOutput` whose leaves all lead with

@@ -5,13 +5,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.planning import checks, sampling
+from jepa_wm.planning import checks, gaussian
 from jepa_wm.planning.gaussian import Gaussian
-from jepa_wm.planning.task import Answer, Start, Task
+from jepa_wm.planning.task import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MPPI(sampling.Sampling[Gaussian]):
+class MPPI(gaussian.GaussianSampling):
   """Averages sequences, the cheap ones counting exponentially more.
 
   Each iteration draws N sequences around the mean, the first of them the mean
@@ -23,10 +23,8 @@ class MPPI(sampling.Sampling[Gaussian]):
 
   Attributes:
     num_samples: see `sampling.Sampling`, as `num_iterations`, `num_kept` and
-      `patience`.
+      `patience`; and `gaussian.GaussianSampling` of `init_std`.
     num_elites: K, how many of the cheapest are averaged; all by default.
-    init_std: standard deviation of all iterations, a number, `[A]`, `[H, A]`
-      or `[B, H, A]`.
     temperature: in units of the cost: how much dearer than the cheapest a
       candidate is that weighs 1/e of it.
 
@@ -40,7 +38,6 @@ class MPPI(sampling.Sampling[Gaussian]):
   """
 
   num_elites: int | None = None
-  init_std: jax.Array | float = 1.0
   temperature: float = 0.5
 
   def __post_init__(self) -> None:
@@ -57,14 +54,6 @@ class MPPI(sampling.Sampling[Gaussian]):
     """K."""
     return None if self.num_elites == self.num_samples else self.num_elites
 
-  def init(self, task: Task, start: Start) -> Gaussian:
-    """The distribution of the first iteration."""
-    return Gaussian(start.mean, task.first_std(self.init_std))
-
-  def propose(self, task: Task, carry: Gaussian, noise: jax.Array) -> jax.Array:
-    """The mean, and draws around it."""
-    return sampling.draw(*carry, noise)
-
   def update(
     self, task: Task, carry: Gaussian, elites: jax.Array, costs: jax.Array
   ) -> Gaussian:
@@ -76,10 +65,6 @@ class MPPI(sampling.Sampling[Gaussian]):
     mean = jnp.where(learnt, mean, carry.mean)
     # A mean of allowed sequences may round out of the set.
     return carry._replace(mean=task.project(mean))
-
-  def answer(self, task: Task, carry: Gaussian) -> Answer:
-    """The mean."""
-    return carry.answer
 
 
 def soft_weights(costs: jax.Array, temperature: float) -> jax.Array:

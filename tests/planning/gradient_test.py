@@ -155,19 +155,7 @@ def test_finds_the_optimum_in_a_box():
 
 
 def plan_valleys(**settings):
-  planned = jax.jit(
-    lambda rng_keys, root: planning.gradient_plan(
-      None,
-      rng_keys,
-      root,
-      problem_sets.valley_dynamics,
-      problem_sets.valley_cost,
-      horizon=2,
-      action_dim=1,
-      **settings,
-    )
-  )
-  return planned(make_keys(num_problems=2), problem_sets.valley_root())
+  return problem_sets.plan_valleys(planning.gradient_plan, **settings)
 
 
 @pytest.mark.slow

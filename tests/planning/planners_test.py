@@ -114,21 +114,7 @@ def test_finds_the_deep_valley_behind_a_ridge(name):
   planner, settings = PLANNERS[name]
   if name == 'mppi':
     settings = settings | {'temperature': 0.1}
-
-  @jax.jit
-  def plan_valleys(rng_keys, root):
-    return planner(
-      None,
-      rng_keys,
-      root,
-      problem_sets.valley_dynamics,
-      problem_sets.valley_cost,
-      horizon=2,
-      action_dim=1,
-      **settings,
-    )
-
-  answer = plan_valleys(make_keys(num_problems=2), problem_sets.valley_root())
+  answer = problem_sets.plan_valleys(planner, **settings)
   reached = np.sum(answer.actions, axis=(1, 2))
   assert np.all(answer.cost < 0.1 * problem_sets.SHALLOW_COST)
   np.testing.assert_allclose(reached, [2.0, -2.0], atol=0.3)

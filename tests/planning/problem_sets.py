@@ -133,6 +133,22 @@ def valley_cost(params, state, action, goal):
   return jnp.minimum(deep, shallow)
 
 
+def plan_valleys(planner, **settings):
+  planned = jax.jit(
+    lambda rng_keys, root: planner(
+      None,
+      rng_keys,
+      root,
+      valley_dynamics,
+      valley_cost,
+      horizon=2,
+      action_dim=1,
+      **settings,
+    )
+  )
+  return planned(make_keys(num_problems=2), valley_root())
+
+
 def valley_root():
   """Two problems, mirrored: the deep valley is right, then left."""
   return Root(jnp.zeros((2, 1)), jnp.array([[2.0], [-2.0]]))

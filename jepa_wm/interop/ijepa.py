@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm.interop import vjepa
+from jepa_wm.interop import state_dicts, vjepa
 from jepa_wm.models import ijepa, masked
 from jepa_wm.types import Variables
 
@@ -41,36 +41,18 @@ def matches_tensors(tensors: Mapping[str, np.ndarray]) -> bool:
 
 
 def load(
-  config: Mapping[str, Any] | None,
-  tensors: Mapping[str, np.ndarray],
-  *,
-  action_block: int | None = None,
-  encoder: str | None = None,
-  where: str = 'tensors',
+  published: state_dicts.Published,
 ) -> tuple[masked.Masked, Variables, dict[str, Any]]:
   """A published I-JEPA as our model and its variables.
 
-  Args:
-    config: its `config.json`, None for the released files.
-    tensors: its state dict.
-    action_block: unused; there are no actions.
-    encoder: which encodes, one of `masked.ENCODERS`; if left out, the first.
-    where: the tensors are from, for messages.
-
   Returns:
-    The model, its variables (float32) with both encoders, and what a record
-    should say; a predictor that was not published is random.
-
-  Raises:
-    ValueError: a config of a model that ours is not, or weights that do not
-      fit it.
+    See `vjepa.load`; a predictor that was not published is random.
   """
-  del action_block
-  if config is None:
-    settings = settings_of(tensors, where=where)
+  if published.config is None:
+    settings = settings_of(published.tensors, where=published.where)
   else:
-    settings = _settings_of_config(config)
-  return vjepa.load_model(NAME, settings, tensors, encoder=encoder, where=where)
+    settings = _settings_of_config(published.config)
+  return vjepa.load_model(NAME, settings, published)
 
 
 def settings_of(
@@ -120,16 +102,7 @@ def to_config(settings: ijepa.IJEPA) -> dict[str, Any]:
 
 def _settings_of_config(config: Mapping[str, Any]) -> ijepa.IJEPA:
   """The settings that an `IJepaConfig` describes."""
-  for name, needed in (
-    ('hidden_act', 'gelu'),
-    ('qkv_bias', True),
-    ('num_channels', 3),
-  ):
-    if config.get(name, needed) != needed:
-      raise ValueError(
-        f'config.json: {name} is {config[name]!r}, the model has {needed!r} '
-        'alone.'
-      )
+  vjepa.expect(config, hidden_act='gelu', qkv_bias=True, num_channels=3)
   # Where a config says nothing, what IJepaConfig takes.
   heads = config.get('num_attention_heads', 12)
   return _settings(

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.interop import config_sections, layouts
+from jepa_wm.interop import config_sections, layouts, state_dicts
 from jepa_wm.models import jepa, lewm
 from jepa_wm.networks import action_encoders, causal, projectors, vit
 from jepa_wm.types import Params
@@ -151,22 +151,12 @@ def layout_of(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def load(
-  config: Mapping[str, Any],
-  tensors: Mapping[str, np.ndarray],
-  *,
-  action_block: int | None = None,
-  encoder: str | None = None,
-  where: str = 'tensors',
+  published: state_dicts.Published,
 ) -> tuple[jepa.Jepa, Params, dict[str, Any]]:
   """A published LeWM as our model and its variables.
 
   Args:
-    config: its `config.json`.
-    tensors: its state dict, in either layout.
-    action_block: environment steps of one action block, which the release
-      does not say; 5 if left out, as in its recipe.
-    encoder: refused, there is one encoder alone.
-    where: the tensors are from, for messages.
+    published: in either layout; without an `encoder`, there is one alone.
 
   Returns:
     The model, its variables (float32) and what a record should say.
@@ -175,6 +165,7 @@ def load(
     ValueError: a config of a block that the model has not, or weights that
       do not fit it (the message names the first tensor that differs).
   """
+  config, tensors, action_block, encoder, where = published
   if encoder is not None:
     raise ValueError(
       f"encoder={encoder!r} was asked for, but a 'lewm' has one encoder alone; "
@@ -187,7 +178,7 @@ def load(
       'model has it in both or in none.'
     )
   model = _settings(
-    config,
+    config or {},
     action_block=(
       lewm.LeWM.action_block if action_block is None else action_block
     ),

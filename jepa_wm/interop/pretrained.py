@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jepa_wm import files
 from jepa_wm.interop import (
   ijepa,
@@ -83,7 +85,7 @@ def read(
       f'(_target_={(config or {}).get("_target_")!r}); known are: {known}.'
     )
   model, variables, record = source.load(
-    config, tensors, action_block=action_block, encoder=encoder, where=where
+    state_dicts.Published(config, tensors, action_block, encoder, where)
   )
   return Pretrained(model, variables, {**record, **notes, 'weights': where})
 
@@ -112,10 +114,7 @@ def write_lewm(
   """
   published = lewm.to_config(config)
   tensors = lewm.to_source(variables, layout=layout)
-  path = pathlib.Path(path)
-  path.mkdir(parents=True, exist_ok=True)
-  state_dicts.write_safetensors(path / _WEIGHTS[0], tensors)
-  (path / _CONFIG).write_text(json.dumps(published, indent=2) + '\n')
+  _write(path, tensors, published)
 
 
 def write_masked(
@@ -149,6 +148,15 @@ def write_masked(
   config = None
   if layout != 'facebook':
     config = writers[name].to_config(model.config)
+  _write(path, tensors, config)
+
+
+def _write(
+  path: str | os.PathLike[str],
+  tensors: Mapping[str, np.ndarray],
+  config: Mapping[str, Any] | None,
+) -> None:
+  """Writes a folder of weights and, where there is one, their config."""
   path = pathlib.Path(path)
   path.mkdir(parents=True, exist_ok=True)
   state_dicts.write_safetensors(path / _WEIGHTS[0], tensors)

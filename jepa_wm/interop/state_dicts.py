@@ -3,7 +3,7 @@
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
@@ -19,6 +19,26 @@ _PREFIXES = {
 }
 # Trained on top of what is read here, and a counter of averaged models.
 _HEADS = {'pooler', 'classifier', 'n_averaged'}
+
+
+class Published(NamedTuple):
+  """Published weights, and what the caller says of them.
+
+  Attributes:
+    config: their `config.json`, None where there is none.
+    tensors: their state dict.
+    action_block: environment steps of one action block, where the source does
+      not say; None for what its recipe has.
+    encoder: which of two encodes, one of `models.masked.ENCODERS`; None for the
+      first.
+    where: the tensors are from, for messages.
+  """
+
+  config: Mapping[str, Any] | None
+  tensors: Mapping[str, np.ndarray]
+  action_block: int | None = None
+  encoder: str | None = None
+  where: str = 'tensors'
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

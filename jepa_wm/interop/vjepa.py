@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm.interop import masked_layouts
+from jepa_wm.interop import masked_layouts, state_dicts
 from jepa_wm.models import masked, targets, vjepa
 from jepa_wm.networks import masked_predictor, positions, video_vit
 from jepa_wm.types import Variables
@@ -44,21 +44,9 @@ def matches_tensors(tensors: Mapping[str, np.ndarray]) -> bool:
 
 
 def load(
-  config: Mapping[str, Any] | None,
-  tensors: Mapping[str, np.ndarray],
-  *,
-  action_block: int | None = None,
-  encoder: str | None = None,
-  where: str = 'tensors',
+  published: state_dicts.Published,
 ) -> tuple[masked.Masked, Variables, dict[str, Any]]:
   """A published V-JEPA as our model and its variables.
-
-  Args:
-    config: its `config.json`, None for the released `.pt` files.
-    tensors: its state dict.
-    action_block: unused; there are no actions.
-    encoder: which encodes, one of `masked.ENCODERS`; if left out, the first.
-    where: the tensors are from, for messages.
 
   Returns:
     The model, its variables (float32) with both encoders, and what a record
@@ -68,12 +56,11 @@ def load(
     ValueError: a config of a model that ours is not, or weights that do not
       fit it.
   """
-  del action_block
-  if config is None:
-    settings = settings_of(tensors, where=where)
+  if published.config is None:
+    settings = settings_of(published.tensors, where=published.where)
   else:
-    settings = _settings_of_config(config)
-  return load_model(NAME, settings, tensors, encoder=encoder, where=where)
+    settings = _settings_of_config(published.config)
+  return load_model(NAME, settings, published)
 
 
 def settings_of(
@@ -94,25 +81,19 @@ def settings_of(
 
 
 def load_model(
-  source: str,
-  settings: Any,
-  tensors: Mapping[str, np.ndarray],
-  *,
-  encoder: str | None,
-  where: str,
+  source: str, settings: Any, published: state_dicts.Published
 ) -> tuple[masked.Masked, Variables, dict[str, Any]]:
   """The model of `settings`, its variables, and what a record should say.
 
   Args:
     source: what messages call where the tensors are from.
     settings: of a V-JEPA or an I-JEPA, of the sizes that the tensors have.
-    tensors: in any layout.
-    encoder: which encodes, one of `masked.ENCODERS`; None for the settings'.
-    where: they are from, for messages.
+    published: in any layout.
 
   Raises:
     ValueError: tensors that do not fit, or no such encoder.
   """
+  _, tensors, _, encoder, where = published
   if encoder is not None:
     settings = dataclasses.replace(settings, inference_encoder=encoder)
   model: masked.Masked = settings.build()
@@ -155,6 +136,16 @@ def to_config(settings: vjepa.VJEPA) -> dict[str, Any]:
     'pred_num_mask_tokens': predictor.num_mask_tokens,
     'layer_norm_eps': 1e-6,
   }
+
+
+def expect(config: Mapping[str, Any], **needed: Any) -> None:
+  """Refuses a `config.json` that says otherwise; it may say nothing."""
+  for name, value in needed.items():
+    if config.get(name, value) != value:
+      raise ValueError(
+        f'config.json: {name} is {config[name]!r}, the model has {value!r} '
+        'alone.'
+      )
 
 
 def depth_of(tensors: Mapping[str, np.ndarray], prefix: str) -> int:
@@ -238,16 +229,7 @@ def _settings_of_config(config: Mapping[str, Any]) -> vjepa.VJEPA:
   def get(name: str, default: Any) -> Any:
     return config.get(name, default)
 
-  for name, needed in (
-    ('hidden_act', 'gelu'),
-    ('qkv_bias', True),
-    ('in_chans', 3),
-  ):
-    if get(name, needed) != needed:
-      raise ValueError(
-        f'config.json: {name} is {config[name]!r}, the model has {needed!r} '
-        'alone.'
-      )
+  expect(config, hidden_act='gelu', qkv_bias=True, in_chans=3)
   # Where a config says nothing, what VJEPA2Config takes.
   width, predictor_width = (
     get('hidden_size', 1024),

@@ -43,23 +43,13 @@ def matches(config: Mapping[str, Any]) -> bool:
 
 
 def load(
-  config: Mapping[str, Any] | None,
-  tensors: Mapping[str, np.ndarray],
-  *,
-  action_block: int | None = None,
-  encoder: str | None = None,
-  where: str = 'tensors',
+  published: state_dicts.Published,
 ) -> tuple[jepa.Jepa, Variables, dict[str, Any]]:
   """The released V-JEPA 2-AC as our model and its variables.
 
   Args:
-    config: None, there is none.
-    tensors: its state dict, names beginning with 'predictor.' and that of an
-      encoder.
-    action_block: not used, an action is of one step.
-    encoder: one of `masked.ENCODERS`; if left out, the first that is there. Its
-      training took 'target_encoder', torch.hub takes 'encoder'.
-    where: the tensors are from, for messages.
+    published: without a config, names beginning with 'predictor.' and that of
+      an encoder. Its training took 'target_encoder', torch.hub takes 'encoder'.
 
   Returns:
     The model, its variables (float32), and what a record should say.
@@ -69,7 +59,7 @@ def load(
       message names the first tensor that differs, both shapes and how many
       others differ.
   """
-  del config, action_block
+  _, tensors, _, encoder, where = published
   part = _choose(encoder, tensors, where)
   try:
     settings, features = _settings(tensors, part, where)

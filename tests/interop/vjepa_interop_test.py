@@ -10,6 +10,7 @@ import pytest
 
 from jepa_wm import exports, interop, models
 from jepa_wm.interop import ijepa, masked_layouts, state_dicts, vjepa
+from jepa_wm.interop.state_dicts import Published
 from jepa_wm.networks import sincos
 
 ENCODER = {'width': 64, 'depth': 2, 'num_heads': 1, 'mlp_dim': 256}
@@ -101,7 +102,7 @@ def test_a_released_v_jepa_2_has_the_heads_of_the_release():
   tensors = masked_layouts.to_source(model, draw(model))
   # A table may linger; a model with rotary positions has no use for it.
   tensors['encoder.pos_embed'] = np.zeros((1, 7, 64), np.float32)
-  found, variables, _ = vjepa.load(None, tensors)
+  found, variables, _ = vjepa.load(Published(None, tensors))
   assert found == model
   assert equal(variables['params'], draw(model)['params'])
 
@@ -138,7 +139,7 @@ def test_both_namings_of_transformers_are_one_model():
   assert 'layers.1.attention.q_proj.weight' in new
   assert 'encoder.layer.1.attention.attention.query.weight' in old
   config = ijepa.to_config(IMAGES.config)
-  first, second = (ijepa.load(config, x)[1] for x in (new, old))
+  first, second = (ijepa.load(Published(config, x))[1] for x in (new, old))
   assert equal(first['params'], second['params'])
 
 
@@ -179,7 +180,7 @@ def test_other_positions_are_refused():
   for name in ('encoder.pos_embed', 'target_encoder.pos_embed'):
     tensors[name] = rows_first
   with pytest.raises(ValueError, match=r'encoder.pos_embed.*not the fixed'):
-    ijepa.load(None, tensors)
+    ijepa.load(Published(None, tensors))
 
 
 def test_bfloat16_positions_are_taken():
@@ -187,7 +188,7 @@ def test_bfloat16_positions_are_taken():
   for name in list(tensors):
     if name.endswith('pos_embed'):
       tensors[name] = np.asarray(jnp.asarray(tensors[name], jnp.bfloat16))
-  assert ijepa.load(None, tensors)[0] == IMAGES
+  assert ijepa.load(Published(None, tensors))[0] == IMAGES
 
 
 def test_the_first_tensor_that_differs_is_named():
@@ -200,12 +201,12 @@ def test_the_first_tensor_that_differs_is_named():
     match=r"here: the tensor 'encoder.embeddings.*' is \[64\], expected "
     r'\[128\] .* and \d+ others differ',
   ):
-    vjepa.load(config, tensors, where='here')
+    vjepa.load(Published(config, tensors, where='here'))
   del tensors['predictor.layer.0.mlp.fc2.bias']
   with pytest.raises(
     ValueError, match=r"fc2.bias' is missing, expected \[24\]"
   ):
-    vjepa.load(vjepa.to_config(SECOND.config), tensors)
+    vjepa.load(Published(vjepa.to_config(SECOND.config), tensors))
 
 
 def test_doors(tmp_path):

@@ -16,6 +16,7 @@ from typing import Any
 import ml_collections
 
 from experiments.configs import variants
+from jepa_wm.networks.transformer import Sizes
 
 VARIANTS = ('digits_small', 'digits_tiny', 'vit_h14')
 
@@ -82,17 +83,9 @@ def _digits(*, tiny: bool) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
     'encoder': {
       'image_size': 64,
       'patch_size': 8,
-      'width': 64 if tiny else 128,
-      'depth': 2 if tiny else 4,
-      'num_heads': 4,
-      'mlp_dim': 128 if tiny else 512,
+      **vars(Sizes(64, 2, 4, 128) if tiny else Sizes(128, 4, 4, 512)),
     },
-    'predictor': {
-      'width': 48 if tiny else 96,
-      'depth': 1 if tiny else 2,
-      'num_heads': 4,
-      'mlp_dim': 96 if tiny else 384,
-    },
+    'predictor': vars(Sizes(48, 1, 4, 96) if tiny else Sizes(96, 2, 4, 384)),
     # On a grid of 8 x 8 four targets may leave less than the published 11.
     'masks': {'num_buckets': 2 if tiny else 6, 'min_context': 4},
     'target': {

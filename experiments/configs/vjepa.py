@@ -18,6 +18,7 @@ from typing import Any
 import ml_collections
 
 from experiments.configs import variants
+from jepa_wm.networks.transformer import Sizes
 
 VARIANTS = ('digits_small', 'digits_tiny', 'vjepa2', 'vjepa1')
 
@@ -83,16 +84,10 @@ def _digits(*, tiny: bool) -> ml_collections.ConfigDict:
         'image_size': 24,
         'patch_size': 4,
         'num_frames': config.data.num_frames,
-        'width': 48 if tiny else 96,
-        'depth': 2 if tiny else 3,
-        'num_heads': 4,
-        'mlp_dim': 96 if tiny else 384,
+        **vars(Sizes(48, 2, 4, 96) if tiny else Sizes(96, 3, 4, 384)),
       },
       'predictor': {
-        'width': 32 if tiny else 64,
-        'depth': 1 if tiny else 2,
-        'num_heads': 4,
-        'mlp_dim': 64 if tiny else 256,
+        **vars(Sizes(32, 1, 4, 64) if tiny else Sizes(64, 2, 4, 256)),
         'num_mask_tokens': 1,
       },
       # One kind: two blocks as large as a digit, anywhere. The published masks

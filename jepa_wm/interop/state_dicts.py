@@ -15,7 +15,7 @@ _WRAPPERS = ('state_dict', 'model')
 _PARTS = ('encoder', 'target_encoder', 'predictor')
 # What trainers, compilers and classes with a head put before every name.
 _PREFIXES = {
-  *('module', '_orig_mod', 'model', 'backbone', 'vjepa2', 'ijepa', 'dinov2'),
+  *('module', '_orig_mod', 'model', 'backbone', 'vjepa2', 'ijepa', 'dinov2')
 }
 # Trained on top of what is read here, and a counter of averaged models.
 _HEADS = {'pooler', 'classifier', 'n_averaged'}

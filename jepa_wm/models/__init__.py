@@ -6,14 +6,7 @@ from typing import Any
 from jepa_wm import fields
 from jepa_wm.models.model import MODELS, Advances, Encodes, Learns, Level
 
-__all__ = [
-  'MODELS',
-  'Advances',
-  'Encodes',
-  'Learns',
-  'Level',
-  'from_config',
-]
+__all__ = ['MODELS', 'Advances', 'Encodes', 'Learns', 'Level', 'from_config']
 
 
 def from_config(config: Mapping[str, Any]) -> Any:

@@ -8,12 +8,7 @@ import jax.numpy as jnp
 
 from jepa_wm import fields
 from jepa_wm.models import jepa, model, modules, settings, targets
-from jepa_wm.networks import (
-  concatenated,
-  embeddings,
-  predictors,
-  tokens,
-)
+from jepa_wm.networks import concatenated, embeddings, predictors, tokens
 from jepa_wm.objectives import prediction
 from jepa_wm.objectives import terms as terms_lib
 from jepa_wm.types import ActionSpec

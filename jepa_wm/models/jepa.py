@@ -21,12 +21,7 @@ import numpy as np
 from jepa_wm.models import acting, model, modules, targets
 from jepa_wm.networks import encoders
 from jepa_wm.objectives import terms as terms_lib
-from jepa_wm.types import (
-  ActionSpec,
-  LatentState,
-  Observation,
-  Variables,
-)
+from jepa_wm.types import ActionSpec, LatentState, Observation, Variables
 
 Terms = tuple[terms_lib.Prediction, *tuple[terms_lib.Term, ...]]
 """The terms of a loss, that of the prediction first."""

@@ -94,9 +94,7 @@ class EMA:
 
   def __post_init__(self) -> None:
     fields.check(
-      self,
-      may_be_zero=('momentum_steps',),
-      shares=('momentum', 'momentum_end'),
+      self, may_be_zero=('momentum_steps',), shares=('momentum', 'momentum_end')
     )
     if not self.momentum_steps and self.momentum_end != self.momentum:
       raise ValueError(

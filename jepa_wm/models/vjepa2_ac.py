@@ -41,9 +41,7 @@ class VJEPA2AC(settings.ActingSettings):
   encoder: tokens.TokensConfig = fields.one_of(
     tokens.TOKENS,
     tokens.TokensConfig(
-      encoder=video_vit.VideoViTConfig(),
-      norm='token',
-      proprio_dim=poses.SIZE,
+      encoder=video_vit.VideoViTConfig(), norm='token', proprio_dim=poses.SIZE
     ),
   )
   predictor: predictors.PredictorConfig = fields.one_of(

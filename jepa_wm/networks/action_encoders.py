@@ -91,8 +91,5 @@ class LinearEncoder(layers.Module):
   def __call__(self, inputs: jax.Array) -> jax.Array:
     """Encodes `[..., S]` as `[..., features]`."""
     return layers.uniform_dense(
-      self.features,
-      inputs.shape[-1],
-      name='out',
-      **self.dtypes,
+      self.features, inputs.shape[-1], name='out', **self.dtypes
     )(inputs)

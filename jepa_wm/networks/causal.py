@@ -27,7 +27,7 @@ class CausalConfig(predictors.TransformerConfig):
     return CausalPredictor(**vars(self), dtype=dtype)
 
 
-class CausalPredictor(predictors.WindowPredictor, layers.Module):
+class CausalPredictor(predictors.WindowPredictor, transformer.Heads):
   """A causal transformer whose every block the action modulates (AdaLN-zero).
 
   Token `t` sees latents and actions up to `t` and is trained to become the
@@ -48,10 +48,6 @@ class CausalPredictor(predictors.WindowPredictor, layers.Module):
   width: int
   history: int
   depth: int
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  dropout: float = 0.0
 
   @nn.compact
   def __call__(

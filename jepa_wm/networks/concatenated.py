@@ -8,7 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import block_causal, frames, layers, predictors
+from jepa_wm.networks import (
+  block_causal,
+  frames,
+  layers,
+  predictors,
+  transformer,
+)
 
 
 @predictors.PREDICTORS.register
@@ -37,7 +43,7 @@ class ConcatenatedConfig(predictors.TransformerConfig):
     return frames.FramePredictor(core, num_tokens=grid[0] * grid[1])
 
 
-class ConcatenationPredictor(layers.Module):
+class ConcatenationPredictor(transformer.Heads):
   """Frames of tokens to the next ones, the action beside every token.
 
   Every condition (the action, say) is embedded by a linear map and its
@@ -53,12 +59,8 @@ class ConcatenationPredictor(layers.Module):
 
   history: int
   depth: int
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
   condition_features: int = 10
   width: int = 0
-  dropout: float = 0.0
 
   @nn.compact
   def __call__(

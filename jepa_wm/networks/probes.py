@@ -112,10 +112,7 @@ class AttentiveProbe(layers.Module):
     query = query + self._attend(query, normed)
     normed = layers.layer_norm(_EPSILON, name='mlp_norm', **dtypes)(query)
     query = query + transformer.Mlp(
-      hidden_dim=mlp_dim,
-      dense_fn=layers.normal_dense,
-      name='mlp',
-      **dtypes,
+      hidden_dim=mlp_dim, dense_fn=layers.normal_dense, name='mlp', **dtypes
     )(normed)
     outputs = layers.normal_dense(self.features, width, name='head', **dtypes)(
       query[..., 0, :]

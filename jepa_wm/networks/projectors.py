@@ -44,12 +44,7 @@ class MLPConfig:
 
   def build(self, features: int, dtype: Any) -> nn.Module:
     """Builds the module, inputs `[..., C]` to `[..., features]`."""
-    return Projector(
-      features=features,
-      hidden_dim=self.hidden_dim,
-      norm=self.norm,
-      dtype=dtype,
-    )
+    return Projector(features, **vars(self), dtype=dtype)
 
 
 @PROJECTORS.register

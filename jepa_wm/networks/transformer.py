@@ -28,6 +28,22 @@ class Sizes:
   mlp_dim: int = 4096
 
 
+class Heads(layers.Module, kw_only=True):
+  """A module made of attention and MLPs.
+
+  Attributes:
+    num_heads: attention heads.
+    head_dim: size of a head.
+    mlp_dim: hidden width of the MLPs.
+    dropout: rate inside attention and MLPs.
+  """
+
+  num_heads: int
+  head_dim: int
+  mlp_dim: int
+  dropout: float = 0.0
+
+
 class Mlp(layers.Module):
   """Linear, exact GELU, linear, back to the width of the input.
 
@@ -72,11 +88,7 @@ class Block(layers.Module):
 
   @nn.compact
   def __call__(
-    self,
-    tokens: jax.Array,
-    *,
-    train: bool = False,
-    **options: Any,
+    self, tokens: jax.Array, *, train: bool = False, **options: Any
   ) -> tuple[jax.Array, attention.KeysValues]:
     """Maps tokens; arguments and results as for `attention.Attention`."""
     attention_norm, mlp_norm = (
@@ -116,7 +128,7 @@ class BlockCache(NamedTuple):
   past: attention.KeysValues
 
 
-class ModulatedBlock(layers.Module):
+class ModulatedBlock(Heads):
   """Causal block that a condition shifts, scales and gates (AdaLN-zero).
 
   Each half computes `x + gate * f(norm(x) * (1 + scale) + shift)`, with the
@@ -125,18 +137,7 @@ class ModulatedBlock(layers.Module):
   has it.
 
   Source: DiT, arXiv 2212.09748, section 3.2; LeWM.
-
-  Attributes:
-    num_heads: attention heads.
-    head_dim: size of a head.
-    mlp_dim: hidden width of the MLP.
-    dropout: rate inside attention and MLP.
   """
-
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  dropout: float = 0.0
 
   @nn.compact
   def __call__(

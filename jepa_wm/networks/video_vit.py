@@ -155,11 +155,7 @@ class Transformer(layers.Module, kw_only=True):
 
   @nn.nowrap
   def transform(
-    self,
-    tokens: jax.Array,
-    ids: jax.Array,
-    valid: jax.Array | None,
-    grid: Grid,
+    self, tokens: jax.Array, ids: jax.Array, valid: jax.Array | None, grid: Grid
   ) -> tuple[jax.Array, Intermediates]:
     """Blocks and last LayerNorm, within a compact `__call__`.
 

@@ -157,10 +157,7 @@ def buckets(
 
 
 def draw(
-  settings: MaskSettings,
-  grid: Grid,
-  rng: np.random.Generator,
-  batch_size: int,
+  settings: MaskSettings, grid: Grid, rng: np.random.Generator, batch_size: int
 ) -> tuple[mask_buckets.Masks, ...]:
   """Draws the masks of a batch on the host.
 

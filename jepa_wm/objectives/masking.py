@@ -115,10 +115,7 @@ class VideoMaskSpec:
     return duration, min(height, int(rows)), min(width, int(columns))
 
   def place(
-    self,
-    size: tuple[int, int, int],
-    rng: np.random.Generator,
-    batch_size: int,
+    self, size: tuple[int, int, int], rng: np.random.Generator, batch_size: int
   ) -> Sets:
     """Draws the sets of a batch from blocks of `size` `(t, h, w)`.
 

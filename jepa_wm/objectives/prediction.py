@@ -118,9 +118,7 @@ class NextLatent:
 
   def __post_init__(self) -> None:
     fields.check(
-      self,
-      {'distance': tuple(DISTANCES)},
-      shares=('true_share', 'gradient'),
+      self, {'distance': tuple(DISTANCES)}, shares=('true_share', 'gradient')
     )
     if self.steps == 1 and (self.decay != 1.0 or self.true_share):
       raise ValueError(

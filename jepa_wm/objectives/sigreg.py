@@ -152,9 +152,7 @@ def sigreg_statistic(
       f'statistic must be one of {STATISTICS}, got {statistic!r}.'
     )
   views = jnp.einsum(
-    '...d,dp->...p',
-    latents.astype(jnp.float32),
-    directions.astype(jnp.float32),
+    '...d,dp->...p', latents.astype(jnp.float32), directions.astype(jnp.float32)
   )
   batches = views.reshape(-1, *views.shape[-2:])
   if statistic == 'epps_pulley':

@@ -63,9 +63,7 @@ class Face:
   """A planner as a function."""
 
   def __init__(
-    self,
-    planner: Callable[..., driver.Planner[Any]],
-    **words: Sequence[str],
+    self, planner: Callable[..., driver.Planner[Any]], **words: Sequence[str]
   ):
     """Makes a planner a function.
 

@@ -42,10 +42,7 @@ class GaussianSampling(sampling.Sampling[Gaussian]):
 
 
 def fit(
-  mean: jax.Array,
-  std: jax.Array,
-  elites: jax.Array,
-  elite_costs: jax.Array,
+  mean: jax.Array, std: jax.Array, elites: jax.Array, elite_costs: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Fits the Gaussian to the elites of finite cost.
 

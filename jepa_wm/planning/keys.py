@@ -67,9 +67,7 @@ def gumbel_noise(rng_keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def draw(
-  draw_fn: Callable[..., jax.Array],
-  rng_keys: jax.Array,
-  shape: tuple[int, ...],
+  draw_fn: Callable[..., jax.Array], rng_keys: jax.Array, shape: tuple[int, ...]
 ) -> jax.Array:
   """Draws `[B, *shape]` float32 by `draw_fn(rng_key, shape, dtype)`."""
 

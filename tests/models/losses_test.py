@@ -21,13 +21,7 @@ CONV = {
   'actions': {'features': 16},
   'latent_dim': 8,
 }
-CAUSAL = {
-  'width': 16,
-  'depth': 2,
-  'num_heads': 2,
-  'head_dim': 8,
-  'mlp_dim': 16,
-}
+CAUSAL = {'width': 16, 'depth': 2, 'num_heads': 2, 'head_dim': 8, 'mlp_dim': 16}
 SIGREG = {'num_projections': 16}
 MASKED = {'width': 24, 'num_heads': 2, 'mlp_dim': 32}
 PATCHES = {**MASKED, 'image_size': 16, 'patch_size': 4, 'depth': 2}
@@ -125,11 +119,7 @@ def test_twenty_steps_are_those_of_the_first_edition(name):
     )
     updates, opt_state = optimizer.update(grads, opt_state, variables['params'])
     params = optax.apply_updates(variables['params'], updates)
-    after = {
-      **variables,
-      'params': params,
-      'batch_stats': losses.batch_stats,
-    }
+    after = {**variables, 'params': params, 'batch_stats': losses.batch_stats}
     return model.after_update(after, step), opt_state, losses.metrics
 
   key, found = jax.random.key(meta['step_seed']), []

@@ -28,10 +28,7 @@ def published(data, config):
     }
 
   def norm(name):
-    return {
-      'scale': data[f'sd/{name}.weight'],
-      'bias': data[f'sd/{name}.bias'],
-    }
+    return {'scale': data[f'sd/{name}.weight'], 'bias': data[f'sd/{name}.bias']}
 
   params = {
     'input': linear('predictor_embed'),

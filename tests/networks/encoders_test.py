@@ -62,11 +62,7 @@ def test_impala_is_the_published_network(rng_key):
 @pytest.mark.parametrize('pooling', [True, False])
 def test_conv_stages(draw, fill, pooling):
   module = conv.ConvEncoder(
-    features=5,
-    channels=(4, 6),
-    strides=(4, 2),
-    blocks=(0, 1),
-    pooling=pooling,
+    features=5, channels=(4, 6), strides=(4, 2), blocks=(0, 1), pooling=pooling
   )
   pixels = draw(2, 3, 16, 16, 3)
   variables = fill(module, pixels)

@@ -31,9 +31,7 @@ def test_embedding_is_a_convolution_with_stride(rng_key, draw):
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
   np.testing.assert_allclose(
-    module.apply(variables, pixels).reshape(expected.shape),
-    expected,
-    atol=1e-5,
+    module.apply(variables, pixels).reshape(expected.shape), expected, atol=1e-5
   )
 
 

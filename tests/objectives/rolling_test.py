@@ -8,11 +8,7 @@ def test_rollout_predicts_on_from_its_predictions():
   latents = np.random.default_rng(0).normal(size=(2, 6, 3))
   actions = np.random.default_rng(1).normal(size=(2, 5, 3))
   rolled = rolling.rollout_windows(
-    lambda z, a: 2 * z + a,
-    latents,
-    actions,
-    history=2,
-    num_steps=3,
+    lambda z, a: 2 * z + a, latents, actions, history=2, num_steps=3
   )
   assert [x.shape for x in rolled] == [(2, 4, 2, 3), (2, 3, 2, 3), (2, 2, 2, 3)]
   for j, estimates in enumerate(rolled, 1):

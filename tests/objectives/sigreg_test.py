@@ -181,10 +181,7 @@ def test_memory_does_not_grow_with_the_knots(rng_key):
   def peak(num_knots):
     def mean(latents):
       return sigreg.sigreg(
-        latents,
-        rng_key,
-        num_projections=num_projections,
-        num_knots=num_knots,
+        latents, rng_key, num_projections=num_projections, num_knots=num_knots
       ).mean()
 
     program = jax.jit(jax.value_and_grad(mean)).lower(latents).compile()

@@ -108,10 +108,7 @@ def test_one_field_swaps_the_test_of_sigreg(rng_key):
     term = sigreg.SIGReg(num_projections=32, statistic=name)
     value = term.price(terms.Outcome(latents), rng_key).values['sigreg']
     expected = sigreg.sigreg(
-      latents.swapaxes(0, 1),
-      rng_key,
-      num_projections=32,
-      statistic=name,
+      latents.swapaxes(0, 1), rng_key, num_projections=32, statistic=name
     ).mean()
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 

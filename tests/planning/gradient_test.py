@@ -75,9 +75,7 @@ def test_walks_where_optax_walks(name):
   root = make_root()
   num_iterations = 15
   answer = plan(
-    num_restarts=1,
-    num_iterations=num_iterations,
-    optimizer=OPTIMIZERS[name],
+    num_restarts=1, num_iterations=num_iterations, optimizer=OPTIMIZERS[name]
   )
   for problem, (start, goal) in enumerate(zip(*root)):
     actions = jnp.zeros((H, A))

@@ -89,10 +89,7 @@ def test_reaches_a_goal_whose_gradient_vanishes_on_the_way(optimizer):
   lifted = plan(optimizer=optimizer, sync_period=25, **WELLS)
   np.testing.assert_allclose(lifted.cost, 0.0, atol=1e-3)
   through = plan(
-    planner=planning.gradient_plan,
-    num_restarts=1,
-    optimizer=optimizer,
-    **WELLS,
+    planner=planning.gradient_plan, num_restarts=1, optimizer=optimizer, **WELLS
   )
   assert np.all(through.cost > 3.0)
   np.testing.assert_array_equal(through.diagnostics.num_nonfinite, 0)

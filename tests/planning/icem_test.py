@@ -179,9 +179,5 @@ def test_elites_outlive_iterations_populations_and_plans():
 def test_refuses_settings_that_make_no_sense(settings, message):
   with pytest.raises(ValueError, match=message):
     problem_sets.effort_plan(
-      planning.icem_plan,
-      make_root(),
-      num_samples=64,
-      num_elites=8,
-      **settings,
+      planning.icem_plan, make_root(), num_samples=64, num_elites=8, **settings
     )

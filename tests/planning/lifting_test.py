@@ -113,10 +113,7 @@ def clock_dynamics(params, rng_key, action, state):
   """Pushes harder as time goes by."""
   strength = (1 + state['time']).astype(jnp.bfloat16)
   latent = state['latent'] + jnp.expand_dims(strength, -1) * action
-  return {
-    'latent': latent.astype(jnp.bfloat16),
-    'time': state['time'] + 1,
-  }
+  return {'latent': latent.astype(jnp.bfloat16), 'time': state['time'] + 1}
 
 
 @pytest.mark.slow

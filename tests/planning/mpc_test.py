@@ -140,8 +140,7 @@ def test_the_closed_loop_reaches_the_goal_in_spite_of_the_drift(rng_key):
   assert outputs.plan.diagnostics.best_cost.shape == (8, 8, B)
   assert outputs.played['position'].shape == (8, 2, B, A)
   np.testing.assert_array_equal(
-    outputs.played['action'],
-    np.moveaxis(outputs.plan.actions[:, :, :2], 2, 1),
+    outputs.played['action'], np.moveaxis(outputs.plan.actions[:, :, :2], 2, 1)
   )
   np.testing.assert_array_equal(
     outputs.played['position'][-1, -1], env_state['position']

@@ -26,14 +26,8 @@ PLANNERS = {
   'cem': (planning.cem_plan, LEARNING),
   'icem': (planning.icem_plan, {**LEARNING, 'num_kept': 2}),
   'mppi': (planning.mppi_plan, {**LEARNING, 'num_elites': None}),
-  'predictive_sampling': (
-    planning.predictive_sampling_plan,
-    BUDGET,
-  ),
-  'random_shooting': (
-    planning.random_shooting_plan,
-    BUDGET,
-  ),
+  'predictive_sampling': (planning.predictive_sampling_plan, BUDGET),
+  'random_shooting': (planning.random_shooting_plan, BUDGET),
   'categorical_cem': (planning.categorical_cem_plan, LEARNING),
 }
 GAUSSIAN = [name for name in PLANNERS if name != 'categorical_cem']

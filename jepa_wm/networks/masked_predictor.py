@@ -74,10 +74,7 @@ class MaskedPredictorConfig(transformer.Sizes):
     """
     encoder.positions.check('predictor', self.width, self.num_heads)
     return MaskedPredictor(
-      width=self.width,
-      depth=self.depth,
-      num_heads=self.num_heads,
-      mlp_dim=self.mlp_dim,
+      **self.sizes,
       features=features,
       num_mask_tokens=self.num_mask_tokens,
       mask_token_std=self.mask_token_std,

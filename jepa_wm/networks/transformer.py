@@ -27,6 +27,11 @@ class Sizes:
   num_heads: int = 16
   mlp_dim: int = 4096
 
+  @property
+  def sizes(self) -> dict[str, int]:
+    """These fields alone, for a module."""
+    return {x.name: getattr(self, x.name) for x in dataclasses.fields(Sizes)}
+
 
 class Heads(layers.Module, kw_only=True):
   """A module made of attention and MLPs.

@@ -117,10 +117,7 @@ class VideoViTConfig(transformer.Sizes, encoders.OfFrames):
   def build(self, dtype: Any) -> 'VideoViT':
     """See `encoders.Encoder`."""
     return VideoViT(
-      width=self.width,
-      depth=self.depth,
-      num_heads=self.num_heads,
-      mlp_dim=self.mlp_dim,
+      **self.sizes,
       patch_size=self.patch_size,
       tubelet_size=self.tubelet_size,
       grid=self.grid,

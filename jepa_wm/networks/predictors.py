@@ -3,8 +3,8 @@
 Every kind is in a file of its own: a Linen module with the methods of
 `Predictor`, and the frozen dataclass of its settings, registered in
 `PREDICTORS`. What a predictor remembers, and for how long, is its own matter:
-outside of it a state is opaque. `Window` is for those that look back on a
-window of latents, which grows to `history` and then slides.
+outside of it a state is opaque. `WindowPredictor` is for those that look back
+on a window of latents, which grows to `history` and then slides.
 """
 
 import dataclasses

@@ -28,7 +28,7 @@ class Sizes:
   mlp_dim: int = 4096
 
   @property
-  def sizes(self) -> dict[str, int]:
+  def sizes(self) -> dict[str, Any]:
     """These fields alone, for a module."""
     return {x.name: getattr(self, x.name) for x in dataclasses.fields(Sizes)}
 

@@ -29,7 +29,8 @@ class DinoWM(settings.ActingSettings):
 
   Source: DINO-WM, arXiv 2411.04983, and its released code.
 
-  Attributes: those of `settings.ActingSettings`, and
+  Attributes:
+    action_dim: see `settings.ActingSettings`, as all that is not here.
     encoder: frozen; tokens of any encoder.
     proprio: how the state is embedded, where `encoder.proprio_dim` is not 0.
   """

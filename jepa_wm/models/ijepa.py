@@ -20,7 +20,7 @@ class IJEPA(settings.MaskedSettings):
 
   Source: I-JEPA, arXiv 2301.08243, and its released code (ijepa at 52c1ae9).
 
-  Attributes: those of `settings.MaskedSettings`.
+  Its fields are those of `settings.MaskedSettings`.
   """
 
   name: ClassVar[str] = 'ijepa'

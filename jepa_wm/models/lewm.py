@@ -33,7 +33,8 @@ class LeWM(settings.ActingSettings):
   Source: LeWorldModel, arXiv 2603.19312, and its released code (le-wm at
   c8a4417), which has 18.0 M parameters where the paper says 15 M.
 
-  Attributes: those of `settings.ActingSettings`, and
+  Attributes:
+    action_dim: see `settings.ActingSettings`, as all that is not here.
     latent_dim: size of a latent.
     encoder: what is observed, and what makes features of it.
     projector: makes latents of the features, and another like it of what the

@@ -24,7 +24,8 @@ class VJEPA(settings.MaskedSettings):
   Source: V-JEPA, arXiv 2404.08471; V-JEPA 2, arXiv 2506.09985, and its released
   code (vjepa2 at c2963a4).
 
-  Attributes: those of `settings.MaskedSettings`, and
+  Attributes:
+    encoder: see `settings.MaskedSettings`, as all that is not here.
     target: the moving average of the encoder. 1.25 times the steps of a run are
       published for the `momentum_steps` of V-JEPA 1.
     frame_stride: steps of the recording from one frame of a clip to the next.

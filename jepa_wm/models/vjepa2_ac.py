@@ -29,7 +29,8 @@ class VJEPA2AC(settings.ActingSettings):
   Source: V-JEPA 2, arXiv 2506.09985, section 3, and its released code (vjepa2
   at c2963a4).
 
-  Attributes: those of `settings.ActingSettings`, and
+  Attributes:
+    action_dim: see `settings.ActingSettings`, as all that is not here.
     encoder: frozen; tokens of any encoder, and the state: 7 numbers, the pose
       and gripper of a robot, which is also what actions are, or none.
   """

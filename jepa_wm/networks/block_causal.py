@@ -23,8 +23,8 @@ class TokenPredictor(layers.Module):
 
   Source: V-JEPA 2-AC, arXiv 2506.09985, section 3.1, and its released code.
 
-  Attributes: those of `robot.BlockCausalConfig`, and `grid`, the rows and
-    columns of patches.
+  Its fields are those of `robot.BlockCausalConfig`, and `grid`, the rows and
+  columns of patches.
   """
 
   history: int

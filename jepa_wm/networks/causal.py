@@ -42,7 +42,7 @@ class CausalPredictor(predictors.WindowPredictor, transformer.Heads):
 
   Source: LeWM.
 
-  Attributes: those of `CausalConfig`, of whose `width` the output is.
+  Its fields are those of `CausalConfig`, whose `width` the output has.
   """
 
   width: int

@@ -54,7 +54,7 @@ class ConcatenationPredictor(transformer.Heads):
 
   Source: DINO-WM, arXiv 2411.04983, section 3.2 and appendix.
 
-  Attributes: those of `ConcatenatedConfig`; the input is dropped out as well.
+  Its fields are those of `ConcatenatedConfig`; the input drops out too.
   """
 
   history: int

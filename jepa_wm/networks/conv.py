@@ -98,7 +98,7 @@ class ConvEncoder(layers.Module):
   a stage, max-pooling, 256 features); the spatial softmax of deep spatial
   autoencoders, arXiv 1509.06113, section IV.
 
-  Attributes: those of `ConvConfig`, with `pooling` and `keypoints`.
+  Its fields are those of `ConvConfig`, with `pooling` and `keypoints`.
   """
 
   features: int = 256

@@ -115,9 +115,9 @@ class Dinov2(layers.Module):
 
   Source: DINOv2, arXiv 2304.07193, and its released code (without registers).
 
-  Attributes: `width`, `depth` and `num_heads` as in `SIZES`; `patch_size`;
-    `grid`, the patches along a side whose positions are learned; `epsilon` of
-    every LayerNorm.
+  Its fields are `width`, `depth` and `num_heads` as in `SIZES`, `patch_size`,
+  `grid`, the patches along a side whose positions are learned, and the
+  `epsilon` of every LayerNorm.
   """
 
   width: int

@@ -61,7 +61,7 @@ class RecurrentPredictor(predictors.WindowPredictor, layers.Module):
   the cell is that of arXiv 1406.1078 as PyTorch has it, whose reset gate acts
   after the product.
 
-  Attributes: those of `RecurrentConfig`.
+  Its fields are those of `RecurrentConfig`.
   """
 
   history: int

@@ -62,8 +62,8 @@ class ViT(layers.Module):
   Source: An image is worth 16x16 words, arXiv 2010.11929; DeiT's sizes, arXiv
   2012.12877, table 1.
 
-  Attributes: those of `ViTConfig`, its size taken apart as in `SIZES`, and
-    `epsilon` of every LayerNorm.
+  Its fields are those of `ViTConfig`, the size taken apart as in `SIZES`, and
+  the `epsilon` of every LayerNorm.
   """
 
   width: int

@@ -15,9 +15,17 @@ Cache = tuple[transformer.BlockCache, ...]
 @predictors.PREDICTORS.register
 @dataclasses.dataclass(frozen=True)
 class CausalConfig(predictors.TransformerConfig):
-  """The settings of a `CausalPredictor`; the defaults are LeWM's."""
+  """The settings of a `CausalPredictor`; the defaults are LeWM's.
+
+  Attributes:
+    width: size of a token inside, published as the latent's.
+  """
 
   name: ClassVar[str] = 'causal'
+
+  width: int = 192
+  depth: int = 6
+  mlp_dim: int = 2048
 
   def build(
     self, grid: tuple[int, int], dtype: Any, *, state_dim: int = 0

@@ -32,6 +32,8 @@ class ConcatenatedConfig(predictors.TransformerConfig):
   may_be_zero: ClassVar[tuple[str, ...]] = ('width',)
 
   width: int = 0
+  depth: int = 6
+  mlp_dim: int = 2048
   condition_features: int = 10
 
   def build(

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields
+from jepa_wm.networks import transformer
 
 PREDICTORS = fields.Registry('predictor', 'jepa_wm.networks')
 
@@ -101,27 +102,19 @@ class PredictorConfig(fields.Named, Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(transformer.Sizes):
   """The settings that LeWM's and DINO-WM's predictors share.
 
   Attributes:
     history: longest window of latents.
-    width: size of a token inside, published as the latent's.
-    depth: blocks.
-    num_heads: attention heads.
-    head_dim: size of a head.
-    mlp_dim: hidden width of the MLPs.
+    head_dim: size of a head; they need not share the width.
     dropout: rate inside the blocks.
   """
 
   may_be_zero: ClassVar[tuple[str, ...]] = ()
 
   history: int = 3
-  width: int = 192
-  depth: int = 6
-  num_heads: int = 16
   head_dim: int = 64
-  mlp_dim: int = 2048
   dropout: float = 0.1
 
   def __post_init__(self) -> None:

@@ -27,7 +27,7 @@ INITS = ('depth_scaled', 'plain')
 Grid = positions_lib.Grid
 Intermediates = dict[str, jax.Array]
 
-VIT_SIZES = {
+VIT_SIZES: dict[str, dict[str, Any]] = {
   'vit_tiny': {'width': 192, 'depth': 12, 'num_heads': 3, 'mlp_dim': 768},
   'vit_small': {'width': 384, 'depth': 12, 'num_heads': 6, 'mlp_dim': 1536},
   'vit_base': {'width': 768, 'depth': 12, 'num_heads': 12, 'mlp_dim': 3072},

@@ -35,7 +35,7 @@ def count(tree: Any, name: str) -> int:
   return shape[0]
 
 
-def at_least(**limits: tuple[int, int]) -> None:
+def at_least(**limits: tuple[float, float]) -> None:
   """Makes sure that numbers are not too small.
 
   Args:

@@ -89,8 +89,7 @@ class Descent(abc.ABC):
       num_samples=(self.num_samples, 1), num_iterations=(self.num_iterations, 1)
     )
     checks.kept(self.num_kept, self.patience, num_samples=self.num_samples)
-    if self.tolerance < 0.0:
-      raise ValueError(f'tolerance must be at least 0, got {self.tolerance}.')
+    checks.at_least(tolerance=(self.tolerance, 0))
 
   @property
   def discrete(self) -> bool:

@@ -106,14 +106,11 @@ class GRASP(descent.Descent):
   def __post_init__(self) -> None:
     super().__post_init__()
     checks.at_least(
-      sync_period=(self.sync_period, 1), num_sync_steps=(self.num_sync_steps, 0)
+      sync_period=(self.sync_period, 1),
+      num_sync_steps=(self.num_sync_steps, 0),
+      goal_weight=(self.goal_weight, 0),
+      noise_std=(self.noise_std, 0),
     )
-    for name, value in (
-      ('goal_weight', self.goal_weight),
-      ('noise_std', self.noise_std),
-    ):
-      if value < 0.0:
-        raise ValueError(f'{name} must be at least 0, got {value}.')
     if self.num_iterations % self.sync_period:
       raise ValueError(
         'num_iterations must be a multiple of sync_period, got'

@@ -13,15 +13,10 @@ def windows(draw):
 
 
 def make(**fields):
-  defaults = {
-    'width': 8,
-    'history': 3,
-    'depth': 2,
-    'num_heads': 2,
-    'head_dim': 4,
-    'mlp_dim': 16,
-  }
-  return causal.CausalPredictor(**{**defaults, **fields})
+  sizes = {'width': 8, 'depth': 2, 'num_heads': 2, 'head_dim': 4}
+  return causal.CausalPredictor(
+    **{'history': 3, 'mlp_dim': 16, **sizes, **fields}
+  )
 
 
 @pytest.fixture(scope='module')

@@ -11,29 +11,15 @@ PIXELS = (2, 4, 6, 6, 3)
 
 
 def make_encoder(**changes):
-  fields = {
-    'width': 24,
-    'depth': 2,
-    'num_heads': 2,
-    'mlp_dim': 32,
-    'patch_size': 2,
-    'tubelet_size': 2,
-    'grid': GRID,
-  }
-  return video_vit.VideoViT(**{**fields, **changes})
+  sizes = {'width': 24, 'depth': 2, 'num_heads': 2, 'mlp_dim': 32}
+  fields = {'patch_size': 2, 'tubelet_size': 2, 'grid': GRID}
+  return video_vit.VideoViT(**{**sizes, **fields, **changes})
 
 
 def make_predictor(**changes):
-  fields = {
-    'width': 12,
-    'depth': 1,
-    'num_heads': 2,
-    'mlp_dim': 16,
-    'features': 24,
-    'num_mask_tokens': 2,
-    'grid': GRID,
-  }
-  return masked_predictor.MaskedPredictor(**{**fields, **changes})
+  sizes = {'width': 12, 'depth': 1, 'num_heads': 2, 'mlp_dim': 16}
+  fields = {'features': 24, 'num_mask_tokens': 2, 'grid': GRID}
+  return masked_predictor.MaskedPredictor(**{**sizes, **fields, **changes})
 
 
 @pytest.fixture(scope='module', params=positions_lib.POSITIONS.names())

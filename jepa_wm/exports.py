@@ -38,10 +38,11 @@ class WorldModel(world_model.WorldModel):
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes `model.safetensors` and `config.json` into the folder `path`.
 
-    The folder appears whole or not at all; one that was there is replaced.
+    The folder appears whole or not at all; one that was there is replaced, if
+    nothing else is in it.
 
     Raises:
-      OSError: the folder cannot be written.
+      OSError: the folder cannot be written, or other files are there.
     """
     config = {
       'model': fields.to_dict(self.model.config),
@@ -315,6 +316,7 @@ def _write(
   # Not ascontiguousarray, which gives a scalar an axis.
   tensors = {k: np.asarray(v, order='C') for k, v in flat.items()}
   text = json.dumps({'format_version': FORMAT_VERSION, **config}, indent=2)
+  files.check_replaceable(path, (_WEIGHTS, _CONFIG).__contains__)
   with files.folder_written_whole(path) as folder:
     # Not save_file: it makes files that nobody else may read.
     (folder / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors))

@@ -10,9 +10,10 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,54 @@ _LFS_POINTER = b'version https://git-lfs.github.com/spec/'
 
 
 def expand(path: Path) -> pathlib.Path:
-  """The path with the home directory in place of a leading `~`."""
-  return pathlib.Path(path).expanduser()
+  """The path with the home directory in place of a leading `~`.
+
+  Raises:
+    ValueError: nobody of that name has one.
+  """
+  try:
+    return pathlib.Path(path).expanduser()
+  except RuntimeError as error:
+    raise ValueError(
+      f'{path}: there is no such home directory; give the whole path.'
+    ) from error
+
+
+def real(path: Path) -> pathlib.Path:
+  """Where a path leads through `~` and links, to be written there.
+
+  What is renamed onto a link takes its place, and leaves empty the disk that
+  it led to.
+  """
+  return pathlib.Path(os.path.realpath(expand(path)))
+
+
+def check_replaceable(path: Path, is_ours: Callable[[str], bool]) -> None:
+  """Refuses to put a folder in the place of what we did not write.
+
+  Args:
+    path: where a folder will be.
+    is_ours: whether a name in such a folder is one that we give.
+
+  Raises:
+    FileExistsError: there is a file, or a folder with something else in it.
+  """
+  path = real(path)
+  if path.exists() and not path.is_dir():
+    raise FileExistsError(
+      f'{path} is a file, where a folder is to be written; choose another.'
+    )
+  there = path.iterdir() if path.exists() else ()
+  # Finders leave files of their own; other hidden ones are somebody's.
+  left = re.compile(r'\._.*|\.DS_Store|\..*\.(writing|replaced|partial)')
+  others = sorted(
+    x.name for x in there if not (is_ours(x.name) or left.fullmatch(x.name))
+  )
+  if others:
+    raise FileExistsError(
+      f'{path} holds {", ".join(others[:4])}, which is not of what is written '
+      'there and would be gone; choose another folder, or remove it yourself.'
+    )
 
 
 def visible(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
@@ -125,7 +172,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
   Raises:
     OSError: it cannot be written; what was there is as it was.
   """
-  path = pathlib.Path(path)
+  path = real(path)
   # Processes that write the same file do so beside each other.
   beside = path.with_name(f'.{path.name}.{os.getpid()}.writing')
   data = content.encode() if isinstance(content, str) else content
@@ -154,7 +201,7 @@ def folder_written_whole(path: Path) -> Iterator[pathlib.Path]:
   Raises:
     OSError: it cannot be written.
   """
-  path = pathlib.Path(path).absolute()
+  path = real(path)
   beside = path.with_name(f'.{path.name}.writing')
   old = _old(path)
   with _blamed(path, beside):

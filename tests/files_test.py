@@ -161,3 +161,44 @@ def test_pointers_of_git_lfs_are_known(tmp_path):
     files.read_json(path)
   path.write_bytes(b'')
   assert not files.is_lfs_pointer(path)
+
+
+def test_a_link_is_written_through(tmp_path):
+  (tmp_path / 'disk').mkdir()
+  for name, target in (('link', 'disk'), ('new', 'elsewhere')):
+    link = tmp_path / name
+    link.symlink_to(tmp_path / target)
+    for content in 'ab':
+      with files.folder_written_whole(link) as folder:
+        (folder / 'x').write_text(content)
+      assert link.is_symlink()
+      assert (tmp_path / target / 'x').read_text() == content
+  (tmp_path / 'a').symlink_to(tmp_path / 'disk' / 'x')
+  files.write_whole(tmp_path / 'a', 'c')
+  assert (tmp_path / 'disk' / 'x').read_text() == 'c'
+  assert sorted(os.listdir(tmp_path)) == [
+    *('a', 'disk', 'elsewhere', 'link', 'new'),
+  ]
+
+
+def test_what_others_wrote_is_not_replaced(tmp_path):
+  is_ours = 'config.json'.__eq__
+  files.check_replaceable(tmp_path / 'new', is_ours)
+  for name in ('config.json', '._config.json', '.DS_Store', '.cache.partial'):
+    (tmp_path / name).touch()
+  files.check_replaceable(tmp_path, is_ours)
+  (tmp_path / '.git').mkdir()
+  with pytest.raises(FileExistsError, match=r'holds \.git, which is not of'):
+    files.check_replaceable(tmp_path, is_ours)
+  with pytest.raises(FileExistsError, match='is a file'):
+    files.check_replaceable(tmp_path / 'config.json', is_ours)
+
+
+def test_homes_are_found_or_named(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  files.write_whole('~/x', 'a')
+  with files.folder_written_whole('~/folder'):
+    pass
+  assert sorted(os.listdir(tmp_path)) == ['folder', 'x']
+  with pytest.raises(ValueError, match='~nobody_/x: there is no such home'):
+    files.expand('~nobody_/x')

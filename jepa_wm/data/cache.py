@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from jepa_wm import units
+from jepa_wm import files, units
 from jepa_wm.data import cache_writer, chunks, table
 from jepa_wm.data import episodes as episodes_lib
 
@@ -65,7 +65,7 @@ def open_cache(path: str | os.PathLike[str], *, split: str = 'train') -> Cache:
     ValueError: the cache belongs to other episodes, was written by another
       version of this code, lacks the split, or is cut off.
   """
-  path = pathlib.Path(path)
+  path = files.expand(path)
   directory = path / 'cache'
   fingerprint = episodes_lib.fingerprint(path)
   if not (directory / 'meta.json').is_file():
@@ -155,7 +155,7 @@ def build_cache(
     ValueError: the archive is damaged or has no episodes to train on.
     OSError: the disk is full, cannot be written to, or has too little room.
   """
-  path = pathlib.Path(path)
+  path = files.expand(path)
   sources = episodes_lib.open_splits(path)
   if 'train' not in sources:
     raise ValueError(
@@ -214,7 +214,7 @@ def check_space(path: str | os.PathLike[str], num_bytes: int) -> None:
   Raises:
     OSError: there is less room.
   """
-  path = pathlib.Path(path).absolute()
+  path = files.expand(path).absolute()
   while not path.exists():
     path = path.parent
   free = shutil.disk_usage(path).free

@@ -48,7 +48,7 @@ class CacheWriter:
         f'store must be one of {", ".join(STORES)}, got {store!r}.'
       )
     self._store = store
-    self._path = pathlib.Path(path).absolute()
+    self._path = files.expand(path).absolute()
     self._partial = self._path.with_name(f'.{self._path.name}.cache.partial')
     self._spec: columns_lib.Spec = {}
     self._splits: dict[str, _SplitWriter] = {}

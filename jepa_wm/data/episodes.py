@@ -142,11 +142,12 @@ def write_episodes(
     Number of episodes per split.
 
   Raises:
-    FileExistsError: there is something at `path` and `overwrite` is False.
+    FileExistsError: there is something at `path` and `overwrite` is False, or
+      it is no archive.
     ValueError: no episodes for training, or episodes of different columns.
     OSError: the disk is full or cannot be written to.
   """
-  path = pathlib.Path(path).absolute()
+  path = files.real(path)
   if not 0 <= held_out_fraction < 1:
     raise ValueError(
       'held_out_fraction must be at least 0 and below 1, got '
@@ -154,6 +155,7 @@ def write_episodes(
     )
   if path.exists() and not overwrite:
     raise FileExistsError(f'{path} is there already; overwrite to replace it.')
+  files.check_replaceable(path, is_archive_name)
   try:
     with files.folder_written_whole(path) as folder:
       return _write(folder, episodes, dict(provenance), held_out_fraction)
@@ -162,6 +164,11 @@ def write_episodes(
       raise
     # How ArrayRecord reports what the operating system refused.
     raise OSError(f'Cannot write episodes to {path}: {error}') from error
+
+
+def is_archive_name(name: str) -> bool:
+  """Whether a file of that name may lie in the folder of an archive."""
+  return name == 'cache' or name.endswith('.json') or '.array_record' in name
 
 
 def in_threads(
@@ -327,12 +334,12 @@ def open_episodes(
     ValueError: a column or the split is missing, or a file is cut off (found
       now or when the episode is read).
   """
-  return EpisodeSource(pathlib.Path(path), split)
+  return EpisodeSource(files.expand(path), split)
 
 
 def open_splits(path: str | os.PathLike[str]) -> dict[str, EpisodeSource]:
   """Opens every split of an archive; raises as `open_episodes` does."""
-  path = pathlib.Path(path)
+  path = files.expand(path)
   names = sorted(_builder(path).info.splits)
   return {name: EpisodeSource(path, name) for name in names}
 
@@ -343,7 +350,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
   Raises:
     FileNotFoundError: there is no archive at `path`.
   """
-  path = pathlib.Path(path)
+  path = files.expand(path)
   if not (path / 'dataset_info.json').is_file():
     raise _not_found(path)
   parts: list[str | bytes] = []

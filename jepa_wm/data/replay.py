@@ -52,7 +52,7 @@ class Replay:
     """
     if max_frames is not None and max_frames < 1:
       raise ValueError(f'max_frames must be at least 1, got {max_frames}.')
-    self.path = pathlib.Path(path).absolute()
+    self.path = files.expand(path).absolute()
     self.path.mkdir(parents=True, exist_ok=True)
     self._max_frames = max_frames
     self._entries: dict[int, _Entry] = {}

@@ -104,7 +104,7 @@ def read(path: str | os.PathLike[str]) -> Any:
     ValueError: a pickle that asks for anything else, which is named (nothing
       was executed), an older format, a file that is cut off or damaged.
   """
-  archive = _Archive(pathlib.Path(path))
+  archive = _Archive(files.expand(path))
   pickle_bytes = archive.record('data.pkl').tobytes()
   return _Unpacker(archive.path, archive).build(pickle_bytes)
 
@@ -120,7 +120,7 @@ def read_plain(path: str | os.PathLike[str]) -> Any:
     ValueError: a pickle that asks for anything else, which is named (nothing
       was executed), or a file that is cut off or damaged.
   """
-  path = pathlib.Path(path)
+  path = files.expand(path)
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such file.')
   if files.is_lfs_pointer(path):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -126,7 +125,7 @@ def write_dinov2(
     ValueError: no such layout, or variables of another network.
   """
   tensors = to_tensors(variables, layout=layout)
-  path = pathlib.Path(path)
+  path = files.expand(path)
   path.mkdir(parents=True, exist_ok=True)
   state_dicts.write_safetensors(path / _WEIGHTS, tensors)
   (path / _CONFIG).write_text(json.dumps(_config(variables), indent=2) + '\n')

@@ -157,7 +157,7 @@ def _write(
   config: Mapping[str, Any] | None,
 ) -> None:
   """Writes a folder of weights and, where there is one, their config."""
-  path = pathlib.Path(path)
+  path = files.expand(path)
   path.mkdir(parents=True, exist_ok=True)
   state_dicts.write_safetensors(path / _WEIGHTS[0], tensors)
   if config is not None:

@@ -1,13 +1,13 @@
 """Named tensors, out of the files that they are published in, and back."""
 
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
 
+from jepa_wm import files
 from jepa_wm.data import torch_files
 from jepa_wm.interop import safetensors_file
 
@@ -58,7 +58,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     ValueError: what `torch_files.read` refuses, a file that is cut off, or
       anything but tensors under the names.
   """
-  path = pathlib.Path(path)
+  path = files.expand(path)
   if path.suffix == '.safetensors':
     return safetensors_file.read(path)
   tensors = torch_files.read(path)
@@ -132,7 +132,7 @@ def write_safetensors(
   contiguous = {k: np.asarray(x, order='C') for k, x in tensors.items()}
   # Not save_file: it makes files that nobody else may read.
   data = safetensors.numpy.save(contiguous, metadata={'format': 'pt'})
-  pathlib.Path(path).write_bytes(data)
+  files.expand(path).write_bytes(data)
 
 
 def _parts_in_one(checkpoint: dict[Any, Any]) -> dict[Any, Any]:

@@ -8,7 +8,6 @@ is the peers' recipe for Two Room: the expert with action noise 2.0, at most
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ import jax
 import numpy as np
 import tqdm
 
-from jepa_wm import provenance
+from jepa_wm import files, provenance
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import cache_writer as cache_writer_lib
 from jepa_wm.data import columns
@@ -255,11 +254,12 @@ def collect(
     OSError: the disk is full, too small or cannot be written to.
     ValueError: see `played_episodes` and `episodes.write_episodes`.
   """
-  out = pathlib.Path(out)
+  out = files.real(out)
   if out.exists() and not overwrite:
     raise FileExistsError(
       f'{out} is there already; add --overwrite to replace it.'
     )
+  files.check_replaceable(out, episodes_lib.is_archive_name)
   num_frames = recipe.num_episodes * (recipe.episode_length + 1)
   cache_lib.check_space(out, num_frames * 3 * recipe.image_size**2)
   with (

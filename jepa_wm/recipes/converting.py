@@ -109,11 +109,12 @@ def convert(
     ValueError: the source is damaged or lacks a column, or what was written is
       not what was read.
   """
-  out = files.expand(out).absolute()
+  out = files.real(out)
   if out.exists() and not overwrite:
     raise FileExistsError(
       f'{out} is there already; add --overwrite to replace it.'
     )
+  files.check_replaceable(out, episodes_lib.is_archive_name)
   reader = readers.open_reader(
     recipe.source,
     format=recipe.format,

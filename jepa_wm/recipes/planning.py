@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -177,7 +176,7 @@ def plan(
   # All that can be wrong is found before anything is computed.
   plans = planning_runs.Plans(
     combinations=planning.combinations(),
-    out=pathlib.Path(planning.out),
+    out=files.expand(planning.out),
     command=command or f'recipes.plan({planning})',
     episodes=planning.episodes,
     batch_size=planning.batch_size,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jepa_wm import world_model
+from jepa_wm import files, world_model
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import columns, digits, simulation, tfds_clips, windows
 from jepa_wm.data import config as data_config
@@ -191,7 +191,7 @@ def _simulated(name: str, clip: Mapping[str, Any], image_size: int) -> _Source:
 
 
 def _recorded(name: str, clip: Mapping[str, Any], image_size: int) -> _Source:
-  caches = _open_cache(pathlib.Path(name), image_size)
+  caches = _open_cache(files.expand(name), image_size)
   state = caches['train'].columns.get('state')
   size = 0 if state is None else state.shape[1]
   made_in = str(caches['train'].provenance.get('environment'))

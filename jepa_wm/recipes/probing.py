@@ -7,7 +7,6 @@ and a third split is reported.
 """
 
 import dataclasses
-import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -181,7 +180,7 @@ def probe(
     ValueError: a broken checkpoint, or fields that contradict each other.
   """
   model = exports.WorldModel.from_checkpoint(probing.checkpoint)
-  out = files.writable(pathlib.Path(probing.out))
+  out = files.writable(files.expand(probing.out))
   data = probing.data or probe_data.trained_on(model, probing.checkpoint)
   background = probe_data.background_of(model, data, probing.background)
   dataset = probe_data.load(

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import tqdm
 
-from jepa_wm import models, units
+from jepa_wm import files, models, units
 from jepa_wm.data import (
   cache,
   columns,
@@ -56,7 +56,7 @@ class Episodes:
       'batch_size': data.batch_size,
     }
     if data.source == 'cache':
-      self._splits = _open_cache(pathlib.Path(data.path))
+      self._splits = _open_cache(files.expand(data.path))
       train = self._splits['train']
       self._check(
         train.columns['action'].shape[1], train.columns[columns.PIXELS].shape[1]

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jepa_wm import exports, models, provenance, sharding
+from jepa_wm import exports, files, models, provenance, sharding
 from jepa_wm import fields as fields_lib
 from jepa_wm.data import augmentation as augmentation_lib
 from jepa_wm.data import config as data_config
@@ -134,7 +134,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
   plan = read_config(config)
   # First of all: nothing is decoded or encoded for a run that may not be.
   with lock.hold(workdir):
-    _train(plan, pathlib.Path(workdir))
+    _train(plan, files.expand(workdir))
 
 
 def _train(plan: Plan, workdir: pathlib.Path) -> None:

@@ -126,7 +126,7 @@ def train_head(
   """
   plan = read_head_config(config)
   with lock.hold(workdir):
-    _train(plan, pathlib.Path(workdir))
+    _train(plan, files.expand(workdir))
 
 
 def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:

@@ -62,7 +62,7 @@ def save(
   """
   if keep < 1:
     raise ValueError(f'keep must be at least 1 checkpoint, got {keep}.')
-  directory = pathlib.Path(directory).absolute()
+  directory = files.expand(directory).absolute()
   name = f'step_{int(state.step):08d}'
   final = directory / name
   if final.exists():
@@ -126,7 +126,7 @@ def check_room(
 
 def steps(directory: str | os.PathLike[str]) -> list[pathlib.Path]:
   """Folders of the checkpoints in `directory`, oldest first, none opened."""
-  return sorted(pathlib.Path(directory).glob('step_????????'))
+  return sorted(files.expand(directory).glob('step_????????'))
 
 
 def latest(directory: str | os.PathLike[str]) -> pathlib.Path | None:
@@ -170,7 +170,7 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
   Raises:
     CheckpointError: it is of another format.
   """
-  path = pathlib.Path(path)
+  path = files.expand(path)
   record = json.loads((path / 'record.json').read_text())
   if record['format'] != FORMAT:
     raise CheckpointError(
@@ -195,7 +195,7 @@ def restore(path: str | os.PathLike[str], like: Any) -> Any:
   Raises:
     CheckpointError: the state is of another model than `like`.
   """
-  path = pathlib.Path(path).absolute()
+  path = files.expand(path).absolute()
   saved, wanted = read_record(path)['arrays'], _arrays(like)
   for name in sorted(saved.keys() | wanted.keys()):
     if saved.get(name) != wanted.get(name):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 import signal
 import threading
 import time
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm import sharding
+from jepa_wm import files, sharding
 from jepa_wm.training import checkpoints
 from jepa_wm.training import metrics as metrics_lib
 from jepa_wm.training import run as run_lib
@@ -132,7 +131,7 @@ class CheckRoom(run_lib.Hook):
       directory: of the checkpoints; the one above it exists.
       keep: how many of them stay.
     """
-    self._directory, self._keep = pathlib.Path(directory), keep
+    self._directory, self._keep = files.expand(directory), keep
 
   def at_start(self, run: run_lib.Run) -> None:
     """Looks at the disk.
@@ -301,7 +300,7 @@ def usual(
     The hooks, and the one among them that logs.
   """
   intervals = intervals or Intervals()
-  folder = pathlib.Path(workdir) / 'checkpoints'
+  folder = files.expand(workdir) / 'checkpoints'
   keep = intervals.keep_checkpoints
   log = Log(workdir, name=name, every=intervals.log_every)
   return [

@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+from jepa_wm import files
+
 FILE = 'run.lock'
 """In the folder of a run, as long as it runs: host and pid of who does."""
 
@@ -43,7 +45,7 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
   if jax.process_index():
     yield
     return
-  workdir = pathlib.Path(workdir)
+  workdir = files.expand(workdir)
   path = workdir / FILE
   try:
     workdir.mkdir(parents=True, exist_ok=True)

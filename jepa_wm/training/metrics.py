@@ -5,7 +5,6 @@ import datetime
 import io
 import json
 import os
-import pathlib
 import shutil
 import sys
 import time
@@ -34,7 +33,7 @@ class MetricsLog:
   """
 
   def __init__(self, workdir: str | os.PathLike[str], *, step: int):
-    self._workdir = pathlib.Path(workdir)
+    self._workdir = files.expand(workdir)
     path = self._workdir / 'metrics.jsonl'
     self._records = [r for r in read(path) if r['step'] <= step]
     self._seconds = self._records[-1]['seconds'] if self._records else 0.0
@@ -97,7 +96,7 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
   A line that a killed run left half written is skipped.
   """
   records = []
-  path = pathlib.Path(path)
+  path = files.expand(path)
   for line in path.read_text().splitlines() if path.exists() else ():
     try:
       records.append(json.loads(line))

@@ -8,13 +8,13 @@ others are cut out of recorded episodes (`pair_cutting`).
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from jepa_wm import files
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import (
   manifests,
@@ -99,7 +99,7 @@ def load_pairs(
       if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         manifests.write(pair_making.generate(protocol), path)
-  manifest = manifests.read(pathlib.Path(path), protocol)
+  manifest = manifests.read(files.expand(path), protocol)
   return _from_manifest(manifest, asked, num_pairs)
 
 

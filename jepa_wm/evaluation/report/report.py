@@ -99,7 +99,7 @@ def write(
   Raises:
     OSError: the folder cannot be written.
   """
-  out = pathlib.Path(out)
+  out = files.expand(out)
   out.mkdir(parents=True, exist_ok=True)
   names = ('results.json', 'episodes.csv', 'report.html')
   results, episodes, document = (out / name for name in names)

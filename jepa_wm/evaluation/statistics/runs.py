@@ -88,7 +88,7 @@ def load(folder: str | os.PathLike[str]) -> Run:
     ValueError: files that are cut off or not what they should be.
     FileNotFoundError: no such folder, or a file of it is missing.
   """
-  folder = pathlib.Path(folder)
+  folder = files.expand(folder)
   try:
     record = json.loads((folder / _RECORD).read_text())
     with (folder / _EPISODES).open(newline='') as file:

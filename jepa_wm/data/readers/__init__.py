@@ -8,12 +8,13 @@ Readers import what they need (h5py, pyarrow, PyAV: the extra `readers`) and say
 so where it is missing. Nothing is ever unpickled.
 """
 
+import dataclasses
 import importlib
 import pathlib
 import pkgutil
 from collections.abc import Callable
 
-from jepa_wm import files
+from jepa_wm import fields, files
 from jepa_wm.data.readers import dino_wm, lerobot, minari, open_x, swm_hdf5
 from jepa_wm.data.readers.reader import (
   ALIGNMENTS,
@@ -87,11 +88,15 @@ def detect(path: pathlib.Path) -> str:
       return name
   if files.is_lfs_pointer(path):
     raise files.damaged(path, '')
-  children = files.visible(path.iterdir()) if path.is_dir() else []
-  found = sorted(child.name for child in children)
+  holds = 'it is a file'
+  if path.is_dir():
+    found = sorted(child.name for child in files.visible(path.iterdir()))
+    if not found:
+      raise ValueError(f'{path} is an empty folder; copy the source again.')
+    holds = f'it holds {", ".join(found[:8])}'
   raise ValueError(
-    f'{path} is of no known format ({", ".join(_FORMATS)}); it holds '
-    f'{", ".join(found[:8]) or "one file"}, name its format with --format.'
+    f'{path} is of no known format ({", ".join(_FORMATS)}); {holds}, name its '
+    'format with --format.'
   )
 
 
@@ -112,6 +117,8 @@ def open_reader(
       error leaves a reader, now or when an episode is read.
   """
   path = files.expand(path)
+  known = [field.name for field in dataclasses.fields(Options)]
+  fields.check_names('A reader', options, known)
   chosen = Options(**options)
   if format != 'auto' and format not in _FORMATS:
     raise ValueError(

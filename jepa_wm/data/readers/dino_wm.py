@@ -54,6 +54,7 @@ class DinoWm:
     self.path = path
     self.warnings: list[str] = []
     self._options = options
+    options.refuse(path, pixels='has one camera')
     folders = _folders(path)
     if not folders:
       raise FileNotFoundError(

@@ -1,5 +1,6 @@
 """Frames of any usual layout and type as levels of red, green and blue."""
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -48,7 +49,7 @@ def to_levels(
         f'{where} has frames of different sizes in {name!r}, or none; set '
         '--image_size, or choose another column with --pixels.'
       )
-    return np.stack(each)
+    return _checked(where, name, np.stack(each))
   array = _in_color(where, source, name)
   if array.dtype.kind == 'f':
     array = _in_levels(
@@ -109,14 +110,31 @@ def _in_color(where: str, array: np.ndarray, name: str) -> np.ndarray:
   if array.shape[-1] == 4 and (array[..., 3] != array.flat[3]).any():
     raise _stacked(where, name, array.shape)
   # One channel is grey.
-  return np.broadcast_to(array[..., :3], (*array.shape[:-1], 3))
+  array = np.broadcast_to(array[..., :3], (*array.shape[:-1], 3))
+  return _checked(where, name, array)
+
+
+def _checked(where: str, name: str, array: np.ndarray) -> np.ndarray:
+  """Frames whose channels are not those of the frame before, moved on by one.
+
+  No colours do that; three grey frames in a stack do, in either order. A grey
+  picture that rests does, too, and has three equal channels.
+  """
+  if len(array) < 3 or all((x[..., :1] == x).all() for x in array):
+    return array
+  pairs = list(itertools.pairwise(array))
+  for ours, theirs in ((slice(1, 3), slice(0, 2)), (slice(0, 2), slice(1, 3))):
+    if all(np.array_equal(a[..., ours], b[..., theirs]) for a, b in pairs):
+      raise _stacked(where, name, array.shape)
+  return array
 
 
 def _stacked(where: str, name: str, shape: tuple[int, ...]) -> ValueError:
   return ValueError(
-    f'{where} has 4 channels in {name!r}, {list(shape)}, which are stacked '
-    'frames or see-through pictures and no colours; write one frame a row, '
-    'without FrameStack, or choose another column with --pixels.'
+    f'{where} has {shape[-1] if shape[-1] < 5 else shape[1]} channels in '
+    f'{name!r}, {list(shape)}, which are stacked frames or see-through '
+    'pictures and no colours; write one frame a row, without FrameStack, or '
+    'choose another column with --pixels.'
   )
 
 

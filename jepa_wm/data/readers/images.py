@@ -28,8 +28,8 @@ def decode(where: str, images: Iterable[Any]) -> Iterator[np.ndarray]:
     uint8 `[height, width, 3]`.
 
   Raises:
-    ValueError: what is no image, cut off, larger than `MAX_PIXELS` or of more
-      than 8 bits.
+    ValueError: what is no image, cut off, larger than `MAX_PIXELS`, of more
+      than 8 bits, or see-through in parts.
   """
   for index, data in enumerate(images):
     if data is None:
@@ -40,6 +40,7 @@ def decode(where: str, images: Iterable[Any]) -> Iterator[np.ndarray]:
       with PIL.Image.open(io.BytesIO(data)) as image:
         check_size(image.width, image.height)
         mode, frame = image.mode, np.asarray(image.convert('RGB'))
+        clear = np.ptp(_opacity(image)) if image.has_transparency_data else 0
     # Pillow's decoders raise many kinds of errors.
     except Exception as error:
       raise ValueError(
@@ -52,7 +53,17 @@ def decode(where: str, images: Iterable[Any]) -> Iterator[np.ndarray]:
         f'({mode}), whose scale only its writer knows; choose another column '
         'with --pixels.'
       )
+    if clear:
+      raise ValueError(
+        f'{where} has a see-through image in row {index} ({mode}), or one of '
+        'stacked frames, and no colours; write RGB, or choose another column '
+        'with --pixels.'
+      )
     yield frame
+
+
+def _opacity(image: PIL.Image.Image) -> np.ndarray:
+  return np.asarray(image.convert('RGBA'))[..., 3]
 
 
 def check_size(width: int, height: int) -> None:

@@ -65,6 +65,7 @@ class LeRobot:
     self.path = path
     self.warnings: list[str] = []
     self._options = options
+    options.refuse(path, split='is a LeRobot dataset and is read whole')
     info = lerobot_meta.read_info(path)
     self._fps = info['fps']
     version = info['codebase_version']
@@ -96,6 +97,13 @@ class LeRobot:
     self.num_episodes = len(self._rows)
     if not self.num_episodes:
       raise ValueError(f'{path} holds no episodes.')
+    total = info.get('total_episodes', self.num_episodes)
+    if total != self.num_episodes:
+      self.warnings.append(
+        f'{path} lists {self.num_episodes} episodes in its meta folder and '
+        f'its info.json counts {total!r:.20}; what is not listed is not read, '
+        'copy the folder again unless episodes were taken out.'
+      )
     self._note_longer_videos()
     self.provenance: dict[str, Any] = {
       'format': f'LeRobot {version}',
@@ -207,10 +215,10 @@ def _place(where: str, row: dict[str, Any], parquet: Any) -> tuple[int, int]:
   numbers = parquet.read(columns=['episode_index']).column(0).to_numpy()
   mine = np.flatnonzero(numbers == row['episode_index'])
   if not len(mine):
+    there = f'episodes {min(numbers)} to {max(numbers)}' if len(numbers) else ''
     raise ValueError(
-      f'{where} is not in {row["data"]}, which has episodes '
-      f'{numbers.min()} to {numbers.max()}; meta/episodes names another file, '
-      'write the dataset again.'
+      f'{where} is not in {row["data"]}, which has {there or "no rows"}; '
+      'meta/episodes names another file, write the dataset again.'
     )
   if mine[-1] - mine[0] + 1 != len(mine):
     raise ValueError(

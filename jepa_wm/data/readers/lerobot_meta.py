@@ -143,6 +143,8 @@ def rows_of_v3(
         row['stop'] = row.get(f'{camera}/to_timestamp')
       rows.append(row)
   rows = _unique(folder, rows)
+  if video is not None:
+    _check_parts(folder, rows, info['fps'])
   # Where a table does not number its rows, they are those of the episodes.
   totals: dict[pathlib.Path, int] = {}
   for row in rows:
@@ -151,6 +153,27 @@ def rows_of_v3(
   for row in rows:
     row['file_rows'] = totals[row['data']]
   return rows
+
+
+def _check_parts(
+  folder: pathlib.Path, rows: list[dict[str, Any]], fps: float | None
+) -> None:
+  """Refuses episodes that share a part of a video.
+
+  Raises:
+    ValueError: the part of one begins before that of another ends.
+  """
+  order = sorted(rows, key=lambda row: (row['video'], row['start']))
+  for first, second in itertools.pairwise(order):
+    # Up to the middle of its last frame, as far as that is known.
+    end = first['start'] + ((first['length'] - 0.5) / fps if fps else 0.0)
+    if first['video'] == second['video'] and second['start'] < end:
+      raise ValueError(
+        f'{folder} gives episodes {first["episode_index"]} and '
+        f'{second["episode_index"]} the same part of {first["video"]}, from '
+        f'{first["start"]:g} s and from {second["start"]:g} s on; write the '
+        'dataset again.'
+      )
 
 
 def _entries(

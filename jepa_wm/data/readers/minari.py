@@ -60,6 +60,11 @@ class Minari:
         'read; where minari is installed: minari.create_dataset_from_buffers('
         "dataset_id, buffer=[...], data_format='hdf5') writes it so."
       )
+    options.refuse(
+      path,
+      split='is a Minari dataset and is read whole',
+      alignment='is a Minari dataset, whose actions lead to the next frame',
+    )
     folder = path.parent if path.name == _FILE else _folder(path)
     if folder is None:
       raise FileNotFoundError(f'{path} is no Minari dataset with a {_FILE}.')

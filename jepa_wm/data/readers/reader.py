@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from jepa_wm.data import episodes as episodes_lib
+from jepa_wm.data import resizing
 
 ALIGNMENTS = ('auto', 'after', 'before', 'rotated')
 
@@ -56,10 +57,40 @@ class Options:
         f'alignment must be one of {", ".join(ALIGNMENTS)}, got '
         f'{self.alignment!r}.'
       )
-    if self.num_discrete is not None and self.num_discrete < 2:
+    for name, least in (('num_discrete', 2), ('image_size', 1)):
+      value = getattr(self, name)
+      is_whole = isinstance(value, int) and not isinstance(value, bool)
+      if value is not None and not (is_whole and value >= least):
+        raise ValueError(
+          f'{name} must be a whole number of at least {least}, got {value!r}.'
+        )
+    if self.fit not in resizing.FITS:
       raise ValueError(
-        f'num_discrete must be at least 2, got {self.num_discrete}.'
+        f'fit must be one of {", ".join(resizing.FITS)}, got {self.fit!r}.'
       )
+    for name in ('action', 'proprio', 'state'):
+      value = getattr(self, name)
+      if isinstance(value, str):
+        object.__setattr__(self, name, (value,))
+
+  def refuse(self, path: pathlib.Path, **reasons: str) -> None:
+    """Refuses options that mean nothing to a format.
+
+    Args:
+      path: the source, for the message.
+      **reasons: why an option does, under its name.
+
+    Raises:
+      ValueError: one of them is not left at its default.
+    """
+    for field in dataclasses.fields(self):
+      if field.name in reasons:
+        value = getattr(self, field.name)
+        if value != field.default:
+          raise ValueError(
+            f'{path} {reasons[field.name]}, so --{field.name}={value} has no '
+            'effect; leave it out.'
+          )
 
 
 class Reader(Protocol):

@@ -46,6 +46,7 @@ class SwmHdf5:
     """
     if hdf5.h5py is None:
       raise reader.missing('h5py', f'{path} is HDF5 and')
+    options.refuse(path, split='is one HDF5 file and is read whole')
     self.path = _file(path)
     self.warnings: list[str] = []
     self._options = options
@@ -89,6 +90,7 @@ class SwmHdf5:
       self._scale = frames.scale_of(
         self.path, self._choice.pixels, hdf5.pieces(pixels)
       )
+    self._note_rows_left_out()
     self._has_terminated = 'terminated' in flat
     self._note_missing_reset(flat)
     self._alignment = self._aligned()
@@ -146,6 +148,11 @@ class SwmHdf5:
           f'{self.path} has {len(lengths)} ep_len and {len(offsets)} '
           'ep_offset; it was not finished, write or copy it again.'
         )
+      if (lengths < 0).any():
+        raise ValueError(
+          f'{self.path} has an episode of {lengths.min()} rows by its ep_len; '
+          'write it again.'
+        )
       # An episode that was begun and not written has no rows.
       return offsets[lengths > 0], lengths[lengths > 0]
     name = next((name for name in _EPISODE if name in names), None)
@@ -168,16 +175,23 @@ class SwmHdf5:
   def _numbers(self, name: str) -> np.ndarray:
     """A column of whole numbers, int64 `[N]`."""
     item = self._items[name]
-    found = hdf5.read(item, slice(None)).reshape(len(item), -1)
-    if found.shape[1] != 1 or found.dtype.kind not in 'iuf':
+    found = hdf5.read(item, slice(None))
+    if found.shape not in ((len(item),), (len(item), 1)) or (
+      found.dtype.kind not in 'iuf'
+    ):
       raise ValueError(
         f'{self.path} has {item.dtype} {list(item.shape)} in {name}, where one '
         'number a row is expected.'
       )
-    whole = found[:, 0].astype(np.int64)
-    if not (whole == found[:, 0]).all():
+    found = found.reshape(-1)
+    if found.dtype.kind == 'f' and not (np.abs(found) < 2**53).all():
+      raise ValueError(
+        f'{self.path} has NaN, infinity or more than 2**53 in {name}.'
+      )
+    if not (found % 1 == 0).all():
       raise ValueError(f'{self.path} has numbers that are not whole in {name}.')
-    return whole
+    # Numbers beyond int64 are hashes, which come back as they went.
+    return found.astype(np.int64)
 
   def _check_boundaries(self) -> None:
     """Compares where episodes begin with what the rows say of themselves.
@@ -197,7 +211,7 @@ class SwmHdf5:
       name
       for name in (*_EPISODE, *_STEP)
       if (item := self._items.get(name)) is not None
-      and item.dtype.kind in 'iu'
+      and item.dtype.kind in 'iuf'
       and len(item) >= ends[-1]
     ]
     if not named:
@@ -246,9 +260,22 @@ class SwmHdf5:
           'file is cut off or damaged, copy it again.'
         ) from error
 
+  def _note_rows_left_out(self) -> None:
+    """Warns of rows that are of no episode, which may be a lost one's."""
+    rows = min(len(self._items[name]) for name in self._used)
+    used = int(self._lengths.sum())
+    if rows > used:
+      self.warnings.append(
+        f'{self.path} has {rows} rows and its episodes {used}; the others are '
+        'left out, which is right if they were never written.'
+      )
+
   def _note_missing_reset(self, flat: dict[str, Any]) -> None:
     name = next((name for name in _STEP if name in flat), None)
-    if name is not None and int(flat[name][int(self._offsets[0])]) == 1:
+    first = int(self._offsets[0])
+    if name is None or len(flat[name]) <= first:
+      return
+    if np.ravel(flat[name][first : first + 1]).tolist() == [1]:
       self.warnings.append(
         f'{self.path}: {name} begins at 1, as stable-worldmodel 0.1.1 writes '
         "it: every episode lacks its first frame, and the last row's action, "

@@ -24,7 +24,7 @@ def test_what_is_not_recognised_is_said(tmp_path):
   (tmp_path / 'notes.txt').write_text('hello')
   with pytest.raises(ValueError, match=r'no known format .*notes\.txt'):
     readers.detect(tmp_path)
-  with pytest.raises(ValueError, match='one file, name its format'):
+  with pytest.raises(ValueError, match='it is a file, name its format'):
     readers.detect(tmp_path / 'notes.txt')
   with pytest.raises(FileNotFoundError, match='no such file'):
     readers.open_reader(tmp_path / 'nothing')
@@ -36,7 +36,11 @@ def test_what_is_not_recognised_is_said(tmp_path):
   ('options', 'message'),
   [
     ({'alignment': 'sideways'}, 'alignment must be one of auto, after'),
-    ({'num_discrete': 1}, 'num_discrete must be at least 2'),
+    ({'num_discrete': 1}, 'num_discrete must be a whole number of at least 2'),
+    ({'num_discrete': '3'}, 'num_discrete must be a whole number'),
+    ({'image_size': 0}, 'image_size must be a whole number of at least 1'),
+    ({'image_size': 8.5}, 'image_size must be a whole number'),
+    ({'fit': 'squeeze'}, 'fit must be one of stretch, crop'),
   ],
 )
 def test_options_have_bounds(options, message):

@@ -8,6 +8,9 @@ import numpy as np
 
 from jepa_wm.types import Root
 
+_MOST = 10_000_000
+"""Of candidates, iterations or steps."""
+
 
 def count(tree: Any, name: str) -> int:
   """Reads B, the leading size that all leaves of a pytree agree on.
@@ -35,18 +38,24 @@ def count(tree: Any, name: str) -> int:
   return shape[0]
 
 
-def at_least(**limits: tuple[float, float]) -> None:
-  """Makes sure that numbers are not too small.
+def at_least(**limits: tuple[int, int]) -> None:
+  """Makes sure that counts are whole numbers, and not too small.
 
   Args:
     **limits: `name=(value, least)`.
 
   Raises:
-    ValueError: a value is smaller than its least.
+    ValueError: a value is none, smaller than its least, or more than any
+      memory holds.
   """
   for name, (value, least) in limits.items():
+    is_whole = isinstance(value, (int, np.integer))
+    if not is_whole or isinstance(value, bool):
+      raise ValueError(f'{name} must be a whole number, got {value!r}.')
     if value < least:
       raise ValueError(f'{name} must be at least {least}, got {value}.')
+    if value > _MOST:
+      raise ValueError(f'{name} must be at most {_MOST}, got {value}.')
 
 
 def elites(num_elites: int, num_samples: int, num_kept: int) -> None:
@@ -99,19 +108,37 @@ def momentum(*shares: float) -> None:
 
 
 def not_negative(**values: Any) -> None:
-  """Makes sure that numbers or arrays are none below zero and none NaN.
+  """Makes sure that numbers or arrays are finite and none below zero.
 
   Args:
     **values: `name=value`; one known only when the program runs (a tracer) is
       not looked at.
 
   Raises:
-    ValueError: a value is negative somewhere.
+    ValueError: a value is no number, not finite or negative somewhere.
   """
+  finite(**values)
   for name, value in values.items():
     traced = isinstance(value, jax.core.Tracer)
     if not traced and not np.all(np.asarray(value) >= 0.0):
       raise ValueError(f'{name} must not be negative, got {value}.')
+
+
+def finite(**values: Any) -> None:
+  """Makes sure that numbers or arrays are finite, otherwise as `not_negative`.
+
+  Raises:
+    ValueError: a value is no number, or not finite somewhere.
+  """
+  for name, value in values.items():
+    if isinstance(value, jax.core.Tracer):
+      continue
+    array = np.asarray(value)
+    is_real = jnp.issubdtype(array.dtype, np.floating) or (
+      jnp.issubdtype(array.dtype, np.integer)
+    )
+    if not is_real or not np.all(np.isfinite(array)):
+      raise ValueError(f'{name} must be a finite number, got {value!r}.')
 
 
 def count_problems(root: Root) -> int:
@@ -126,8 +153,14 @@ def count_problems(root: Root) -> int:
   Raises:
     ValueError: leaves disagree about B.
   """
-  num_states = count(root.state, 'root.state')
-  num_goals = count(root.goal, 'root.goal')
+  try:
+    state, goal = root.state, root.goal
+  except AttributeError as error:
+    raise ValueError(
+      f'root must be a Root of state and goal, got a {type(root).__name__}.'
+    ) from error
+  num_states = count(state, 'root.state')
+  num_goals = count(goal, 'root.goal')
   if num_states != num_goals:
     raise ValueError(
       'root.state and root.goal must hold equally many problems, got'

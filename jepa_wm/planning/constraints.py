@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_wm.planning import checks
+
 _ROUNDS = 8
 """Rounds of alternating projections where several constraints meet."""
 
@@ -131,6 +133,7 @@ class NormBall:
         f' {self.order!r}.'
       )
     _check_size('center of NormBall', self.center, action_dim)
+    checks.finite(center=self.center)
     _check_positive('radius of NormBall', self.radius)
 
   def following(self, previous: jax.Array) -> 'NormBall':

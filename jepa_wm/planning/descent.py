@@ -89,7 +89,7 @@ class Descent(abc.ABC):
       num_samples=(self.num_samples, 1), num_iterations=(self.num_iterations, 1)
     )
     checks.kept(self.num_kept, self.patience, num_samples=self.num_samples)
-    checks.at_least(tolerance=(self.tolerance, 0))
+    checks.not_negative(tolerance=self.tolerance)
 
   @property
   def discrete(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jepa_wm.planning import keys
 from jepa_wm.planning.problem import Diagnostics, Plan, Problem, WarmStart
@@ -243,7 +244,7 @@ def _propose(task: Task, room: int) -> jax.Array:
   # Beyond the keys of any iteration.
   proposal_keys = keys.fold_keys(task.rng_keys, jnp.uint32(2**32 - 1))
   proposed = proposal_fn(task.params, proposal_keys, task.problem.root)
-  shape = proposed.shape
+  shape = np.shape(proposed)
   fits = len(shape) == 4 and (shape[0], *shape[2:]) == task.shape
   if not fits or shape[1] >= room:
     raise ValueError(

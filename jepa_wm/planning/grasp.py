@@ -108,9 +108,8 @@ class GRASP(descent.Descent):
     checks.at_least(
       sync_period=(self.sync_period, 1),
       num_sync_steps=(self.num_sync_steps, 0),
-      goal_weight=(self.goal_weight, 0),
-      noise_std=(self.noise_std, 0),
     )
+    checks.not_negative(goal_weight=self.goal_weight, noise_std=self.noise_std)
     if self.num_iterations % self.sync_period:
       raise ValueError(
         'num_iterations must be a multiple of sync_period, got'

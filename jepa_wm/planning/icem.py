@@ -62,6 +62,7 @@ class ICEM(sampling.Sampling[Improved]):
     super().__post_init__()
     checks.elites(self.num_elites, self.num_samples, self.num_kept)
     checks.momentum(self.mean_momentum, self.std_momentum)
+    checks.finite(noise_beta=self.noise_beta, decay=self.decay)
     if not self.decay >= 1.0:
       raise ValueError(f'decay must be at least 1, got {self.decay}.')
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.planning import constraints
+from jepa_wm.planning import checks, constraints
 from jepa_wm.types import CostFn
 
 
@@ -33,6 +33,22 @@ class Guardrail:
   cost_fn: CostFn
   bound: jax.Array | float = 0.0
   penalty: jax.Array | float = 100.0
+
+  def check(self) -> None:
+    """Makes sure that bound and penalty are numbers.
+
+    Raises:
+      ValueError: an array, a bound that is NaN, or a penalty that is negative
+        or not finite.
+    """
+    for name, value in (('bound', self.bound), ('penalty', self.penalty)):
+      if np.ndim(value) or isinstance(value, str):
+        raise ValueError(
+          f'{name} of a Guardrail must be one number, got {value!r}.'
+        )
+    checks.not_negative(penalty=self.penalty)
+    if not constraints.is_traced(self.bound) and np.isnan(self.bound):
+      raise ValueError('bound of a Guardrail must be a number, got NaN.')
 
 
 @constraints.pytree()
@@ -61,6 +77,13 @@ class Limits:
         that is no constraint, constraints that no action satisfies, or no
         action that is allowed.
     """
+    if not isinstance(self.guardrails, Sequence):
+      raise ValueError(
+        'guardrails must be a sequence of Guardrail, got a '
+        f'{type(self.guardrails).__name__}.'
+      )
+    for guardrail in self.guardrails:
+      guardrail.check()
     allowed = self.allowed
     if allowed is not None:
       if np.shape(allowed) != (action_dim,):

@@ -46,6 +46,7 @@ class MPPI(gaussian.GaussianSampling):
     if num_averaged is None:
       num_averaged = self.num_samples
     checks.elites(num_averaged, self.num_samples, self.num_kept)
+    checks.finite(temperature=self.temperature)
     if not self.temperature > 0.0:
       raise ValueError(f'temperature must be positive, got {self.temperature}.')
 

@@ -206,11 +206,11 @@ def _step(
   after = dynamics_fn(params, keys.fold_keys(rng_keys, h), action, state)
   batch = action.shape[:2]
   for path, leaf in jax.tree_util.tree_leaves_with_path(after):
-    if leaf.shape[:2] != batch:
+    if jnp.shape(leaf)[:2] != batch:
       raise ValueError(
         f'dynamics_fn {_name(dynamics_fn)} must return leaves with leading'
         f' [B, N] = {list(batch)}, but state{jax.tree_util.keystr(path)} has'
-        f' shape {list(leaf.shape)}.'
+        f' shape {list(jnp.shape(leaf))}.'
       )
   return after
 
@@ -248,6 +248,10 @@ def _check_cost(
     raise ValueError(
       f'cost_fn {_name(cost_fn)} must return one cost per candidate,'
       f' [B, N] = {list(batch)}, got {got}.'
+    )
+  if jnp.issubdtype(cost.dtype, jnp.complexfloating):
+    raise ValueError(
+      f'cost_fn {_name(cost_fn)} must return real costs, got {cost.dtype}.'
     )
 
 

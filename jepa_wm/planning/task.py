@@ -80,13 +80,13 @@ class Task:
       ValueError: it is negative, or not a number, `[A]`, `[H, A]` or
         `[B, H, A]`.
     """
+    checks.not_negative(init_std=init_std)
     shape = self.shape
     if jnp.shape(init_std) not in ((), shape[2:], shape[1:], shape):
       raise ValueError(
         'init_std must be a number, [A], [H, A] or [B, H, A] ='
         f' {list(shape)}, got shape {list(jnp.shape(init_std))}.'
       )
-    checks.not_negative(init_std=init_std)
     return jnp.broadcast_to(jnp.asarray(init_std, jnp.float32), shape)
 
   def noise(

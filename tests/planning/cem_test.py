@@ -430,7 +430,7 @@ def test_candidates_without_a_cost_teach_nothing_and_are_counted():
     ),
     ({'num_kept': 9}, 'num_kept must not exceed num_elites .* got 9 of 8'),
     ({'patience': 0}, 'patience must be at least 1, got 0'),
-    ({'min_std': np.nan}, 'min_std must not be negative, got nan'),
+    ({'min_std': np.nan}, 'min_std must be a finite number, got nan'),
     ({'mean_momentum': 1.0}, 'momentum must be at least 0 and below 1'),
     ({'std_momentum': -0.1}, 'momentum must be at least 0 and below 1'),
     (

@@ -294,7 +294,7 @@ def test_every_candidate_has_an_optimiser_of_its_own():
     ({'num_iterations': 0}, 'num_iterations must be at least 1, got 0'),
     ({'num_restarts': 0}, 'num_samples must be at least 1, got 0'),
     ({'horizon': 0}, 'horizon must be at least 1, got 0'),
-    ({'tolerance': -1.0}, 'tolerance must be at least 0, got -1.0'),
+    ({'tolerance': -1.0}, 'tolerance must not be negative, got -1.0'),
     ({'init_mean': np.zeros((4, 3))}, r'init_mean must be .* got shape \[4, 3'),
     ({'init_std': np.ones(3)}, r'init_std must be .* got shape \[3\]'),
     ({'step_weights': np.ones(4)}, 'step_weights must have one weight'),

@@ -255,8 +255,8 @@ def test_multipliers_find_the_optimum_at_a_wall():
     ),
     ({'sync_period': 0}, 'sync_period must be at least 1, got 0'),
     ({'num_sync_steps': -1}, 'num_sync_steps must be at least 0, got -1'),
-    ({'goal_weight': -1.0}, 'goal_weight must be at least 0, got -1.0'),
-    ({'noise_std': -0.1}, 'noise_std must be at least 0, got -0.1'),
+    ({'goal_weight': -1.0}, 'goal_weight must not be negative, got -1.0'),
+    ({'noise_std': -0.1}, 'noise_std must not be negative, got -0.1'),
     ({'read_fn': lambda state: state}, 'read_fn and write_fn belong together'),
   ],
 )

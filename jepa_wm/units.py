@@ -51,6 +51,7 @@ class ActionStatistics:
     Raises:
       ValueError: the last axis is not a multiple of `raw_dim`.
     """
+    actions = _floating(actions)
     mean, std = self._tiled(actions)
     return (actions - mean) / std
 
@@ -66,6 +67,7 @@ class ActionStatistics:
     Raises:
       ValueError: the last axis is not a multiple of `raw_dim`.
     """
+    actions = _floating(actions)
     mean, std = self._tiled(actions)
     return actions * std + mean
 
@@ -121,6 +123,14 @@ class ActionStatistics:
       for x in (self.mean, self.std)
     )
     return mean, std
+
+
+def _floating(actions: jax.Array) -> jax.Array:
+  """Actions in which a mean and a deviation have a fraction."""
+  actions = jnp.asarray(actions)
+  if jnp.issubdtype(actions.dtype, jnp.floating):
+    return actions
+  return actions.astype(jnp.float32)
 
 
 def fit(actions: np.ndarray, *, eps: float = 1e-8) -> ActionStatistics:

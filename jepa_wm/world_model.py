@@ -17,6 +17,7 @@ from jepa_wm import models
 from jepa_wm.models import acting
 from jepa_wm.planning import constraints
 from jepa_wm.types import (
+  ActionSpec,
   LatentState,
   Observation,
   ObservationSpec,
@@ -175,12 +176,7 @@ class WorldModel:
       ValueError: an action of another size than `[..., A]`.
     """
     del rng_key
-    if action.shape[-1] != self.action_dim:
-      spec = self._acting.action_spec
-      raise ValueError(
-        f'action: expected size {self.action_dim} ({spec.block} raw actions '
-        f'of {spec.dim}), got {action.shape[-1]}.'
-      )
+    _check_block('action', action, self._acting.action_spec)
     return self._acting.advance(params, state, action)
 
   def latent(self, state: LatentState) -> jax.Array:
@@ -206,23 +202,49 @@ class WorldModel:
     )
 
   def normalize_actions(self, actions: jax.Array) -> jax.Array:
-    """Raw actions `[..., action_block, raw]` to blocks `[..., A]`."""
+    """Raw actions `[..., action_block, raw]` to blocks `[..., A]`.
+
+    Raises:
+      ValueError: other actions, or another number of them.
+    """
+    spec = self._acting.action_spec
+    actions = jnp.asarray(actions)
+    if actions.shape[-2:] != (spec.block, spec.dim):
+      raise ValueError(
+        f'actions: expected [..., {spec.block}, {spec.dim}], raw actions of a '
+        f'block, got {list(actions.shape)}.'
+      )
     flat = actions.reshape(*actions.shape[:-2], self.action_dim)
     blocks: jax.Array = self._units.normalize(flat)
     return blocks
 
   def raw_actions(self, actions: jax.Array) -> jax.Array:
-    """Blocks `[..., A]` to raw actions `[..., action_block, raw]`."""
-    raw: jax.Array = self._units.denormalize(actions)
+    """Blocks `[..., A]` to raw actions `[..., action_block, raw]`.
+
+    Raises:
+      ValueError: blocks of another size.
+    """
     spec = self._acting.action_spec
+    _check_block('actions', actions, spec)
+    raw: jax.Array = self._units.denormalize(actions)
     return raw.reshape(*actions.shape[:-1], spec.block, spec.dim)
 
   def action_bounds(
     self, low: np.ndarray | float, high: np.ndarray | float
   ) -> constraints.ActionBounds:
-    """Raw bounds, scalar or `[raw]`, as a planner's box `[A]` on a block."""
+    """Raw bounds, scalar or `[raw]`, as a planner's box `[A]` on a block.
+
+    Raises:
+      ValueError: bounds of another number of actions.
+    """
     spec = self._acting.action_spec
     shape = (spec.block, spec.dim)
+    for name, bound in (('low', low), ('high', high)):
+      if np.shape(bound) not in ((), (spec.dim,), shape):
+        raise ValueError(
+          f'{name}: expected a number or [{spec.dim}], one for each raw '
+          f'action, got {list(np.shape(bound))}.'
+        )
     raw = (jnp.asarray(bound, jnp.float32) for bound in (low, high))
     return constraints.ActionBounds(
       *(self.normalize_actions(jnp.broadcast_to(x, shape)) for x in raw)
@@ -246,3 +268,17 @@ class WorldModel:
     if self.units is None:
       raise ValueError('The model has no units: give it action statistics.')
     return self.units
+
+
+def _check_block(name: str, action: Any, spec: ActionSpec) -> None:
+  """Refuses a block of another size.
+
+  Raises:
+    ValueError: it is one.
+  """
+  size = (*np.shape(action)[-1:], 0)[0]
+  if size != spec.size:
+    raise ValueError(
+      f'{name}: expected size {spec.size} ({spec.block} raw actions of '
+      f'{spec.dim}), got {size}.'
+    )

@@ -101,6 +101,44 @@ def test_actions_change_units_and_back(model):
   bounds = model.action_bounds(-1.0, np.array([1.0, 3.0]))
   np.testing.assert_allclose(bounds.low, np.tile([-0.75, 0.0], 5), atol=1e-6)
   np.testing.assert_allclose(bounds.high, np.tile([0.25, 1.0], 5), atol=1e-6)
+  # Whole numbers have a mean and a deviation with a fraction, too.
+  whole = np.ones((5, 2), np.int8)
+  np.testing.assert_allclose(
+    model.normalize_actions(whole), model.normalize_actions(whole * 1.0)
+  )
+  np.testing.assert_allclose(
+    model.raw_actions(np.ones(10, int)), model.raw_actions(np.ones(10))
+  )
+
+
+@pytest.mark.parametrize(
+  ('call', 'message'),
+  [
+    (
+      lambda m: m.normalize_actions(jnp.zeros((2, 5))),
+      r'\[..., 5, 2\], raw act',
+    ),
+    (lambda m: m.normalize_actions(jnp.zeros(10)), r'got \[10\]'),
+    (
+      lambda m: m.raw_actions(jnp.zeros((2, 20))),
+      r'expected size 10 .* got 20',
+    ),
+    (lambda m: m.action_bounds(-1, np.ones(3)), r'high: expected .* got \[3\]'),
+    (lambda m: m.dynamics(m.params, None, 0.0, None), 'size 10 .* got 0'),
+    (lambda m: m.encode(m.params, None), 'expected named arrays'),
+    (
+      lambda m: m.encode(m.params, frames(1)['pixels']),
+      'expected named arrays',
+    ),
+    (
+      lambda m: m.encode(m.params, {'pixels': [0]}),
+      'expected an array, got a l',
+    ),
+  ],
+)
+def test_what_is_of_another_shape_is_named(model, call, message):
+  with pytest.raises(ValueError, match=message):
+    call(model)
 
 
 @pytest.mark.parametrize(

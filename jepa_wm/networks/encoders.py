@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jepa_wm import fields, units
 from jepa_wm.types import Observation, ObservationSpec
@@ -132,11 +133,20 @@ def array(
   Raises:
     ValueError: it is missing, or of another size or dtype.
   """
+  if not isinstance(observation, Mapping):
+    raise ValueError(
+      f'observation: expected named arrays, such as {name!r}, got a '
+      f'{type(observation).__name__}.'
+    )
   if name not in observation:
     raise ValueError(
       f'observation: {name!r} is missing, there is {sorted(observation)}.'
     )
   found, size = observation[name], spec.shape
+  if not isinstance(found, (np.ndarray, np.generic, jax.Array)):
+    raise ValueError(
+      f'{name}: expected an array, got a {type(found).__name__}.'
+    )
   expected = ', '.join(map(str, ('...', *size)))
   if found.shape[max(0, found.ndim - len(size)) :] != size:
     hint = ''

@@ -12,6 +12,7 @@ from jepa_wm.evaluation.report import report
 from jepa_wm.recipes import planning_heads, planning_runs
 
 _DEFAULTS = planner_settings.PlannerSettings()
+_MOST_SEEDS = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,12 +97,17 @@ class Planning:
       value = getattr(self, name)
       if isinstance(value, str):
         object.__setattr__(self, name, (value,))
-    if not self.checkpoint or not self.protocol:
-      raise ValueError('checkpoint and protocol must name one at least.')
+    for name in ('checkpoint', 'protocol', 'planner'):
+      if not getattr(self, name):
+        raise ValueError(f'{name} must name one at least.')
     for name in ('batch_size', 'num_seeds'):
       value = getattr(self, name)
       if value is not None and value < 1:
         raise ValueError(f'{name} must be at least 1, got {value}.')
+    if self.num_seeds > _MOST_SEEDS:
+      raise ValueError(
+        f'num_seeds must be at most {_MOST_SEEDS}, got {self.num_seeds}.'
+      )
 
   def planners(self) -> list[planner_settings.PlannerSettings]:
     """Who plans, whatever the checkpoint.

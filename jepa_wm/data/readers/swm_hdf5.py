@@ -84,12 +84,7 @@ class SwmHdf5:
     )
     self._used = (self._choice.pixels, *self._choice.vectors)
     self._check_readable()
-    pixels = flat[self._choice.pixels]
-    self._scale = None
-    if pixels.dtype.kind == 'f':
-      self._scale = frames.scale_of(
-        self.path, self._choice.pixels, hdf5.pieces(pixels)
-      )
+    self._scale = self._find_scale(flat[self._choice.pixels])
     self._note_rows_left_out()
     self._has_terminated = 'terminated' in flat
     self._note_missing_reset(flat)
@@ -259,6 +254,13 @@ class SwmHdf5:
           f'{self.path} cannot be read from column {name!r} ({error}); the '
           'file is cut off or damaged, copy it again.'
         ) from error
+
+  def _find_scale(self, pixels: Any) -> float | None:
+    """That of pictures in floats, found in all of them; None for others."""
+    if pixels.dtype.kind != 'f':
+      return None
+    name = self._choice.pixels
+    return frames.scale_of(self.path, name, hdf5.pieces(pixels))
 
   def _note_rows_left_out(self) -> None:
     """Warns of rows that are of no episode, which may be a lost one's."""

@@ -4,22 +4,23 @@ A folder has `model.safetensors` and `config.json`. Nothing else is needed to
 use the model, and nothing in it is executed.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from jepa_wm import fields, files, interop, models, units, world_model
+from jepa_wm.interop import safetensors_file
 from jepa_wm.models import heads, targets
 from jepa_wm.types import Params, Variables
 
@@ -66,15 +67,21 @@ class WorldModel(world_model.WorldModel):
     """
     folder = find(path)
     config = _read_config(folder / _CONFIG)
-    model = models.from_config(config['model'])
+    with _told(folder / _CONFIG):
+      model = models.from_config(config['model'])
+      shapes = inference_shapes(model)
     params = _read_weights(
-      folder / _WEIGHTS,
-      inference_shapes(model),
-      f'the model {model.config.name!r}',
+      folder / _WEIGHTS, shapes, f'the model {model.config.name!r}'
     )
     known = None
     if model.acting is not None:
       known = units.ActionStatistics.from_dict(config['units'])
+      size, dim = known.mean.size, model.acting.action_spec.dim
+      if size != dim:
+        raise ValueError(
+          f'{folder / _CONFIG}: units of {size} raw actions, where the model '
+          f'takes {dim}; take weights and config of one export.'
+        )
     return cls(model, params, known, config.get('record', {}))
 
   @classmethod
@@ -216,7 +223,12 @@ class TrainedHead:
       name: tuple(value) if isinstance(value, list) else value
       for name, value in config['sizes'].items()
     }
-    head = heads.from_config(config['head'], heads.Sizes(**sizes))
+    with _told(folder / _CONFIG):
+      head = heads.from_config(config['head'], heads.Sizes(**sizes))
+      shapes = jax.eval_shape(
+        lambda rng_key: head.for_inference(head.init(rng_key)),
+        jax.random.key(0),
+      )
     known = config['encoder_fingerprint']
     if model is not None and known != encoder_fingerprint(model):
       raise ValueError(
@@ -226,12 +238,7 @@ class TrainedHead:
         f'with --config.frozen_encoder={where}.'
       )
     params = _read_weights(
-      folder / _WEIGHTS,
-      jax.eval_shape(
-        lambda rng_key: head.for_inference(head.init(rng_key)),
-        jax.random.key(0),
-      ),
-      f'the head {head.config.name!r}',
+      folder / _WEIGHTS, shapes, f'the head {head.config.name!r}'
     )
     return cls(head, params, config['encoder'], known, config.get('record', {}))
 
@@ -348,8 +355,34 @@ def _read_config(
     raise ValueError(f'{path}: a model, where a head is wanted.')
   if missing := set(parts) - config.keys():
     raise ValueError(f'{path}: {sorted(missing)} missing; export it again.')
+  texts = 'encoder', 'encoder_fingerprint'
+  for name in (*parts, 'record'):
+    value = config.get(name, {})
+    # A model without actions has no units.
+    is_there = name != 'units' or value is not None
+    if is_there and not isinstance(value, str if name in texts else dict):
+      raise ValueError(
+        f'{path}: {name} is {value!r:.40}; it was edited, export it again.'
+      )
   found: dict[str, Any] = config
   return found
+
+
+@contextlib.contextmanager
+def _told(path: pathlib.Path) -> Iterator[None]:
+  """Says which config a model cannot be built of, whatever goes wrong.
+
+  Raises:
+    ValueError: something does.
+  """
+  try:
+    yield
+  except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+    why = f'{type(error).__name__}: {" ".join(str(error).split()):.200}'
+    raise ValueError(
+      f'{path}: no model can be built of it ({why}); it was edited, export it '
+      'again.'
+    ) from error
 
 
 def _read_weights(
@@ -358,30 +391,8 @@ def _read_weights(
   """Tensors of `path`, checked one by one against what is declared."""
   if not path.is_file():
     raise FileNotFoundError(f'{path}: missing beside its {_CONFIG}.')
-  if files.is_lfs_pointer(path):
-    raise files.damaged(path, '')
-  try:
-    tensors = safetensors.numpy.load_file(path)
-  except safetensors.SafetensorError as error:
-    raise ValueError(
-      f'{path}: not a whole safetensors file ({error}); it may be cut off, '
-      'copy or export it again.'
-    ) from error
   expected = flax.traverse_util.flatten_dict(shapes, sep='/')
-  wanted, got = (
-    {name: list(tensor.shape) for name, tensor in held.items()}
-    for held in (expected, tensors)
-  )
-  names = sorted(wanted.keys() | got.keys())
-  differ = [name for name in names if wanted.get(name) != got.get(name)]
-  if differ:
-    first, more = differ[0], len(differ) - 1
-    raise ValueError(
-      f'{path}: {first!r} is {got.get(first, "missing")}, '
-      f'{what} as configured has '
-      f'{wanted.get(first, "no such tensor")}, and {more} others differ; take '
-      'weights and config of one export.'
-    )
+  tensors = safetensors_file.read_declared(path, expected, what)
   params = {k: jnp.asarray(v) for k, v in tensors.items()}
   unflat: Variables = flax.traverse_util.unflatten_dict(params, sep='/')
   return unflat

@@ -86,6 +86,11 @@ class Registry:
       )
     return self._classes[name]
 
+  def holds(self, value: Any) -> bool:
+    """Whether `value` is of a registered kind."""
+    self._import_all()
+    return isinstance(value, tuple(self._classes.values()))
+
   def _import_all(self) -> None:
     if self._is_complete:
       return
@@ -127,6 +132,11 @@ def from_dict(
     ValueError: no such kind, no such field (the message suggests the nearest),
       or a field out of its range.
   """
+  if not isinstance(config, Mapping):
+    raise ValueError(
+      f'{where or registry.kind} must be a mapping of a name and fields, got '
+      f'{config!r:.60}.'
+    )
   fields = dict(config)
   cls = registry.find(fields.pop('name', None), where=where)
   return _build(cls, fields, where or f'The {registry.kind} {cls.name!r}')
@@ -274,7 +284,17 @@ def _build(
 def _built(value: Any, field: Any) -> Any:
   """The value of a field, out of what a plain dict has for it."""
   registry = field.metadata.get(_REGISTRY)
-  if registry is None or not isinstance(value, Mapping):
+  if registry is None:
+    return value
+  if not isinstance(value, Mapping):
+    is_many = bool(field.metadata.get(_MANY))
+    made = value if is_many and isinstance(value, tuple) else (value,)
+    if value != field.default and not all(map(registry.holds, made)):
+      raise ValueError(
+        f'{field.name} must be a mapping of '
+        f'{"names to fields" if is_many else "a name and fields"}, got '
+        f'{value!r:.60}.'
+      )
     return value
   if field.metadata.get(_MANY):
     defaults = {part.name: part for part in field.default}

@@ -4,8 +4,10 @@ import dataclasses
 import json
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
+import safetensors.numpy
 import small_model
 from small_model import CONFIG
 
@@ -63,6 +65,21 @@ def edit_config(folder, **changes):
   path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def edit_weights(folder, edit):
+  path = folder / 'model.safetensors'
+  tensors = safetensors.numpy.load_file(path)
+  path.write_bytes(
+    safetensors.numpy.save({k: edit(x) for k, x in tensors.items()})
+  )
+
+
+def as_float8(folder):
+  """The same names, and a header that says that bytes are float8."""
+  path = folder / 'model.safetensors'
+  edit_weights(folder, lambda x: np.zeros(x.shape, np.uint8))
+  path.write_bytes(path.read_bytes().replace(b'"U8"', b'"F9"'))
+
+
 def cut(path):
   path.write_bytes(path.read_bytes()[:-40])
 
@@ -89,12 +106,55 @@ def cut(path):
       lambda f: edit_config(f, model=CONFIG | {'latent_dims': 4}),
       "no field 'latent_dims'. Did you mean 'latent_dim'",
     ),
+    (lambda f: edit_config(f, model=None), 'model is None; it was edited'),
+    (lambda f: edit_config(f, record=[]), r'record is \[\]; it was edited'),
+    (lambda f: edit_config(f, units='x'), "units is 'x'; it was edited"),
+    (
+      lambda f: edit_config(f, units={'mean': [0.0], 'std': [1.0]}),
+      'units of 1 raw actions, where the model takes 2',
+    ),
+    *(
+      (
+        lambda f, x=x: edit_config(f, model=CONFIG | {'predictor': x}),
+        'predictor must be a mapping of a name and fields, got',
+      )
+      for x in (None, 5, 'causal', [])
+    ),
+    (
+      lambda f: edit_config(f, model=CONFIG | {'terms': ['sigreg']}),
+      'terms must be a mapping of names to fields, got',
+    ),
+    (
+      lambda f: edit_weights(f, lambda x: x.astype(np.int8)),
+      'is of dtype int8, where float32 is expected',
+    ),
+    (
+      lambda f: edit_weights(f, lambda x: x * np.nan),
+      'holds NaN or infinity; train the model again',
+    ),
+    (as_float8, r"is of dtype 'F9', which is not read"),
   ],
 )
 def test_a_damaged_export_says_what_is_wrong(folder, damage, message):
   damage(folder)
   with pytest.raises(ValueError, match=message):
     exports.WorldModel.from_checkpoint(folder)
+
+
+def test_weights_become_what_the_network_declares(folder, model):
+  edit_weights(folder, lambda x: x.astype(ml_dtypes.bfloat16))
+  loaded = exports.WorldModel.from_checkpoint(folder)
+  for ours, theirs in zip(*map(jax.tree.leaves, (loaded.params, model.params))):
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_allclose(ours, theirs, rtol=1e-2)
+
+
+def test_a_model_is_not_saved_over_other_files(folder, model):
+  model.save(folder)
+  (folder / 'thesis.txt').touch()
+  with pytest.raises(FileExistsError, match=r'holds thesis\.txt, which is not'):
+    model.save(folder)
+  assert (folder / 'thesis.txt').exists()
 
 
 def test_missing_weights(folder):

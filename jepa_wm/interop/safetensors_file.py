@@ -8,8 +8,10 @@ says is checked here before any memory is spent.
 
 import math
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
@@ -63,6 +65,59 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
       except ValueError as error:
         raise _not_whole(path, f'{name!r}: {error}') from error
   return tensors
+
+
+def read_declared(
+  path: pathlib.Path, declared: Mapping[str, Any], what: str
+) -> dict[str, np.ndarray]:
+  """The tensors that a network declares, in the dtypes that it declares.
+
+  Args:
+    path: of a safetensors file.
+    declared: shape and dtype under every name.
+    what: the network, for messages.
+
+  Raises:
+    ValueError: what `read` refuses, other names or shapes, whole numbers for
+      fractions or the reverse, or a number that is not finite.
+  """
+  tensors = read(path)
+  wanted, got = (
+    {name: list(x.shape) for name, x in held.items()}
+    for held in (declared, tensors)
+  )
+  names = sorted(wanted.keys() | got.keys())
+  differ = [name for name in names if wanted.get(name) != got.get(name)]
+  if differ:
+    first, more = differ[0], len(differ) - 1
+    raise ValueError(
+      f'{path}: {first!r} is {got.get(first, "missing")}, '
+      f'{what} as configured has '
+      f'{wanted.get(first, "no such tensor")}, and {more} others differ; take '
+      'weights and config of one export.'
+    )
+  return {n: _cast(path, n, tensors[n], declared[n].dtype) for n in names}
+
+
+def _cast(
+  path: pathlib.Path, name: str, tensor: np.ndarray, dtype: Any
+) -> np.ndarray:
+  """A tensor in a dtype that holds numbers of its kind."""
+  kinds = jnp.floating, jnp.integer, jnp.bool_
+  ours, theirs = (
+    [jnp.issubdtype(x, kind) for kind in kinds] for x in (dtype, tensor.dtype)
+  )
+  if ours != theirs:
+    raise ValueError(
+      f'{path}: {name!r} is of dtype {tensor.dtype}, where {dtype} is '
+      'expected; export it again.'
+    )
+  cast = np.asarray(tensor, dtype)
+  if ours[0] and not np.isfinite(cast).all():
+    raise ValueError(
+      f'{path}: {name!r} holds NaN or infinity; train the model again.'
+    )
+  return cast
 
 
 def _places(

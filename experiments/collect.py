@@ -66,12 +66,19 @@ def _odds() -> dict[str, float]:
     ValueError: an item of another form.
   """
   if _POLICY.value != 'mixture':
+    if _MIXTURE.value != _MIXTURE.default:
+      raise ValueError(
+        '--mixture has no effect without --policy=mixture; add that, or leave '
+        'it out.'
+      )
     return {_POLICY.value: 1.0}
   odds = {}
   for item in _MIXTURE.value:
-    name, _, number = item.partition('=')
+    name, _, number = (part.strip() for part in item.partition('='))
+    if name in odds:
+      raise ValueError(f'--mixture names {name!r} twice.')
     try:
-      odds[name.strip()] = float(number)
+      odds[name] = float(number)
     except ValueError:
       raise ValueError(
         f'--mixture is a list like expert=1,smooth=2, got {item!r} in it.'

@@ -80,7 +80,11 @@ def main(argv: list[str]) -> None:
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   out = pathlib.Path(_OUT.value)
   try:
-    options = dataclasses.asdict(command_line.read(FLAGS, readers.Options))
+    # Those of the recipe come from there, where 0 is another word for None.
+    chosen = command_line.read(
+      FLAGS, readers.Options, image_size=None, fit='stretch'
+    )
+    options = dataclasses.asdict(chosen)
     for name in _NO_OPTIONS:
       del options[name]
     report = recipes.convert(

@@ -6,8 +6,11 @@ is the peers' recipe for Two Room: the expert with action noise 2.0, at most
 100 steps, over when the target is reached.
 """
 
+import contextlib
 import dataclasses
+import math
 import os
+import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,10 +25,12 @@ from jepa_wm.data import columns
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
+from jepa_wm.training import lock
 
 # Frames in memory at once, twice: a batch is played while another is written.
 _BATCH_BYTES = 2**27
 
+_MOST_ODDS = 1e9
 _LEAST = {
   'num_episodes': 1,
   'episode_length': 1,
@@ -76,14 +81,18 @@ class Collecting:
     """
     for name, least in _LEAST.items():
       value = getattr(self, name)
-      if value is not None and not value >= least:
-        raise ValueError(f'{name} must be at least {least}, got {value}.')
+      if value is not None and not least <= value < math.inf:
+        raise ValueError(
+          f'{name} must be finite and at least {least}, got {value}.'
+        )
+    if self.seed >= 2**63:
+      raise ValueError(f'seed must be below 2**63, got {self.seed}.')
     known = worlds.get(self.environment).policies
     for name, odds in self.policy_odds.items():
-      if name not in known or not odds > 0:
+      if name not in known or not 0 < odds <= _MOST_ODDS:
         raise ValueError(
           f'policy must be one of {", ".join(sorted(known))}, or a mixture of '
-          f'them with positive odds, got {name}={odds:g}.'
+          f'them with positive, finite odds, got {name}={odds:g}.'
         )
     if self.action_noise is None:
       noise = worlds.get(self.environment).action_noise
@@ -251,6 +260,7 @@ def collect(
 
   Raises:
     FileExistsError: there is something at `out` and `overwrite` is False.
+    HeldError: another process collects to `out`.
     OSError: the disk is full, too small or cannot be written to.
     ValueError: see `played_episodes` and `episodes.write_episodes`.
   """
@@ -260,9 +270,12 @@ def collect(
       f'{out} is there already; add --overwrite to replace it.'
     )
   files.check_replaceable(out, episodes_lib.is_archive_name)
+  episodes_lib.check_split(recipe.num_episodes, held_out_fraction)
   num_frames = recipe.num_episodes * (recipe.episode_length + 1)
   cache_lib.check_space(out, num_frames * 3 * recipe.image_size**2)
+  beside = out.with_name(f'.{out.name}.collect')
   with (
+    _alone(beside),
     cache_writer_lib.CacheWriter(out) as cache_writer,
     tqdm.tqdm(
       desc=out.name,
@@ -290,3 +303,16 @@ def collect(
     )
     cache_writer.commit()
   return counts
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path) -> Iterator[None]:
+  """Keeps others out by a folder with a lock in it, gone in the end."""
+  folder.mkdir(parents=True, exist_ok=True)
+  try:
+    with lock.hold(folder):
+      yield
+  finally:
+    # It is another's, or the disk is gone.
+    with contextlib.suppress(OSError):
+      folder.rmdir()

@@ -15,6 +15,8 @@ from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import cache_writer, readers
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import parts as parts_lib
+from jepa_wm.envs import worlds
+from jepa_wm.training import lock
 
 STORES = ('auto', *cache_writer.STORES)
 
@@ -55,6 +57,8 @@ class Converting:
     """
     if self.image_size < 0:
       raise ValueError(f'image_size must be at least 0, got {self.image_size}.')
+    if self.environment is not None:
+      worlds.get(self.environment)
     known = [field.name for field in dataclasses.fields(readers.Options)]
     fields.check_names('options', self.options, known)
     if not 0 <= self.held_out_fraction < 1:
@@ -103,13 +107,19 @@ def convert(
   Raises:
     FileExistsError: there is something at `out`, or an unfinished conversion
       of something else.
+    HeldError: another process converts to `out`.
     FileNotFoundError: no source.
     ImportError: a package is missing, which is named.
     OSError: the disk is full or cannot be written to.
-    ValueError: the source is damaged or lacks a column, or what was written is
-      not what was read.
+    ValueError: the source is damaged or lacks a column, nothing is left to
+      train on, a size without effect, or what was written is not what was read.
   """
   out = files.real(out)
+  if max_cache_gb is not None and not (store == 'auto' and max_cache_gb >= 0):
+    raise ValueError(
+      'max_cache_gb must be a number of at least 0, and goes with store=auto, '
+      f'got {max_cache_gb} with store={store}.'
+    )
   if out.exists() and not overwrite:
     raise FileExistsError(
       f'{out} is there already; add --overwrite to replace it.'
@@ -125,7 +135,28 @@ def convert(
   for warning in reader.warnings:
     # On the bars' own stream, and at once: the conversion may take hours.
     tqdm.tqdm.write(f'Warning: {warning}', file=sys.stderr)
+  episodes_lib.check_split(reader.num_episodes, recipe.held_out_fraction)
   work = out.with_name(f'.{out.name}.convert')
+  work.mkdir(parents=True, exist_ok=True)
+  with lock.hold(work):
+    report = _convert(
+      recipe, reader, work, out, store, max_cache_gb, restart, progress
+    )
+  shutil.rmtree(work)
+  return report
+
+
+def _convert(
+  recipe: Converting,
+  reader: readers.Reader,
+  work: pathlib.Path,
+  out: pathlib.Path,
+  store: str,
+  max_cache_gb: float | None,
+  restart: bool,
+  progress: bool,
+) -> Report:
+  """Converts in the folder `work`, which nobody else works in."""
   _take_up(recipe, work, restart)
   parts = _read_parts(recipe, reader, work, progress)
   archive = work / 'archive'
@@ -145,7 +176,6 @@ def convert(
     store = cache_lib.fitting_store(archive, max_gb=max_cache_gb)
   _verify_and_store(archive, parts, store, progress)
   files.replace_folder(archive, out)
-  shutil.rmtree(work)
   digests = [pair for part in parts for pair in part.digests.items()]
   return Report(
     counts={
@@ -188,7 +218,7 @@ def _read_parts(
 def _take_up(recipe: Converting, work: pathlib.Path, restart: bool) -> None:
   """Makes sure that what is in `work` is of the same conversion."""
   if restart:
-    shutil.rmtree(work, ignore_errors=True)
+    _clear(work)
   plan = json.dumps(
     {
       'recipe': dataclasses.asdict(recipe),
@@ -197,14 +227,22 @@ def _take_up(recipe: Converting, work: pathlib.Path, restart: bool) -> None:
     indent=2,
   )
   file = work / 'plan.json'
-  if not file.is_file():
-    shutil.rmtree(work, ignore_errors=True)
+  if not parts_lib.finished(work / 'parts'):
+    # What came to nothing is in nobody's way.
+    _clear(work)
     files.write_whole(file, plan)
-  elif file.read_text() != plan:
+  elif not file.is_file() or file.read_text() != plan:
     raise FileExistsError(
       f'{work} holds an unfinished conversion of another source or with other '
       'options; add --restart to forget it, or finish it first.'
     )
+
+
+def _clear(work: pathlib.Path) -> None:
+  """Removes what an earlier conversion left, and not the lock of this one."""
+  (work / 'plan.json').unlink(missing_ok=True)
+  for name in ('parts', 'archive'):
+    shutil.rmtree(work / name, ignore_errors=True)
 
 
 def _identity(path: pathlib.Path) -> str:

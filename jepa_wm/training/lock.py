@@ -1,4 +1,4 @@
-"""One run at a time in a folder, also after a run that was killed."""
+"""One process at a time in a folder, also after one that was killed."""
 
 import contextlib
 import fcntl

@@ -39,7 +39,18 @@ def test_main_ends_in_one_sentence(monkeypatch, tmp_path):
   path = tmp_path / 'file' / 'x'
   assert run_main(out=str(path)) == f'Cannot write to {path}: Not a directory.'
   assert 'GB left' in run_main(out=str(tmp_path / 'x'), num_episodes=10**12)
-  assert 'seed must be at least 0' in run_main(out=str(tmp_path / 'x'), seed=-1)
+  out = str(tmp_path / 'x')
+  assert 'seed must be finite and at least 0' in run_main(out=out, seed=-1)
+  assert 'leave none to train on' in run_main(
+    out=out, num_episodes=9, held_out_fraction=0.95
+  )
+  mixture = ['expert=1', 'expert=2']
+  assert "names 'expert' twice" in run_main(
+    out=out, policy='mixture', mixture=mixture
+  )
+  assert 'no effect without --policy=mixture' in run_main(
+    out=out, mixture=mixture
+  )
   assert 'expert=1,smooth=2' in run_main(
     out=str(tmp_path / 'x'), policy='mixture', mixture=['expert', 'smooth=1']
   )

@@ -234,7 +234,7 @@ def test_a_workdir_in_use_is_refused_before_any_work(tmp_path):
   config['data']['path'] = 'nowhere'
   with (
     lock.hold(tmp_path),
-    pytest.raises(OSError, match=f'{os.getpid()}.*trains in {tmp_path}'),
+    pytest.raises(OSError, match=f'{os.getpid()}.*works in {tmp_path}'),
   ):
     training.train(config, tmp_path)
   assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from jepa_wm.data import cache_writer, parts, rlds, windows
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data.readers import open_x
 from jepa_wm.recipes import converting
+from jepa_wm.training import lock
 
 
 def make_episode(index):
@@ -268,7 +269,44 @@ def test_a_wrong_option_meets_the_nearest(source):
     recipe(source, options={'proprios': ()})
 
 
+def test_what_comes_to_nothing_is_in_nobody_s_way(source, tmp_path):
+  with pytest.raises(ValueError, match='leave none to train on; take more'):
+    run(source, tmp_path / 'out', held_out_fraction=0.95)
+  with pytest.raises(ValueError, match=r'max_cache_gb must be .* got nan'):
+    converting.convert(
+      recipe(source), tmp_path / 'out', max_cache_gb=float('nan')
+    )
+  with pytest.raises(ValueError, match='environment must be one of cube'):
+    run(source, tmp_path / 'out', environment='mars')
+  # Nothing of it is finished, so that other options may begin at once.
+  with pytest.raises(ValueError, match=r'several columns|num_discrete'):
+    run(source, tmp_path / 'out', options={'num_discrete': 2})
+  assert run(source, tmp_path / 'out').counts
+
+
+def test_one_conversion_at_a_time(source, tmp_path):
+  with (
+    lock.hold(tmp_path / '.out.convert'),
+    pytest.raises(OSError, match=r'works in .*\.out\.convert already'),
+  ):
+    run(source, tmp_path / 'out')
+  run(source, tmp_path / 'out')
+  assert [file.name for file in tmp_path.iterdir()] == ['out']
+
+
+def test_a_link_leads_to_where_it_is_written(source, tmp_path):
+  (tmp_path / 'out').symlink_to(tmp_path / 'disk')
+  run(source, tmp_path / 'out')
+  assert (tmp_path / 'out').is_symlink()
+  assert (tmp_path / 'disk' / 'cache' / 'meta.json').exists()
+  assert not list(tmp_path.glob('.*'))
+
+
 def test_what_is_there_is_kept(source, tmp_path):
+  (tmp_path / 'mine').mkdir()
+  (tmp_path / 'mine' / 'raw.h5').touch()
+  with pytest.raises(FileExistsError, match=r'holds raw\.h5, which is not of'):
+    converting.convert(recipe(source), tmp_path / 'mine', overwrite=True)
   (tmp_path / 'out').mkdir()
   with pytest.raises(FileExistsError, match='--overwrite'):
     run(source, tmp_path / 'out')

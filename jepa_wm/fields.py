@@ -214,6 +214,29 @@ def check_names(where: str, given: Iterable[str], known: Sequence[str]) -> None:
       )
 
 
+def check_counts(value: Any, least: Mapping[str, int]) -> None:
+  """Checks fields that count something, or seed it; None is left alone.
+
+  Args:
+    value: what has them.
+    least: of each.
+
+  Raises:
+    ValueError: one that is no whole number, is below its least, or is more
+      than 64 bits hold.
+  """
+  for name, low in least.items():
+    held = getattr(value, name)
+    if held is None:
+      continue
+    if not _is_integer(held):
+      raise ValueError(f'{name} must be a whole number, got {held!r}.')
+    if held < low:
+      raise ValueError(f'{name} must be at least {low}, got {held}.')
+    if held >= 2**63:
+      raise ValueError(f'{name} must be below 2**63, got {held}.')
+
+
 def check(
   value: Any,
   choices: Mapping[str, Sequence[Any]] | None = None,

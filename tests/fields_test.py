@@ -154,3 +154,26 @@ def test_a_field_is_checked_by_the_kind_of_its_default(field, value, message):
   with pytest.raises(ValueError, match=message):
     Kinds(**{field: value})
   assert Kinds(sizes=[0, 2], share=1).sizes == (0, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+  steps: object = 1
+  seed: object = None
+
+
+@pytest.mark.parametrize(
+  ('steps', 'message'),
+  [
+    *(
+      (x, 'steps must be a whole number')
+      for x in (1.0, '1', True, float('nan'))
+    ),
+    (0, 'steps must be at least 1, got 0'),
+    (10**20, r'steps must be below 2\*\*63'),
+  ],
+)
+def test_counts(steps, message):
+  fields.check_counts(Counted(), {'steps': 1, 'seed': 0})
+  with pytest.raises(ValueError, match=message):
+    fields.check_counts(Counted(steps), {'steps': 1, 'seed': 0})

@@ -9,6 +9,7 @@ interrupted.
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -104,6 +105,24 @@ def finished(directory: pathlib.Path) -> list[Part]:
     fields['skipped'] = [tuple(pair) for pair in fields['skipped']]
     fields['spec'] = columns.from_json(fields['spec'])
     parts.append(Part(path=path, **fields))
+
+
+def check_split(num_episodes: int, held_out_fraction: float) -> None:
+  """Makes sure, before they are there, that some are left to train on.
+
+  Raises:
+    ValueError: a fraction out of its range, or none is left.
+  """
+  if not 0 <= held_out_fraction < 1:
+    raise ValueError(
+      'held_out_fraction must be at least 0 and below 1, got '
+      f'{held_out_fraction}.'
+    )
+  if math.ceil(num_episodes * held_out_fraction - 1e-9) >= num_episodes:
+    raise ValueError(
+      f'{num_episodes} episodes with held_out_fraction={held_out_fraction} '
+      'leave none to train on; take more of them, or hold out fewer.'
+    )
 
 
 def write(

@@ -18,10 +18,10 @@ import jax
 import numpy as np
 import tqdm
 
-from jepa_wm import files, provenance
+from jepa_wm import fields, files, provenance
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import cache_writer as cache_writer_lib
-from jepa_wm.data import columns
+from jepa_wm.data import columns, parts
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
@@ -36,7 +36,6 @@ _LEAST = {
   'episode_length': 1,
   'min_episode_length': 0,
   'image_size': 1,
-  'action_noise': 0.0,
   'seed': 0,
 }
 
@@ -79,14 +78,12 @@ class Collecting:
       ValueError: a number out of its range, an unknown world or policy, odds
         that are not positive, or a shortest episode longer than the longest.
     """
-    for name, least in _LEAST.items():
-      value = getattr(self, name)
-      if value is not None and not least <= value < math.inf:
-        raise ValueError(
-          f'{name} must be finite and at least {least}, got {value}.'
-        )
-    if self.seed >= 2**63:
-      raise ValueError(f'seed must be below 2**63, got {self.seed}.')
+    fields.check_counts(self, _LEAST)
+    noise = self.action_noise
+    if noise is not None and not 0 <= noise < math.inf:
+      raise ValueError(
+        f'action_noise must be finite and at least 0, got {noise}.'
+      )
     known = worlds.get(self.environment).policies
     for name, odds in self.policy_odds.items():
       if name not in known or not 0 < odds <= _MOST_ODDS:
@@ -270,7 +267,7 @@ def collect(
       f'{out} is there already; add --overwrite to replace it.'
     )
   files.check_replaceable(out, episodes_lib.is_archive_name)
-  episodes_lib.check_split(recipe.num_episodes, held_out_fraction)
+  parts.check_split(recipe.num_episodes, held_out_fraction)
   num_frames = recipe.num_episodes * (recipe.episode_length + 1)
   cache_lib.check_space(out, num_frames * 3 * recipe.image_size**2)
   beside = out.with_name(f'.{out.name}.collect')

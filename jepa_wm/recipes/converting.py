@@ -135,7 +135,7 @@ def convert(
   for warning in reader.warnings:
     # On the bars' own stream, and at once: the conversion may take hours.
     tqdm.tqdm.write(f'Warning: {warning}', file=sys.stderr)
-  episodes_lib.check_split(reader.num_episodes, recipe.held_out_fraction)
+  parts_lib.check_split(reader.num_episodes, recipe.held_out_fraction)
   work = out.with_name(f'.{out.name}.convert')
   work.mkdir(parents=True, exist_ok=True)
   with lock.hold(work):

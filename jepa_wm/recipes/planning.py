@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jepa_wm import files
+from jepa_wm import fields, files
 from jepa_wm.envs import variation, worlds
 from jepa_wm.evaluation.planning import planner_settings, protocol
 from jepa_wm.evaluation.report import report
@@ -100,10 +100,8 @@ class Planning:
     for name in ('checkpoint', 'protocol', 'planner'):
       if not getattr(self, name):
         raise ValueError(f'{name} must name one at least.')
-    for name in ('batch_size', 'num_seeds'):
-      value = getattr(self, name)
-      if value is not None and value < 1:
-        raise ValueError(f'{name} must be at least 1, got {value}.')
+    counts = {'batch_size': 1, 'num_seeds': 1, 'seed': -(2**63)}
+    fields.check_counts(self, counts)
     if self.num_seeds > _MOST_SEEDS:
       raise ValueError(
         f'num_seeds must be at most {_MOST_SEEDS}, got {self.num_seeds}.'

@@ -14,7 +14,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_wm import exports, files, models, provenance, sharding, world_model
+from jepa_wm import (
+  exports,
+  fields,
+  files,
+  models,
+  provenance,
+  sharding,
+  world_model,
+)
 from jepa_wm.data import digits
 from jepa_wm.evaluation.diagnostics import (
   diagnostic,
@@ -101,10 +109,7 @@ class Probing:
     Raises:
       ValueError: a number out of its range, or no such probe or background.
     """
-    for name, least in _LEAST.items():
-      value = getattr(self, name)
-      if value is not None and value < least:
-        raise ValueError(f'{name} must be at least {least}, got {value}.')
+    fields.check_counts(self, _LEAST)
     for name, known in (
       ('probe', probes.PROBES),
       ('background', [None, *digits.BACKGROUNDS]),

@@ -79,6 +79,9 @@ def read_config(config: Mapping[str, Any]) -> Plan:
   model, frozen = _model(
     config.get('model', {}), config.get('frozen_encoder', '')
   )
+  seed = config.get('seed', 0)
+  if not isinstance(seed, int) or not 0 <= seed < 2**63:
+    raise ValueError(f'config.seed must be in 0..2**63 - 1, got {seed!r}.')
   plan = Plan(
     model=model,
     frozen=frozen,
@@ -94,7 +97,7 @@ def read_config(config: Mapping[str, Any]) -> Plan:
       **{name: config[name] for name in known if name in config}
     ),
     evals=diagnostic.named(config.get('evals', held_out.EVALS)),
-    seed=config.get('seed', 0),
+    seed=seed,
   )
   check_batch_size(plan.data.batch_size)
   return plan

@@ -40,7 +40,7 @@ def test_main_ends_in_one_sentence(monkeypatch, tmp_path):
   assert run_main(out=str(path)) == f'Cannot write to {path}: Not a directory.'
   assert 'GB left' in run_main(out=str(tmp_path / 'x'), num_episodes=10**12)
   out = str(tmp_path / 'x')
-  assert 'seed must be finite and at least 0' in run_main(out=out, seed=-1)
+  assert 'seed must be at least 0' in run_main(out=out, seed=-1)
   assert 'leave none to train on' in run_main(
     out=out, num_episodes=9, held_out_fraction=0.95
   )

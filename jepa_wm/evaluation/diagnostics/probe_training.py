@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jepa_wm import fields
 from jepa_wm.evaluation.diagnostics import probe_scores
 
 SPLITS = ('train', 'validation', 'held_out')
@@ -89,11 +90,7 @@ class Training:
     Raises:
       ValueError: a field out of its range; the message names it.
     """
-    for name in ('num_steps', 'batch_size'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'{name} must be at least 1, got {getattr(self, name)}.'
-        )
+    fields.check_counts(self, {'num_steps': 1, 'batch_size': 1, 'seed': 0})
     for name, least in (('learning_rates', 1e-12), ('weight_decays', 0)):
       values = getattr(self, name)
       if not values or not all(least <= v < float('inf') for v in values):

@@ -3,11 +3,16 @@
 import dataclasses
 from typing import Any
 
+from jepa_wm import fields
 from jepa_wm.envs import worlds
 
 SUCCESS_RULES = ('any time', 'after any step', 'at the end')
 """When the world is asked whether a problem is solved."""
 
+_COUNTS = (
+  *('goal_offset', 'budget', 'num_pairs'),
+  *('action_block', 'horizon', 'receding_horizon'),
+)
 ORIGINS = ('held-out', 'training', 'reset')
 """What starts and goals are taken from."""
 
@@ -70,18 +75,7 @@ class Protocol:
   pair_seed: int = 0
 
   def __post_init__(self) -> None:
-    for field in (
-      'goal_offset',
-      'budget',
-      'num_pairs',
-      'action_block',
-      'horizon',
-      'receding_horizon',
-    ):
-      if getattr(self, field) < 1:
-        raise ValueError(
-          f'{field} must be at least 1, got {getattr(self, field)}.'
-        )
+    fields.check_counts(self, dict.fromkeys(_COUNTS, 1))
     if self.horizon * self.action_block > self.budget:
       raise ValueError(
         f'horizon must fit into the budget of {self.budget} environment steps, '

@@ -200,9 +200,9 @@ class Maze(plane.PlaneActions):
     bits = jnp.asarray(self.layouts)[index] >> np.arange(self.size**2)
     walls = (bits & 1).astype(bool).reshape(self.size, self.size)
     position = maze_layouts.sample_place(keys[1], walls)
-    here = jnp.arange(self.size**2).reshape(walls.shape) == (
-      jnp.floor(position[1]) * self.size + jnp.floor(position[0])
-    )
+    column, row = jnp.floor(position).astype(jnp.int32)
+    cells = jnp.arange(self.size**2).reshape(walls.shape)
+    here = cells == row * self.size + column
     target = maze_layouts.sample_place(keys[2], walls | here)
     still = jnp.zeros([2])
     return MazeState(
@@ -342,7 +342,7 @@ class Maze(plane.PlaneActions):
     only the three cells nearest to it can be touched.
     """
     row, column = maze_layouts.cell_of(position, self.size)
-    centre = jnp.stack([column, row]) - 0.5
+    centre = jnp.stack([column, row]).astype(jnp.float32) - 0.5
     offset = position - centre
     side = jnp.where(offset >= 0.0, 1, -1)
     closed = maze_layouts.with_border(walls)

@@ -65,7 +65,8 @@ class MazeExpert:
     rows = row + jnp.array([0, 0, -1, 1])
     columns = column + jnp.array([-1, 1, 0, 0])
     best = jnp.argmin(lengths[rows, columns])
-    next_cell = jnp.stack([columns[best], rows[best]]) - 0.5
+    corner = jnp.stack([columns[best], rows[best]])
+    next_cell = corner.astype(jnp.float32) - 0.5
     is_last = lengths[row, column] <= 1.0
     return jnp.where(is_last, target, next_cell), is_last
 

@@ -143,7 +143,9 @@ def sample_place(rng_key: jax.Array, walls: jax.Array) -> jax.Array:
   cell_key, place_key = jax.random.split(rng_key)
   scores = jax.random.uniform(cell_key, walls.shape)
   cell = jnp.argmax(jnp.where(walls, -1.0, scores))
-  centre = jnp.stack([cell % walls.shape[1], cell // walls.shape[1]]) + 0.5
-  return centre + jax.random.uniform(
-    place_key, (2,), minval=-_JITTER, maxval=_JITTER
+  corner = jnp.stack([cell % walls.shape[1], cell // walls.shape[1]])
+  return (
+    corner.astype(jnp.float32)
+    + 0.5
+    + jax.random.uniform(place_key, (2,), minval=-_JITTER, maxval=_JITTER)
   )

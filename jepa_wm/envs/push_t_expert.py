@@ -216,7 +216,7 @@ class PushTExpert:
       return (state, plan), self._lack(state)
 
     _, lacks = jax.lax.scan(step, (state, plan), None, length=self.horizon)
-    return jnp.min(lacks + 0.25 * jnp.arange(self.horizon))
+    return jnp.min(lacks + 0.25 * jnp.arange(self.horizon, dtype=jnp.float32))
 
   def _lack(self, state: push_t.PushTState) -> jax.Array:
     """What is still wrong, in pixels: the block's pose before the agent's."""
@@ -292,10 +292,9 @@ class PushTExpert:
     action = wanted * jnp.minimum(speed / jnp.maximum(largest, 1e-6), 1.0)
 
     waited = jnp.where(begins, 0, plan.waited + 1)
-    done = pushing & (
-      (jnp.linalg.norm(end - agent) < 5.0) | (waited * self.pace > _PATIENCE)
-    )
-    stage = plan.stage + begins + done
+    tired = waited.astype(jnp.float32) * self.pace > _PATIENCE
+    done = pushing & ((jnp.linalg.norm(end - agent) < 5.0) | tired)
+    stage = plan.stage + begins.astype(jnp.int32) + done.astype(jnp.int32)
     return action, plan._replace(
       stage=stage.astype(jnp.int32),
       waited=jnp.where(done, 0, waited).astype(jnp.int32),

@@ -102,7 +102,8 @@ def paint(
     goal = shapes.rectangle_distances(
       cells, cells, jnp.asarray(goal_pose, jnp.float32), rectangles
     )
-    shown = _union([cover(d - _SPREAD) for d in goal]) * render_goal
+    is_shown = jnp.asarray(render_goal, jnp.float32)
+    shown = _union([cover(d - _SPREAD) for d in goal]) * is_shown
     picture = picture + shown[..., None] * (goal_color - picture)
 
   block = shapes.rectangle_distances(cells, cells, block_pose, rectangles)

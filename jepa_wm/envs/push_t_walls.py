@@ -159,7 +159,7 @@ def wall_contacts(
   for slot, _ in ends:
     fits = slot.contact.touching & (count < MAX_WALL_CONTACTS)
     ranks.append(jnp.where(fits, count, -1))
-    count = count + fits
+    count = count + fits.astype(jnp.int32)
 
   def pick(_: None, k: jax.Array) -> tuple[None, Slot]:
     taken = jax.tree.map(jnp.zeros_like, ends[0][0])

@@ -339,12 +339,14 @@ class TwoRoom(plane.PlaneActions):
     ]
     inside = np.ones(WORLD_SIZE, np.float32)
     inside[line] = 0.0
-    stripe = inside * (jnp.abs(grid - WALL_CENTRE) <= self._half_thickness())
+    within = jnp.abs(grid - WALL_CENTRE) <= self._half_thickness()
+    stripe = inside * within.astype(jnp.float32)
     is_open = jnp.arange(MAX_DOORS) < self.num_doors
     low = self.door_positions - self.door_sizes
     high = self.door_positions + self.door_sizes
     in_door = (low[:, None] <= grid[None, :]) & (grid[None, :] <= high[:, None])
-    door = inside * jnp.any(is_open[:, None] & in_door, axis=0)
+    is_door = jnp.any(is_open[:, None] & in_door, axis=0)
+    door = inside * is_door.astype(jnp.float32)
 
     # Rows: across the wall door and background, along it door and background.
     native = jnp.stack([stripe, inside - stripe, door, jnp.asarray(inside)])

@@ -1,9 +1,11 @@
 """What the command lines of this package do alike."""
 
 import dataclasses
+import io
 import os
 import re
 import shlex
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -108,6 +110,7 @@ def parse(own_flags: flags.FlagValues, argv: list[str]) -> list[str]:
   Returns:
     The arguments that are no flags. Paths of all begin where `~` points to.
   """
+  print_anything()
   argv = at_home(argv)
   for name in own_flags:
     flags.FLAGS[name] = own_flags[name]
@@ -118,6 +121,17 @@ def parse(own_flags: flags.FlagValues, argv: list[str]) -> list[str]:
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
   return rest
+
+
+def print_anything() -> None:
+  """Lets terminals show `?` for what they have no letter for.
+
+  A table has lines that ASCII and Latin-1 have not, and nobody's results are
+  lost for a letter.
+  """
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='replace')
 
 
 def at_home(argv: Iterable[str]) -> list[str]:

@@ -47,6 +47,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     The command and the arguments that are no flags.
   """
   define_flags()
+  command_line.print_anything()
   try:
     rest = flags.FLAGS(command_line.at_home(argv))
     if flags.FLAGS.config is not None:

@@ -1,3 +1,6 @@
+import io
+import sys
+
 import pytest
 
 from experiments import command_line
@@ -20,3 +23,12 @@ def test_paths_begin_at_home(monkeypatch, tmp_path, given, meant):
   monkeypatch.setenv('HOME', str(tmp_path))
   (found,) = command_line.at_home([given])
   assert found == meant.replace('HOME', str(tmp_path))
+
+
+def test_a_terminal_without_the_letter_shows_another(monkeypatch):
+  written = io.BytesIO()
+  terminal = io.TextIOWrapper(written, encoding='ascii', write_through=True)
+  monkeypatch.setattr(sys, 'stdout', terminal)
+  command_line.print_anything()
+  print('───  ü')
+  assert written.getvalue() == b'???  ?\n'

@@ -128,7 +128,7 @@ def _sentence(checkpoint, *arguments):
     (['--protocol=medium'], 'protocol must be one of h100, h150'),
     (['--protocol='], 'protocol must name one at least'),
     (['--planner='], 'planner must name one at least'),
-    (['--num_seeds=99999999999999999999'], 'num_seeds must be at most 10000'),
+    (['--num_seeds=99999'], 'num_seeds must be at most 10000'),
     (['--planner=cem,magic'], 'planner must be one of cem, icem, mppi'),
     (['--set=icem.num_kept=2'], "must name one of the planners cem, got 'icem"),
     (['--planner=cem,icem', '--set=num_keep=3'], "no option 'num_keep'"),

@@ -65,7 +65,7 @@ def test_one_process_cannot_hold_it_twice(tmp_path):
 def test_another_host_is_believed_while_its_file_is_touched(tmp_path):
   path = tmp_path / lock.FILE
   path.write_text(json.dumps({'host': 'elsewhere', 'pid': 7}))
-  with pytest.raises(lock.HeldError, match='7 on elsewhere.*300 s of silence'):
+  with pytest.raises(lock.HeldError, match=r'7 on elsewhere.*300 s of silence'):
     lock.hold(tmp_path).__enter__()
   # Dead for an hour.
   os.utime(path, (time.time() - 3600,) * 2)

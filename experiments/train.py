@@ -21,7 +21,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import command_line
+from experiments import command_line, overrides
 from jepa_wm import models, recipes
 from jepa_wm.training import hooks, metrics
 from jepa_wm.training import run as run_lib
@@ -92,6 +92,8 @@ def main(argv: list[str]) -> None:
   config = flags.FLAGS.config.to_dict()
   workdir = pathlib.Path(flags.FLAGS.workdir)
   try:
+    for sentence in [] if 'head' in config else overrides.inert(sys.argv):
+      print(sentence, file=sys.stderr)
     train_fn = recipes.train_head if 'head' in config else recipes.train
     train_fn(config, workdir)
   except hooks.Interrupted as stop:

@@ -1,5 +1,6 @@
 """What all configs do: refuse a variant there is not, make all fields flags."""
 
+import ast
 import contextlib
 import dataclasses
 import pathlib
@@ -202,6 +203,16 @@ def resolve(spec: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
   for name, value in overrides.items():
     _set(found, name, value, spec)
   return found
+
+
+def literal(text: str) -> Any:
+  """The value that a flag's text stands for: a literal, or the text itself."""
+  if text.lower() in ('true', 'false'):
+    return text.lower() == 'true'
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text
 
 
 def _set(config: dict[str, Any], name: str, value: Any, spec: str) -> None:

@@ -1,6 +1,5 @@
 """Finds studies by name, and makes one of a grid of fields."""
 
-import ast
 import importlib
 import itertools
 import pkgutil
@@ -49,7 +48,7 @@ def grid(config: str, fields: Sequence[str]) -> recipes.Study:
     name, equals, values = given.partition('=')
     if not equals or not values:
       raise ValueError(f'grid must be field=value,value,..., got {given!r}.')
-    axes.append([(name, _value(text)) for text in _split(values)])
+    axes.append([(name, variants.literal(text)) for text in _split(values)])
   rows: dict[str, recipes.Row] = {}
   for combination in itertools.product(*axes):
     label = ' '.join(f'{k.split(".")[-1]}={x}' for k, x in combination)
@@ -82,11 +81,3 @@ def _split(values: str) -> list[str]:
     else:
       found[-1] += letter
   return found
-
-
-def _value(text: str) -> Any:
-  """A literal, or the text itself."""
-  try:
-    return ast.literal_eval(text)
-  except (ValueError, SyntaxError):
-    return text

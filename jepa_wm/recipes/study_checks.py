@@ -17,10 +17,22 @@ import numpy as np
 from jax.extend import core
 
 from jepa_wm import files, models
+from jepa_wm.data import config as data_config
 from jepa_wm.recipes import training
+from jepa_wm.training import optimizers
 
-_BATCH_SIZE = 4
+_BATCH_SIZE, _NUM_DRAWN = 4, 64
 _ADDRESS = re.compile(r'0x[0-9a-f]+')
+
+# Fields of data that one source alone reads.
+_ONLY_OF = {
+  'path': 'cache',
+  'environment': 'simulation',
+  'action_noise': 'simulation',
+  'episode_length': 'simulation',
+  'num_digits': 'digits',
+  'background': 'digits',
+}
 
 # Fields that say how a run is watched or where it reads, not what it learns.
 BESIDE = (
@@ -50,13 +62,14 @@ def effect(config: Mapping[str, Any]) -> str:
   )
   described = {
     'frozen_encoder': frozen,
-    'optimizer': dataclasses.asdict(plan.optimizer),
-    'data': dataclasses.asdict(plan.data),
+    'num_steps': plan.optimizer.num_steps,
+    'data': _data(plan.data),
     'augmentation': repr(plan.augmentation),
     'seed': plan.seed,
   }
   return files.digest(
     json.dumps(described, sort_keys=True),
+    *_update(plan.optimizer),
     _program(plan.model.config, plan.data.num_frames),
   )
 
@@ -138,6 +151,26 @@ def unnamed(differing: Iterable[str], named: Iterable[str]) -> list[str]:
   ]
 
 
+def _data(data: data_config.DataConfig) -> dict[str, Any]:
+  """Fields that the source reads, without how much is looked at beside it."""
+  return {
+    name: value
+    for name, value in dataclasses.asdict(data).items()
+    if _ONLY_OF.get(name, data.source) == data.source
+    and name != 'num_eval_windows'
+  }
+
+
+def _update(optimizer: optimizers.AdamW) -> list[str]:
+  """An update of a matrix and a vector as text, schedules in it."""
+  params = {'kernel': np.zeros((2, 2), np.float32), 'bias': np.zeros(2)}
+  params = jax.tree.map(np.float32, params)
+  transformation = optimizer.transformation()
+  state = jax.eval_shape(transformation.init, params)
+  update = jax.make_jaxpr(transformation.update)
+  return program_text(update(params, state, params))
+
+
 @functools.cache
 def _program(config: Any, num_frames: int) -> str:
   """Loss and target update as text, and what is drawn."""
@@ -163,7 +196,8 @@ def _program(config: Any, num_frames: int) -> str:
   def loss(variables: Any, batch: Any, rng_key: jax.Array) -> jax.Array:
     return model.losses(variables, batch, rng_key).loss
 
-  found = [files.digest(*jax.tree.leaves(drawn)), str(variables)]
+  many = model.draw(np.random.default_rng(0), _NUM_DRAWN)
+  found = [files.digest(*jax.tree.leaves(many)), str(variables)]
   found += program_text(jax.make_jaxpr(loss)(variables, batch, key))
   found += program_text(jax.make_jaxpr(model.after_update)(variables, 0))
   return files.digest(*found)

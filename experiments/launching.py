@@ -1,6 +1,5 @@
 """Runs the jobs of a study: as processes of this machine, or through Slurm."""
 
-import ctypes
 import os
 import pathlib
 import shlex
@@ -14,7 +13,17 @@ from typing import Any
 from jepa_wm import files, recipes
 
 _NVIDIA = pathlib.Path('/proc/driver/nvidia/gpus')
-_PR_SET_PDEATHSIG = 1
+
+# Takes a core, and becomes the command behind it. Killed, whoever starts jobs
+# cannot tell them; Linux can (PR_SET_PDEATHSIG).
+_IN_PLACE = """
+import ctypes, os, signal, sys
+if sys.platform == 'linux':
+  ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+  if sys.argv[1]:
+    os.sched_setaffinity(0, {int(sys.argv[1])})
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def commands(ablation: recipes.Ablation, again: str) -> dict[str, str]:
@@ -177,7 +186,9 @@ def _places(jobs: int | None) -> list[dict[str, str]]:
   if gpus:
     count = jobs or len(gpus)
     return [{'CUDA_VISIBLE_DEVICES': str(i % len(gpus))} for i in range(count)]
-  cores = sorted(os.sched_getaffinity(0))
+  cores = [*range(os.cpu_count() or 1)]
+  if sys.platform == 'linux':
+    cores = sorted(os.sched_getaffinity(0))
   return [
     {'core': str(cores[i % len(cores)])} for i in range(jobs or len(cores))
   ]
@@ -187,21 +198,12 @@ def _start(
   line: str, place: Mapping[str, str], log: pathlib.Path
 ) -> subprocess.Popen[bytes]:
   """Starts a job in its place; it ends with this process."""
-  core = place.get('core')
-
-  def prepare() -> None:
-    if core is not None:
-      os.sched_setaffinity(0, {int(core)})
-    # Killed, this process cannot tell it; Linux can.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
   chosen = {k: x for k, x in place.items() if k != 'core'}
   with log.open('ab') as stream:
     return subprocess.Popen(
-      _words(line),
+      [sys.executable, '-c', _IN_PLACE, place.get('core', ''), *_words(line)],
       cwd=_root(),
       env={**os.environ, **chosen},
       stdout=stream,
       stderr=subprocess.STDOUT,
-      preexec_fn=prepare,
     )

@@ -1,6 +1,7 @@
 """JAX worlds on stage: every method is one jitted program over rows."""
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Self
@@ -33,6 +34,27 @@ class _Rows(NamedTuple):
   states: Any
   goals: Any
   worlds: Any
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _drawn(
+  purpose: stage_lib.Purpose, base: jax.Array, *numbers: jax.Array
+) -> _Keys:
+  """Keys of rows, each of the numbers `[n]` folded into one key."""
+
+  @jax.vmap
+  def draw(*numbers: jax.Array) -> _Keys:
+    key = base
+    for number in numbers:
+      key = jax.random.fold_in(key, number)
+    if purpose is stage_lib.Purpose.RESETS:
+      return _Keys(key, key, key, key)
+    if purpose is stage_lib.Purpose.TRIES:
+      memory, action = jax.random.split(key)
+      return _Keys(key, memory, action, key)
+    return _Keys(*jax.random.split(key, 4))
+
+  return draw(*numbers)
 
 
 class DeviceStage:
@@ -114,20 +136,8 @@ class DeviceStage:
     if purpose in (stage_lib.Purpose.PAIRS, stage_lib.Purpose.RESETS):
       base = jax.random.fold_in(base, _PAIRS)
 
-    @jax.jit
-    @jax.vmap
-    def draw(*numbers: jax.Array) -> _Keys:
-      key = base
-      for number in numbers:
-        key = jax.random.fold_in(key, number)
-      if purpose is stage_lib.Purpose.RESETS:
-        return _Keys(key, key, key, key)
-      if purpose is stage_lib.Purpose.TRIES:
-        memory, action = jax.random.split(key)
-        return _Keys(key, memory, action, key)
-      return _Keys(*jax.random.split(key, 4))
-
-    return draw(*(np.asarray(x).astype(np.uint32) for x in numbers))
+    counted = [np.asarray(x).astype(np.uint32) for x in numbers]
+    return _drawn(purpose, base, *counted)
 
   def reset(self, rows: np.ndarray, streams: _Keys) -> None:
     """Begins an episode in each of `rows`; its target is its goal."""

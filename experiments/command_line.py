@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import jax
 from absl import app, flags, logging
 
 # A value, or one of a list, that begins with somebody's home; shells leave it.
@@ -110,7 +111,7 @@ def parse(own_flags: flags.FlagValues, argv: list[str]) -> list[str]:
   Returns:
     The arguments that are no flags. Paths of all begin where `~` points to.
   """
-  print_anything()
+  prepare()
   argv = at_home(argv)
   for name in own_flags:
     flags.FLAGS[name] = own_flags[name]
@@ -123,12 +124,14 @@ def parse(own_flags: flags.FlagValues, argv: list[str]) -> list[str]:
   return rest
 
 
-def print_anything() -> None:
-  """Lets terminals show `?` for what they have no letter for.
+def prepare() -> None:
+  """Makes the process one that commands run in, whatever the shell says.
 
-  A table has lines that ASCII and Latin-1 have not, and nobody's results are
-  lost for a letter.
+  Terminals show `?` for what they have no letter for: a table has lines that
+  ASCII and Latin-1 have not, and nobody's results are lost for a letter. JAX
+  promotes dtypes, on which optimisers of others rely.
   """
+  jax.config.update('jax_numpy_dtype_promotion', 'standard')
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors='replace')

@@ -17,6 +17,7 @@ trains what reads the latents of `frozen_encoder`.
 import pathlib
 import re
 import sys
+import traceback
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -47,7 +48,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     The command and the arguments that are no flags.
   """
   define_flags()
-  command_line.print_anything()
+  command_line.prepare()
   try:
     rest = flags.FLAGS(command_line.at_home(argv))
     if flags.FLAGS.config is not None:
@@ -70,10 +71,17 @@ def parse_flags(argv: list[str]) -> list[str]:
     said = error.args[0]
     while isinstance(said, Exception):
       said = said.args[0]
-    name, *near = re.findall(r'[\'"](\w+)[\'"]', said)
-    argument = next(a for a in argv if name in a.partition('=')[0].split('.'))
+    name, *near = re.findall(r'[\'"](\w+)[\'"]', str(said)) or ['']
+    given = [a for a in argv if name in a.partition('=')[0].split('.')]
+    if not given:
+      # A mistake in the config's own file.
+      place = traceback.extract_tb(error.__traceback__)[-1]
+      sys.exit(
+        f'The config cannot be read ({type(error).__name__}: {said}, in '
+        f'{place.filename}, line {place.lineno}).'
+      )
     hint = f'; did you mean {near[0]!r}?' if near else '.'
-    sys.exit(f'The config has no field {name!r} for {argument}{hint}')
+    sys.exit(f'The config has no field {name!r} for {given[0]}{hint}')
   if not flags.FLAGS['verbosity'].present:
     # Orbax tells twenty lines about every checkpoint.
     logging.set_verbosity(logging.WARNING)

@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import math
 import pkgutil
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -212,6 +213,29 @@ def check_names(where: str, given: Iterable[str], known: Sequence[str]) -> None:
         f'{where} has no field {name!r}.'
         + (files.nearest(name, known) or f' It has {", ".join(known)}.')
       )
+
+
+def check_types(where: str, kind: Any, given: Mapping[str, Any]) -> None:
+  """Refuses values of plain fields that are of another type than those.
+
+  Args:
+    where: what has the fields, for the sentence: 'config.data'.
+    kind: a dataclass; of its fields those of text, numbers and truth are
+      looked at.
+    given: values by name.
+
+  Raises:
+    ValueError: the first that is of another type.
+  """
+  hints = typing.get_type_hints(kind)
+  for name, value in given.items():
+    kinds = set(typing.get_args(hints[name]) or (hints[name],))
+    if not kinds <= {str, int, float, bool, type(None)}:
+      continue
+    own = {type(value)} | ({float} if _is_integer(value) else set())
+    if not own & kinds:
+      wanted = ' or '.join(sorted(x.__name__ for x in kinds))
+      raise ValueError(f'{where}.{name} must be {wanted}, got {value!r:.60}.')
 
 
 def check_counts(value: Any, least: Mapping[str, int]) -> None:

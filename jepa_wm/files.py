@@ -27,8 +27,11 @@ def expand(path: Path) -> pathlib.Path:
   """The path with the home directory in place of a leading `~`.
 
   Raises:
-    ValueError: nobody of that name has one.
+    ValueError: nobody of that name has one, or it is no text of UTF-8.
   """
+  text = str(path)
+  if '\0' in text or text.encode(errors='ignore').decode() != text:
+    raise ValueError(f'{text!r} is no path; name it in letters of UTF-8.')
   try:
     return pathlib.Path(path).expanduser()
   except RuntimeError as error:

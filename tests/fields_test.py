@@ -177,3 +177,31 @@ def test_counts(steps, message):
   fields.check_counts(Counted(), {'steps': 1, 'seed': 0})
   with pytest.raises(ValueError, match=message):
     fields.check_counts(Counted(steps), {'steps': 1, 'seed': 0})
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+  path: str = ''
+  rate: float = 1.0
+  steps: int = 1
+  is_on: bool = False
+  most: int | None = None
+  shape: tuple[int, ...] = ()
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    ({'path': 5}, 'config.path must be str, got 5'),
+    ({'rate': 'x'}, "config.rate must be float, got 'x'"),
+    ({'steps': 1.5}, 'config.steps must be int, got 1.5'),
+    ({'steps': True}, 'config.steps must be int, got True'),
+    ({'is_on': 1}, 'config.is_on must be bool, got 1'),
+    ({'most': 'x'}, "config.most must be NoneType or int, got 'x'"),
+  ],
+)
+def test_types(given, message):
+  plain = {'path': 'x', 'rate': 1, 'steps': 3, 'most': None, 'shape': [2]}
+  fields.check_types('config', Plain, plain)
+  with pytest.raises(ValueError, match=message):
+    fields.check_types('config', Plain, given)

@@ -79,9 +79,6 @@ def read_config(config: Mapping[str, Any]) -> Plan:
   model, frozen = _model(
     config.get('model', {}), config.get('frozen_encoder', '')
   )
-  seed = config.get('seed', 0)
-  if not isinstance(seed, int) or not 0 <= seed < 2**63:
-    raise ValueError(f'config.seed must be in 0..2**63 - 1, got {seed!r}.')
   plan = Plan(
     model=model,
     frozen=frozen,
@@ -93,14 +90,26 @@ def read_config(config: Mapping[str, Any]) -> Plan:
       num_steps=config.get('num_steps', NUM_STEPS),
     ),
     augmentation=_augmentation(config.get('augmentation', {}), model),
-    intervals=hooks.Intervals(
-      **{name: config[name] for name in known if name in config}
+    intervals=build(
+      hooks.Intervals, 'config', {x: config[x] for x in known if x in config}
     ),
     evals=diagnostic.named(config.get('evals', held_out.EVALS)),
-    seed=seed,
+    seed=read_seed(config),
   )
   check_batch_size(plan.data.batch_size)
   return plan
+
+
+def read_seed(config: Mapping[str, Any]) -> int:
+  """The seed of a config, 0 where it has none.
+
+  Raises:
+    ValueError: it is none.
+  """
+  seed = config.get('seed', 0)
+  if type(seed) is not int or not 0 <= seed < 2**63:
+    raise ValueError(f'config.seed must be in 0..2**63 - 1, got {seed!r}.')
+  return seed
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -305,4 +314,5 @@ def build(kind: Any, where: str, fields: Mapping[str, Any], **given: Any):
   """`kind(**fields)`, with a misspelt field met by the nearest one."""
   known = [f.name for f in dataclasses.fields(kind) if f.name not in given]
   fields_lib.check_names(where, fields, known)
+  fields_lib.check_types(where, kind, {**fields, **given})
   return kind(**fields, **given)

@@ -96,10 +96,10 @@ def read_head_config(config: Mapping[str, Any]) -> HeadTraining:
       config.get('optimizer', {}),
       num_steps=config.get('num_steps', training.NUM_STEPS),
     ),
-    intervals=hooks.Intervals(
-      **{name: config[name] for name in known if name in config}
+    intervals=training.build(
+      hooks.Intervals, 'config', {x: config[x] for x in known if x in config}
     ),
-    seed=config.get('seed', 0),
+    seed=training.read_seed(config),
   )
   training.check_batch_size(plan.data.batch_size)
   return plan

@@ -1,6 +1,7 @@
 import io
 import sys
 
+import jax
 import pytest
 
 from experiments import command_line
@@ -29,6 +30,7 @@ def test_a_terminal_without_the_letter_shows_another(monkeypatch):
   written = io.BytesIO()
   terminal = io.TextIOWrapper(written, encoding='ascii', write_through=True)
   monkeypatch.setattr(sys, 'stdout', terminal)
-  command_line.print_anything()
+  with jax.numpy_dtype_promotion('strict'):
+    command_line.prepare()
   print('───  ü')
   assert written.getvalue() == b'???  ?\n'

@@ -403,6 +403,11 @@ def _set(config, name, value):
     ('optimizer.learning_rat', 1.0, "Did you mean 'learning_rate'"),
     ('optimizer.learning_rate', -1.0, 'learning_rate must be positive'),
     ('num_stepz', 3, "Did you mean 'num_steps'"),
+    ('num_steps', 'x', "config.optimizer.num_steps must be int, got 'x'"),
+    ('log_every', 'x', "config.log_every must be int, got 'x'"),
+    ('data.path', 5, 'config.data.path must be str, got 5'),
+    ('seed', 2**63, r'config.seed must be in 0..2\*\*63 - 1'),
+    ('evals', 5, 'evals must be names of diagnostics, got 5'),
     ('evals', ('errors,colapse',), "Did you mean 'collapse'"),
     ('augmentation', {'flipp': 1.0}, "Did you mean 'flip'"),
     ('augmentation', {'flip': 2.0}, 'augmentation.flip must be in 0..1'),
@@ -447,3 +452,11 @@ def test_a_config_that_is_not_there_says_where_to_run():
   with pytest.raises(SystemExit, match='repository') as caught:
     train.parse_flags(['train', '--config=nowhere/lewm.py:tiny'])
   assert "no config file 'nowhere/lewm.py'" in str(caught.value)
+
+
+@_LOADS_A_FILE
+def test_a_mistake_in_a_config_is_shown_where_it_is(tmp_path):
+  path = tmp_path / 'mine.py'
+  path.write_text("def get_config(variant=''):\n  return {}['nothing']\n")
+  with pytest.raises(SystemExit, match=r'KeyError: nothing, in .*py, line 2'):
+    train.parse_flags(['train', f'--config={path}'])

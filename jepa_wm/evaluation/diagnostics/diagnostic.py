@@ -196,6 +196,10 @@ def named(names: Iterable[str]) -> tuple[Diagnostic, ...]:
   Raises:
     ValueError: there is none of that name; the nearest is suggested.
   """
+  if isinstance(names, str):
+    names = (names,)
+  if not isinstance(names, Iterable):
+    raise ValueError(f'evals must be names of diagnostics, got {names!r}.')
   split = [x.strip() for name in names for x in name.split(',')]
   return tuple(DIAGNOSTICS.find(name)() for name in split if name)
 

@@ -41,17 +41,17 @@ def inert(argv: Sequence[str]) -> list[str]:
   except ValueError:
     return []  # Whoever trains it says what is wrong.
   flat = study_checks.flat(whole)
-  found = []
+  told: list[str] = []
   for name in looked:
     others = {k: x for k, x in named.items() if k != name}
     try:
       without = variants.resolve(spec, others)
       is_set = study_checks.flat(without).get(name) != flat.get(name)
       if is_set and study_checks.effect(without) == effect:
-        found.append(
+        told.append(
           f'--config.{name}={given[name]} has no effect: without it the same '
           'is trained.'
         )
     except ValueError:
       continue  # The others stand on it.
-  return found
+  return told

@@ -5,12 +5,20 @@ start, until the session ends; `JAX_COMPILATION_CACHE_DIR` keeps it for longer.
 """
 
 import atexit
+import collections
 import os
 import shutil
 import tempfile
 
-os.environ['XLA_FLAGS'] = (
-  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+import compiler
+
+# Flags of one's own come after, and win.
+os.environ['XLA_FLAGS'] = ' '.join(
+  (
+    compiler.FLAGS,
+    os.environ.get('XLA_FLAGS', ''),
+    '--xla_force_host_platform_device_count=8',
+  )
 )
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('MPLBACKEND', 'agg')
@@ -27,6 +35,14 @@ import pytest
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_threefry_partitionable', True)
+
+
+def pytest_collection_modifyitems(items):
+  """Files with slow tests come first: no worker ends alone with one."""
+  slow = collections.Counter(
+    item.path for item in items if item.get_closest_marker('slow')
+  )
+  items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture

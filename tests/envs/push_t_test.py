@@ -1,7 +1,9 @@
 """Push-T against the peer's recorded episodes, closed forms, and misuse."""
 
 import dataclasses
+import functools
 
+import compiler
 import golden_files
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ _FULL = (0, 1, 2, 3, 5, 6)  # All but the angle, of a full state.
 _EPISODES, _STEPS, _ = np.maximum(_GOLDEN['actions'].shape, [32, 40, 2])
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options=compiler.AS_USERS_HAVE_IT)
 def _play_padded(vectors, actions):
   world = push_t.PushT()
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import compiler
 import pytest
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -22,7 +23,7 @@ def test_it_runs_as_written_and_beats_its_floor(tmp_path):
     **os.environ,
     'PYTHONPATH': str(_ROOT),
     'XDG_CACHE_HOME': str(tmp_path / 'cache'),
-    'XLA_FLAGS': '',
+    'XLA_FLAGS': compiler.FLAGS,
   }
   done = subprocess.run(
     [sys.executable, '-m', 'experiments.bring_your_own'],

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import compiler
 import pytest
 
 from experiments import collect
@@ -73,7 +74,7 @@ def test_a_stopped_command_leaves_nothing(tmp_path, stop):
       '--image_size=16',
     ],
     cwd=pathlib.Path(collect.__file__).parents[1],
-    env=os.environ | {'XLA_FLAGS': ''},
+    env=os.environ | {'XLA_FLAGS': compiler.FLAGS},
     stderr=subprocess.PIPE,
     text=True,
   )

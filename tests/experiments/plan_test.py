@@ -7,6 +7,7 @@ import sys
 import tempfile
 import types
 
+import compiler
 import jax
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def _environment():
   # Floors and ceilings are kept there.
   cache = pathlib.Path(tempfile.gettempdir()) / 'jepa_wm_tests'
   environment['XDG_CACHE_HOME'] = str(cache)
-  environment.pop('XLA_FLAGS', None)
+  environment['XLA_FLAGS'] = compiler.FLAGS
   return environment
 
 

@@ -11,6 +11,7 @@ that is on the path. The numbers are those of the first edition (commit
   valley      one action, two minima, the planners as plain as they are
 """
 
+import functools
 import pathlib
 import sys
 
@@ -142,7 +143,7 @@ def valley(rng):
 PROBLEMS = {'quadratic': quadratic, 'noisy': noisy, 'valley': valley}
 
 
-def plan(problem, planner):
+def plan(problem, planner, compiler_options=None):
   """The plan of one planner for one problem."""
   rng = np.random.default_rng(5)
   size = 1 if problem == 'valley' else A
@@ -152,7 +153,7 @@ def plan(problem, planner):
   functions = arguments.pop('dynamics_fn'), arguments.pop('cost_fn')
   params = {'transition': TRANSITION, 'control': CONTROL}
 
-  @jax.jit
+  @functools.partial(jax.jit, compiler_options=compiler_options)
   def planned(rng_key, root):
     face = getattr(planning, f'{planner}_plan')
     return face(params, rng_key, root, *functions, **arguments)

@@ -1,3 +1,5 @@
+import contextlib
+import io
 import os
 import pathlib
 import signal
@@ -5,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import compiler
 import jax
 import numpy as np
 import pytest
@@ -103,11 +106,19 @@ def _with_data(dataset, **overrides):
   return config
 
 
+@pytest.fixture(scope='module')
+def trained(dataset, tmp_path_factory):
+  """The folder of a whole run, and what it told on the way."""
+  workdir = tmp_path_factory.mktemp('runs') / 'trained'
+  with contextlib.redirect_stderr(io.StringIO()) as told:
+    training.train(_with_data(dataset), workdir)
+  return workdir, told.getvalue()
+
+
 @pytest.mark.slow
-def test_learns_and_exports_what_a_planner_needs(dataset, tmp_path, capsys):
-  config = _with_data(dataset)
-  training.train(config, tmp_path)
-  records = metrics.read(tmp_path / 'metrics.jsonl')
+def test_learns_and_exports_what_a_planner_needs(dataset, trained):
+  workdir, told = trained
+  records = metrics.read(workdir / 'metrics.jsonl')
   loss = [r['train/loss'] for r in records if 'train/loss' in r]
   assert len(loss) == 12 and loss[-1] < 0.8 * loss[0]
   evaluated = [r for r in records if 'probe/probe_r2' in r]
@@ -122,9 +133,9 @@ def test_learns_and_exports_what_a_planner_needs(dataset, tmp_path, capsys):
     'probe/probe_r2',
   } <= set(evaluated[-1])
   assert evaluated[-1]['probe/probe_r2'] > 0.3
-  assert 'step 60/60 (100%)' in capsys.readouterr().err
+  assert 'step 60/60 (100%)' in told
 
-  model = exports.WorldModel.from_checkpoint(tmp_path)
+  model = exports.WorldModel.from_checkpoint(workdir)
   assert model.model.latent_dim == 8
   seen = {'pixels': np.stack([_dot((3, 4)), _dot((8, 2))])}
   assert model.encode(model.params, seen).shape == (2, 8)
@@ -136,11 +147,21 @@ def test_learns_and_exports_what_a_planner_needs(dataset, tmp_path, capsys):
   assert model.record['metrics']['train/loss'] == loss[-1]
 
 
+def _save_untrained(config, path):
+  """Saves the model of a config as it is before any training."""
+  model = models.from_config(config['model'])
+  exports.WorldModel(
+    model,
+    jax.jit(model.init)(jax.random.key(0)),
+    cache.open_cache(config['data']['path']).action_statistics,
+  ).save(path)
+
+
 @pytest.mark.slow
 def test_a_predictor_is_trained_on_the_latents_of_another_run(
-  dataset, tmp_path, capsys
+  dataset, trained, tmp_path, capsys
 ):
-  config = _with_data(dataset, num_steps=10)
+  config = _with_data(dataset)
   # An export as it lies beside a run, and of another model.
   config['model'] |= {
     'name': 'pldm',
@@ -151,7 +172,7 @@ def test_a_predictor_is_trained_on_the_latents_of_another_run(
       'proprio': {'dim': 2},
     },
   }
-  training.train(config, tmp_path / 'encoder')
+  _save_untrained(config, tmp_path / 'encoder' / 'export')
   given = exports.WorldModel.from_checkpoint(tmp_path / 'encoder')
 
   config = _with_data(dataset, num_steps=20, checkpoint_every=5)
@@ -184,13 +205,10 @@ def test_a_predictor_is_trained_on_the_latents_of_another_run(
   assert 'Going on from' in capsys.readouterr().err
   longer = exports.WorldModel.from_checkpoint(tmp_path / 'predictor')
   assert longer.record['config']['num_steps'] == 25
+  other, _ = trained
+  config['frozen_encoder'] = str(other)
+  config['model'] = frozen_encoders.freeze(config['model'], other)
   with pytest.raises(ValueError, match='frozen_encoder'):
-    other = _with_data(dataset, num_steps=3)
-    training.train(other, tmp_path / 'other')
-    config['frozen_encoder'] = str(tmp_path / 'other')
-    config['model'] = frozen_encoders.freeze(
-      config['model'], tmp_path / 'other'
-    )
     training.train(config, tmp_path / 'predictor')
 
 
@@ -212,12 +230,7 @@ def test_what_a_frozen_encoder_cannot_have_is_named(
   dataset, tmp_path, changes, message
 ):
   config = _with_data(dataset)
-  model = models.from_config(config['model'])
-  exports.WorldModel(
-    model,
-    jax.tree.map(np.asarray, model.init(jax.random.key(0))),
-    cache.open_cache(dataset).action_statistics,
-  ).save(tmp_path / 'model')
+  _save_untrained(config, tmp_path / 'model')
   config['frozen_encoder'] = str(tmp_path / 'model')
   config['model'] = frozen_encoders.freeze(config['model'], tmp_path / 'model')
   for name, value in changes.items():
@@ -266,10 +279,7 @@ def _start(config_file, dataset, workdir, cache_dir):
     **os.environ,
     'JAX_COMPILATION_CACHE_DIR': str(cache_dir),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'XLA_FLAGS': (
-      '--xla_force_host_platform_device_count=2 '
-      '--xla_backend_optimization_level=0'
-    ),
+    'XLA_FLAGS': (f'{compiler.FLAGS} --xla_force_host_platform_device_count=2'),
   }
   return subprocess.Popen(
     command,

@@ -179,7 +179,7 @@ def head(model):
     {'name': 'decoder', 'channels': (4,)},
     heads.Sizes(latent_dim=3, image_size=16, state_mean=(1.0,)),
   )
-  params = decoder.for_inference(decoder.init(jax.random.key(0)))
+  params = decoder.for_inference(jax.jit(decoder.init)(jax.random.key(0)))
   known = exports.encoder_fingerprint(model)
   return exports.TrainedHead(decoder, params, 'runs/mine', known, {'a': 1})
 

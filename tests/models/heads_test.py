@@ -56,7 +56,7 @@ def straight_lines(rng, count=64):
 def learn(head, make_batch, num_steps=300):
   """Variables after some steps, and the share explained by them."""
   rng = np.random.default_rng(0)
-  variables = head.init(jax.random.key(0))
+  variables = jax.jit(head.init)(jax.random.key(0))
   optimizer = optax.adam(1e-2)
   state = optimizer.init(variables['params'])
 

@@ -328,7 +328,7 @@ def test_learns_and_is_compiled_once_per_bucket(model, rng_key):
     variables = model.after_update({**variables, 'params': params}, step)
     return variables, opt_state, loss
 
-  variables = model.init(rng_key)
+  variables = jax.jit(model.init)(rng_key)
   opt_state = optimizer.init(variables['params'])
   stream, losses, shapes = batches(model), [], set()
   for step in range(60):

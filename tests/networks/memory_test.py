@@ -72,7 +72,7 @@ def make():
 
 def test_a_state_has_one_size_and_remembers_more_than_a_window():
   model = make()
-  variables = model.init(jax.random.key(0))
+  variables = jax.jit(model.init)(jax.random.key(0))
   draw = np.random.default_rng(0)
   actions = jnp.asarray(draw.normal(size=(3, 7, 2)), jnp.float32)
 
@@ -100,7 +100,7 @@ def test_a_state_has_one_size_and_remembers_more_than_a_window():
 
 def test_it_learns_and_is_planned_with():
   model = make()
-  variables = model.init(jax.random.key(0))
+  variables = jax.jit(model.init)(jax.random.key(0))
   draw = np.random.default_rng(1)
   batch = {
     'observation': {'proprio': draw.normal(size=(5, 6, 4)).astype(np.float32)},

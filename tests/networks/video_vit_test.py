@@ -126,7 +126,7 @@ def test_rotary_positions_take_longer_and_larger_clips(draw, fill, positions):
 @pytest.mark.parametrize('style', video_vit.INITS)
 def test_the_way_back_starts_smaller_the_deeper(style):
   encoder = make_encoder(width=96, mlp_dim=256, depth=3, init_style=style)
-  params = encoder.init(jax.random.key(0), jnp.zeros(PIXELS))['params']
+  params = jax.jit(encoder.init)(jax.random.key(0), jnp.zeros(PIXELS))['params']
   for index in range(3):
     scale = (2 * (index + 1)) ** 0.5 if style == 'depth_scaled' else 1.0
     for part in ('attention', 'mlp'):
@@ -141,7 +141,7 @@ def test_the_way_back_starts_smaller_the_deeper(style):
 def test_bfloat16_keeps_float32_parameters(draw):
   encoder = make_encoder(dtype=jnp.bfloat16)
   pixels = draw(*PIXELS)
-  variables = encoder.init(jax.random.key(0), pixels)
+  variables = jax.jit(encoder.init)(jax.random.key(0), pixels)
   assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
   tokens, _ = encoder.apply(variables, pixels)
   exact, _ = make_encoder().apply(variables, pixels)

@@ -20,7 +20,7 @@ job, `--launcher=submitit` makes a Slurm array of them. Without a study file:
 
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from experiments import command_line, launching
 from experiments.configs import variants
@@ -120,24 +120,15 @@ def run() -> int:
 
 def main(argv: list[str]) -> None:
   """Reads the flags, runs, and ends in one sentence whatever happens."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
-  try:
-    code = run()
-  except hooks.Interrupted as stop:
-    sys.exit(stop.exit_code)
-  except KeyboardInterrupt:
-    sys.exit('Interrupted; run the same command again to go on.')
-  except (ValueError, OSError) as error:
-    logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
-    sys.exit(str(error))
+  del argv
+  interrupted = 'Interrupted; run the same command again to go on.'
+  with command_line.one_sentence(interrupted):
+    try:
+      code = run()
+    except hooks.Interrupted as stop:
+      code = stop.exit_code
   sys.exit(code)
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-  """Parses the command line; returns the arguments that are no flags."""
-  return command_line.parse(FLAGS, argv)
-
-
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse_flags)
+  app.run(main, flags_parser=lambda argv: command_line.parse(FLAGS, argv))

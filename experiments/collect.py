@@ -16,16 +16,10 @@ from absl import app, flags
 
 from experiments import command_line
 from jepa_wm import recipes
-from jepa_wm.envs import worlds
 
 FLAGS = flags.FlagValues()
 
-command_line.define(
-  FLAGS,
-  recipes.Collecting,
-  leave_out=['policy_odds'],
-  choices={'environment': sorted(worlds.WORLDS)},
-)
+command_line.define(FLAGS, recipes.Collecting)
 _OUT = flags.DEFINE_string(
   'out',
   None,
@@ -38,19 +32,6 @@ _OVERWRITE = flags.DEFINE_bool(
   'Replaces episodes that are there already.',
   flag_values=FLAGS,
 )
-_POLICY = flags.DEFINE_string(
-  'policy',
-  'expert',
-  "Who plays: a policy of the world ('expert', 'random', 'smooth', ...) or "
-  "'mixture'.",
-  flag_values=FLAGS,
-)
-_MIXTURE = flags.DEFINE_list(
-  'mixture',
-  ['expert=1', 'smooth=1'],
-  'Odds of the policies that --policy=mixture draws from for each episode.',
-  flag_values=FLAGS,
-)
 _HELD_OUT_FRACTION = flags.DEFINE_float(
   'held_out_fraction',
   0.1,
@@ -59,43 +40,15 @@ _HELD_OUT_FRACTION = flags.DEFINE_float(
 )
 
 
-def _odds() -> dict[str, float]:
-  """Reads 'expert=1', 'smooth=2.5'.
-
-  Raises:
-    ValueError: an item of another form.
-  """
-  if _POLICY.value != 'mixture':
-    if _MIXTURE.value != _MIXTURE.default:
-      raise ValueError(
-        '--mixture has no effect without --policy=mixture; add that, or leave '
-        'it out.'
-      )
-    return {_POLICY.value: 1.0}
-  odds = {}
-  for item in _MIXTURE.value:
-    name, _, number = (part.strip() for part in item.partition('='))
-    if name in odds:
-      raise ValueError(f'--mixture names {name!r} twice.')
-    try:
-      odds[name] = float(number)
-    except ValueError:
-      raise ValueError(
-        f'--mixture is a list like expert=1,smooth=2, got {item!r} in it.'
-      ) from None
-  return odds
-
-
 def main(argv: list[str]) -> None:
   """Reads the flags, collects, and ends in one sentence whatever happens."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
+  del argv
   # SIGTERM then cleans up as Ctrl-C does.
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   out = pathlib.Path(_OUT.value or f'data/{FLAGS["environment"].value}')
   try:
     counts = recipes.collect(
-      command_line.read(FLAGS, recipes.Collecting, policy_odds=_odds()),
+      command_line.read(FLAGS, recipes.Collecting),
       out,
       held_out_fraction=_HELD_OUT_FRACTION.value,
       overwrite=_OVERWRITE.value,

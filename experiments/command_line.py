@@ -1,5 +1,6 @@
 """What the command lines of this package do alike."""
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -8,11 +9,14 @@ import shlex
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
-from absl import app, flags, logging
+from absl import flags, logging
+
+from experiments import imports
+from jepa_wm import fields, files
 
 # A value, or one of a list, that begins with somebody's home; shells leave it.
 _HOME = re.compile(r'(?<=[=,])~[^,]*')
@@ -23,6 +27,17 @@ _T = TypeVar('_T')
 # A name in the section `Attributes` of a docstring, and what is said of it.
 _ATTRIBUTE = re.compile(r'^    (\w+): (.*(?:\n      .*)*)', re.MULTILINE)
 
+_ILLEGAL = re.compile(r'flag --([\w.]+)=(.*?): ', re.DOTALL)
+
+_WANTED = {
+  'int': 'an integer',
+  'float': 'a number',
+  'bool': 'true or false',
+  'tuple': 'a list of values such as (1, 2)',
+}
+
+_ODDS = Mapping[str, float]
+
 _DEFINE: dict[Any, Any] = {
   bool: flags.DEFINE_bool,
   int: flags.DEFINE_integer,
@@ -30,6 +45,7 @@ _DEFINE: dict[Any, Any] = {
   str: flags.DEFINE_string,
   tuple[str, ...]: flags.DEFINE_list,
   tuple[float, ...]: flags.DEFINE_multi_float,
+  _ODDS: flags.DEFINE_list,
 }
 
 
@@ -47,8 +63,9 @@ def define(
 
   Args:
     own_flags: of the command.
-    kind: a dataclass whose fields are numbers, text or tuples of such; numbers
-      of a tuple are given one by one, text with commas.
+    kind: a dataclass whose fields are numbers, text, tuples of such or numbers
+      by name; numbers of a tuple are given one by one, text with commas, and
+      numbers by name as 'name=1,other=2'.
     leave_out: fields that get no flag.
     choices: what a field of text may be.
   """
@@ -57,8 +74,11 @@ def define(
   for field in dataclasses.fields(kind):
     if field.name in leave_out:
       continue
-    given = field.default is not dataclasses.MISSING
-    default: Any = field.default if given else None
+    default: Any = field.default
+    if field.default_factory is not dataclasses.MISSING:
+      default = [f'{k}={x:g}' for k, x in field.default_factory().items()]
+    elif default is dataclasses.MISSING:
+      default = None
     text = ' '.join(texts[field.name].split())
     text = text[0].upper() + text[1:]
     if choices and field.name in choices:
@@ -92,11 +112,14 @@ def read(own_flags: flags.FlagValues, kind: type[_T], **given: Any) -> _T:
     ValueError: a field out of its range.
   """
   values = dict(given)
+  hints = typing.get_type_hints(kind)
   for field in dataclasses.fields(typing.cast(Any, kind)):
     if field.name in own_flags and field.name not in given:
-      value = own_flags[field.name].value
+      value: Any = own_flags[field.name].value
       if isinstance(value, list):
         value = tuple(part for part in value if part != '')
+      if hints[field.name] == _ODDS:
+        value = _numbers(field.name, value)
       values[field.name] = value
   return kind(**values)
 
@@ -104,21 +127,35 @@ def read(own_flags: flags.FlagValues, kind: type[_T], **given: Any) -> _T:
 def parse(own_flags: flags.FlagValues, argv: list[str]) -> list[str]:
   """Parses a command line whose flags are kept apart from absl's.
 
+  What is wrong with it ends the process in one sentence.
+
   Args:
-    own_flags: of the command.
+    own_flags: of the command; `--import` is added.
     argv: the command and its arguments.
 
   Returns:
-    The arguments that are no flags. Paths of all begin where `~` points to.
+    The command. Paths of all flags begin where `~` points to.
   """
   prepare()
+  imports.define(own_flags)
   argv = at_home(argv)
+  imports.import_files(argv)
   for name in own_flags:
     flags.FLAGS[name] = own_flags[name]
     # What --help shows is what belongs to the main module.
     flags.FLAGS.register_key_flag_for_module(argv[0], own_flags[name])
-  rest = app.parse_flags_with_usage(argv)
+  try:
+    rest = flags.FLAGS(argv)
+  except flags.Error as error:
+    sys.exit(what_is_wrong(error, own_flags))
   own_flags.mark_as_parsed()
+  return finish(rest)
+
+
+def finish(rest: list[str]) -> list[str]:
+  """Refuses arguments that are no flags, and has absl log warnings only."""
+  if rest[1:]:
+    sys.exit(f'Every argument is a flag, as in --name=value, got {rest[1]!r}.')
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
   return rest
@@ -135,6 +172,64 @@ def prepare() -> None:
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors='replace')
+
+
+def what_is_wrong(error: Exception, names: Iterable[str]) -> str:
+  """One sentence about a command line that cannot be parsed.
+
+  Args:
+    error: what absl or a config says.
+    names: of the command's own flags.
+  """
+  if isinstance(error, flags.UnrecognizedFlagError):
+    name = error.flagname
+    if name.partition('.')[0] in names and '.' in name:
+      first = name.partition('.')[0]
+      return f'--{name} needs --{first}=FILE before it.'
+    near = files.nearest(name, names)
+    return f'There is no flag --{name}.' + (
+      near.replace("'", '--', 1).replace("'", '')
+      if near
+      else f' Those of this command are {", ".join(f"--{x}" for x in names)}.'
+    )
+  found = _ILLEGAL.match(str(error))
+  if found is None or found[1] not in flags.FLAGS or found[1] == 'config':
+    # What is wrong comes last, behind a traceback or the places looked at.
+    last = str(error).strip().splitlines()[-1].strip()
+    if missing := re.search(r"No such file or directory: '(.*)'", last):
+      return (
+        f'There is no config file {missing[1]!r}; run the command in the '
+        "repository's root, or give the whole path."
+      )
+    if early := re.match(r'Found (--?(\w+)[\w.]*)', last):
+      return f'{early[1]} needs --{early[2]}=FILE before it.'
+    said = re.sub(r'^[\w.]+Error: ', '', last)
+    return said if said.endswith(('.', '?', ').')) else f'{said}.'
+  name, value = found.groups()
+  parser: Any = flags.FLAGS[name].parser
+  if isinstance(parser, flags.EnumParser):
+    try:
+      fields.check_choice(name, value, parser.enum_values)
+    except ValueError as unknown:
+      return str(unknown)
+  wanted = _WANTED.get(parser.flag_type(), f'of type {parser.flag_type()}')
+  return f'{name} must be {wanted}, got {value!r}.'
+
+
+@contextlib.contextmanager
+def one_sentence(interrupted: str) -> Iterator[None]:
+  """Ends the process in a sentence where the block cannot go on.
+
+  Args:
+    interrupted: what Ctrl-C leaves, unless it says so itself.
+  """
+  try:
+    yield
+  except KeyboardInterrupt as stop:
+    sys.exit(str(stop) or interrupted)
+  except (ImportError, ValueError, OSError) as error:
+    logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
+    sys.exit(str(error))
 
 
 def at_home(argv: Iterable[str]) -> list[str]:
@@ -166,3 +261,23 @@ def again(module: str, own_flags: flags.FlagValues) -> str:
     for value in values(name)
   ]
   return shlex.join(['python', '-m', module, *given])
+
+
+def _numbers(flag: str, parts: Iterable[str]) -> dict[str, float]:
+  """Numbers by name, of 'name=1' and the like.
+
+  Raises:
+    ValueError: a part of another form, or a name that is there twice.
+  """
+  found = {}
+  for part in parts:
+    name, _, number = (word.strip() for word in part.partition('='))
+    if name in found:
+      raise ValueError(f'--{flag} names {name!r} twice.')
+    try:
+      found[name] = float(number)
+    except ValueError:
+      raise ValueError(
+        f'{flag} must be a list like expert=1,smooth=2, got {part!r} in it.'
+      ) from None
+  return found

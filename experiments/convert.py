@@ -28,7 +28,7 @@ command_line.define(
   FLAGS,
   recipes.Converting,
   leave_out=['options'],
-  choices={'format': ['auto', *readers.formats()], 'fit': resizing.FITS},
+  choices={'fit': resizing.FITS},
 )
 # The recipe has these itself, or the formats say them.
 _NO_OPTIONS = ('image_size', 'fit', 'discrete_start')
@@ -72,10 +72,12 @@ _RESTART = flags.DEFINE_bool(
 
 def main(argv: list[str]) -> None:
   """Reads the flags, converts, and ends in one sentence whatever happens."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
+  del argv
   if not FLAGS['source'].value or not _OUT.value:
-    raise app.UsageError('--source and --out are needed.')
+    sys.exit(
+      'Say what to convert and where to keep it, for example '
+      '--source=pusht_expert_train.h5 --out=data/push_t.'
+    )
   # SIGTERM then ends as Ctrl-C does.
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   out = pathlib.Path(_OUT.value)

@@ -26,7 +26,7 @@ import ast
 import sys
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from experiments import command_line
 from jepa_wm import planning, recipes, sharding
@@ -102,28 +102,15 @@ def _options() -> dict[str, Any]:
   return options
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-  """Parses the command line; returns the arguments that are no flags."""
-  return command_line.parse(FLAGS, argv)
-
-
 def main(argv: list[str]) -> None:
   """Reads the flags, plans, and ends in one sentence whatever happens."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
+  del argv
   sharding.use_every_core()
-  try:
+  with command_line.one_sentence('Interrupted; no result was written.'):
     outcome = run()
-  except planning_runs.Interrupted as stop:
-    sys.exit(str(stop))
-  except KeyboardInterrupt:
-    sys.exit('Interrupted; no result was written.')
-  except (ValueError, OSError) as error:
-    logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
-    sys.exit(str(error))
   if outcome.failures:
     sys.exit('\n'.join(outcome.failures))
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse_flags)
+  app.run(main, flags_parser=lambda argv: command_line.parse(FLAGS, argv))

@@ -15,11 +15,9 @@ tokens, `pca.png`: their principal components as colours; where it was trained
 on masks, `masks.png` shows some.
 """
 
-import sys
-from collections.abc import Sequence
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from experiments import command_line
 from jepa_wm import recipes
@@ -44,23 +42,12 @@ def run(*, show_progress: bool = True) -> list[dict[str, Any]]:
   )
 
 
-def parse_flags(argv: Sequence[str]) -> list[str]:
-  """Parses the command line; returns the arguments that are no flags."""
-  return command_line.parse(FLAGS, list(argv))
-
-
 def main(argv: list[str]) -> None:
   """Reads the flags, probes, and ends in one sentence whatever happens."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
-  try:
+  del argv
+  with command_line.one_sentence('Interrupted; no result was written.'):
     run()
-  except KeyboardInterrupt:
-    sys.exit('Interrupted; no result was written.')
-  except (ValueError, OSError) as error:
-    logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
-    sys.exit(str(error))
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse_flags)
+  app.run(main, flags_parser=lambda argv: command_line.parse(FLAGS, argv))

@@ -269,7 +269,8 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError: a config that is cut off or of another layout.
   """
   config = _read_config(find(path) / _CONFIG)['model']
-  return fields.to_dict(models.from_config(config).config)
+  with _told(path):
+    return fields.to_dict(models.from_config(config).config)
 
 
 def read_encoder(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -305,6 +306,7 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
     f'checkpoint {str(path)!r}: no {_CONFIG} there or in its export/ folder; '
     'pass the working directory of a finished training run, an exported '
     f'folder, or one of those that ship: {", ".join(shipped) or "none"}.'
+    + files.nearest(path.name, shipped)
   )
 
 
@@ -369,14 +371,13 @@ def _read_config(
 
 
 @contextlib.contextmanager
-def _told(path: pathlib.Path) -> Iterator[None]:
-  """Says which config a model cannot be built of, whatever goes wrong.
-
-  Raises:
-    ValueError: something does.
-  """
+def _told(path: files.Path) -> Iterator[None]:
+  """A ValueError says which config a model cannot be built of."""
   try:
     yield
+  except fields.UnknownNameError as error:
+    where = f'{path} (parts of your own need --import=FILE.py)'
+    raise fields.UnknownNameError(f'{where}: {error}') from error
   except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
     why = f'{type(error).__name__}: {" ".join(str(error).split()):.200}'
     raise ValueError(

@@ -31,6 +31,10 @@ class Named(Protocol):
   name: ClassVar[str]
 
 
+class UnknownNameError(ValueError):
+  """A name that nothing has; says the nearest, and all there are."""
+
+
 class Registry:
   """Kinds of one thing by name, each registered in a file of its own.
 
@@ -76,15 +80,10 @@ class Registry:
       where: the config path of the name, for the message.
 
     Raises:
-      ValueError: there is no such kind; the message suggests the nearest.
+      UnknownNameError: there is no such kind.
     """
-    names = self.names()
-    if name not in names:
-      field = f'{where}.name' if where else f"The {self.kind}'s name"
-      raise ValueError(
-        f'{field} must be one of {list(names)}, got {name!r}.'
-        + files.nearest(name, names)
-      )
+    field = f'{where}.name' if where else f"The {self.kind}'s name"
+    check_choice(field, name, self.names(), is_open=True)
     return self._classes[name]
 
   def holds(self, value: Any) -> bool:
@@ -196,6 +195,34 @@ def with_kind(
   return {**config, path[0]: after}
 
 
+def check_choice(
+  what: str, value: Any, known: Iterable[Any], *, is_open: bool = False
+) -> None:
+  """Refuses what is none of the names there are.
+
+  Args:
+    what: what has such a name, for the sentence.
+    value: that was given.
+    known: names there are.
+    is_open: whether users add names of their own, by importing a file.
+
+  Raises:
+    UnknownNameError: it is none; the nearest is suggested.
+  """
+  known = list(known)
+  if value in known:
+    return
+  hint = files.nearest(value, known)
+  if is_open and not hint:
+    hint = (
+      ' A name of your own is known once the file that registers it is '
+      'imported (--import=FILE.py).'
+    )
+  shown = (repr(x) if ' ' in str(x) else str(x) for x in known)
+  names = ', '.join(shown) or '(there is none)'
+  raise UnknownNameError(f'{what} must be one of {names}, got {value!r}.{hint}')
+
+
 def check_names(where: str, given: Iterable[str], known: Sequence[str]) -> None:
   """Refuses names of fields that are not known.
 
@@ -205,14 +232,13 @@ def check_names(where: str, given: Iterable[str], known: Sequence[str]) -> None:
     known: those there are.
 
   Raises:
-    ValueError: the first that is not there; the nearest is suggested.
+    UnknownNameError: the first that is not there; the nearest is suggested.
   """
+  has = f' It has {", ".join(known)}.' if known else ' It has no fields.'
   for name in given:
     if name not in known:
-      raise ValueError(
-        f'{where} has no field {name!r}.'
-        + (files.nearest(name, known) or f' It has {", ".join(known)}.')
-      )
+      hint = files.nearest(name, known) or has
+      raise UnknownNameError(f'{where} has no field {name!r}.{hint}')
 
 
 def check_types(where: str, kind: Any, given: Mapping[str, Any]) -> None:
@@ -310,10 +336,8 @@ def check(
         )
       if name in shares and held > 1:
         raise ValueError(f'{name} must be at most 1, got {held!r}.')
-    elif held not in choices[name]:
-      raise ValueError(
-        f'{name} must be one of {tuple(choices[name])}, got {held!r}.'
-      )
+    else:
+      check_choice(name, held, choices[name])
 
 
 def _build(

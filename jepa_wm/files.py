@@ -285,9 +285,9 @@ def digest_json(content: Any) -> str:
   return digest(json.dumps(content, sort_keys=True, separators=(',', ':')))
 
 
-def nearest(word: Any, known: Iterable[str]) -> str:
+def nearest(word: Any, known: Iterable[Any]) -> str:
   """`" Did you mean 'x'?"` for the name most like `word`, '' if none is."""
-  near = difflib.get_close_matches(str(word), list(known), n=1)
+  near = difflib.get_close_matches(str(word), list(map(str, known)), n=1)
   return f' Did you mean {near[0]!r}?' if near else ''
 
 

@@ -9,6 +9,15 @@ import subprocess
 import jepa_wm
 from jepa_wm import files
 
+_ALSO: list[pathlib.Path] = []
+
+
+def count_in(path: pathlib.Path) -> None:
+  """Makes a user's file part of the code that decides the numbers."""
+  if path not in _ALSO:
+    _ALSO.append(path)
+    code.cache_clear()
+
 
 def versions() -> dict[str, str]:
   """Versions of Python and of the packages that decide the numbers."""
@@ -29,7 +38,7 @@ def versions_of(*packages: str) -> dict[str, str]:
 
 @functools.cache
 def code(*rooms: str) -> str:
-  """Hash of the code of this package, which decides the numbers too.
+  """Hash of the code that decides the numbers: of this package, and `count_in`.
 
   Args:
     *rooms: files without their ending, and folders, that count, such as
@@ -47,7 +56,8 @@ def code(*rooms: str) -> str:
       part
       for path in sorted(found)
       for part in (str(path.relative_to(root)), path.read_bytes())
-    )
+    ),
+    *(path.read_bytes() for path in sorted(_ALSO)),
   )[:16]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import ml_dtypes
@@ -223,3 +224,15 @@ def test_weights_of_another_head_are_refused(head, tmp_path):
   edit_config(tmp_path / 'head', head={'name': 'decoder', 'channels': [8]})
   with pytest.raises(ValueError, match="the head 'decoder' as configured"):
     exports.TrainedHead.load(tmp_path / 'head')
+
+
+def test_a_part_that_nothing_registers_says_to_import_its_file(tmp_path):
+  folder = shutil.copytree(exports.SHIPPED / 'two_room_small', tmp_path / 'own')
+  config = json.loads((folder / 'config.json').read_text())
+  config['model']['encoder']['name'] = 'convv'
+  (folder / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(
+    ValueError,
+    match=r"config.json .*--import=FILE.py.*'convv'.*mean 'conv'",
+  ):
+    exports.WorldModel.from_checkpoint(folder)

@@ -8,10 +8,14 @@ each also as `_tiny`, seconds, for a look. The encoder is that of
 `--config.frozen_encoder`, by default the checkpoint that ships; a head is of no
 use to any other.
 
+Another head, such as one of your own, is `--config.head.name=NAME`, whose
+fields then are flags.
+
 Source of the first: GC-IDM; half as wide as published.
 """
 
 import dataclasses
+import sys
 from typing import Any
 
 import ml_collections
@@ -49,6 +53,8 @@ def get_config(variant: str = 'inverse_dynamics') -> ml_collections.ConfigDict:
     head |= {'channels': (8,)}
   num_steps = 40 if tiny else _STEPS[name]
   every = num_steps // 2
+  if (asked := variants.given('head.name', sys.argv, name)) != name:
+    head = {'name': asked}
   return ml_collections.ConfigDict(
     {
       'seed': 0,

@@ -36,11 +36,7 @@ def check(variant: str, known: Sequence[str]) -> None:
   Raises:
     ValueError: `variant` is none of `known`.
   """
-  if variant not in known:
-    raise ValueError(
-      f'There is no variant {variant!r} in this config; choose one of '
-      f'{", ".join(known)}.'
-    )
+  fields.check_choice('variant', variant, known)
 
 
 def begin(
@@ -121,6 +117,22 @@ def fill_in(config: ml_collections.ConfigDict) -> None:
       config[name] = value
 
 
+def given(field: str, argv: Sequence[str], default: str) -> str:
+  """What a command line says of a field, the last time it does.
+
+  Args:
+    field: path of it, without `config`.
+    argv: the command line.
+    default: where it says nothing.
+  """
+  value = default
+  for argument, after in zip(argv, (*argv[1:], '')):
+    found = re.fullmatch(rf'--?config\.{re.escape(field)}(?:=(.*))?', argument)
+    if found is not None:
+      value = after if found[1] is None else found[1]
+  return value
+
+
 def choose(
   model: dict[str, Any], argv: Sequence[str], frozen_encoder: str = ''
 ) -> dict[str, Any]:
@@ -144,11 +156,7 @@ def choose(
     ValueError: there is no such kind.
   """
   config = fields.to_dict(fields.from_dict(models.MODELS, model))
-  encoder = frozen_encoder
-  for argument, after in zip(argv, (*argv[1:], '')):
-    found = re.fullmatch(r'--?config\.frozen_encoder(?:=(.*))?', argument)
-    if found is not None:
-      encoder = after if found[1] is None else found[1]
+  encoder = given('frozen_encoder', argv, frozen_encoder)
   if encoder not in ('', 'random'):
     # Published weights, and runs that are still to come, say no settings.
     with contextlib.suppress(FileNotFoundError, ValueError):

@@ -20,7 +20,7 @@ SMALL = Size(
   data={
     'environment': 'two_room',
     'num_episodes': 2000,
-    'policy_odds': {'expert': 1.0, 'smooth': 1.0},
+    'policy': 'mixture',
   },
   plan={
     'num_pairs': 200,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm import files, units
+from jepa_wm import fields, files, units
 from jepa_wm.data import chunks, flat_frames
 from jepa_wm.data import columns as columns_lib
 from jepa_wm.data import episodes as episodes_lib
@@ -43,10 +43,7 @@ class CacheWriter:
     Raises:
       ValueError: another `store`.
     """
-    if store not in STORES:
-      raise ValueError(
-        f'store must be one of {", ".join(STORES)}, got {store!r}.'
-      )
+    fields.check_choice('store', store, STORES)
     self._store = store
     self._path = files.expand(path).absolute()
     self._partial = self._path.with_name(f'.{self._path.name}.cache.partial')

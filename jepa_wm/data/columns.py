@@ -17,10 +17,12 @@ pictures, and are kept as such.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from jepa_wm import files
 
 PIXELS = 'observation/pixels'
 PROPRIO = 'observation/proprio'
@@ -169,6 +171,21 @@ def nested(columns: Mapping[str, Any]) -> dict[str, Any]:
   return tree
 
 
+def seeing(available: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
+  """The columns of a window for who looks at some observations alone.
+
+  Args:
+    available: columns that there are.
+    names: what is looked at, `pixels` and the like, whether it is there or not.
+
+  Returns:
+    Those of `names`, and all that is no observation.
+  """
+  others = (x for x in available if not x.startswith('observation/'))
+  seen = (f'observation/{name}' for name in names)
+  return (*seen, *(x for x in others if x not in ENDS))
+
+
 def chosen(
   columns: Sequence[str] | None, available: Mapping[str, Any], where: str
 ) -> tuple[str, ...]:
@@ -183,5 +200,6 @@ def chosen(
     if name not in available:
       raise ValueError(
         f'There is no column {name!r} at {where}, only {sorted(available)}.'
+        + files.nearest(name, available)
       )
   return tuple(columns)

@@ -2,8 +2,13 @@
 
 import dataclasses
 
+from jepa_wm import fields
+
 TFDS = 'tfds:'
 """Begins the names of datasets that TFDS has on disk."""
+
+SOURCES = ('cache', 'simulation', 'digits', f'{TFDS}NAME')
+"""What windows are made of."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,15 +46,8 @@ class DataConfig:
 
   def __post_init__(self):
     """Checks what nobody below would."""
-    if self.source not in (
-      'cache',
-      'simulation',
-      'digits',
-    ) and not self.source.startswith(TFDS):
-      raise ValueError(
-        "config.data.source must be 'cache', 'simulation', 'digits' or "
-        f"'tfds:NAME', got {self.source!r}."
-      )
+    if not self.source.startswith(TFDS):
+      fields.check_choice('config.data.source', self.source, SOURCES)
     if self.num_eval_windows < 1:
       raise ValueError(
         'config.data.num_eval_windows must be at least 1, got '

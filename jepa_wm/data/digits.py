@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_wm import fields
+
 _FILE = pathlib.Path(__file__).with_name('digits.npz')
 
 SPLITS = {
@@ -61,8 +63,7 @@ def scans(split: str) -> tuple[np.ndarray, np.ndarray]:
   Raises:
     ValueError: no such split.
   """
-  if split not in SPLITS:
-    raise ValueError(f'split must be one of {tuple(SPLITS)}, got {split!r}.')
+  fields.check_choice('split', split, SPLITS)
   part = slice(*SPLITS[split])
   with np.load(_FILE, allow_pickle=False) as file:
     images, labels = file['images'][part], file['labels'][part]
@@ -112,10 +113,7 @@ class MovingDigits:
       raise ValueError(
         f'background_strength must be in 0..1, got {self.background_strength}.'
       )
-    if self.background not in BACKGROUNDS:
-      raise ValueError(
-        f'background must be one of {BACKGROUNDS}, got {self.background!r}.'
-      )
+    fields.check_choice('background', self.background, BACKGROUNDS)
 
   @property
   def digit_size(self) -> float:

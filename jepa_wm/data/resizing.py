@@ -3,6 +3,8 @@
 import numpy as np
 import PIL.Image
 
+from jepa_wm import fields
+
 FITS = ('stretch', 'crop')
 # So many lie in the processor's caches.
 _FRAMES_AT_ONCE = 16
@@ -26,11 +28,9 @@ def resize_frames(
   Raises:
     ValueError: another `fit`, or a size below one.
   """
-  if fit not in FITS or size < 1:
-    raise ValueError(
-      f'fit must be one of {", ".join(FITS)} and size at least 1, got {fit!r} '
-      f'and {size}.'
-    )
+  fields.check_choice('fit', fit, FITS)
+  if size < 1:
+    raise ValueError(f'size must be at least 1, got {size}.')
   _, height, width, _ = pixels.shape
   if fit == 'crop':
     side = min(height, width)

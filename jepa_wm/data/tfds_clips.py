@@ -17,7 +17,7 @@ import numpy as np
 import PIL.Image
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jepa_wm import files
+from jepa_wm import fields, files
 from jepa_wm.data import rlds
 from jepa_wm.data.readers import images, reader
 
@@ -129,10 +129,11 @@ def tfds_clips(
     ValueError: no such split, a count below one, or an empty split.
   """
   counts = (image_size, num_frames, frame_stride, batch_size)
-  if min(counts) < 1 or split not in SPLITS:
+  fields.check_choice('split', split, SPLITS)
+  if min(counts) < 1:
     raise ValueError(
-      'image_size, num_frames, frame_stride and batch_size must be at least 1 '
-      f'and split one of {SPLITS}, got {counts} and {split!r}.'
+      'image_size, num_frames, frame_stride and batch_size must be at least '
+      f'1, got {counts}.'
     )
   name, low, high = dataset.splits[split]
   shards = files.visible(dataset.path.glob(f'*-{name}.array_record*'))

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_wm import fields
+
 SIZE = 4
 """Rows and columns of a diverse maze."""
 
@@ -64,10 +66,7 @@ def diverse(split: str, num_layouts: int | None = None) -> np.ndarray:
 
   Source: PLDM (arXiv 2502.14819), its configuration of 40 maps.
   """
-  if split not in SPLITS:
-    raise ValueError(
-      f'layouts must be one of {", ".join(SPLITS)}, got {split!r}.'
-    )
+  fields.check_choice('layouts', split, SPLITS)
   layouts = _valid()
   classes = _symmetric(layouts).min(axis=0)
   held_out = np.array([_scrambled(c) % _HELD_OUT_SHARE == 0 for c in classes])

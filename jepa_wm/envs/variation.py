@@ -10,6 +10,8 @@ from typing import Any, Protocol, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
+from jepa_wm import fields as fields_lib
+
 _NUM_DRAWS = 64
 
 
@@ -62,12 +64,8 @@ def vary(world: VariedT, group: str, rng_key: jax.Array) -> VariedT:
   Raises:
     ValueError: no such group in this world.
   """
-  if group not in groups(world):
-    raise ValueError(
-      f'A shift of {type(world).__name__} must be one of '
-      f'{", ".join(groups(world)) or "(none: it has no factors)"}, got '
-      f'{group!r}.'
-    )
+  what = f'A shift of {type(world).__name__}'
+  fields_lib.check_choice(what, group, groups(world))
   fields = world.variation_groups()[group]
 
   def draw(key: jax.Array) -> dict[str, jax.Array]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jepa_wm import fields
 from jepa_wm.envs import device_stage, host_stage, stage
 from jepa_wm.envs import policies as policies_lib
 
@@ -88,11 +89,7 @@ class World:
     Raises:
       ValueError: no such policy.
     """
-    if name not in self.policies:
-      raise ValueError(
-        f'policy must be one of {", ".join(sorted(self.policies))}, got '
-        f'{name!r}.'
-      )
+    fields.check_choice('policy', name, sorted(self.policies))
     return self.policies[name](env, action_noise)
 
   def stage(self, env: Any = None, *, image_size: int | None = None) -> Any:
@@ -132,10 +129,7 @@ def get(name: str) -> World:
   Raises:
     ValueError: there is none of that name.
   """
-  if name not in WORLDS:
-    raise ValueError(
-      f'environment must be one of {", ".join(sorted(WORLDS))}, got {name!r}.'
-    )
+  fields.check_choice('environment', name, sorted(WORLDS), is_open=True)
   return WORLDS[name]
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jepa_wm import files
+from jepa_wm import fields, files
 from jepa_wm.interop import layouts, state_dicts
 from jepa_wm.networks import dinov2
 from jepa_wm.types import Params
@@ -209,8 +209,7 @@ def _config(variables: Params) -> dict[str, Any]:
 
 
 def _layout(name: str) -> layouts.Layout:
-  if name not in LAYOUTS:
-    raise ValueError(f'layout must be one of {LAYOUTS}, got {name!r}.')
+  fields.check_choice('layout', name, LAYOUTS)
   ours = 'block_{}'
   parts = ('query', 'key', 'value')
   attention = f'{ours}/attention'

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_wm import fields
 from jepa_wm.interop import config_sections, layouts, state_dicts
 from jepa_wm.models import jepa, lewm
 from jepa_wm.networks import action_encoders, causal, projectors, vit
@@ -215,8 +216,7 @@ def to_source(
     ValueError: no such layout, or variables that the published module has no
       place for.
   """
-  if layout not in LAYOUTS:
-    raise ValueError(f'layout must be one of {(*LAYOUTS,)}, got {layout!r}.')
+  fields.check_choice('layout', layout, LAYOUTS)
   return LAYOUTS[layout].to_tensors(variables)
 
 

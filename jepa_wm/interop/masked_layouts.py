@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_wm import fields
 from jepa_wm.interop import layouts
 from jepa_wm.models import masked
 from jepa_wm.networks import video_vit
@@ -159,8 +160,7 @@ def to_source(
   Raises:
     ValueError: no such layout, or variables that it has no place for.
   """
-  if layout not in LAYOUTS:
-    raise ValueError(f'layout must be one of {LAYOUTS}, got {layout!r}.')
+  fields.check_choice('layout', layout, LAYOUTS)
   if 'target' in variables:
     variables = model.for_inference(variables)
   name, encoder = model.config.name, model.encoder

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_wm import fields
 from jepa_wm.models import masked_tokens, model, targets
 from jepa_wm.networks import masked_predictor, video_vit
 from jepa_wm.objectives import hidden_tokens, mask_buckets, mask_settings
@@ -84,11 +85,7 @@ class Masked(model.Built):
         f'encoder.depth={self.encoder.depth} must be a multiple of '
         f'num_levels={self.num_levels}.'
       )
-    if self.inference_encoder not in ENCODERS:
-      raise ValueError(
-        f'inference_encoder must be one of {ENCODERS}, got '
-        f'{self.inference_encoder!r}.'
-      )
+    fields.check_choice('inference_encoder', self.inference_encoder, ENCODERS)
     # A mask that can hide everything is refused here, before any training.
     kinds, count = self.masks.specs(self.grid), self.predictor.num_mask_tokens
     if self.predictor.mask_token == 'per_kind' and count < len(kinds):

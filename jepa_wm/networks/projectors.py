@@ -147,8 +147,8 @@ class Projector(layers.Module):
     )(inputs)
     if self.norm == 'batch':
       hidden = BatchNorm(name='norm', **self.dtypes)(hidden, train=train)
-    elif self.norm != 'none':
-      raise ValueError(f'norm must be one of {NORMS}, got {self.norm!r}.')
+    else:
+      fields.check_choice('norm', self.norm, NORMS)
     return layers.uniform_dense(
       self.features, self.hidden_dim, name='out', **self.dtypes
     )(layers.gelu(hidden))

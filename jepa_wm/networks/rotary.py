@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jepa_wm import fields
+
 STYLES = ('vjepa2', 'interleaved')
 """How the angles are laid out over the pairs of channels that they turn.
 
@@ -79,8 +81,7 @@ def rotation(
       'rotary positions need head_dim of at least 6, two channels each for '
       f'time, height and width, got {head_dim}.'
     )
-  if style not in STYLES:
-    raise ValueError(f'style must be in {STYLES}, got {style!r}.')
+  fields.check_choice('style', style, STYLES)
   half = segment // 2
   omega = 10000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
   # In float32 whatever the computation is in: bfloat16 angles are off by .03.

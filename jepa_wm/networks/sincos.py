@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_wm import fields
+
 ORDERS = ('time_first', 'column_first')
 """Which axis the first channels of a token encode.
 
@@ -43,8 +45,7 @@ def table(
   (`uniform_power`) for clips: there the axes share the channels evenly, rounded
   up, and the last ones are cut off.
   """
-  if order not in ORDERS:
-    raise ValueError(f'order must be one of {ORDERS}, got {order!r}.')
+  fields.check_choice('order', order, ORDERS)
   if features % 2 or features < 4:
     raise ValueError(
       f'a table of sines and cosines needs an even size of 4 or more, got '

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_wm import fields
 from jepa_wm.objectives import masking
 
 Bucket = tuple[tuple[int, int], ...]
@@ -247,8 +248,7 @@ def take(tokens: jax.Array, ids: jax.Array) -> jax.Array:
 
 
 def _check(truncate: str, batch_size: int) -> None:
-  if truncate not in TRUNCATIONS:
-    raise ValueError(f'truncate must be in {TRUNCATIONS}, got {truncate!r}.')
+  fields.check_choice('truncate', truncate, TRUNCATIONS)
   if batch_size < 1:
     raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
 

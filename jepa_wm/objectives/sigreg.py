@@ -147,10 +147,7 @@ def sigreg_statistic(
     )
   if num_knots < 3 or num_knots % 2 == 0:
     raise ValueError(f'num_knots must be odd and at least 3, got {num_knots}.')
-  if statistic not in STATISTICS:
-    raise ValueError(
-      f'statistic must be one of {STATISTICS}, got {statistic!r}.'
-    )
+  fields.check_choice('statistic', statistic, STATISTICS)
   views = jnp.einsum(
     '...d,dp->...p', latents.astype(jnp.float32), directions.astype(jnp.float32)
   )

@@ -23,9 +23,11 @@ class Clips:
     action_statistics: `NO_ACTIONS`.
     identity: what makes this data this data, beside the fields of the config.
     repeats: False: nothing made of a frame can be kept.
+    world: None: nobody plays.
   """
 
   repeats = False
+  world = None
 
   def __init__(
     self,

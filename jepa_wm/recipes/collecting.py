@@ -31,6 +31,8 @@ from jepa_wm.training import lock
 _BATCH_BYTES = 2**27
 
 _MOST_ODDS = 1e9
+_MIXTURE = {'expert': 1.0, 'smooth': 1.0}
+
 _LEAST = {
   'num_episodes': 1,
   'episode_length': 1,
@@ -45,14 +47,18 @@ class Collecting:
   """What is played, and so what the episodes are a function of.
 
   Attributes:
-    environment: world to play in.
+    environment: world to play in: two_room, push_t, point_maze, reacher, ...
+      (docs/worlds.md).
     num_episodes: episodes to write.
     episode_length: steps of an episode at most.
     min_episode_length: steps below which an episode is not kept but replaced by
       another one; a training window of 4 frames 5 steps apart needs 15.
     stop_at_success: ends an episode where the target is reached.
     image_size: height and width of the frames.
-    policy_odds: name of a policy to its relative odds, drawn per episode.
+    policy: who plays: a policy of the world (expert, random, smooth, ...), or
+      'mixture', one of several, drawn for each episode.
+    mixture: odds of the policies that policy 'mixture' draws from, relative to
+      each other.
     action_noise: standard deviation of the noise on the expert's actions, which
       are clipped to their bounds afterwards; the world's own by default (2.0 in
       Two Room).
@@ -65,8 +71,9 @@ class Collecting:
   min_episode_length: int = 25
   stop_at_success: bool = True
   image_size: int = 64
-  policy_odds: Mapping[str, float] = dataclasses.field(
-    default_factory=lambda: {'expert': 1.0}
+  policy: str = 'expert'
+  mixture: Mapping[str, float] = dataclasses.field(
+    default_factory=lambda: dict(_MIXTURE)
   )
   action_noise: float | None = None
   seed: int = 0
@@ -84,23 +91,34 @@ class Collecting:
       raise ValueError(
         f'action_noise must be finite and at least 0, got {noise}.'
       )
-    known = worlds.get(self.environment).policies
-    for name, odds in self.policy_odds.items():
-      if name not in known or not 0 < odds <= _MOST_ODDS:
+    known = sorted(worlds.get(self.environment).policies)
+    fields.check_choice('policy', self.policy, [*known, 'mixture'])
+    if self.policy != 'mixture' and self.mixture != _MIXTURE:
+      raise ValueError(
+        f'mixture means nothing for policy {self.policy!r}; leave it out, or '
+        "choose policy 'mixture'."
+      )
+    for name, odds in self.odds.items():
+      fields.check_choice('mixture', name, known)
+      if not 0 < odds <= _MOST_ODDS:
         raise ValueError(
-          f'policy must be one of {", ".join(sorted(known))}, or a mixture of '
-          f'them with positive, finite odds, got {name}={odds:g}.'
+          f'mixture must have positive, finite odds, got {name}={odds:g}.'
         )
     if self.action_noise is None:
       noise = worlds.get(self.environment).action_noise
       object.__setattr__(self, 'action_noise', noise)
-    if not self.policy_odds:
-      raise ValueError('A mixture needs at least one policy.')
+    if not self.odds:
+      raise ValueError('mixture must name at least one policy.')
     if self.min_episode_length > self.episode_length:
       raise ValueError(
         f'min_episode_length is {self.min_episode_length}, more than '
         f'episode_length, {self.episode_length}.'
       )
+
+  @property
+  def odds(self) -> Mapping[str, float]:
+    """Relative odds of the policies that play."""
+    return self.mixture if self.policy == 'mixture' else {self.policy: 1.0}
 
   def stage(self) -> stage_lib.Stage:
     """A stage of the world to play in; use it as a context."""
@@ -109,9 +127,7 @@ class Collecting:
   def role(self) -> stage_lib.Role:
     """One of the recipe's policies, drawn for each episode."""
     noise: Any = self.action_noise
-    return stage_lib.Role(
-      tuple(self.policy_odds), noise, tuple(self.policy_odds.values())
-    )
+    return stage_lib.Role(tuple(self.odds), noise, tuple(self.odds.values()))
 
   def provenance(self) -> dict[str, Any]:
     """Where the episodes come from, JSON-able."""
@@ -229,7 +245,7 @@ def _episode(
     columns=columns.known(known),
     provenance={
       'index': index,
-      'policy': list(recipe.policy_odds)[batch.policies[row]],
+      'policy': list(recipe.odds)[batch.policies[row]],
     },
     is_terminal=is_terminal,
   )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -12,7 +13,7 @@ import tqdm
 
 from jepa_wm import fields, files, provenance
 from jepa_wm.data import cache as cache_lib
-from jepa_wm.data import cache_writer, readers
+from jepa_wm.data import cache_writer, readers, resizing
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import parts as parts_lib
 from jepa_wm.envs import worlds
@@ -27,7 +28,8 @@ class Converting:
 
   Attributes:
     source: file or folder to read.
-    format: what the source is, one of `readers.formats()`; 'auto' looks.
+    format: what the source is: swm, rlds, lerobot, minari or dino_wm; 'auto'
+      looks.
     options: fields of `readers.Options`, beside the next two.
     image_size: height and width of the frames; 0 keeps those of the source.
     fit: what is done to frames that are not square, see
@@ -52,13 +54,14 @@ class Converting:
     """Checks what the readers do not.
 
     Raises:
-      ValueError: `held_out_fraction` leaves nothing to train on, or a negative
-        `image_size`.
+      ValueError: `held_out_fraction` leaves nothing to train on, a negative
+        `image_size`, or no such `fit` or option.
     """
     if self.image_size < 0:
       raise ValueError(f'image_size must be at least 0, got {self.image_size}.')
     if self.environment is not None:
       worlds.get(self.environment)
+    fields.check_choice('fit', self.fit, resizing.FITS)
     known = [field.name for field in dataclasses.fields(readers.Options)]
     fields.check_names('options', self.options, known)
     if not 0 <= self.held_out_fraction < 1:
@@ -85,7 +88,7 @@ class Report:
 
 def convert(
   recipe: Converting,
-  out: pathlib.Path,
+  out: str | os.PathLike[str],
   *,
   store: str = 'auto',
   max_cache_gb: float | None = None,

@@ -210,11 +210,7 @@ def _shifts(environment: str, asked: Sequence[str]) -> list[str | None]:
       raise ValueError(f'{environment!r} has no factors of variation to shift.')
     asked = known
   for name in asked:
-    if name not in known:
-      raise ValueError(
-        f'shift must be all or some of {", ".join(known) or "none"}, the '
-        f'factors of variation of {environment!r}, got {name!r}.'
-      )
+    fields.check_choice(f'shift in {environment}', name, ['all', *known])
   return [None, *asked]
 
 
@@ -231,11 +227,8 @@ def _shared_out(
   options: dict[str, dict[str, Any]] = {name: {} for name in planners}
   for name, value in given.items():
     planner, _, option = name.rpartition('.')
-    if planner and planner not in options:
-      raise ValueError(
-        f'set must name one of the planners {", ".join(options)}, got '
-        f'{f"{name}={value}"!r}.'
-      )
+    if planner:
+      fields.check_choice(f'The planner in set {name}', planner, options)
     takers = [planner] if planner else list(options)
     if len(takers) > 1:
       having = [x for x in takers if planner_settings.has_option(x, option)]

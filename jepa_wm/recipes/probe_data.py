@@ -110,6 +110,7 @@ def load(
   frame_stride: int,
   seed: int,
   background: str = 'none',
+  observed: Sequence[str] = ('pixels',),
 ) -> Dataset:
   """Clips of a dataset.
 
@@ -123,6 +124,7 @@ def load(
     frame_stride: steps of an episode from one frame to the next.
     seed: of everything random.
     background: what is behind digits, one of `digits.BACKGROUNDS`.
+    observed: what is read of the observations of recorded episodes.
 
   Raises:
     ValueError: no such dataset, or frames of another size.
@@ -137,7 +139,8 @@ def load(
   elif name in worlds.WORLDS:
     source = _simulated(name, {**clip, 'stride': frame_stride}, image_size)
   else:
-    source = _recorded(name, {**clip, 'stride': frame_stride}, image_size)
+    clip |= {'stride': frame_stride}
+    source = _recorded(name, clip, image_size, observed)
   splits = {
     split: _take(source.streams[split], counts[split], source.state_names)
     for split in probe_training.SPLITS
@@ -190,7 +193,12 @@ def _simulated(name: str, clip: Mapping[str, Any], image_size: int) -> _Source:
   return _Source(streams, world.state_names)
 
 
-def _recorded(name: str, clip: Mapping[str, Any], image_size: int) -> _Source:
+def _recorded(
+  name: str,
+  clip: Mapping[str, Any],
+  image_size: int,
+  observed: Sequence[str],
+) -> _Source:
   caches = _open_cache(files.expand(name), image_size)
   state = caches['train'].columns.get('state')
   size = 0 if state is None else state.shape[1]
@@ -202,7 +210,11 @@ def _recorded(name: str, clip: Mapping[str, Any], image_size: int) -> _Source:
     names = tuple(f's{i}' for i in range(size))
   streams = {
     split: windows.cached_windows(
-      cache, num_threads=0, skip_short_episodes=True, **clip
+      cache,
+      num_threads=0,
+      skip_short_episodes=True,
+      columns=columns.seeing(cache.columns, observed),
+      **clip,
     )
     for split, cache in caches.items()
   }
@@ -255,6 +267,7 @@ def _open_cache(
       f'({", ".join(worlds.WORLDS)}) nor tfds:NAME nor a folder of episodes; '
       'make one with `python -m '
       f'experiments.collect --out={path}`.'
+      + files.nearest(path, ['digits', *worlds.WORLDS])
     )
   if not (path / 'cache').exists():
     cache_lib.build_cache(path, progress=True)

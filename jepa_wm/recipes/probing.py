@@ -112,14 +112,10 @@ class Probing:
     fields.check_counts(self, _LEAST)
     for name, known in (
       ('probe', probes.PROBES),
-      ('background', [None, *digits.BACKGROUNDS]),
+      ('background', digits.BACKGROUNDS),
     ):
-      value = getattr(self, name)
-      if value not in known:
-        raise ValueError(
-          f'{name} must be one of {", ".join(filter(None, known))}, got '
-          f'{value!r}.'
-        )
+      if getattr(self, name) is not None:
+        fields.check_choice(name, getattr(self, name), known)
     self.training()
     if self.width % self.num_heads:
       raise ValueError(
@@ -185,7 +181,6 @@ def probe(
     ValueError: a broken checkpoint, or fields that contradict each other.
   """
   model = exports.WorldModel.from_checkpoint(probing.checkpoint)
-  out = files.writable(files.expand(probing.out))
   data = probing.data or probe_data.trained_on(model, probing.checkpoint)
   background = probe_data.background_of(model, data, probing.background)
   dataset = probe_data.load(
@@ -200,7 +195,10 @@ def probe(
     frame_stride=model.model.stride,
     seed=probing.seed,
     background=background or 'none',
+    # Pixels too, of which a probe is trained beside it.
+    observed=list({**model.observation_spec, 'pixels': None}),
   )
+  out = files.writable(files.expand(probing.out))
   seen = dataset.splits['train'].observation['pixels']
   about = {
     'probe': probing.probe_record(),

@@ -35,6 +35,7 @@ class Episodes:
     identity: what makes this data this data, beside the fields of the config.
     repeats: whether frames are shown again, so that what is made of them can be
       kept.
+    world: where they were played, None where that is not known or not in JAX.
   """
 
   def __init__(self, data: config.DataConfig, model: models.Learns):
@@ -67,8 +68,13 @@ class Episodes:
         # Of the episodes, whatever the config says.
         'environment': train.provenance.get('environment', ''),
       }
+      found = worlds.WORLDS.get(self.identity['environment'])
+      self.world: worlds.World | None = found
+      if found is not None and found.on_host:
+        self.world = None
     else:
       world = worlds.get_simulated(data.environment)
+      self.world = world
       self._world = world.make(image_size=image_size(model) or 64)
       self._policy = world.policy('expert', self._world, data.action_noise)
       self._check(self._world.action_dim)
@@ -78,18 +84,32 @@ class Episodes:
       self.identity = {}
 
   def batches(
-    self, split: str, seed: int, latents: np.ndarray | None = None
+    self,
+    split: str,
+    seed: int,
+    latents: np.ndarray | None = None,
+    *,
+    with_state: bool = False,
   ) -> Any:
     """Endless batches of `split` in the order of `seed`.
+
+    Of what was observed on disk the model's own alone is read.
 
     Args:
       split: 'train' or 'held_out'.
       seed: of the order.
       latents: what `encoded` returned, to be read in place of pixels.
+      with_state: whether the true state is in them, where it is on disk.
     """
     if self._data.source == 'cache':
+      table = self._splits[split]
+      names = columns.seeing(table.columns, self._model.observation_spec)
       return windows.cached_windows(
-        self._splits[split], seed=seed, latents=latents, **self._window
+        table,
+        seed=seed,
+        latents=latents,
+        columns=[x for x in names if with_state or x != 'state'],
+        **self._window,
       )
     return simulation.simulated_windows(
       self._world,
@@ -151,7 +171,8 @@ class Episodes:
   def some_batches(self, split: str, seed: int) -> list[Mapping[str, Any]]:
     """The windows that evaluations look at."""
     count = -(-self._data.num_eval_windows // self._data.batch_size)
-    return list(itertools.islice(self.batches(split, seed), count))
+    batches = self.batches(split, seed, with_state=True)
+    return list(itertools.islice(batches, count))
 
   def _check(self, action_dim: int, size: int | None = None) -> None:
     """Compares the model with the data's actions, and its frames if on disk."""

@@ -54,8 +54,7 @@ class Published:
       raise ValueError('A published number needs its source: paper and table.')
     if self.value is None and not self.says:
       raise ValueError(f'{self.source}: neither a value nor what it says.')
-    if self.hand not in HANDS:
-      raise ValueError(f'hand must be one of {HANDS}, got {self.hand!r}.')
+    fields.check_choice('hand', self.hand, HANDS)
     if self.spread is not None and not self.spread_kind:
       raise ValueError(f'{self.source}: spread_kind must say what +- means.')
 
@@ -189,11 +188,7 @@ class Study:
     Raises:
       ValueError: there is no such size.
     """
-    if name not in self.sizes:
-      raise ValueError(
-        f'size of {self.name} must be one of {", ".join(self.sizes)}, got '
-        f'{name!r}.{files.nearest(name, self.sizes)}'
-      )
+    fields.check_choice(f'size of {self.name}', name, self.sizes)
     return self.sizes[name]
 
   @property

@@ -1,16 +1,4 @@
-"""Trains what a config says, in a folder, and goes on where it was.
-
-A config is a plain nested dict with the fields `model` (settings with a
-`name`), `data` (those of `data.config.DataConfig`), `optimizer` (those of
-`optimizers.AdamW` but `num_steps`), `augmentation` (those of
-`augmentation.Augmentation`), `num_steps`, `seed`, `evals` (names of the
-diagnostics that are logged) and the fields of `hooks.Intervals`; only the model
-must be there. That of a model with a frozen
-encoder also has `frozen_encoder`: a checkpoint of ours, published weights, or
-'random'; `frozen_encoders.freeze` brings a checkpoint's own settings of the
-encoder into the config. Where nothing augments the frames of a cache, what a
-frozen encoder makes of them is computed once.
-"""
+"""Trains what a config says, in a folder, and goes on where it was."""
 
 import dataclasses
 import datetime
@@ -40,7 +28,7 @@ _PROBE_SEED, _HELD_OUT_SEED = 1_000_000_007, 1_000_000_009
 
 
 class Plan(NamedTuple):
-  """A config, read and checked; see the top of this file."""
+  """A config, read and checked; `train` says what it may hold."""
 
   model: Any
   frozen: Any
@@ -68,7 +56,7 @@ def read_config(config: Mapping[str, Any]) -> Plan:
   """Reads what `config` says.
 
   Args:
-    config: plain nested dict, see the top of this file.
+    config: as for `train`.
 
   Raises:
     ValueError: a field there is not, or out of its range.
@@ -133,7 +121,16 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
   when it is done, `export/` for `WorldModel.from_checkpoint`.
 
   Args:
-    config: plain nested dict, see the top of this file.
+    config: plain nested dict with the fields `model` (settings with a `name`),
+      `data` (those of `data.config.DataConfig`), `optimizer` (those of
+      `optimizers.AdamW` but `num_steps`), `augmentation` (those of
+      `augmentation.Augmentation`), `num_steps`, `seed`, `evals` (names of the
+      diagnostics that are logged) and the fields of `hooks.Intervals`; only the
+      model must be there. That of a model with a frozen encoder also has
+      `frozen_encoder`: a checkpoint of ours, published weights, or 'random';
+      `frozen_encoders.freeze` brings a checkpoint's own settings of the encoder
+      into the config. Where nothing augments the frames of a cache, what a
+      frozen encoder makes of them is computed once.
     workdir: folder of the run.
 
   Raises:
@@ -221,7 +218,7 @@ def _evaluator(
   return held_out.make_evaluator(
     lambda variables: dataclasses.replace(model, params=variables),
     plan.evals,
-    diagnostic.Episodes(windows.__getitem__),
+    diagnostic.Episodes(windows.__getitem__, source.world),
   )
 
 

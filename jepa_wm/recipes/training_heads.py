@@ -1,8 +1,4 @@
-"""Trains a head on the latents of a frozen encoder, as `train` does a model.
-
-A config has the field `head` (settings with a `name`) in place of `model` and
-`augmentation`, and `frozen_encoder`, a trained model of ours.
-"""
+"""Trains a head on the latents of a frozen encoder, as `train` does a model."""
 
 import dataclasses
 import datetime
@@ -77,7 +73,7 @@ def read_head_config(config: Mapping[str, Any]) -> HeadTraining:
   """Reads what `config` says.
 
   Args:
-    config: plain nested dict, see the top of this file.
+    config: as for `train_head`.
 
   Raises:
     ValueError: a field there is not, or out of its range.
@@ -114,7 +110,9 @@ def train_head(
   and `latents/`, which are computed once.
 
   Args:
-    config: plain nested dict, see the top of this file.
+    config: plain nested dict: that of `train` with `head` (settings with a
+      `name`) in place of `model` and `augmentation`, without `evals`, and with
+      `frozen_encoder`, a trained model of ours.
     workdir: folder of the run.
 
   Raises:

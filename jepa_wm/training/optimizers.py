@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jepa_wm import fields
 from jepa_wm.types import Params
 
 DECAYS = ('cosine', 'linear', 'constant')
@@ -120,11 +121,7 @@ class AdamW:
       ('decayed', DECAYED),
       ('first_step', (0, 1)),
     ):
-      if getattr(self, name) not in choices:
-        raise ValueError(
-          f'{name} must be one of {", ".join(map(str, choices))}, got '
-          f'{getattr(self, name)!r}.'
-        )
+      fields.check_choice(name, getattr(self, name), choices)
     if not 0 < self.decay_fraction <= 1:
       raise ValueError(
         'decay_fraction is a part of the schedule, above 0 and at most 1, got '

@@ -39,6 +39,20 @@ def test_the_examples_do_what_they_assert(page):
   run(page)
 
 
+@pytest.mark.slow
+def test_the_recipes_do_what_they_assert(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  run('recipes.md')
+  (text,) = re.findall(
+    r'afterwards\n(.*)', (DOCS / 'recipes.md').read_text(), re.S
+  )
+  there = {path.name for path in tmp_path.rglob('*')}
+  # What these runs do not have: a decoder, patches and masks.
+  absent = {'imagination.gif', 'imagination.png', 'pca.png', 'masks.png'}
+  named = set(re.findall(r'`([\w]+\.\w{3,11})`', text)) - absent
+  assert named <= there, named - there
+
+
 def test_the_planner_keeps_the_limits_of_the_example(capsys):
   names = run('planners.md')
   assert 'guardrail passed by 0.00' in capsys.readouterr().out

@@ -22,9 +22,10 @@ import sys
 from absl import app
 from tests.experiments import tiny_study
 tiny_study.register()
-from experiments import ablate
+from experiments import ablate, command_line
 if __name__ == '__main__':
-  app.run(ablate.main, flags_parser=ablate.parse_flags)
+  parse = lambda argv: command_line.parse(ablate.FLAGS, argv)
+  app.run(ablate.main, flags_parser=parse)
 """
 
 

@@ -49,8 +49,8 @@ def test_main_ends_in_one_sentence(monkeypatch, tmp_path):
   assert "names 'expert' twice" in run_main(
     out=out, policy='mixture', mixture=mixture
   )
-  assert 'no effect without --policy=mixture' in run_main(
-    out=out, mixture=mixture
+  assert "mixture means nothing for policy 'expert'" in run_main(
+    out=out, mixture=mixture[1:]
   )
   assert 'expert=1,smooth=2' in run_main(
     out=str(tmp_path / 'x'), policy='mixture', mixture=['expert', 'smooth=1']

@@ -8,10 +8,19 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from experiments.configs import dino_wm, ijepa, lewm, pldm, vjepa, vjepa2_ac
+from experiments.configs import (
+  dino_wm,
+  heads,
+  ijepa,
+  lewm,
+  pldm,
+  vjepa,
+  vjepa2_ac,
+)
 from jepa_wm import exports, models
 from jepa_wm.data import augmentation
 from jepa_wm.data import config as data_config
+from jepa_wm.models import heads as models_heads
 from jepa_wm.models import lewm as models_lewm
 from jepa_wm.models import pldm as models_pldm
 from jepa_wm.training import optimizers
@@ -42,23 +51,25 @@ def _leaves(config, prefix='config'):
 
 @pytest.mark.parametrize(
   'module',
-  [dino_wm, ijepa, lewm, pldm, vjepa, vjepa2_ac],
+  [dino_wm, heads, ijepa, lewm, pldm, vjepa, vjepa2_ac],
   ids=lambda module: pathlib.Path(module.__file__).stem,
 )
 @pytest.mark.filterwarnings('ignore:the load_module')
 def test_every_documented_field_is_a_flag_of_every_variant(module, monkeypatch):
   run = 'num_steps seed log_every eval_every checkpoint_every '
-  run += 'checkpoint_seconds keep_checkpoints frozen_encoder evals'
+  run += 'checkpoint_seconds keep_checkpoints frozen_encoder'
   for variant in module.VARIANTS:
     config = module.get_config(variant)
     values = dict(_leaves(config))
     documented = {f'config.{name}' for name in run.split()}
-    for where, kind in (
-      ('data', data_config.DataConfig),
-      ('optimizer', optimizers.AdamW),
-      ('augmentation', augmentation.Augmentation),
-      ('model', models.MODELS.find(config.model.name)),
-    ):
+    sections = {'data': data_config.DataConfig, 'optimizer': optimizers.AdamW}
+    if module is heads:
+      sections['head'] = models_heads.HEADS.find(config.head.name)
+    else:
+      documented.add('config.evals')
+      sections['augmentation'] = augmentation.Augmentation
+      sections['model'] = models.MODELS.find(config.model.name)
+    for where, kind in sections.items():
       documented |= {
         f'config.{where}.{field.name}'
         for field in dataclasses.fields(kind)
@@ -93,10 +104,12 @@ def test_the_full_size_of_pldm_is_the_published_one():
 
 def test_an_unknown_variant_names_those_there_are():
   with pytest.raises(
-    ValueError, match=r"no variant 'two_rooms'.*two_room_small"
+    ValueError, match=r"variant must .*two_room_small.*mean 'two_room'"
   ):
     lewm.get_config('two_rooms')
-  with pytest.raises(ValueError, match=r"no variant 'two_rooms'.*two_room_gru"):
+  with pytest.raises(
+    ValueError, match=r"variant must .*two_room_gru.*mean 'two_room'"
+  ):
     pldm.get_config('two_rooms')
 
 
@@ -161,3 +174,13 @@ def test_a_kind_within_a_kind_can_be_asked_for(monkeypatch):
   assert plain['encoder']['name'] == 'conv'
   with pytest.raises(ValueError, match=r"encoder.name must be .*mean 'vit'"):
     _chosen(monkeypatch, '--config.model.encoder.name=vti')
+
+
+def test_another_head_brings_its_fields(monkeypatch):
+  monkeypatch.setattr('sys.argv', ['train', '--config.head.name=decoder'])
+  config = heads.get_config('probe')
+  assert set(config.head) == {'name', 'channels', 'patch_size'}
+  assert config.num_steps == 1000
+  monkeypatch.setattr('sys.argv', ['train', '--config.head.name=decodr'])
+  with pytest.raises(ValueError, match="Did you mean 'decoder'"):
+    heads.get_config('probe')

@@ -24,7 +24,9 @@ def test_every_variant_is_whole(module):
     optimizers.AdamW(num_steps=config['num_steps'], **config['optimizer'])
     assert config['data']['num_frames'] >= model.num_frames
     assert config['frozen_encoder'] in ('', 'two_room_small')
-  with pytest.raises(ValueError, match=r"no variant 'large'.*two_room_small"):
+  with pytest.raises(
+    ValueError, match=r"variant must be .*two_room_small.*got 'large'"
+  ):
     module.get_config('large')
 
 

@@ -101,7 +101,9 @@ def test_published_sizes_have_names():
 
 @pytest.mark.parametrize('module', [ijepa, vjepa])
 def test_an_unknown_variant_names_those_there_are(module):
-  with pytest.raises(ValueError, match=r"no variant 'tiny'.*digits_small"):
+  with pytest.raises(
+    ValueError, match=r"variant must be .*digits_small.*got 'tiny'"
+  ):
     module.get_config('tiny')
 
 

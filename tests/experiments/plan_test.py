@@ -131,10 +131,10 @@ def _sentence(checkpoint, *arguments):
     (['--planner='], 'planner must name one at least'),
     (['--num_seeds=99999'], 'num_seeds must be at most 10000'),
     (['--planner=cem,magic'], 'planner must be one of cem, icem, mppi'),
-    (['--set=icem.num_kept=2'], "must name one of the planners cem, got 'icem"),
+    (['--set=icem.num_kept=2'], "must be one of cem, got 'icem'"),
     (['--planner=cem,icem', '--set=num_keep=3'], "no option 'num_keep'"),
     (['--environment=three_room'], "two_room, got 'three_room'"),
-    (['--shift=agent_color,gravity'], "of 'two_room', got 'gravity'"),
+    (['--shift=agent_color,gravity'], "lighting, got 'gravity'"),
     (['--episodes=nowhere'], 'No episodes at nowhere'),
     (['--diagnostics=straigtness'], "Did you mean 'straightness'?"),
     (['--protocol=swm-v1', '--num_pairs=9'], 'num_pairs must be 50'),
@@ -172,7 +172,7 @@ def test_an_unwritable_folder(checkpoint, tmp_path):
 def test_a_wrong_command_line_ends_in_one_sentence(tmp_path):
   for arguments, words in (
     ([f'--checkpoint={tmp_path / "none"}'], 'config.json'),
-    (['--num_elite=3'], 'Did you mean: num_elites'),
+    (['--num_elite=3'], 'Did you mean --num_elites?'),
   ):
     done = _command(f'--out={tmp_path / "out"}', *arguments)
     assert done.returncode == 1

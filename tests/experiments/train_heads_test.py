@@ -89,7 +89,7 @@ def test_a_head_is_trained_as_any_run(dataset, encoder, trained, capsys):
   [
     ({'frozen_encoder': ''}, 'config.frozen_encoder must be set'),
     ({'head': {'name': 'decodr'}}, r"config.head.name.*Did you mean 'decoder'"),
-    ({'head': {'name': 'probe', 'kind': 'x'}}, "kind must be .*'mlp'"),
+    ({'head': {'name': 'probe', 'kind': 'x'}}, 'kind must be .*mlp'),
     ({'model': {}}, "config has no field 'model'"),
   ],
 )

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from experiments import train
+from experiments.configs import lewm
 from jepa_wm import exports, models, recipes
 from jepa_wm.data import cache, episodes
 from jepa_wm.recipes import frozen_encoders, training
@@ -353,12 +354,17 @@ def _parse(monkeypatch, *arguments):
 @pytest.mark.parametrize(
   'override, message',
   [
-    ('--config.model.latentdim=4', "did you mean 'latent_dim'?"),
-    ('--config.modle.latent_dim=4', "did you mean 'model'?"),
-    ('--config.num_step=4', "did you mean 'num_steps'?"),
-    ('--config.model.xyz=4', "no field 'xyz' for --config.model.xyz=4."),
-    ('--config.num_steps=many', "'many'"),
-    ('--workdri=here', 'Did you mean: workdir'),
+    ('--config.model.latentdim=4', "Did you mean 'latent_dim'?"),
+    ('--config.modle.latent_dim=4', "Did you mean 'model'?"),
+    ('--config.num_step=4', "Did you mean 'num_steps'?"),
+    (
+      '--config.model.xyz=4',
+      "config.model has no field 'xyz'. It has ",
+    ),
+    ('--config.num_steps=many', "num_steps must be an integer, got 'many'."),
+    ('--config.num_steps.of=4', "config.num_steps has no field 'of'"),
+    ('--workdri=here', 'There is no flag --workdri. Did you mean --workdir?'),
+    ('--set=x=3', 'no flag --set. Those of this command are --config, --work'),
   ],
 )
 def test_misspelt_field_suggests_the_nearest(
@@ -369,6 +375,33 @@ def test_misspelt_field_suggests_the_nearest(
   with pytest.raises(SystemExit) as raised:
     _parse(monkeypatch, f'--config={file}:tiny', override)
   assert message in raised.value.code and '\n' not in raised.value.code
+
+
+@_LOADS_A_FILE
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (['--config=LEWM:two_room_smal'], "^variant must .*mean 'two_room_small'"),
+    (
+      ['--config=LEWM', '--config.model.encoder.name=vti'],
+      "^encoder.name must be one of .*Did you mean 'vit'",
+    ),
+    (
+      ['--config=LEWM', '--config.model.encodr.name=vit'],
+      "^The model 'lewm' has no field 'encodr'. Did you mean 'encoder'",
+    ),
+    (
+      ['--config.seed=3', '--config=LEWM'],
+      '^--config.seed needs --config=FILE before it.$',
+    ),
+    (['--config=LEWM', '--workdir'], '^Missing value for flag --workdir.$'),
+  ],
+)
+def test_a_misspelt_name_of_a_published_config(monkeypatch, arguments, message):
+  given = [x.replace('LEWM', lewm.__file__) for x in arguments]
+  with pytest.raises(SystemExit, match=message) as raised:
+    _parse(monkeypatch, *given)
+  assert '\n' not in raised.value.code
 
 
 @_LOADS_A_FILE

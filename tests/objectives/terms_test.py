@@ -163,7 +163,7 @@ def test_values_and_weights_belong_together(rng_key):
       'num_knots=5 would do nothing',
     ),
     ('prediction', {'steps': 0}, 'steps must be a positive integer'),
-    ('vicreg', {}, "must be one of .*'vcreg'.*Did you mean 'vcreg'"),
+    ('vicreg', {}, "must be one of .*vcreg.*Did you mean 'vcreg'"),
   ],
 )
 def test_bad_terms(kind, changes, message):

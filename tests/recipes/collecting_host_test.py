@@ -66,7 +66,8 @@ def recipe(monkeypatch):
       'episode_length': 9,
       'min_episode_length': 5,
       'image_size': 4,
-      'policy_odds': {'expert': 1.0, 'random': 1.0},
+      'policy': 'mixture',
+      'mixture': {'expert': 1.0, 'random': 1.0},
       **changes,
     }
   )

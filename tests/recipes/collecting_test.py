@@ -15,7 +15,8 @@ RECIPE = collecting.Collecting(
   episode_length=12,
   min_episode_length=5,
   image_size=16,
-  policy_odds={'expert': 1.0, 'smooth': 2.0},
+  policy='mixture',
+  mixture={'expert': 1.0, 'smooth': 2.0},
   seed=7,
 )
 
@@ -114,18 +115,29 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
+    ({'policy': 'mixtur'}, "random, smooth, mixture, .* mean 'mixture'"),
     (
-      {'policy_odds': {'experts': 1.0}},
-      'must be one of expert, random, smooth',
+      {'policy': 'mixture', 'mixture': {'experts': 1.0}},
+      "mixture must be one of expert, random, smooth, .* mean 'expert'",
+    ),
+    (
+      {'policy': 'expert', 'mixture': {'smooth': 1.0}},
+      "means nothing for policy 'expert'",
     ),
     ({'environment': 'three_room'}, "one of .*two_room, got 'three_room'"),
-    ({'policy_odds': {'expert': 0.0}}, 'positive, finite odds, got expert=0'),
-    ({'policy_odds': {}}, 'at least one policy'),
+    (
+      {'policy': 'mixture', 'mixture': {'expert': 0.0}},
+      'positive, finite odds, got expert=0',
+    ),
+    ({'policy': 'mixture', 'mixture': {}}, 'at least one policy'),
     ({'min_episode_length': 13}, 'min_episode_length is 13'),
     ({'num_episodes': 0}, 'num_episodes must be at least 1, got 0'),
     ({'action_noise': -1.0}, 'action_noise must be finite and at least 0'),
     ({'action_noise': math.inf}, 'action_noise must be finite'),
-    ({'policy_odds': {'expert': math.inf}}, 'finite odds, got expert=inf'),
+    (
+      {'policy': 'mixture', 'mixture': {'expert': math.inf}},
+      'finite odds, got expert=inf',
+    ),
     ({'num_episodes': 2.5}, 'num_episodes must be a whole number, got 2.5'),
     ({'seed': 2**63}, r'seed must be below 2\*\*63'),
   ],

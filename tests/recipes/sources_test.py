@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jepa_wm.data import config as data_config
+from jepa_wm.data import episodes
 from jepa_wm.recipes import clips, sources
 
 
@@ -40,5 +41,29 @@ def test_doors(monkeypatch, tmp_path):
   model = types.SimpleNamespace(acting=True, config=config)
   with pytest.raises(ValueError, match='has no actions, and acts learns from'):
     clips.check_no_actions('digits', model)
-  with pytest.raises(ValueError, match="or 'tfds:NAME', got 'tfds'"):
+  with pytest.raises(ValueError, match="tfds:NAME, got 'tfds'"):
     data_config.DataConfig(source='tfds')
+
+
+def test_what_the_model_does_not_look_at_is_not_read(tmp_path):
+  """A second camera, proprioception and the state lie beside the pixels."""
+  rng = np.random.default_rng(0)
+  episode = episodes.Episode(
+    columns={
+      'observation/pixels': rng.integers(0, 256, (5, 16, 16, 3), np.uint8),
+      'observation/pixels_wrist': np.zeros((5, 16, 16, 3), np.uint8),
+      'observation/proprio': np.zeros((5, 3), np.float32),
+      'action': rng.normal(size=(4, 2)).astype(np.float32),
+      'reward': np.zeros(4, np.float32),
+      'state': np.zeros((5, 2), np.float32),
+    }
+  )
+  path = tmp_path / 'data'
+  episodes.write_episodes(
+    path, [episode] * 8, provenance={}, held_out_fraction=0.5
+  )
+  source = _source(source='cache', path=str(path))
+  batch = next(source.batches('train', 0))
+  assert set(batch) == {'observation', 'action', 'reward'}
+  assert set(batch['observation']) == {'pixels'}
+  assert 'state' in source.some_batches('train', 0)[0]

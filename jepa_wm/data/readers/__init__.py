@@ -120,10 +120,7 @@ def open_reader(
   known = [field.name for field in dataclasses.fields(Options)]
   fields.check_names('A reader', options, known)
   chosen = Options(**options)
-  if format != 'auto' and format not in _FORMATS:
-    raise ValueError(
-      f'format must be auto or one of {", ".join(_FORMATS)}, got {format!r}.'
-    )
+  fields.check_choice('format', format, ['auto', *_FORMATS], is_open=True)
   with promised(path, str(path)):
     if format == 'auto':
       format = detect(path)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jepa_wm import files
 from jepa_wm.data import columns as columns_lib
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data.readers import frames, reader
@@ -78,7 +79,7 @@ def choose(
   elif pixels not in images:
     raise ValueError(
       f'{where} has no images {pixels!r}, only {_listed(images)}; choose one '
-      'of them with --pixels.'
+      f'of them with --pixels.{files.nearest(pixels, images)}'
     )
   action = options.action
   if action is None:
@@ -106,7 +107,7 @@ def choose(
       if name not in vectors:
         raise ValueError(
           f'{where} has no column {name!r}, only {_listed(vectors)}; choose '
-          f'among them with --{role}.'
+          f'among them with --{role}.{files.nearest(name, vectors)}'
         )
   rest = {role: (name,) for role, name in (steps or {}).items()}
   return Choice(pixels=pixels, **chosen, **rest)

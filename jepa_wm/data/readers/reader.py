@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from jepa_wm import fields
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import resizing
 
@@ -52,11 +53,8 @@ class Options:
     Raises:
       ValueError: it is out of them.
     """
-    if self.alignment not in ALIGNMENTS:
-      raise ValueError(
-        f'alignment must be one of {", ".join(ALIGNMENTS)}, got '
-        f'{self.alignment!r}.'
-      )
+    fields.check_choice('alignment', self.alignment, ALIGNMENTS)
+    fields.check_choice('fit', self.fit, resizing.FITS)
     for name, least in (('num_discrete', 2), ('image_size', 1)):
       value = getattr(self, name)
       is_whole = isinstance(value, int) and not isinstance(value, bool)
@@ -64,10 +62,6 @@ class Options:
         raise ValueError(
           f'{name} must be a whole number of at least {least}, got {value!r}.'
         )
-    if self.fit not in resizing.FITS:
-      raise ValueError(
-        f'fit must be one of {", ".join(resizing.FITS)}, got {self.fit!r}.'
-      )
     for name in ('action', 'proprio', 'state'):
       value = getattr(self, name)
       if isinstance(value, str):

@@ -177,8 +177,8 @@ class RolloutError:
     """Plays the world that the episodes are of; see `diagnostic.Diagnostic`."""
     if episodes.world is None:
       raise ValueError(
-        'rollout_error plays the world itself, which is not known here or not '
-        'written in JAX; ask experiments.plan for it.'
+        'rollout_error plays the world that the episodes are of, and these are '
+        'of none that is written in JAX, or do not say of which; leave it out.'
       )
     drift = measure(
       model,

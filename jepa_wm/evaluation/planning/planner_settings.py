@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import files, planning
+from jepa_wm import fields, files, planning
 from jepa_wm.types import DynamicsFn, LatentState, Params, Root
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -60,8 +60,8 @@ class PlannerSettings:
   proposals: Proposals | None = None
 
   def __post_init__(self) -> None:
-    _check_choice('cost', self.cost, planning.STEP_WEIGHTS)
-    _check_choice('distance', self.distance, planning.DISTANCES)
+    fields.check_choice('cost', self.cost, planning.STEP_WEIGHTS)
+    fields.check_choice('distance', self.distance, planning.DISTANCES)
     if self.history < 1:
       raise ValueError(f'history must be at least 1, got {self.history}.')
 
@@ -97,7 +97,10 @@ class PlannerSettings:
       )
       return planning.search(self.planner, {}, rng_key, problem)
 
-    return jax.eval_shape(plan, jax.random.key(0), jnp.zeros((1, 1)))
+    try:
+      return jax.eval_shape(plan, jax.random.key(0), jnp.zeros((1, 1)))
+    except ValueError as error:
+      raise ValueError(f'planner {self.name}: {error}') from error
 
   def to_dict(self) -> dict[str, Any]:
     """All of it, the planner's defaults too, for a result record."""
@@ -131,7 +134,7 @@ def make_planner(
     ValueError: no such planner or option, an option of the wrong type, or
       settings that make no sense.
   """
-  _check_choice('planner', name, planning.PLANNERS)
+  fields.check_choice('planner', name, planning.PLANNERS, is_open=True)
   kind = planning.PLANNERS[name]
   known = _options(kind)
   for option, value in (options or {}).items():
@@ -167,10 +170,3 @@ def _options(planner: type[Any]) -> dict[str, list[type]]:
     if set(kinds) - {type(None)}:
       options[field.name] = kinds
   return options
-
-
-def _check_choice(name: str, value: str, known: Mapping[str, Any]) -> None:
-  if value not in known:
-    raise ValueError(
-      f'{name} must be one of {", ".join(known)}, got {value!r}.'
-    )

@@ -95,11 +95,7 @@ class Protocol:
         f'got {self.goal_offset}.'
       )
     for field, known in (('success', SUCCESS_RULES), ('origin', ORIGINS)):
-      if getattr(self, field) not in known:
-        raise ValueError(
-          f'{field} must be one of {", ".join(map(repr, known))}, got '
-          f'{getattr(self, field)!r}.'
-        )
+      fields.check_choice(field, getattr(self, field), known)
 
   @property
   def num_plans(self) -> int:
@@ -203,9 +199,8 @@ def get(name: str, **changes: Any) -> Protocol:
   if found is None and name[:1] == 'h' and name[1:].isdecimal():
     found = _horizon(int(name[1:]))
   if found is None:
-    raise ValueError(
-      f'protocol must be one of {", ".join(sorted(PROTOCOLS))}, got {name!r}.'
-    )
+    fields.check_choice('protocol', name, sorted(PROTOCOLS))
+    found = PROTOCOLS[name]
   changes = {k: v for k, v in changes.items() if v is not None}
   if 'environment' in changes:
     world = worlds.get(changes['environment'])

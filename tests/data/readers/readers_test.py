@@ -28,7 +28,7 @@ def test_what_is_not_recognised_is_said(tmp_path):
     readers.detect(tmp_path / 'notes.txt')
   with pytest.raises(FileNotFoundError, match='no such file'):
     readers.open_reader(tmp_path / 'nothing')
-  with pytest.raises(ValueError, match=r"or one of lerobot, .*got 'zip'"):
+  with pytest.raises(ValueError, match=r"one of auto, lerobot, .*got 'zip'"):
     readers.open_reader(tmp_path, format='zip')
 
 

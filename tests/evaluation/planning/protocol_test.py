@@ -43,7 +43,7 @@ def test_a_record_holds_every_field():
     ({'num_pairs': 0}, 'num_pairs must be at least 1'),
     ({'goal_offset': 101}, 'goal_offset must fit into an episode'),
     ({'success': 'now and then'}, "success must be one of 'any time', 'after"),
-    ({'origin': 'dreams'}, "origin must be one of 'held-out', 'training', 're"),
+    ({'origin': 'dreams'}, 'origin must be one of held-out, training, re'),
   ],
 )
 def test_contradictions_are_refused(changes, message):

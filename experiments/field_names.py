@@ -1,0 +1,52 @@
+"""Which field of a config a command line sets that the config has not."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+from ml_collections.config_flags import config_flags
+
+from jepa_wm import fields
+
+_FILE = re.compile(r'--?config=(.*)', re.DOTALL)
+_FIELD = re.compile(r'--?(?:no)?config\.([\w.]+)')
+
+
+def unknown_field(argv: Sequence[str]) -> str:
+  """What is wrong with the first field that the config does not have.
+
+  Args:
+    argv: a command line that could not be parsed.
+
+  Returns:
+    A sentence with the nearest field, or all of that level; empty where no
+    field is wrong.
+  """
+  given = [found[1] for x in argv if (found := _FILE.match(x))]
+  try:
+    config = config_flags.ConfigFileFlagParser('config').parse(given[0])
+  except (AttributeError, LookupError, OSError, TypeError, ValueError):
+    return ''  # Of the file, about which something else is said.
+  if not isinstance(config, ml_collections.ConfigDict):
+    return ''  # So is of one that is not there.
+  try:
+    for argument in argv:
+      if found := _FIELD.match(argument):
+        _find(config, found[1].split('.'))
+  except fields.UnknownNameError as error:
+    return str(error)
+  return ''
+
+
+def _find(config: Any, path: Sequence[str]) -> None:
+  """Follows a path.
+
+  Raises:
+    UnknownNameError: it leads nowhere.
+  """
+  where = 'config'
+  for name in path:
+    is_section = isinstance(config, ml_collections.ConfigDict)
+    fields.check_names(where, [name], list(config) if is_section else [])
+    config, where = config[name], f'{where}.{name}'

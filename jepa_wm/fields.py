@@ -198,13 +198,9 @@ def with_kind(
 def check_choice(
   what: str, value: Any, known: Iterable[Any], *, is_open: bool = False
 ) -> None:
-  """Refuses what is none of the names there are.
+  """Refuses a `value` of `what` that is none of the `known` names.
 
-  Args:
-    what: what has such a name, for the sentence.
-    value: that was given.
-    known: names there are.
-    is_open: whether users add names of their own, by importing a file.
+  Where users add names of their own, it `is_open`.
 
   Raises:
     UnknownNameError: it is none; the nearest is suggested.
@@ -214,10 +210,7 @@ def check_choice(
     return
   hint = files.nearest(value, known)
   if is_open and not hint:
-    hint = (
-      ' A name of your own is known once the file that registers it is '
-      'imported (--import=FILE.py).'
-    )
+    hint = ' One of your own needs its file imported first (--import=FILE.py).'
   shown = (repr(x) if ' ' in str(x) else str(x) for x in known)
   names = ', '.join(shown) or '(there is none)'
   raise UnknownNameError(f'{what} must be one of {names}, got {value!r}.{hint}')

@@ -49,7 +49,7 @@ def test_a_flag(monkeypatch, command, argument, sentence):
     ('Planning', {'planner': 'icm'}, "Did you mean 'icem'?"),
     ('Planning', {'protocol': 'shrt'}, "Did you mean 'short'?"),
     ('Planning', {'environment': 'two_rom'}, "Did you mean 'two_room'?"),
-    ('Planning', {'environment': 'ice'}, 'registers it is imported (--import'),
+    ('Planning', {'environment': 'ice'}, 'imported first (--import'),
     ('Planning', {'checkpoint': 'two_room_smal'}, "mean 'two_room_small'?"),
     ('Planning', {'shift': 'agent_colr'}, "Did you mean 'agent_color'?"),
     ('Planning', {'success': 'any tim'}, "Did you mean 'any time'?"),

@@ -200,10 +200,8 @@ def check_choice(
 ) -> None:
   """Refuses a `value` of `what` that is none of the `known` names.
 
-  Where users add names of their own, it `is_open`.
-
   Raises:
-    UnknownNameError: it is none; the nearest is suggested.
+    UnknownNameError: it is none; of an `is_open` one users add their own.
   """
   known = list(known)
   if value in known:

@@ -44,6 +44,14 @@ def test_the_first_pairs_are_the_same_for_any_number():
   assert few.manifest_sha256 == many.manifest_sha256
 
 
+def _check_same(found, others):
+  """Of the same episodes; where a body is, compilers round as they like."""
+  for one, other in zip(found, others, strict=True):
+    assert (one['episode'], one['start']) == (other['episode'], other['start'])
+    for state in ('start_state', 'goal_state'):
+      np.testing.assert_allclose(one[state], other[state], atol=1e-2)
+
+
 @pytest.mark.parametrize(
   'named',
   [
@@ -60,10 +68,7 @@ def test_generating_again_gives_the_shipped_states(named):
   assert made['recipe'] == shipped['recipe']
   for key in ('episodes_played', 'episodes_too_short', 'pairs_solved_at_start'):
     assert made[key] == shipped[key]
-  for one, other in zip(made['pairs'], shipped['pairs'], strict=True):
-    assert (one['episode'], one['start']) == (other['episode'], other['start'])
-    for state in ('start_state', 'goal_state'):
-      np.testing.assert_allclose(one[state], other[state], atol=1e-2)
+  _check_same(made['pairs'], shipped['pairs'])
 
 
 @pytest.mark.slow
@@ -78,7 +83,7 @@ def test_solved_starts_are_dropped_and_nothing_else_is():
   shipped = json.loads(manifests.shipped_path(protocol.SHORT).read_text())[
     'pairs'
   ]
-  assert unsolved == shipped[: len(unsolved)]
+  _check_same(unsolved, shipped[: len(unsolved)])
 
 
 def test_random_pairs_stand_where_the_world_lets_them():

@@ -53,6 +53,9 @@ class Cache(table.Table):
   provenance: dict[str, Any]
 
 
+_NO_ROWS = np.zeros(0, np.uint8)
+
+
 def open_cache(path: str | os.PathLike[str], *, split: str = 'train') -> Cache:
   """Opens one split of the cache of an archive.
 
@@ -75,7 +78,7 @@ def open_cache(path: str | os.PathLike[str], *, split: str = 'train') -> Cache:
   try:
     meta = json.loads((directory / 'meta.json').read_text())
     version, source = meta['format'], meta['fingerprint']
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, RecursionError) as error:
     raise _damaged(directory, f'meta.json: {error}') from error
   if version != cache_writer.FORMAT or source != fingerprint:
     raise ValueError(
@@ -83,6 +86,17 @@ def open_cache(path: str | os.PathLike[str], *, split: str = 'train') -> Cache:
       f'at {path}, or is laid out as another version wrote it; remove it, run '
       'cache.build_cache or collect again.'
     )
+  try:
+    return _opened(path, directory, meta, split)
+  except (AttributeError, LookupError, TypeError) as error:
+    why = f'meta.json: {type(error).__name__}: {error}'
+    raise _damaged(directory, why) from error
+
+
+def _opened(
+  path: pathlib.Path, directory: pathlib.Path, meta: Any, split: str
+) -> Cache:
+  """The split of a cache whose `meta.json` is of these episodes."""
   splits = meta['splits']
   if split not in splits:
     raise ValueError(
@@ -96,6 +110,15 @@ def open_cache(path: str | os.PathLike[str], *, split: str = 'train') -> Cache:
     if name not in images or meta['store'] == 'flat'
   }
   episodes = {name: columns.pop(name) for name in ('offsets', 'lengths')}
+  offsets, lengths = episodes['offsets'], episodes['lengths']
+  ends = np.append(offsets, len(columns['action']))
+  if not np.array_equal(np.diff(ends), lengths) or offsets[:1].any():
+    raise _damaged(directory, f'{split}: offsets and lengths do not fit')
+  wrong = [
+    name for name in images if columns.get(name, _NO_ROWS).dtype != np.uint8
+  ]
+  if wrong:
+    raise _damaged(directory, f'{split}/{wrong[0]}.npy holds no pictures')
   for name in images:
     if name not in columns:
       try:
@@ -128,7 +151,8 @@ def _mapped(directory: pathlib.Path, name: str, shape: list[int]) -> np.ndarray:
     array = np.asarray(
       np.load(directory / name, mmap_mode='r' if math.prod(shape) else None)
     )
-  except (OSError, ValueError, EOFError) as error:
+  # What a file that is none leads NumPy to is of many kinds.
+  except Exception as error:
     raise _damaged(directory, f'{name}: {error}') from error
   if list(array.shape) != shape:
     raise _damaged(directory, f'{name} has shape {array.shape}, not {shape}')

@@ -106,6 +106,11 @@ def check(columns: Mapping[str, np.ndarray]) -> None:
     raise ValueError(
       f'An episode must have the column action, got {sorted(columns)}.'
     )
+  for name, array in columns.items():
+    if not isinstance(array, (np.ndarray, np.generic)):
+      raise ValueError(
+        f'{name} must be a NumPy array, got a {type(array).__name__}.'
+      )
   # Where there are no steps to count by, there is one frame.
   num_frames = len(columns['action']) + 1
   if PIXELS in columns and columns[PIXELS].ndim == 4:

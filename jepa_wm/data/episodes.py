@@ -285,9 +285,10 @@ class EpisodeSource:
         f'The episodes at {path} have no split {split!r}, only '
         f'{sorted(info.splits)}.'
       )
-    metadata = info.metadata or {}
-    self.provenance: dict[str, Any] = dict(metadata.get('provenance', {}))
-    self.num_frames: int | None = metadata.get('num_frames', {}).get(split)
+    with _blamed(path):
+      metadata = info.metadata or {}
+      self.provenance: dict[str, Any] = dict(metadata.get('provenance', {}))
+      self.num_frames: int | None = metadata.get('num_frames', {}).get(split)
     self._length = info.splits[split].num_examples
     with _blamed(path):
       # Whole columns at once; the frames are decoded here, without OpenCV.

@@ -50,8 +50,12 @@ class Replay:
     Raises:
       ValueError: `max_frames` below one.
     """
-    if max_frames is not None and max_frames < 1:
-      raise ValueError(f'max_frames must be at least 1, got {max_frames}.')
+    if max_frames is not None and not (
+      windows_lib.is_whole(max_frames) and max_frames >= 1
+    ):
+      raise ValueError(
+        f'max_frames must be a whole number of at least 1, got {max_frames!r}.'
+      )
     self.path = files.expand(path).absolute()
     self.path.mkdir(parents=True, exist_ok=True)
     self._max_frames = max_frames
@@ -103,7 +107,12 @@ class Replay:
     `Windows.get_state()` the batches are those of a run that was never killed,
     unless what was there has been dropped for its age since. Other processes
     that read open the replay anew.
+
+    Raises:
+      ValueError: an `end` that no episode can have.
     """
+    if not windows_lib.is_whole(end) or end < 0:
+      raise ValueError(f'end must be a number of an episode, got {end!r}.')
     self._refresh()
     for number in sorted(self._entries, reverse=True):
       if number >= end:
@@ -155,11 +164,7 @@ class Replay:
     Raises:
       ValueError: a count below one.
     """
-    if batch_size < 1 or seed < 0:
-      raise ValueError(
-        'batch_size must be at least 1 and seed at least 0, got '
-        f'{batch_size} and {seed}.'
-      )
+    windows_lib.check_batches(batch_size, seed)
     shape: Any = {'num_frames': num_frames, 'stride': stride}
     return Windows(self, shape, batch_size, seed, columns)
 
@@ -273,16 +278,23 @@ def _opened(folder: pathlib.Path) -> _Entry:
   try:
     described = json.loads((folder / 'episode.json').read_text())
     spec = columns_lib.from_json(described['columns'])
-    columns = {
+    columns: dict[str, np.ndarray] = {
       name: np.load(
         folder / f'{name}.npy',
         mmap_mode='r' if columns_lib.is_image(name) else None,
       )
       for name in spec
     }
+    if columns_lib.spec(columns) != spec or any(
+      len(array) != described['num_frames'] - (name in columns_lib.STEPS)
+      for name, array in columns.items()
+      if name not in columns_lib.EPISODES
+    ):
+      raise ValueError('its columns are not those that it describes')
   except FileNotFoundError:
     raise
-  except (OSError, ValueError, EOFError, KeyError) as error:
+  # What a file that is none leads NumPy and JSON to is of many kinds.
+  except Exception as error:
     raise files.damaged(folder, error) from error
   for name in columns_lib.STEPS:
     if name in columns:

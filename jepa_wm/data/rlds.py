@@ -212,7 +212,10 @@ def read_spec(path: pathlib.Path, info: Any) -> columns_lib.Spec:
       f'The steps of the episodes at {path} lack the column '
       f'{" and ".join(missing)}; they have {sorted(found)}.'
     )
-  metadata = dict(info.metadata or {})
+  try:
+    metadata = dict(info.metadata or {})
+  except (ValueError, TypeError, RecursionError) as error:
+    raise files.damaged(path / 'metadata.json', error) from error
   if 'provenance' in metadata and metadata.get('layout') != LAYOUT:
     raise ValueError(
       f'The episodes at {path} are laid out as another edition of this code '

@@ -100,11 +100,9 @@ def cached_windows(
     ValueError: no window at all, a too short episode not to be skipped, a
       count below one, no such column, or latents of other frames.
   """
-  if batch_size < 1 or num_threads < 0 or seed < 0:
-    raise ValueError(
-      'batch_size must be at least 1, num_threads and seed at least 0, got '
-      f'{batch_size}, {num_threads} and {seed}.'
-    )
+  check_batches(batch_size, seed)
+  if not is_whole(num_threads) or num_threads < 0:
+    raise ValueError(f'num_threads must be at least 0, got {num_threads!r}.')
   starts = window_starts(
     table,
     num_frames=num_frames,
@@ -180,7 +178,7 @@ class Gather:
       names = tuple(n for n in names if not n.startswith('observation/'))
     self._names, self._latents = names, latents
     self._levels = _levels(num_frames, stride)
-    self._is_flat = isinstance(num_frames, int)
+    self._is_flat = is_whole(num_frames)
     self._buffers = [
       {
         name: buffers.Buffers(
@@ -259,6 +257,26 @@ def _end(
   return is_last & table.columns['is_terminal'][episode]
 
 
+def is_whole(value: Any) -> bool:
+  """Whether a value is a whole number, of Python or NumPy, and no truth."""
+  return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def check_batches(batch_size: int, seed: int) -> None:
+  """Makes sure that batches can be drawn.
+
+  Raises:
+    ValueError: what is no whole number or too small.
+  """
+  if (
+    not (is_whole(batch_size) and is_whole(seed)) or batch_size < 1 or seed < 0
+  ):
+    raise ValueError(
+      'batch_size must be at least 1 and seed at least 0, whole numbers, got '
+      f'{batch_size!r} and {seed!r}.'
+    )
+
+
 def _levels(
   num_frames: int | Sequence[int], stride: int | Sequence[int]
 ) -> list[tuple[int, int]]:
@@ -267,8 +285,15 @@ def _levels(
   Raises:
     ValueError: one below one, or not as many of both.
   """
-  frames = [num_frames] if isinstance(num_frames, int) else list(num_frames)
-  strides = [stride] if isinstance(stride, int) else list(stride)
+  frames, strides = (
+    list(x) if isinstance(x, Sequence) and not isinstance(x, str) else [x]
+    for x in (num_frames, stride)
+  )
+  for value in (*frames, *strides):
+    if not is_whole(value):
+      raise ValueError(
+        f'num_frames and stride must be whole numbers, got {value!r}.'
+      )
   if len(frames) != len(strides) or min(*frames, *strides, 1) < 1:
     raise ValueError(
       'num_frames and stride must be at least 1 and as many of one as of the '

@@ -197,3 +197,42 @@ def test_commit_needs_training_episodes(tmp_path, episodes):
   ):
     writer.add(episodes[0], split='held_out')
     writer.commit()
+
+
+def edit_meta(archive, edit):
+  file = archive / 'cache' / 'meta.json'
+  meta = json.loads(file.read_text())
+  edit(meta)
+  file.write_text(json.dumps(meta))
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    *(
+      lambda path, x=x: edit_meta(path, lambda meta: meta.pop(x))
+      for x in ('splits', 'images', 'action_statistics', 'provenance')
+    ),
+    lambda path: edit_meta(path, lambda meta: meta.update(splits=5)),
+    lambda path: (path / 'cache' / 'meta.json').write_text('[' * 100_000),
+    *(
+      lambda path, x=x: np.save(
+        path / 'cache' / 'train' / f'{x}.npy',
+        np.load(path / 'cache' / 'train' / f'{x}.npy') + 9,
+      )
+      for x in ('offsets', 'lengths')
+    ),
+  ],
+)
+def test_a_cache_that_was_edited_is_named(archive, damage):
+  cache_lib.build_cache(archive)
+  damage(archive)
+  with pytest.raises(ValueError, match='cache is cut off or damaged'):
+    cache_lib.open_cache(archive)
+
+
+@pytest.mark.parametrize('text', ['{', 'null'])
+def test_metadata_that_is_none_is_named(archive, text):
+  (archive / 'metadata.json').write_text(text)
+  with pytest.raises(ValueError, match='is cut off or damaged'):
+    episodes_lib.open_episodes(archive)

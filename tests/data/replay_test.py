@@ -165,3 +165,53 @@ def test_refusals(tmp_path, make_episode, episodes):
   (tmp_path / 'replay' / '00000000' / 'action.npy').write_bytes(b'')
   with pytest.raises(ValueError, match='00000000 is cut off or damaged'):
     replay_lib.Replay(tmp_path / 'replay').table()
+
+
+@pytest.mark.parametrize(
+  'wrong',
+  [
+    *({name: 2.5} for name in ('num_frames', 'stride', 'batch_size', 'seed')),
+    *({name: True} for name in ('num_frames', 'stride', 'batch_size')),
+    *({name: '2'} for name in ('num_frames', 'batch_size')),
+    {'seed': None},
+  ],
+)
+def test_counts_are_whole_numbers(tmp_path, make_episode, wrong):
+  replay = replay_lib.Replay(tmp_path)
+  replay.append(make_episode(0))
+  good = SHAPE | {'batch_size': np.int64(2), 'seed': 0, 'stride': np.int64(2)}
+  next(replay.windows(**good))
+  with pytest.raises(ValueError, match='whole numbers, got'):
+    next(replay.windows(**good | wrong))
+  with pytest.raises(ValueError, match='max_frames must be a whole number'):
+    replay_lib.Replay(tmp_path, max_frames=2.5)
+
+
+def test_nothing_before_the_first_episode_is_forgotten(tmp_path, make_episode):
+  replay = replay_lib.Replay(tmp_path)
+  replay.append(make_episode(0))
+  with pytest.raises(ValueError, match='end must be a number of an episode'):
+    replay.rewind(-1)
+  assert replay.end == 1
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    *(
+      lambda folder, x=x: (folder / 'episode.json').write_text(x)
+      for x in ('', '[]', 'null', '{"columns": 5}', '[' * 100_000)
+    ),
+    *(
+      lambda folder, x=x: (folder / 'action.npy').write_bytes(x)
+      for x in (b'', b'\x93NUMPY')
+    ),
+    lambda folder: np.save(folder / 'action.npy', np.zeros((99, 2), 'f4')),
+    lambda folder: np.save(folder / 'action.npy', np.array([{}], object)),
+  ],
+)
+def test_damage_is_named(tmp_path, make_episode, damage):
+  replay_lib.Replay(tmp_path).append(make_episode(0))
+  damage(tmp_path / '00000000')
+  with pytest.raises(ValueError, match='00000000 is cut off or damaged'):
+    replay_lib.Replay(tmp_path).table()

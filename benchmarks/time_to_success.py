@@ -55,49 +55,31 @@ _OUT = flags.DEFINE_string(
 
 _CHECKPOINT = 'two_room_small'
 
-# Options that make the budget first: what is tried at once, and how often.
-# Their values were chosen on pairs 100 to 149 of the manifests, not on those
-# that are measured here.
+
+def _budgets(*rows: tuple[float, ...], more: str = '') -> list[dict[str, Any]]:
+  """Rows of options by name: what is tried at once, how often, and `more`."""
+  names = 'num_samples', 'num_iterations', *more.split()
+  return [dict(zip(names, row)) for row in rows]
+
+
+# Options that make the budget first. Their values were chosen on pairs 100 to
+# 149 of the manifests, not on those that are measured here.
 _BUDGETS: dict[str, list[dict[str, Any]]] = {
-  'cem': [
-    {'num_samples': 8, 'num_iterations': 1, 'num_elites': 2},
-    {'num_samples': 32, 'num_iterations': 3, 'num_elites': 4},
-    {'num_samples': 100, 'num_iterations': 10, 'num_elites': 10},
-    {'num_samples': 300, 'num_iterations': 30, 'num_elites': 30},
-  ],
-  'icem': [
-    {'num_samples': 8, 'num_iterations': 1, 'num_elites': 2, 'num_kept': 1},
-    {'num_samples': 32, 'num_iterations': 3, 'num_elites': 4, 'num_kept': 2},
-    {'num_samples': 100, 'num_iterations': 10, 'num_elites': 10},
-    {'num_samples': 300, 'num_iterations': 30, 'num_elites': 30},
-  ],
-  'mppi': [
-    {'num_samples': 8, 'num_iterations': 1, 'temperature': 0.2},
-    {'num_samples': 32, 'num_iterations': 3, 'temperature': 0.2},
-    {'num_samples': 100, 'num_iterations': 10, 'temperature': 0.2},
-    {'num_samples': 200, 'num_iterations': 15, 'temperature': 0.2},
-  ],
-  'predictive_sampling': [
-    {'num_samples': 8, 'num_iterations': 1},
-    {'num_samples': 32, 'num_iterations': 3},
-    {'num_samples': 100, 'num_iterations': 10},
-    {'num_samples': 200, 'num_iterations': 15},
-  ],
-  'random_shooting': [
-    {'num_samples': 8, 'num_iterations': 1},
-    {'num_samples': 32, 'num_iterations': 3},
-    {'num_samples': 100, 'num_iterations': 10},
-    {'num_samples': 200, 'num_iterations': 15},
-  ],
-  'gradient': [
-    {'num_samples': 1, 'num_iterations': 5},
-    {'num_samples': 4, 'num_iterations': 10},
-    {'num_samples': 16, 'num_iterations': 30},
-  ],
-  'grasp': [
-    {'num_samples': 4, 'num_iterations': 5, 'sync_period': 5},
-    {'num_samples': 4, 'num_iterations': 20, 'sync_period': 5},
-  ],
+  'cem': _budgets(
+    (8, 1, 2), (32, 3, 4), (100, 10, 10), (300, 30, 30), more='num_elites'
+  ),
+  'icem': _budgets(
+    *((8, 1, 2, 1), (32, 3, 4, 2), (100, 10, 10), (300, 30, 30)),
+    more='num_elites num_kept',
+  ),
+  'mppi': _budgets(
+    *((8, 1, 0.2), (32, 3, 0.2), (100, 10, 0.2), (200, 15, 0.2)),
+    more='temperature',
+  ),
+  'predictive_sampling': _budgets((8, 1), (32, 3), (100, 10), (200, 15)),
+  'random_shooting': _budgets((8, 1), (32, 3), (100, 10), (200, 15)),
+  'gradient': _budgets((1, 5), (4, 10), (16, 30)),
+  'grasp': _budgets((4, 5, 5), (4, 20, 5), more='sync_period'),
 }
 
 

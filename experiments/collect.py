@@ -26,12 +26,7 @@ _OUT = flags.DEFINE_string(
   'Directory to create for the episodes; data/ENVIRONMENT by default.',
   flag_values=FLAGS,
 )
-_OVERWRITE = flags.DEFINE_bool(
-  'overwrite',
-  False,
-  'Replaces episodes that are there already.',
-  flag_values=FLAGS,
-)
+_OVERWRITE = command_line.define_overwrite(FLAGS)
 _HELD_OUT_FRACTION = flags.DEFINE_float(
   'held_out_fraction',
   0.1,

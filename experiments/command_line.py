@@ -100,6 +100,12 @@ def define(
     _DEFINE[hint](field.name, default, text, flag_values=own_flags)
 
 
+def define_overwrite(own_flags: flags.FlagValues) -> flags.FlagHolder[bool]:
+  """Makes the flag of commands that write episodes."""
+  text = 'Replaces episodes that are there already.'
+  return flags.DEFINE_bool('overwrite', False, text, flag_values=own_flags)
+
+
 def read(own_flags: flags.FlagValues, kind: type[_T], **given: Any) -> _T:
   """Makes the dataclass of the flags that `define` has made of it.
 

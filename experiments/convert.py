@@ -56,12 +56,7 @@ _MAX_CACHE_GB = flags.DEFINE_float(
   lower_bound=0.0,
   flag_values=FLAGS,
 )
-_OVERWRITE = flags.DEFINE_bool(
-  'overwrite',
-  False,
-  'Replaces episodes that are there already.',
-  flag_values=FLAGS,
-)
+_OVERWRITE = command_line.define_overwrite(FLAGS)
 _RESTART = flags.DEFINE_bool(
   'restart',
   False,

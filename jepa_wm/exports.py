@@ -225,10 +225,7 @@ class TrainedHead:
     }
     with _told(folder / _CONFIG):
       head = heads.from_config(config['head'], heads.Sizes(**sizes))
-      shapes = jax.eval_shape(
-        lambda rng_key: head.for_inference(head.init(rng_key)),
-        jax.random.key(0),
-      )
+      shapes = inference_shapes(head)
     known = config['encoder_fingerprint']
     if model is not None and known != encoder_fingerprint(model):
       raise ValueError(
@@ -310,9 +307,9 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
   )
 
 
-def inference_shapes(model: models.Learns) -> Variables:
-  """Shapes of what an export of `model` holds, without computing any."""
-  init = lambda rng_key: model.for_inference(model.init(rng_key))
+def inference_shapes(learner: models.Learns | heads.Head) -> Variables:
+  """Shapes of what an export of a model or head holds; computes nothing."""
+  init = lambda rng_key: learner.for_inference(learner.init(rng_key))
   shapes: Variables = jax.eval_shape(init, jax.random.key(0))
   return shapes
 

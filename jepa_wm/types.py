@@ -12,8 +12,8 @@ action block: the raw actions of `action_block` environment steps, one after
 another, in normalised units.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 
@@ -57,26 +57,6 @@ class ActionSpec(NamedTuple):
     return self.dim * self.block
 
 
-class Transition(NamedTuple):
-  """One step of a world, or a batch of them.
-
-  Attributes:
-    observation: before the step.
-    action: `[..., A]`.
-    reward: `[...]`, of the step.
-    discount: `[...]`, 0 where the step ended the task, else usually 1.
-    next_observation: after the step.
-    extras: whatever else was recorded.
-  """
-
-  observation: Observation
-  action: jax.Array
-  reward: jax.Array
-  discount: jax.Array
-  next_observation: Observation
-  extras: Mapping[str, Any]
-
-
 class Root(NamedTuple):
   """A batch of planning problems: where they start and where they should end.
 
@@ -89,51 +69,18 @@ class Root(NamedTuple):
   goal: Any
 
 
-class DynamicsFn(Protocol):
-  """One latent step of `[B, N]` candidates."""
+DynamicsFn = Callable[[Params, jax.Array, jax.Array, LatentState], LatentState]
+"""One latent step of `[B, N]` candidates: `(params, rng_key, action, state)`.
 
-  def __call__(
-    self,
-    params: Params,
-    rng_key: jax.Array,
-    action: jax.Array,
-    state: LatentState,
-    /,
-  ) -> LatentState:
-    """Steps `state`, leaves `[B, N, ...]`, by `action` `[B, N, A]`.
+Steps `state`, leaves `[B, N, ...]`, by `action` `[B, N, A]`. `rng_key` is
+`[B]`, one key per problem and new at every step, so that what a stochastic
+model draws for a problem does not depend on the batch. Leaves may grow for the
+first few steps (a history window that fills, a cache); a rollout unrolls those
+steps and scans the rest.
+"""
 
-    `rng_key` is `[B]`, one key per problem and new at every step, so that
-    what a stochastic model draws for a problem does not depend on the batch.
+CostFn = Callable[[Params, LatentState, jax.Array, Any], jax.Array]
+"""Price `[B, N]` of `(params, state, action, goal)`; lower is better.
 
-    Leaves may grow for the first few steps (a history window that fills, a
-    cache); a rollout unrolls those steps and scans the rest.
-    """
-    ...
-
-
-class CostFn(Protocol):
-  """Price `[B, N]` of having reached `state` by `action`, given `goal`."""
-
-  def __call__(
-    self, params: Params, state: LatentState, action: jax.Array, goal: Any, /
-  ) -> jax.Array:
-    """Lower is better; `goal` leaves `[B, 1, ...]`, `action` `[B, N, A]`."""
-    ...
-
-
-class Policy(Protocol):
-  """What to do in a latent state, to get to a goal."""
-
-  def __call__(
-    self, params: Params, rng_key: jax.Array, state: LatentState, goal: Any
-  ) -> jax.Array:
-    """Acts in `state`, leaves `[B, ...]`; returns actions `[B, A]`."""
-    ...
-
-
-class EncodeFn(Protocol):
-  """Observations to latents."""
-
-  def __call__(self, params: Params, observation: Observation) -> jax.Array:
-    """Encodes an observation, leading dims `[...]`, to `[..., D]`."""
-    ...
+Of having reached `state` by `action` `[B, N, A]`; `goal` leaves `[B, 1, ...]`.
+"""

@@ -6,6 +6,7 @@ import numpy as np
 
 from jepa_wm import models, units
 
+HEADS = {'num_heads': 2, 'head_dim': 4}
 CONFIG = {
   'name': 'lewm',
   'latent_dim': 3,
@@ -19,14 +20,7 @@ CONFIG = {
   },
   'projector': {'hidden_dim': 8},
   'actions': {'features': 8},
-  'predictor': {
-    'history': 3,
-    'width': 8,
-    'depth': 2,
-    'num_heads': 2,
-    'head_dim': 4,
-    'mlp_dim': 8,
-  },
+  'predictor': {'history': 3, 'width': 8, 'depth': 2, 'mlp_dim': 8} | HEADS,
 }
 
 

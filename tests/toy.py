@@ -29,11 +29,9 @@ class ToyModel:
   """A linear encoder and a linear predictor, with noise and statistics."""
 
   name: ClassVar[str] = 'toy'
-  image_size: int = 4
-  action_dim: int = 2
-  action_block: int = 2
+  image_size, latent_dim = 4, 3
+  action_dim = action_block = 2
   history: int = 2
-  latent_dim: int = 3
   target: str = 'shared'
   noise: float = 0.1
 

@@ -44,11 +44,6 @@ class Augmentation:
   hue: float = 0.0
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     ranges = {
       'crop_scale': (0.01, 1),
       'crop_ratio': (1, 10),

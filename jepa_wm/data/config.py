@@ -45,7 +45,6 @@ class DataConfig:
   background: str = 'none'
 
   def __post_init__(self):
-    """Checks what nobody below would."""
     if not self.source.startswith(TFDS):
       fields.check_choice('config.data.source', self.source, SOURCES)
     if self.num_eval_windows < 1:

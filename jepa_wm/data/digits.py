@@ -93,16 +93,7 @@ class MovingDigits:
   background_strength: float = 0.6
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
-    for name, least in (('image_size', 8), ('num_digits', 1)):
-      if getattr(self, name) < least:
-        raise ValueError(
-          f'{name} must be at least {least}, got {getattr(self, name)}.'
-        )
+    fields.check_counts(self, {'image_size': 8, 'num_digits': 1})
     if not 0 < self.digit_scale < 1:
       raise ValueError(
         f'digit_scale must be between 0 and 1, got {self.digit_scale}.'

@@ -1,12 +1,12 @@
 """Pairs of a frame and a later one of its episode: goals in hindsight."""
 
-import sys
 from typing import Any
 
 import grain
 import numpy as np
 
 from jepa_wm.data import table as table_lib
+from jepa_wm.data import windows
 
 
 def hindsight_pairs(
@@ -69,12 +69,4 @@ def hindsight_pairs(
       'steps': steps.astype(np.float32),
     }
 
-  return iter(
-    grain.MapDataset.range(sys.maxsize)
-    .map(batch)
-    .to_iter_dataset(
-      grain.ReadOptions(
-        num_threads=num_threads, prefetch_buffer_size=2 * num_threads
-      )
-    )
-  )
+  return windows.numbered(batch, num_threads)

@@ -132,9 +132,19 @@ def cached_windows(
     windows = [order(e)[places[epochs == e]] for e in np.unique(epochs)]
     return gather(table, starts[np.concatenate(windows)])
 
+  return numbered(batch, num_threads)
+
+
+def numbered(batch_fn: Callable[[int], Any], num_threads: int) -> Any:
+  """Batches 0, 1, 2, ... without end, which threads make ahead of time.
+
+  Args:
+    batch_fn: a number to its batch.
+    num_threads: how many make them; twice as many batches wait.
+  """
   return iter(
     grain.MapDataset.range(sys.maxsize)
-    .map(batch)
+    .map(batch_fn)
     .to_iter_dataset(
       grain.ReadOptions(
         num_threads=num_threads, prefetch_buffer_size=2 * num_threads

@@ -252,10 +252,7 @@ def _facing_side(
   halves: tuple[Number, Number],
   normal: tuple[jax.Array, jax.Array],
 ) -> tuple[
-  tuple[jax.Array, jax.Array],
-  tuple[jax.Array, jax.Array],
-  jax.Array,
-  jax.Array,
+  tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array], jax.Array, jax.Array
 ]:
   """The corners a and b of the side that faces the wall, and their numbers."""
   (turn_x, turn_y), (mid_h, mid_s), (half_x, half_y) = turn, middle, halves

@@ -28,14 +28,6 @@ class _Keys(NamedTuple):
   extra: jax.Array
 
 
-class _Rows(NamedTuple):
-  """What stands on the stage, leaves `[N, ...]` on the host."""
-
-  states: Any
-  goals: Any
-  worlds: Any
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _drawn(
   purpose: stage_lib.Purpose, base: jax.Array, *numbers: jax.Array
@@ -85,7 +77,7 @@ class DeviceStage:
     self.env, self.image_size = env, env.image_size
     self.failures: dict[int, str] = {}
     self._policy_fn, self._reward_fn = policy_fn, reward_fn
-    self._rows = _Rows(None, None, None)
+    self._rows = stage_lib.Problems(None, None)
     self._programs = row_programs.RowPrograms(env)
 
   def __enter__(self) -> Self:
@@ -147,16 +139,10 @@ class DeviceStage:
       return state, world.from_vector(state.target)
 
     states, goals = self._programs.each('reset', begin, None, streams.reset)
-    self._put(rows, _Rows(states, goals, None))
+    self._put(rows, stage_lib.Problems(states, goals))
 
   def place(
-    self,
-    rows: np.ndarray,
-    states: Any,
-    goals: Any,
-    *,
-    worlds: Any = None,
-    aim: bool = False,
+    self, rows: np.ndarray, problems: stage_lib.Problems, *, aim: bool = False
   ) -> None:
     """Moves `rows`; see `stage.Stage.place`."""
 
@@ -164,8 +150,10 @@ class DeviceStage:
       return dataclasses.replace(state, target=world.vector(goal))
 
     if aim:
+      states, goals, worlds = problems
       states = self._programs.each('aim', head_for, worlds, states, goals)
-    self._put(rows, _Rows(states, goals, worlds))
+      problems = problems._replace(states=states)
+    self._put(rows, problems)
 
   def survey(
     self, states: Any, goals: Any, worlds: Any = None
@@ -202,7 +190,7 @@ class DeviceStage:
     return np.concatenate(path, axis=1)
 
   def _played(
-    self, held: _Rows, actions: np.ndarray
+    self, held: stage_lib.Problems, actions: np.ndarray
   ) -> tuple[Any, stage_lib.Trail]:
     """States after actions `[n, k, A]`, and the way there."""
 
@@ -355,10 +343,10 @@ class DeviceStage:
       return found[0]
     return policies.MixturePolicy(found, jnp.asarray(role.odds))
 
-  def _take(self, rows: np.ndarray) -> _Rows:
+  def _take(self, rows: np.ndarray) -> stage_lib.Problems:
     return jax.tree.map(lambda leaf: leaf[rows], self._rows)
 
-  def _put(self, rows: np.ndarray, new: _Rows) -> None:
+  def _put(self, rows: np.ndarray, new: stage_lib.Problems) -> None:
     """Writes rows; those before stay if their worlds are of the same kind."""
     new = jax.tree.map(np.asarray, new)
     kinds: list[Any] = [jax.tree.structure(tree) for tree in (self._rows, new)]

@@ -7,10 +7,13 @@ NumPy and for any leading axes.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
+
+from jepa_wm.envs import plane
 
 
 class HostEnv(Protocol):
@@ -92,21 +95,27 @@ class HostWorld:
   parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
-    """Checks the picture's size.
-
-    Raises:
-      ValueError: an `image_size` that is not a positive integer.
-    """
-    if not isinstance(self.image_size, int) or self.image_size < 1:
-      raise ValueError(
-        'image_size must be a positive integer (height and width in pixels), '
-        f'got {self.image_size!r}.'
-      )
+    plane.check_image_size(self.image_size)
 
   @property
   def action_dim(self) -> int:
     """Size `A` of a raw action."""
     return len(self.action_low)
+
+
+def heading(begin: Callable[..., Act]) -> dict[str, Callable[..., HostPolicy]]:
+  """An 'expert' that stops at its target, a 'wanderer' that goes on to others.
+
+  Args:
+    begin: `(action_noise, wanders, rng, target [V]) -> act`; a function that
+      other processes can import.
+  """
+  return {
+    name: lambda world, action_noise=0.0, wanders=wanders: functools.partial(
+      begin, action_noise, wanders
+    )
+    for name, wanders in {'expert': False, 'wanderer': True}.items()
+  }
 
 
 def euclidean(vectors: np.ndarray, goals: np.ndarray) -> np.ndarray:

@@ -88,19 +88,13 @@ def play(
     actions[now, t] = chosen
     steps = pool.play(rows[now], actions[now, t, None], look=look)
     rewards[now, t] = steps.rewards[:, 0]
+  failures = {
+    i: pool.failures[int(row)]
+    for i, row in enumerate(rows)
+    if int(row) in pool.failures
+  }
   return Played(
-    vectors=vectors,
-    proprio=proprio,
-    actions=actions,
-    rewards=rewards,
-    pixels=pixels,
-    length=length,
-    is_done=is_done,
-    failures={
-      i: pool.failures[int(row)]
-      for i, row in enumerate(rows)
-      if int(row) in pool.failures
-    },
+    vectors, proprio, actions, rewards, pixels, length, is_done, failures
   )
 
 

@@ -100,13 +100,7 @@ class HostStage:
       self._goals.pop(int(row), None)
 
   def place(
-    self,
-    rows: np.ndarray,
-    states: np.ndarray,
-    goals: np.ndarray,
-    *,
-    worlds: Any = None,
-    aim: bool = False,
+    self, rows: np.ndarray, problems: stage_lib.Problems, *, aim: bool = False
   ) -> None:
     """Moves `rows`; see `stage.Stage.place`.
 
@@ -114,10 +108,10 @@ class HostStage:
       ValueError: worlds of their own.
     """
     del aim  # These worlds draw no target.
-    if worlds is not None:
+    if problems.worlds is not None:
       raise ValueError('rows of a world on the host have no own worlds.')
-    self._pool.place(rows, states)
-    self._goals.update(zip(map(int, rows), np.asarray(goals)))
+    self._pool.place(rows, problems.states)
+    self._goals.update(zip(map(int, rows), np.asarray(problems.goals)))
 
   def survey(
     self, states: np.ndarray, goals: np.ndarray, worlds: Any = None

@@ -7,13 +7,14 @@ world and one compiled program serve all layouts.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import maze_layouts, painting, plane, shapes
+from jepa_wm.envs import maze_layouts, painting, plane, shapes, variation
 
 SUCCESS_DISTANCE = 0.5
 """Cells; PLDM's and DINO-WM's."""
@@ -45,7 +46,7 @@ class MazeState:
 
 
 @flax.struct.dataclass
-class Maze(plane.PlaneActions):
+class Maze(plane.PlaneWorld):
   """The world; every field but the sizes is a leaf and may be batched.
 
   The default is the U maze. Lengths are cells, colours are 0..255, actions
@@ -92,9 +93,19 @@ class Maze(plane.PlaneActions):
   size: int = flax.struct.field(pytree_node=False, default=3)
   image_size: int = flax.struct.field(pytree_node=False, default=64)
 
+  variation_groups: ClassVar[variation.Groups] = {
+    'agent_color': ('agent_color',),
+    'agent_size': ('agent_radius', 'dot_radius'),
+    'agent_mass': ('agent_mass',),
+    'agent_speed': ('force', 'damping', 'max_speed'),
+    'wall_color': ('wall_color',),
+    'background_color': ('background_color',),
+    'target': ('render_target', 'target_color'),
+    'lighting': ('light',),
+  }
+
   def __post_init__(self) -> None:
-    # Rebuilt from every pytree operation, so only static fields are checked.
-    plane.check_image_size(self.image_size)
+    super().__post_init__()
     if not isinstance(self.size, int) or not 2 <= self.size <= MAX_SIZE:
       raise ValueError(
         f'size must be 2 to {MAX_SIZE} rows and columns, got {self.size!r}.'
@@ -162,20 +173,6 @@ class Maze(plane.PlaneActions):
       light=light,
       image_size=image_size,
     )
-
-  @staticmethod
-  def variation_groups() -> dict[str, tuple[str, ...]]:
-    """Fields that are varied together, by what they are called."""
-    return {
-      'agent_color': ('agent_color',),
-      'agent_size': ('agent_radius', 'dot_radius'),
-      'agent_mass': ('agent_mass',),
-      'agent_speed': ('force', 'damping', 'max_speed'),
-      'wall_color': ('wall_color',),
-      'background_color': ('background_color',),
-      'target': ('render_target', 'target_color'),
-      'lighting': ('light',),
-    }
 
   def is_passable(self) -> jax.Array:
     """Always true: every layout is connected, and corridors are wide."""

@@ -8,13 +8,13 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.envs import maze, maze_layouts, worlds
+from jepa_wm.envs import maze, maze_layouts, policies, worlds
 
 _FAR = 1e6
 
 
 @flax.struct.dataclass
-class MazeExpert:
+class MazeExpert(policies.Forgetful):
   """Heads for the next cell on a shortest path, as fast as it can stop.
 
   See `policies.Policy` for the protocol.
@@ -31,11 +31,6 @@ class MazeExpert:
   action_noise: jax.Array | float = 0.0
   cruising_speed: jax.Array | float = 2.0
   gain: jax.Array | float = 6.0
-
-  def init(self, rng_key: jax.Array, state: maze.MazeState) -> tuple[()]:
-    """The expert remembers nothing."""
-    del rng_key, state
-    return ()
 
   def __call__(
     self, rng_key: jax.Array, state: maze.MazeState, memory: tuple[()]
@@ -143,6 +138,7 @@ for _name, _make in _MAZES.items():
     _name,
     worlds.World(
       make=_make,
+      variation_groups=maze.Maze.variation_groups,
       policies={
         'expert': MazeExpert,
         'wanderer': lambda env, noise: MazeWanderer(MazeExpert(env, noise)),

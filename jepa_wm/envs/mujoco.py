@@ -1,4 +1,4 @@
-"""Pictures of MuJoCo worlds without a screen."""
+"""Rows of MuJoCo worlds, and their pictures without a screen."""
 
 import atexit
 import ctypes
@@ -54,6 +54,34 @@ def choose_gl() -> None:
     'MuJoCo needs EGL or OSMesa to draw without a screen, and neither is here; '
     f'install one ({_PACKAGES}).'
   )
+
+
+class Row:
+  """One row of a world, for a `host.HostEnv` to inherit.
+
+  It holds nothing but its `mujoco.MjData`: the rows of a process share a model.
+  """
+
+  def __init__(self, model: Any) -> None:
+    """Makes data of a `mujoco.MjModel`."""
+    import mujoco
+
+    self._lib, self._model = mujoco, model
+    self._data = mujoco.MjData(model)
+
+  def place(self, vector: np.ndarray) -> None:
+    """Sets positions and velocities; the rest is at rest."""
+    self._lib.mj_resetData(self._model, self._data)
+    position, velocity = np.split(np.asarray(vector), [self._model.nq])
+    self._data.qpos[:], self._data.qvel[:] = position, velocity
+    self._lib.mj_forward(self._model, self._data)
+
+  def vector(self) -> np.ndarray:
+    """Positions and velocities, metres, radians and seconds."""
+    return np.concatenate([self._data.qpos, self._data.qvel])
+
+  def close(self) -> None:
+    """Holds nothing of its own."""
 
 
 class Camera:

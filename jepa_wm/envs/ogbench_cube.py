@@ -63,7 +63,7 @@ def make(image_size: int = 64) -> host.HostWorld:
     image_size: height and width of the pictures.
 
   Raises:
-    ValueError: the extra is not installed, or there is nothing to draw with.
+    ValueError: see `mujoco.require`.
   """
   mujoco.require('mujoco', 'ogbench', 'gymnasium')
   return host.HostWorld(
@@ -80,8 +80,8 @@ def make(image_size: int = 64) -> host.HostWorld:
   )
 
 
-class Cube:
-  """One row, a `host.HostEnv`.
+class Cube(mujoco.Row):
+  """One row, a `host.HostEnv`; vectors are `[41]`.
 
   The environment takes a second and 350 MB to build, so those of a process
   share one: a row is no more than its `mujoco.MjData`, handed to it in turn.
@@ -90,10 +90,7 @@ class Cube:
   def __init__(self) -> None:
     """Opens the environment where this process has not done so yet."""
     self._env = _environment()
-    import mujoco as mujoco_lib
-
-    self._lib = mujoco_lib
-    self._data = mujoco_lib.MjData(self._env.model)
+    super().__init__(self._env.model)
 
   def reset(self, seed: int) -> None:
     """Draws tool, cube and yaws anew."""
@@ -101,11 +98,8 @@ class Cube:
 
   def place(self, vector: np.ndarray) -> None:
     """Sets positions and velocities `[41]`; the rest is at rest."""
-    env = self._mine()
-    self._lib.mj_resetData(env.model, self._data)
-    position, velocity = np.split(np.asarray(vector), [_NUM_POSITIONS])
-    self._data.qpos[:], self._data.qvel[:] = position, velocity
-    self._lib.mj_forward(env.model, self._data)
+    self._mine()
+    super().place(vector)
 
   def step(self, action: np.ndarray) -> None:
     """Moves the tool for 0.05 seconds by an action `[5]`."""
@@ -115,18 +109,11 @@ class Cube:
     """Draws the table from the front, uint8 `[128, 128, 3]`."""
     return _camera().render(self._data)
 
-  def vector(self) -> np.ndarray:
-    """Positions and velocities `[41]`, metres, radians and seconds."""
-    return np.concatenate([self._data.qpos, self._data.qvel])
-
   def proprio(self) -> np.ndarray:
     """What the arm feels, `[19]`."""
     info = self._mine().compute_ob_info()
     parts = [info[name] for name in info if name.startswith('proprio/')]
     return np.concatenate(parts)
-
-  def close(self) -> None:
-    """Holds nothing of its own."""
 
   def _mine(self) -> Any:
     self._env._data = self._data
@@ -160,37 +147,21 @@ def place(vectors: np.ndarray) -> np.ndarray:
   return 0.5 + np.stack([seen[..., 0], -seen[..., 1]], -1) / -seen[..., 2:]
 
 
-def expert(world: host.HostWorld, action_noise: float = 0.0) -> host.HostPolicy:
-  """OGBench's oracle: above the cube, down, grasp, up, across, down, let go.
-
-  Args:
-    world: not used.
-    action_noise: standard deviation of noise on an action's translation; three
-      times that on its yaw, ten times on the gripper.
-  """
-  del world
-  return functools.partial(_bring, action_noise, False)
-
-
-def wanderer(
-  world: host.HostWorld, action_noise: float = 0.0
-) -> host.HostPolicy:
-  """The expert that brings the cube elsewhere once it has let go of it.
-
-  Args:
-    world: not used.
-    action_noise: as the expert's.
-  """
-  del world
-  return functools.partial(_bring, action_noise, True)
-
-
 def _bring(
   action_noise: float,
   wanders: bool,
   rng: np.random.Generator,
   target: np.ndarray,
 ) -> host.Act:
+  """OGBench's oracle: above the cube, down, grasp, up, across, down, let go.
+
+  Args:
+    action_noise: standard deviation of noise on an action's translation; three
+      times that on its yaw, ten times on the gripper.
+    wanders: whether to bring the cube elsewhere once it has been let go of.
+    rng: of noise, paths and targets.
+    target: `[41]`.
+  """
   from ogbench.manipspace.oracles.markov import cube_markov
 
   def begin() -> Any:
@@ -238,9 +209,7 @@ def _environment() -> Any:
   from jepa_wm.envs import gymnasium
 
   env = gymnasium.open_unwrapped(
-    'visual-cube-single-v0',
-    mode='data_collection',
-    terminate_at_goal=False,
+    'visual-cube-single-v0', mode='data_collection', terminate_at_goal=False
   )
   env.reset(seed=0)
   # From here on it observes numbers; pictures are ours to ask for.
@@ -262,7 +231,7 @@ worlds.register(
   'cube',
   worlds.World(
     make=make,
-    policies={'expert': expert, 'wanderer': wanderer},
+    policies=host.heading(_bring),
     place=place,
     state_names=STATE_NAMES,
     unit='m',

@@ -8,8 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 
 
-class PlaneActions:
-  """Actions `(x, y)` in [-1, 1], for a world to inherit."""
+class PlaneWorld:
+  """Actions `(x, y)` in [-1, 1] and a size of pictures, for a world to inherit.
+
+  Raises:
+    ValueError: an `image_size` that is not a positive integer.
+  """
+
+  image_size: int
+
+  def __post_init__(self) -> None:
+    # Rebuilt from every pytree operation, so only static fields are checked.
+    check_image_size(self.image_size)
 
   @property
   def action_dim(self) -> int:

@@ -39,8 +39,17 @@ class Policy(Protocol):
     ...
 
 
+class Forgetful:
+  """A policy that remembers nothing, to inherit."""
+
+  def init(self, rng_key: jax.Array, state: Any) -> tuple[()]:
+    """Remembers nothing."""
+    del rng_key, state
+    return ()
+
+
 @flax.struct.dataclass
-class ReactivePolicy:
+class ReactivePolicy(Forgetful):
   """Any function of key and state, as a policy that remembers nothing.
 
   Attributes:
@@ -51,11 +60,6 @@ class ReactivePolicy:
     pytree_node=False
   )
 
-  def init(self, rng_key: jax.Array, state: Any) -> tuple[()]:
-    """Remembers nothing."""
-    del rng_key, state
-    return ()
-
   def __call__(
     self, rng_key: jax.Array, state: Any, memory: tuple[()]
   ) -> tuple[jax.Array, tuple[()]]:
@@ -64,7 +68,7 @@ class ReactivePolicy:
 
 
 @flax.struct.dataclass
-class UniformPolicy:
+class UniformPolicy(Forgetful):
   """A fresh uniform action every step: the random floor.
 
   Attributes:
@@ -74,11 +78,6 @@ class UniformPolicy:
 
   action_low: jax.Array
   action_high: jax.Array
-
-  def init(self, rng_key: jax.Array, state: Any) -> tuple[()]:
-    """Remembers nothing."""
-    del rng_key, state
-    return ()
 
   def __call__(
     self, rng_key: jax.Array, state: Any, memory: tuple[()]

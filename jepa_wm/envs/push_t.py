@@ -5,6 +5,7 @@ below it, state for state, without its Python loop.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import flax.struct
 import jax
@@ -18,6 +19,7 @@ from jepa_wm.envs import (
   push_t_picture,
   push_t_shapes,
   push_t_walls,
+  variation,
 )
 
 WORLD_SIZE = 512
@@ -72,7 +74,7 @@ class PushTState:
 
 
 @flax.struct.dataclass
-class PushT(plane.PlaneActions):
+class PushT(plane.PlaneWorld):
   """The world; every field but `image_size` is a leaf and may be batched.
 
   Lengths are pixels of the 512 px world, colours are 0..255. The agent is a
@@ -107,9 +109,18 @@ class PushT(plane.PlaneActions):
   light: jax.Array | float = 1.0
   image_size: int = flax.struct.field(pytree_node=False, default=224)
 
-  def __post_init__(self) -> None:
-    # Rebuilt from every pytree operation, so only the static field is checked.
-    plane.check_image_size(self.image_size)
+  variation_groups: ClassVar[variation.Groups] = {
+    'agent_color': ('agent_color',),
+    'agent_size': ('agent_radius',),
+    'block_color': ('block_color',),
+    'block_shape': ('block_shape',),
+    'block_size': ('block_scale',),
+    'goal_color': ('goal_color',),
+    'goal_pose': ('goal_pose',),
+    'goal_hidden': ('render_goal',),
+    'background_color': ('background_color',),
+    'lighting': ('light',),
+  }
 
   @property
   def block_rectangles(self) -> jax.Array:
@@ -163,22 +174,6 @@ class PushT(plane.PlaneActions):
       light=jax.random.uniform(jax.random.fold_in(rng_key, 6), minval=0.4),
       image_size=image_size,
     )
-
-  @staticmethod
-  def variation_groups() -> dict[str, tuple[str, ...]]:
-    """Fields that are varied together, by what they are called."""
-    return {
-      'agent_color': ('agent_color',),
-      'agent_size': ('agent_radius',),
-      'block_color': ('block_color',),
-      'block_shape': ('block_shape',),
-      'block_size': ('block_scale',),
-      'goal_color': ('goal_color',),
-      'goal_pose': ('goal_pose',),
-      'goal_hidden': ('render_goal',),
-      'background_color': ('background_color',),
-      'lighting': ('light',),
-    }
 
   def is_passable(self) -> jax.Array:
     """Always true: there is nothing to pass."""
@@ -237,9 +232,20 @@ class PushT(plane.PlaneActions):
     action = plane.pair('action', action, None)
     if not jnp.issubdtype(action.dtype, jnp.floating):
       action = action.astype(jnp.float32)
+    return self.push(self.body(), state, jnp.clip(action, -1.0, 1.0))
+
+  def push(
+    self,
+    body: push_t_walls.Body,
+    state: PushTState,
+    action: jax.Array,
+    *,
+    walls: bool = True,
+  ) -> PushTState:
+    """What `step` does, of a `body` at hand and an action within its bounds."""
     agent, agent_velocity, pose, velocity, correction, memory = (
       push_t_dynamics.advance(
-        self.body(),
+        body,
         self.agent_radius,
         state.agent_position,
         state.agent_velocity,
@@ -247,17 +253,12 @@ class PushT(plane.PlaneActions):
         state.block_velocity,
         state.block_correction,
         state.memory,
-        jnp.clip(action, -1.0, 1.0),
+        action,
+        walls=walls,
       )
     )
-    return dataclasses.replace(
-      state,
-      agent_position=agent,
-      agent_velocity=agent_velocity,
-      block_pose=pose,
-      block_velocity=velocity,
-      block_correction=correction,
-      memory=memory,
+    return PushTState(
+      agent, agent_velocity, pose, state.target, velocity, correction, memory
     )
 
   def render(self, state: PushTState) -> jax.Array:

@@ -4,7 +4,6 @@ The expert needs no demonstrations. It draws plans of one or two pushes, plays
 them in the true dynamics, and follows the best for a few steps.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import flax.struct
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import push_t, push_t_dynamics, worlds
+from jepa_wm.envs import policies, push_t, push_t_dynamics, worlds
 
 PUSHES = 2
 """Pushes of a plan at most."""
@@ -192,27 +191,7 @@ class PushTExpert:
     ) -> tuple[tuple[push_t.PushTState, Plan], jax.Array]:
       state, plan = carry
       action, plan = self._follow(state, plan)
-      moved = push_t_dynamics.advance(
-        body,
-        world.agent_radius,
-        state.agent_position,
-        state.agent_velocity,
-        state.block_pose,
-        state.block_velocity,
-        state.block_correction,
-        state.memory,
-        action,
-        walls=False,
-      )
-      state = dataclasses.replace(
-        state,
-        agent_position=moved[0],
-        agent_velocity=moved[1],
-        block_pose=moved[2],
-        block_velocity=moved[3],
-        block_correction=moved[4],
-        memory=moved[5],
-      )
+      state = world.push(body, state, action, walls=False)
       return (state, plan), self._lack(state)
 
     _, lacks = jax.lax.scan(step, (state, plan), None, length=self.horizon)
@@ -303,7 +282,7 @@ class PushTExpert:
 
 
 @flax.struct.dataclass
-class PushTWeak:
+class PushTWeak(policies.Forgetful):
   """Uniform actions that keep the agent near the block: no expert.
 
   Attributes:
@@ -318,11 +297,6 @@ class PushTWeak:
   world: push_t.PushT
   action_noise: jax.Array | float = 0.0
   reach: jax.Array | float = 100.0
-
-  def init(self, rng_key: jax.Array, state: push_t.PushTState) -> tuple[()]:
-    """Remembers nothing."""
-    del rng_key, state
-    return ()
 
   def __call__(
     self, rng_key: jax.Array, state: push_t.PushTState, memory: tuple[()]
@@ -360,6 +334,7 @@ worlds.register(
   'push_t',
   worlds.World(
     make=push_t.PushT,
+    variation_groups=push_t.PushT.variation_groups,
     policies={'expert': PushTExpert, 'weak': PushTWeak},
     place=lambda vectors: np.asarray(vectors)[..., :2] / push_t.WORLD_SIZE,
     state_names=push_t.STATE_NAMES,

@@ -56,10 +56,7 @@ def missed(touching: jax.Array, before: jax.Array) -> jax.Array:
 
 
 def near_walls(
-  body: Body,
-  origin: tuple[jax.Array, ...],
-  cos: jax.Array,
-  sin: jax.Array,
+  body: Body, origin: tuple[jax.Array, ...], cos: jax.Array, sin: jax.Array
 ) -> jax.Array:
   """Whether any rectangle may touch a wall, a boolean scalar."""
   near = jnp.zeros((), bool)

@@ -43,7 +43,7 @@ def make(image_size: int = 64) -> host.HostWorld:
     image_size: height and width of the pictures.
 
   Raises:
-    ValueError: the extra is not installed, or there is nothing to draw with.
+    ValueError: see `mujoco.require`.
   """
   mujoco.require('mujoco', 'dm_control')
   return host.HostWorld(
@@ -60,28 +60,18 @@ def make(image_size: int = 64) -> host.HostWorld:
   )
 
 
-class Reacher:
-  """One row, a `host.HostEnv`; the model is shared by those of a process."""
+class Reacher(mujoco.Row):
+  """One row, a `host.HostEnv`; vectors are angles and velocities `[4]`."""
 
   def __init__(self) -> None:
     """Opens the model where this process has not done so yet."""
-    self._model = _model()
-    import mujoco as mujoco_lib
-
-    self._lib = mujoco_lib
-    self._data = mujoco_lib.MjData(self._model)
+    super().__init__(_model())
 
   def reset(self, seed: int) -> None:
     """Draws the shoulder's angle from all, the wrist's from its range."""
     rng = np.random.default_rng(seed)
     angles = rng.uniform([-np.pi, -_WRIST_LIMIT], [np.pi, _WRIST_LIMIT])
     self.place(np.concatenate([angles, np.zeros(2)]))
-
-  def place(self, vector: np.ndarray) -> None:
-    """Sets angles and velocities `[4]`."""
-    self._lib.mj_resetData(self._model, self._data)
-    self._data.qpos[:], self._data.qvel[:] = vector[:2], vector[2:]
-    self._lib.mj_forward(self._model, self._data)
 
   def step(self, action: np.ndarray) -> None:
     """Applies torques `[2]` for 0.04 seconds."""
@@ -93,16 +83,9 @@ class Reacher:
     self._lib.mj_kinematics(self._model, self._data)
     return _camera().render(self._data)
 
-  def vector(self) -> np.ndarray:
-    """Angles and velocities `[4]`, radians and seconds."""
-    return np.concatenate([self._data.qpos, self._data.qvel])
-
   def proprio(self) -> np.ndarray:
     """The same as `vector`."""
     return self.vector()
-
-  def close(self) -> None:
-    """Holds nothing of its own."""
 
 
 def distance(vectors: np.ndarray, goals: np.ndarray) -> np.ndarray:
@@ -134,36 +117,21 @@ def place(vectors: np.ndarray) -> np.ndarray:
   return 0.5 + np.stack([x, -y], -1) / _PICTURE_WIDTH
 
 
-def expert(world: host.HostWorld, action_noise: float = 0.0) -> host.HostPolicy:
-  """Pulls both joints to the target's like springs with a damper each.
-
-  Args:
-    world: not used.
-    action_noise: standard deviation of noise on each torque, before clipping.
-  """
-  del world
-  return functools.partial(_head_for, action_noise, False)
-
-
-def wanderer(
-  world: host.HostWorld, action_noise: float = 0.0
-) -> host.HostPolicy:
-  """The expert that heads for another random configuration once it is there.
-
-  Args:
-    world: not used.
-    action_noise: as the expert's.
-  """
-  del world
-  return functools.partial(_head_for, action_noise, True)
-
-
 def _head_for(
   action_noise: float,
   wanders: bool,
   rng: np.random.Generator,
   target: np.ndarray,
 ) -> host.Act:
+  """Pulls both joints to the target's like springs with a damper each.
+
+  Args:
+    action_noise: standard deviation of noise on each torque, before clipping.
+    wanders: whether to head for another random configuration once it is there.
+    rng: of noise and targets.
+    target: `[4]`.
+  """
+
   def act(vector: np.ndarray, proprio: np.ndarray) -> np.ndarray:
     nonlocal target
     del proprio
@@ -211,7 +179,7 @@ worlds.register(
   'reacher',
   worlds.World(
     make=make,
-    policies={'expert': expert, 'wanderer': wanderer},
+    policies=host.heading(_head_for),
     place=place,
     state_names=STATE_NAMES,
     unit='rad',

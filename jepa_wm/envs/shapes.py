@@ -51,10 +51,7 @@ def disc_distance(
 
 
 def rectangle_distances(
-  columns: np.ndarray,
-  rows: np.ndarray,
-  pose: jax.Array,
-  rectangles: jax.Array,
+  columns: np.ndarray, rows: np.ndarray, pose: jax.Array, rectangles: jax.Array
 ) -> list[jax.Array]:
   """Signed distances of every pixel to the rectangles of one body.
 

@@ -23,46 +23,6 @@ _MODULE = 'stable_worldmodel.envs'
 _DECLARED: list[Any] = []
 
 
-def two_room(image_size: int = 224) -> host.HostWorld:
-  """`swm/TwoRoom-v1`; vectors are the agent's `(x, y)`.
-
-  Args:
-    image_size: height and width of the pictures.
-
-  Raises:
-    ValueError: stable-worldmodel is not installed.
-  """
-  return _make(
-    'TwoRoom-v1',
-    our_two_room.TwoRoom(),
-    image_size,
-    get_state='agent_position',
-    get_proprio='agent_position',
-    set_state='_set_state',
-  )
-
-
-def push_t(image_size: int = 224) -> host.HostWorld:
-  """`swm/PushT-v1`; vectors are its observed states.
-
-  Setting a state lets one physics step pass, as theirs does.
-
-  Args:
-    image_size: height and width of the pictures.
-
-  Raises:
-    ValueError: stable-worldmodel is not installed.
-  """
-  return _make(
-    'PushT-v1',
-    our_push_t.PushT(),
-    image_size,
-    get_state='_get_obs',
-    get_proprio=_push_t_proprio,
-    set_state='_set_state',
-  )
-
-
 def policy(
   our_policy: Callable[[Any, float], Any],
   our_world: Callable[[], environment.Environment],
@@ -154,28 +114,6 @@ class _Theirs:
     return f'{_MODULE}:swm/{self.name}'
 
 
-def _make(
-  name: str, ours: Any, image_size: int, **methods: Any
-) -> host.HostWorld:
-  """Their environment under the rules of ours."""
-  try:
-    from jepa_wm.envs import gymnasium
-
-    return gymnasium.make_world(
-      _Theirs(name),
-      image_size=image_size,
-      distance=_on_vectors(ours, ours.distance),
-      success=_on_vectors(ours, ours.success),
-      draw_target=functools.partial(_draw_target, ours),
-      **methods,
-    )
-  except ModuleNotFoundError as error:
-    raise ValueError(
-      f'swm/{name} needs stable-worldmodel ({error}); pip install '
-      'stable-worldmodel, or plan in our world of the same name.'
-    ) from error
-
-
 def _on_vectors(ours: Any, rule: Callable[..., Any]) -> Callable[..., Any]:
   """A rule about states of our world, as one about vectors `[..., V]`."""
 
@@ -206,6 +144,62 @@ def _push_t_proprio(env: Any) -> np.ndarray:
   return env._get_obs()[[0, 1, 5, 6]]
 
 
+def _make(
+  name: str, our_world: Any, image_size: int = 224, **methods: Any
+) -> host.HostWorld:
+  """Their environment under the rules of ours.
+
+  Args:
+    name: theirs.
+    our_world: makes ours.
+    image_size: height and width of the pictures.
+    **methods: what reads their proprio and their state.
+
+  Raises:
+    ValueError: stable-worldmodel is not installed.
+  """
+  ours = our_world()
+  try:
+    from jepa_wm.envs import gymnasium
+
+    return gymnasium.make_world(
+      _Theirs(name),
+      image_size=image_size,
+      distance=_on_vectors(ours, ours.distance),
+      success=_on_vectors(ours, ours.success),
+      draw_target=functools.partial(_draw_target, ours),
+      set_state='_set_state',
+      **methods,
+    )
+  except ModuleNotFoundError as error:
+    raise ValueError(
+      f'swm/{name} needs stable-worldmodel ({error}); pip install '
+      'stable-worldmodel, or plan in our world of the same name.'
+    ) from error
+
+
+two_room = functools.partial(
+  _make,
+  'TwoRoom-v1',
+  our_two_room.TwoRoom,
+  get_state='agent_position',
+  get_proprio='agent_position',
+)
+"""`swm/TwoRoom-v1`; vectors are the agent's `(x, y)`."""
+
+push_t = functools.partial(
+  _make,
+  'PushT-v1',
+  our_push_t.PushT,
+  get_state='_get_obs',
+  get_proprio=_push_t_proprio,
+)
+"""`swm/PushT-v1`; vectors are its observed states.
+
+Setting a state lets one physics step pass, as theirs does.
+"""
+
+
 for _name, _theirs in {'two_room': two_room, 'push_t': push_t}.items():
   _ours = worlds.get(_name)
   worlds.register(
@@ -215,6 +209,7 @@ for _name, _theirs in {'two_room': two_room, 'push_t': push_t}.items():
       make=_theirs,
       policies={'expert': policy(_ours.policies['expert'], _ours.make)},
       on_host=True,
+      variation_groups={},
       same_as=_name,
     ),
   )

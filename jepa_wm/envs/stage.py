@@ -5,7 +5,7 @@ worker processes; `worlds.World.stage` opens the right one:
 
   with worlds.get('two_room').stage(image_size=64) as stage:
     rows = np.arange(8)
-    stage.place(rows, starts, goals)
+    stage.place(rows, Problems(starts, goals))
     trail = stage.play(rows, actions)
 """
 
@@ -28,6 +28,21 @@ class Purpose(enum.Enum):
   """Starts and goals that lie on no episode, by seed and number."""
   TRIES = 'tries'
   """Tries from given starts, by seed, pair and repeat."""
+
+
+class Problems(NamedTuple):
+  """Where rows are and where they should end, leaves `[n, ...]`.
+
+  Attributes:
+    states: where they are.
+    goals: as `states`.
+    worlds: the world of each row, where they have their own
+      (`evaluation.shifts`).
+  """
+
+  states: Any
+  goals: Any
+  worlds: Any = None
 
 
 Streams = Any
@@ -163,22 +178,13 @@ class Stage(Protocol):
     ...
 
   def place(
-    self,
-    rows: np.ndarray,
-    states: Any,
-    goals: Any,
-    *,
-    worlds: Any = None,
-    aim: bool = False,
+    self, rows: np.ndarray, problems: Problems, *, aim: bool = False
   ) -> None:
-    """Moves `rows` to states and gives them goals.
+    """Moves `rows` `[n]` to states and gives them goals.
 
     Args:
       rows: `[n]`.
-      states: leaves `[n, ...]`.
-      goals: as `states`.
-      worlds: the world of each row, leaves `[n, ...]`, where they have their
-        own (`evaluation.shifts`).
+      problems: of each.
       aim: whether the goals become the targets of those who act, which some
         worlds draw.
     """

@@ -5,13 +5,15 @@ picture for picture, without its Python loop.
 """
 
 import dataclasses
+import functools
+from typing import ClassVar
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import painting, plane
+from jepa_wm.envs import painting, plane, variation
 
 WORLD_SIZE = 224
 """Width and height of the world in its own pixels, whatever is rendered."""
@@ -44,7 +46,7 @@ class TwoRoomState:
 
 
 @flax.struct.dataclass
-class TwoRoom(plane.PlaneActions):
+class TwoRoom(plane.PlaneWorld):
   """The world; every field but `image_size` is a leaf and may be batched.
 
   Lengths are pixels of the 224 px world, colours are 0..255.
@@ -84,9 +86,18 @@ class TwoRoom(plane.PlaneActions):
   light: jax.Array | float = 1.0
   image_size: int = flax.struct.field(pytree_node=False, default=WORLD_SIZE)
 
-  def __post_init__(self) -> None:
-    # Rebuilt from every pytree operation, so only the static field is checked.
-    plane.check_image_size(self.image_size)
+  variation_groups: ClassVar[variation.Groups] = {
+    'agent_color': ('agent_color',),
+    'agent_size': ('agent_radius',),
+    'agent_speed': ('agent_speed',),
+    'wall_color': ('wall_color',),
+    'wall': ('wall_axis', 'wall_thickness'),
+    'door': ('num_doors', 'door_positions', 'door_sizes'),
+    'door_color': ('door_color',),
+    'background_color': ('background_color',),
+    'target': ('render_target', 'target_color', 'target_radius'),
+    'lighting': ('light',),
+  }
 
   @classmethod
   def sample_variation(
@@ -141,22 +152,6 @@ class TwoRoom(plane.PlaneActions):
       light=jax.random.uniform(jax.random.fold_in(rng_key, 5), minval=0.4),
       image_size=image_size,
     )
-
-  @staticmethod
-  def variation_groups() -> dict[str, tuple[str, ...]]:
-    """Fields that are varied together, by what they are called."""
-    return {
-      'agent_color': ('agent_color',),
-      'agent_size': ('agent_radius',),
-      'agent_speed': ('agent_speed',),
-      'wall_color': ('wall_color',),
-      'wall': ('wall_axis', 'wall_thickness'),
-      'door': ('num_doors', 'door_positions', 'door_sizes'),
-      'door_color': ('door_color',),
-      'background_color': ('background_color',),
-      'target': ('render_target', 'target_color', 'target_radius'),
-      'lighting': ('light',),
-    }
 
   def is_passable(self) -> jax.Array:
     """Whether the agent fits through one of the open doors."""
@@ -228,9 +223,7 @@ class TwoRoom(plane.PlaneActions):
       action * self.agent_speed, -self.agent_speed, self.agent_speed
     )
     moved = jnp.clip(
-      position + push,
-      _BORDER + radius,
-      WORLD_SIZE - _BORDER - radius,
+      position + push, _BORDER + radius, WORLD_SIZE - _BORDER - radius
     )
     across = self.is_across()
     # The peer compares in float64. These differences are exact in float32, and
@@ -240,9 +233,7 @@ class TwoRoom(plane.PlaneActions):
     high_face = WALL_CENTRE + half
     from_low = position < WALL_CENTRE
     enters = jnp.where(
-      from_low,
-      moved - low_face > -radius,
-      moved - high_face < radius,
+      from_low, moved - low_face > -radius, moved - high_face < radius
     )
     thrown_back = jnp.where(
       from_low,
@@ -268,23 +259,19 @@ class TwoRoom(plane.PlaneActions):
     position = plane.pair('state.position', state.position)
     target = plane.pair('state.target', state.target)
     picture = self._background()
+    dot = functools.partial(painting.blend_dot, world_size=WORLD_SIZE)
     # A known False saves half of the arithmetic; a conditional would cost a
     # copy of every frame.
     if isinstance(self.render_target, jax.core.Tracer) or self.render_target:
-      picture = painting.blend_dot(
+      picture = dot(
         picture,
         target,
         radius=self.target_radius,
         color=self.target_color,
-        world_size=WORLD_SIZE,
         strength=self.render_target,
       )
-    picture = painting.blend_dot(
-      picture,
-      position,
-      radius=self.agent_radius,
-      color=self.agent_color,
-      world_size=WORLD_SIZE,
+    picture = dot(
+      picture, position, radius=self.agent_radius, color=self.agent_color
     )
     picture = painting.illuminate(picture, self.light)
     return picture.reshape(self.image_size, self.image_size, 3)

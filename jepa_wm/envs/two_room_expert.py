@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import two_room, worlds
+from jepa_wm.envs import policies, two_room, worlds
 
 _DOOR_REACHED = 10.5
 
 
 @flax.struct.dataclass
-class TwoRoomExpert:
+class TwoRoomExpert(policies.Forgetful):
   """Policy that walks to the target, through the nearest door that fits.
 
   See `policies.Policy` for the protocol. With `action_noise` 2.0 it is the
@@ -27,11 +27,6 @@ class TwoRoomExpert:
 
   world: two_room.TwoRoom
   action_noise: jax.Array | float = 0.0
-
-  def init(self, rng_key: jax.Array, state: two_room.TwoRoomState) -> tuple[()]:
-    """The expert remembers nothing."""
-    del rng_key, state
-    return ()
 
   def __call__(
     self, rng_key: jax.Array, state: two_room.TwoRoomState, memory: tuple[()]
@@ -65,9 +60,7 @@ class TwoRoomExpert:
       world.door_sizes, world.agent_radius
     )
     distances = jnp.where(
-      usable,
-      jnp.linalg.norm(doors - state.position[None, :], axis=-1),
-      jnp.inf,
+      usable, jnp.linalg.norm(doors - state.position[None, :], axis=-1), jnp.inf
     )
     nearest = jnp.argmin(distances)
     # Without a door that fits: the wall, level with the target.
@@ -83,6 +76,7 @@ worlds.register(
   'two_room',
   worlds.World(
     make=two_room.TwoRoom,
+    variation_groups=two_room.TwoRoom.variation_groups,
     policies={'expert': TwoRoomExpert},
     place=lambda vectors: (np.asarray(vectors) + 0.5) / two_room.WORLD_SIZE,
     state_names=('x', 'y'),

@@ -5,7 +5,8 @@ names them in groups; `vary` takes one group of such a draw.
 """
 
 import dataclasses
-from typing import Any, Protocol, Self, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,17 @@ from jepa_wm import fields as fields_lib
 
 _NUM_DRAWS = 64
 
+Groups = Mapping[str, tuple[str, ...]]
+"""Fields of a world that are varied together, by what they are called."""
+
 
 class VariedWorld(Protocol):
-  """A JAX world, leaves of which are its factors of variation."""
+  """A JAX world, leaves of which are its factors of variation.
+
+  Its entry in `worlds.WORLDS` names the same `variation_groups`.
+  """
+
+  variation_groups: ClassVar[Groups]
 
   @property
   def image_size(self) -> int: ...
@@ -24,11 +33,6 @@ class VariedWorld(Protocol):
   @classmethod
   def sample_variation(cls, rng_key: jax.Array, *, image_size: int) -> Self:
     """Draws a world with every factor random; consumes the key."""
-    ...
-
-  @staticmethod
-  def variation_groups() -> dict[str, tuple[str, ...]]:
-    """Fields that are varied together, by what they are called."""
     ...
 
   def is_passable(self) -> jax.Array:
@@ -43,13 +47,6 @@ class VariedWorld(Protocol):
 VariedT = TypeVar('VariedT', bound=VariedWorld)
 
 
-def groups(world: Any) -> tuple[str, ...]:
-  """Names of what can be varied in `world`, none where nothing can."""
-  if not hasattr(world, 'variation_groups'):
-    return ()
-  return tuple(world.variation_groups())
-
-
 def vary(world: VariedT, group: str, rng_key: jax.Array) -> VariedT:
   """Draws the factors of one group at random and leaves the others.
 
@@ -58,15 +55,15 @@ def vary(world: VariedT, group: str, rng_key: jax.Array) -> VariedT:
 
   Args:
     world: what is varied.
-    group: one of `groups(world)`.
+    group: one of its `variation_groups`.
     rng_key: consumed.
 
   Raises:
     ValueError: no such group in this world.
   """
   what = f'A shift of {type(world).__name__}'
-  fields_lib.check_choice(what, group, groups(world))
-  fields = world.variation_groups()[group]
+  fields_lib.check_choice(what, group, world.variation_groups)
+  fields = world.variation_groups[group]
 
   def draw(key: jax.Array) -> dict[str, jax.Array]:
     drawn = world.sample_variation(key, image_size=world.image_size)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jepa_wm import fields
-from jepa_wm.envs import device_stage, host_stage, stage
+from jepa_wm.envs import device_stage, host_stage, stage, variation
 from jepa_wm.envs import policies as policies_lib
 
 MakePolicy = Callable[[Any, float], Any]
@@ -49,6 +49,8 @@ class World:
     on_host: whether `make` gives a `host.HostWorld`.
     reward: `(world, state, action [A], next state) -> scalar` of a JAX world;
       None where it gives none. A world on the host says so itself.
+    variation_groups: of a JAX world that is a `variation.VariedWorld`, its own;
+      empty of any other, which cannot be shifted.
     same_as: name of a world whose vectors and pairs are this one's too.
     recording: fields of `evaluation.protocol.Protocol` that say how episodes
       are recorded here, where it is not by an expert who stops at its target.
@@ -65,6 +67,7 @@ class World:
   action_noise: float = 0.0
   on_host: bool = False
   reward: device_stage.RewardFn | None = None
+  variation_groups: variation.Groups = dataclasses.field(default_factory=dict)
   same_as: str | None = None
   recording: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

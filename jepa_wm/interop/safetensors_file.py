@@ -7,6 +7,7 @@ says is checked here before any memory is spent.
 """
 
 import math
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -82,6 +83,27 @@ def read_declared(
       fractions or the reverse, or a number that is not finite.
   """
   tensors = read(path)
+  advice = 'take weights and config of one export'
+  check_declared(path, declared, tensors, what, advice)
+  return {
+    name: _cast(path, name, tensors[name], declared[name].dtype)
+    for name in sorted(tensors)
+  }
+
+
+def check_declared(
+  path: str | os.PathLike[str],
+  declared: Mapping[str, Any],
+  tensors: Mapping[str, Any],
+  what: str,
+  advice: str,
+) -> None:
+  """Makes sure that tensors, by name, are those that are declared.
+
+  Raises:
+    ValueError: one is missing, left over or of another shape than `what` has;
+      the message names it and gives an advice.
+  """
   wanted, got = (
     {name: list(x.shape) for name, x in held.items()}
     for held in (declared, tensors)
@@ -91,12 +113,10 @@ def read_declared(
   if differ:
     first, more = differ[0], len(differ) - 1
     raise ValueError(
-      f'{path}: {first!r} is {got.get(first, "missing")}, '
-      f'{what} as configured has '
-      f'{wanted.get(first, "no such tensor")}, and {more} others differ; take '
-      'weights and config of one export.'
+      f'{path}: {first!r} is {got.get(first, "missing")}, {what} as '
+      f'configured has {wanted.get(first, "no such tensor")}, and {more} '
+      f'others differ; {advice}.'
     )
-  return {n: _cast(path, n, tensors[n], declared[n].dtype) for n in names}
 
 
 def _cast(

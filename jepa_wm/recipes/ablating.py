@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jepa_wm import files, provenance, sharding
+from jepa_wm import fields, files, provenance, sharding
 from jepa_wm.recipes import study_tables, study_units, study_work
 from jepa_wm.recipes.study import Study
 from jepa_wm.recipes.study_checks import changed
@@ -58,10 +58,7 @@ class Ablating:
       )
     if not seeds:
       raise ValueError('seeds must name one at least.')
-    for name in ('jobs', 'num_pairs'):
-      value = getattr(self, name)
-      if value is not None and value < 1:
-        raise ValueError(f'{name} must be at least 1, got {value}.')
+    fields.check_counts(self, {'jobs': 1, 'num_pairs': 1})
 
 
 class Ablation:

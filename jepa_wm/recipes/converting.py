@@ -57,8 +57,7 @@ class Converting:
       ValueError: `held_out_fraction` leaves nothing to train on, a negative
         `image_size`, or no such `fit` or option.
     """
-    if self.image_size < 0:
-      raise ValueError(f'image_size must be at least 0, got {self.image_size}.')
+    fields.check_counts(self, {'image_size': 0})
     if self.environment is not None:
       worlds.get(self.environment)
     fields.check_choice('fit', self.fit, resizing.FITS)

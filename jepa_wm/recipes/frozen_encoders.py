@@ -9,6 +9,7 @@ import flax.traverse_util
 import jax
 
 from jepa_wm import exports, fields, files, interop, models
+from jepa_wm.interop import safetensors_file
 from jepa_wm.models import targets
 from jepa_wm.types import Variables
 
@@ -66,7 +67,13 @@ def adopt(model: Any, path: str | os.PathLike[str]) -> Variables:
     for part in ('encoder', 'projector', 'latent_dim'):
       _same({part: ours[part]}, {part: source.config[part]}, path)
     frozen = source.whole
-  _check_tensors(fresh, frozen, path)
+  safetensors_file.check_declared(
+    path,
+    flax.traverse_util.flatten_dict(fresh, sep='/'),
+    flax.traverse_util.flatten_dict(frozen, sep='/'),
+    'the frozen encoder',
+    'let config.model.encoder say what the weights are of',
+  )
   return frozen
 
 
@@ -212,26 +219,3 @@ def _same(
 def _plain(value: Any) -> Any:
   """A setting as JSON has it."""
   return list(value) if isinstance(value, tuple) else value
-
-
-def _check_tensors(
-  fresh: Variables, frozen: Variables, path: str | os.PathLike[str]
-) -> None:
-  """Refuses tensors that the model has no place for."""
-  expected, actual = (
-    {
-      name: list(leaf.shape)
-      for name, leaf in flax.traverse_util.flatten_dict(tree, sep='/').items()
-    }
-    for tree in (fresh, frozen)
-  )
-  names = sorted(expected.keys() | actual.keys())
-  differ = [x for x in names if expected.get(x) != actual.get(x)]
-  if differ:
-    first, more = differ[0], len(differ) - 1
-    raise ValueError(
-      f"{path}: the frozen encoder's tensor {first!r} is "
-      f'{actual.get(first, "missing")}, the model as configured has '
-      f'{expected.get(first, "none")}, and {more} others differ; let '
-      'config.model.encoder say what the weights are of.'
-    )

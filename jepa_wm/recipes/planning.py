@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jepa_wm import fields, files
-from jepa_wm.envs import variation, worlds
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import planner_settings, protocol
 from jepa_wm.evaluation.report import report
 from jepa_wm.recipes import planning_heads, planning_runs
@@ -204,11 +204,11 @@ def plan(
 
 def _shifts(environment: str, asked: Sequence[str]) -> list[str | None]:
   """The world as it is, then those that were asked for."""
-  known = variation.groups(worlds.get(environment).make())
+  known = worlds.get(environment).variation_groups
   if 'all' in asked:
     if not known:
       raise ValueError(f'{environment!r} has no factors of variation to shift.')
-    asked = known
+    asked = tuple(known)
   for name in asked:
     fields.check_choice(f'shift in {environment}', name, ['all', *known])
   return [None, *asked]

@@ -334,13 +334,14 @@ class Plans:
       world,
       horizon,
     )
+    question = diagnostic.Question(model, episodes, jax.random.key(0))
     findings = {}
     for ask in self._asked:
       key = one.checkpoint, one.protocol.environment, horizon, ask.name
       if ask.name in known:
         self._findings[key] = known[ask.name]
       if key not in self._findings:
-        self._findings[key] = ask(model, episodes, jax.random.key(0))
+        self._findings[key] = ask(question)
       findings[ask.name] = self._findings[key]
     return findings
 

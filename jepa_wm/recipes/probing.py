@@ -341,10 +341,10 @@ def _pictures(
   """`pca.png` and `masks.png` of a held-out clip, where the model has such."""
   seen = {'observation': dataset.splits['held_out'].observation}
   episodes = diagnostic.Episodes(lambda split: [seen])
-  rng_key = jax.random.key(probing.seed)
+  question = diagnostic.Question(model, episodes, jax.random.key(probing.seed))
   return {
     file: content
     for ask in diagnostic.named(['feature_maps', 'masks'])
-    for file, content in ask(model, episodes, rng_key).figures.items()
+    for file, content in ask(question).figures.items()
     if '_dark' not in file
   }

@@ -5,7 +5,7 @@ import datetime
 import functools
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -40,18 +40,6 @@ class Plan(NamedTuple):
   seed: int
 
 
-_FIELDS = (
-  'model',
-  'frozen_encoder',
-  'data',
-  'optimizer',
-  'augmentation',
-  'num_steps',
-  'evals',
-  'seed',
-)
-
-
 def read_config(config: Mapping[str, Any]) -> Plan:
   """Reads what `config` says.
 
@@ -62,56 +50,60 @@ def read_config(config: Mapping[str, Any]) -> Plan:
     ValueError: a field there is not, or out of its range.
     FileNotFoundError: no frozen encoder where it says.
   """
-  known = [field.name for field in dataclasses.fields(hooks.Intervals)]
-  fields_lib.check_names('config', config, [*_FIELDS, *known])
+  shared = read_shared(config, ('model', 'augmentation', 'evals'))
   model, frozen = _model(
     config.get('model', {}), config.get('frozen_encoder', '')
   )
-  plan = Plan(
+  return Plan(
     model=model,
     frozen=frozen,
-    data=build(data_config.DataConfig, 'config.data', config.get('data', {})),
-    optimizer=build(
-      optimizers.AdamW,
-      'config.optimizer',
-      config.get('optimizer', {}),
-      num_steps=config.get('num_steps', NUM_STEPS),
-    ),
-    augmentation=_augmentation(config.get('augmentation', {}), model),
-    intervals=build(
-      hooks.Intervals, 'config', {x: config[x] for x in known if x in config}
-    ),
+    augmentation=_augmentation(config, model),
     evals=diagnostic.named(config.get('evals', held_out.EVALS)),
-    seed=read_seed(config),
+    **shared,
   )
-  check_batch_size(plan.data.batch_size)
-  return plan
 
 
-def read_seed(config: Mapping[str, Any]) -> int:
-  """The seed of a config, 0 where it has none.
+def read_shared(
+  config: Mapping[str, Any], others: Sequence[str]
+) -> dict[str, Any]:
+  """What every training says: `data`, `optimizer`, `intervals` and `seed`.
+
+  Args:
+    config: plain nested dict.
+    others: what it may hold besides these and `frozen_encoder`.
 
   Raises:
-    ValueError: it is none.
+    ValueError: a field there is not, or out of its range, or a batch that the
+      devices cannot share.
   """
+  known = [field.name for field in dataclasses.fields(hooks.Intervals)]
+  own = ('frozen_encoder', 'data', 'optimizer', 'num_steps', 'seed')
+  fields_lib.check_names('config', config, [*others, *own, *known])
+  data = build(data_config.DataConfig, 'config.data', config.get('data', {}))
+  num_steps = config.get('num_steps', NUM_STEPS)
+  optimizer = build(
+    optimizers.AdamW,
+    'config.optimizer',
+    config.get('optimizer', {}),
+    num_steps=num_steps,
+  )
   seed = config.get('seed', 0)
   if type(seed) is not int or not 0 <= seed < 2**63:
     raise ValueError(f'config.seed must be in 0..2**63 - 1, got {seed!r}.')
-  return seed
-
-
-def check_batch_size(batch_size: int) -> None:
-  """Makes sure that all devices get as many windows.
-
-  Raises:
-    ValueError: they cannot.
-  """
   num_devices = sharding.make_mesh().size
-  if batch_size % num_devices:
+  if data.batch_size % num_devices:
     raise ValueError(
-      f'config.data.batch_size is {batch_size}, which {num_devices} '
+      f'config.data.batch_size is {data.batch_size}, which {num_devices} '
       'devices cannot share evenly; choose a multiple of the number of devices.'
     )
+  return {
+    'data': data,
+    'optimizer': optimizer,
+    'intervals': build(
+      hooks.Intervals, 'config', {x: config[x] for x in known if x in config}
+    ),
+    'seed': seed,
+  }
 
 
 def train(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
@@ -157,29 +149,19 @@ def _train(plan: Plan, workdir: pathlib.Path) -> None:
   )
   given = _given(plan, source)
   batches = source.batches('train', plan.seed, **given)
-  beside, log = hooks.usual(
+  variables, record = take_steps(
+    plan,
     workdir,
-    name=plan.model.config.name,
-    evaluators=[_evaluator(plan, source, model)],
-    intervals=plan.intervals,
-  )
-  training = run_lib.Run(
     plan.model,
-    plan.optimizer.transformation(),
     draws.DrawnBatches(batches, plan.model, seed=plan.seed),
-    num_steps=plan.optimizer.num_steps,
-    seed=plan.seed,
+    _evaluator(plan, source, model),
     action_statistics=model.units,
     augment_fn=plan.augmentation,
-    schedule_fn=plan.optimizer.metrics,
     frozen=plan.frozen,
     config=_identity(plan, source),
-    hooks=beside,
   )
-  training.resume(workdir / 'checkpoints')
-  for _ in training.steps():
-    pass
-  _export(training, log, model, workdir / 'export')
+  trained = dataclasses.replace(model, params=variables, record=record)
+  trained.save(workdir / 'export')
 
 
 def _fitted(plan: Plan, source: Any) -> Plan:
@@ -237,39 +219,77 @@ def _identity(plan: Plan, source: Any) -> dict[str, Any]:
     identity['frozen_encoder'] = frozen_encoders.fingerprint(plan.frozen)
   if plan.augmentation:
     identity['augmentation'] = vars(plan.augmentation)
-  described = dataclasses.asdict(plan.data)
-  # A dataset may move; what is in it may not change.
-  del described['path']
   return {
     'model': fields_lib.to_dict(plan.model.config),
-    'data': {**described, **source.identity},
-    'optimizer': dataclasses.asdict(plan.optimizer),
+    **shared_identity(plan.data, plan.optimizer, source),
     **identity,
   }
 
 
-def _export(
-  training: run_lib.Run,
-  log: hooks.Log,
-  model: exports.WorldModel,
-  path: pathlib.Path,
-) -> None:
-  """Saves the trained model, with what its reader wants to know."""
-  exports.WorldModel(
-    model.model,
-    training.learner.for_inference(training.state.variables),
-    model.units,
-    {
-      'num_parameters': training.num_parameters,
-      'config': training.identity,
-      'seconds': round(log.metrics.seconds, 1),
-      'metrics': log.metrics.newest(),
-      'device': sharding.device_description(),
-      'date': datetime.date.today().isoformat(),
-      'versions': provenance.versions(),
-      'commit': provenance.commit(),
-    },
-  ).save(path)
+def shared_identity(
+  data: data_config.DataConfig, optimizer: optimizers.AdamW, source: Any
+) -> dict[str, Any]:
+  """What of `data` and `optimizer` makes a run this run, in JSON's types."""
+  described = dataclasses.asdict(data)
+  # A dataset may move; what is in it may not change.
+  del described['path']
+  return {
+    'data': {**described, **source.identity},
+    'optimizer': dataclasses.asdict(optimizer),
+  }
+
+
+def take_steps(
+  plan: Any,
+  workdir: pathlib.Path,
+  learner: Any,
+  batches: Any,
+  evaluate_fn: hooks.EvaluateFn,
+  **given: Any,
+) -> tuple[Any, dict[str, Any]]:
+  """Takes the steps that are left of a run.
+
+  Args:
+    plan: holds what `read_shared` reads.
+    workdir: folder of the run.
+    learner: what learns.
+    batches: what it learns from.
+    evaluate_fn: what is logged of it now and then.
+    **given: the rest of what `run.Run` takes.
+
+  Returns:
+    Variables for inference, and what the reader of an export wants to know of
+    how they were trained.
+  """
+  beside, log = hooks.usual(
+    workdir,
+    name=learner.config.name,
+    evaluators=[evaluate_fn],
+    intervals=plan.intervals,
+  )
+  run = run_lib.Run(
+    learner,
+    plan.optimizer.transformation(),
+    batches,
+    num_steps=plan.optimizer.num_steps,
+    seed=plan.seed,
+    schedule_fn=plan.optimizer.metrics,
+    hooks=beside,
+    **given,
+  )
+  run.resume(workdir / 'checkpoints')
+  for _ in run.steps():
+    pass
+  return learner.for_inference(run.state.variables), {
+    'num_parameters': run.num_parameters,
+    'config': run.identity,
+    'seconds': round(log.metrics.seconds, 1),
+    'metrics': log.metrics.newest(),
+    'device': sharding.device_description(),
+    'date': datetime.date.today().isoformat(),
+    'versions': provenance.versions(),
+    'commit': provenance.commit(),
+  }
 
 
 def _model(settings: Mapping[str, Any], path: str) -> tuple[Any, Any]:
@@ -287,7 +307,7 @@ def _model(settings: Mapping[str, Any], path: str) -> tuple[Any, Any]:
 
 
 def _augmentation(
-  fields: Mapping[str, Any], model: models.Learns
+  config: Mapping[str, Any], model: models.Learns
 ) -> augmentation_lib.Augmentation | None:
   """The augmentation of training clips, None where it does nothing.
 
@@ -295,7 +315,9 @@ def _augmentation(
     ValueError: it would make the actions of `model` mean something else.
   """
   augmentation = build(
-    augmentation_lib.Augmentation, 'config.augmentation', fields
+    augmentation_lib.Augmentation,
+    'config.augmentation',
+    config.get('augmentation', {}),
   )
   wrong = augmentation.changes_actions
   if wrong and model.acting is not None:

@@ -1,7 +1,6 @@
 """Trains a head on the latents of a frozen encoder, as `train` does a model."""
 
 import dataclasses
-import datetime
 import functools
 import io
 import itertools
@@ -13,13 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_wm import exports, fields, files, provenance, sharding
+from jepa_wm import exports, fields, files
 from jepa_wm.data import config as data_config
 from jepa_wm.data import goals, windows
 from jepa_wm.models import heads
 from jepa_wm.recipes import sources, training
 from jepa_wm.training import hooks, lock, optimizers
-from jepa_wm.training import run as run_lib
 
 # Of the held-out batches that every run is evaluated on.
 _HELD_OUT_SEED = 1_000_000_009
@@ -59,16 +57,6 @@ class HeadTraining:
       )
 
 
-_FIELDS = (
-  'head',
-  'frozen_encoder',
-  'data',
-  'optimizer',
-  'num_steps',
-  'seed',
-)
-
-
 def read_head_config(config: Mapping[str, Any]) -> HeadTraining:
   """Reads what `config` says.
 
@@ -78,27 +66,11 @@ def read_head_config(config: Mapping[str, Any]) -> HeadTraining:
   Raises:
     ValueError: a field there is not, or out of its range.
   """
-  known = [field.name for field in dataclasses.fields(hooks.Intervals)]
-  fields.check_names('config', config, [*_FIELDS, *known])
-  plan = HeadTraining(
-    settings=config['head'],
-    encoder=config.get('frozen_encoder', ''),
-    data=training.build(
-      data_config.DataConfig, 'config.data', config.get('data', {})
-    ),
-    optimizer=training.build(
-      optimizers.AdamW,
-      'config.optimizer',
-      config.get('optimizer', {}),
-      num_steps=config.get('num_steps', training.NUM_STEPS),
-    ),
-    intervals=training.build(
-      hooks.Intervals, 'config', {x: config[x] for x in known if x in config}
-    ),
-    seed=training.read_seed(config),
+  return HeadTraining(
+    config['head'],
+    config.get('frozen_encoder', ''),
+    **training.read_shared(config, ('head',)),
   )
-  training.check_batch_size(plan.data.batch_size)
-  return plan
 
 
 def train_head(
@@ -145,42 +117,18 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
   }
   count = -(-plan.data.num_eval_windows // plan.data.batch_size)
   held_out = list(itertools.islice(batches['held_out'], count))
-  beside, log = hooks.usual(
+  variables, record = training.take_steps(
+    plan,
     workdir,
-    name=head.config.name,
-    evaluators=[_evaluator(head, model, held_out)],
-    intervals=plan.intervals,
-  )
-  run = run_lib.Run(
     head,
-    plan.optimizer.transformation(),
     batches['train'],
-    num_steps=plan.optimizer.num_steps,
-    seed=plan.seed,
+    _evaluator(head, model, held_out),
     action_statistics=model.units if head.config.hindsight else None,
-    schedule_fn=plan.optimizer.metrics,
     config=_identity(plan, head, source, fingerprint),
-    hooks=beside,
   )
-  run.resume(workdir / 'checkpoints')
-  for _ in run.steps():
-    pass
-  exports.TrainedHead(
-    head,
-    head.for_inference(run.state.variables),
-    plan.encoder,
-    fingerprint,
-    {
-      'num_parameters': run.num_parameters,
-      'config': run.identity,
-      'seconds': round(log.metrics.seconds, 1),
-      'metrics': log.metrics.newest(),
-      'device': sharding.device_description(),
-      'date': datetime.date.today().isoformat(),
-      'versions': provenance.versions(),
-      'commit': provenance.commit(),
-    },
-  ).save(workdir / 'export')
+  exports.TrainedHead(head, variables, plan.encoder, fingerprint, record).save(
+    workdir / 'export'
+  )
 
 
 def _sizes(model: exports.WorldModel, source: sources.Episodes) -> heads.Sizes:
@@ -284,12 +232,8 @@ def _identity(
   fingerprint: str,
 ) -> dict[str, Any]:
   """What makes this run this run, in JSON's types."""
-  described = dataclasses.asdict(plan.data)
-  # A dataset may move; what is in it may not change.
-  del described['path']
   return {
     'head': fields.to_dict(head.config),
-    'data': {**described, **source.identity},
-    'optimizer': dataclasses.asdict(plan.optimizer),
+    **training.shared_identity(plan.data, plan.optimizer, source),
     'frozen_encoder': fingerprint,
   }

@@ -182,15 +182,12 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def restore(path: str | os.PathLike[str], like: Any) -> Any:
-  """The train state saved in folder `path`.
+  """The train state saved in a folder, to the bit.
 
   Args:
     path: a folder that `latest` returned.
     like: pytree of arrays or shapes with the structure, dtypes and shardings
       wanted.
-
-  Returns:
-    The state, to the bit, with the shardings of `like`.
 
   Raises:
     CheckpointError: the state is of another model than `like`.

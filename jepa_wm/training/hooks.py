@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm import files, sharding
+from jepa_wm import fields, files, sharding
 from jepa_wm.training import checkpoints
 from jepa_wm.training import metrics as metrics_lib
 from jepa_wm.training import run as run_lib
@@ -56,19 +56,10 @@ class Intervals:
   keep_checkpoints: int = 3
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
-    for name, value in dataclasses.asdict(self).items():
-      if name != 'checkpoint_seconds' and value < 1:
-        raise ValueError(f'{name} must be at least 1, got {value}.')
-    if not self.checkpoint_seconds >= 0.0:
-      raise ValueError(
-        'checkpoint_seconds must not be negative, got '
-        f'{self.checkpoint_seconds}.'
-      )
+    counts = {x.name: 1 for x in dataclasses.fields(self)}
+    del counts['checkpoint_seconds']
+    fields.check_counts(self, counts)
+    fields.at_least(self, checkpoint_seconds=0)
 
 
 class StopOnSignal(run_lib.Hook):

@@ -255,9 +255,7 @@ def _series(
 
 
 def _draw_panel(
-  axis: Any,
-  panel: _Panel,
-  series: Mapping[str, tuple[np.ndarray, np.ndarray]],
+  axis: Any, panel: _Panel, series: Mapping[str, tuple[np.ndarray, np.ndarray]]
 ) -> None:
   """Raw values faint, their running mean strong."""
   for index, (name, (step, value)) in enumerate(series.items()):

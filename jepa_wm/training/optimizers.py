@@ -85,7 +85,6 @@ class AdamW:
   decayed: str = 'all'
 
   def __post_init__(self):
-    """Checks the ranges."""
     if self.num_steps < 1:
       raise ValueError(
         f'num_steps must be at least 1, got {self.num_steps}: how many '
@@ -104,17 +103,14 @@ class AdamW:
         raise ValueError(
           f'{name} must be at least 0 and below 1, got {getattr(self, name)}.'
         )
-    for name in (
-      'weight_decay',
-      'clip_norm',
-      'start_learning_rate',
-      'final_learning_rate',
-      'final_weight_decay',
-    ):
-      if not getattr(self, name) >= 0:
-        raise ValueError(
-          f'{name} must not be negative, got {getattr(self, name)}.'
-        )
+    fields.at_least(
+      self,
+      weight_decay=0,
+      clip_norm=0,
+      start_learning_rate=0,
+      final_learning_rate=0,
+      final_weight_decay=0,
+    )
     for name, choices in (
       ('decay', DECAYS),
       ('weight_decay_schedule', WEIGHT_DECAY_SCHEDULES),

@@ -109,9 +109,7 @@ def describe(
 
 
 def _init(
-  learner: Learner,
-  optimizer: optax.GradientTransformation,
-  rng_key: jax.Array,
+  learner: Learner, optimizer: optax.GradientTransformation, rng_key: jax.Array
 ) -> TrainState:
   init_key, run_key = jax.random.split(rng_key)
   variables = learner.init(init_key)

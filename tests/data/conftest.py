@@ -1,5 +1,8 @@
 """Tiny episodes whose content says where it belongs."""
 
+import json
+
+import jax
 import numpy as np
 import pytest
 
@@ -28,6 +31,21 @@ def _make_episode(index, *, num_frames=12, noise=False):
     provenance={'index': index},
     is_terminal=index % 2 == 1,
   )
+
+
+@pytest.fixture
+def resumed():
+  """Two batches of a stream, the second also read by one that goes on."""
+
+  def read_two(open_stream):
+    stream = open_stream()
+    first, state = next(stream), json.loads(json.dumps(stream.get_state()))
+    second, again = next(stream), open_stream()
+    again.set_state(state)
+    jax.tree.map(np.testing.assert_array_equal, next(again), second)
+    return first, second
+
+  return read_two
 
 
 @pytest.fixture

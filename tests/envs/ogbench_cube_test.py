@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from jepa_wm.envs import host_play, host_pool, ogbench_cube
+from jepa_wm.envs import host_play, host_pool, ogbench_cube, worlds
 
 
 def test_the_cube_alone_decides():
@@ -86,7 +86,7 @@ def test_the_oracle_brings_the_cube(pool):
       for rng, vector in zip(rngs, pool.vectors(rows))
     ]
   )
-  expert = ogbench_cube.expert(pool.world)
+  expert = worlds.get('cube').policy('expert', pool.world)
   played = host_play.play(
     pool,
     rows,

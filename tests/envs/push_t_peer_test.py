@@ -3,32 +3,22 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import peers
 import pytest
 
 from jepa_wm.envs import (
   push_t,
   push_t_dynamics,
   push_t_shapes,
-  stable_worldmodel,
 )
 
-pytestmark = [
-  pytest.mark.peer,
-  pytest.mark.slow,
-  pytest.mark.filterwarnings('ignore'),
-]
+pytestmark = peers.MARKS
 
 _STEPS = 15
 
 
 @pytest.fixture(scope='module')
-def peer():
-  pytest.importorskip('torch')
-  pytest.importorskip('pymunk')
-  try:
-    stable_worldmodel.import_theirs()
-  except ModuleNotFoundError as error:
-    pytest.skip(str(error))
+def peer(swm):
   from stable_worldmodel.envs.pusht import env as peer_env
 
   return peer_env

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from jepa_wm.envs import host_play, host_pool, reacher
+from jepa_wm.envs import host_play, host_pool, reacher, worlds
 
 
 def test_a_whole_turn_is_no_difference():
@@ -90,9 +90,10 @@ def test_the_expert_arrives_and_the_wanderer_goes_on(pool):
     [reacher.draw_target(rng, v) for rng, v in zip(rngs, pool.vectors(rows))]
   )
   lengths, ends = [], []
-  for make in (reacher.expert, reacher.wanderer):
+  for name in ('expert', 'wanderer'):
     pool.reset(rows, rows)
-    acts = [make(pool.world)(rng, t) for rng, t in zip(rngs, targets)]
+    begin = worlds.get('reacher').policy(name, pool.world)
+    acts = [begin(rng, t) for rng, t in zip(rngs, targets)]
     played = host_play.play(pool, rows, acts, num_steps=60)
     solved = reacher.success(played.vectors, targets[:, None])
     lengths.append(np.argmax(solved, axis=1))

@@ -5,10 +5,11 @@ Skipped but where torch and stable-worldmodel are installed.
 
 import jax
 import numpy as np
+import peers
 import pytest
 
 from jepa_wm import exports, planning
-from jepa_wm.envs import host_play, host_pool, stable_worldmodel, worlds
+from jepa_wm.envs import host_play, host_pool, worlds
 from jepa_wm.evaluation.planning import (
   pairs,
   planner_settings,
@@ -16,21 +17,7 @@ from jepa_wm.evaluation.planning import (
   protocol,
 )
 
-pytestmark = [
-  pytest.mark.peer,
-  pytest.mark.slow,
-  pytest.mark.filterwarnings('ignore'),
-]
-
-
-@pytest.fixture(scope='module', autouse=True)
-def peer():
-  pytest.importorskip('torch')
-  pytest.importorskip('pymunk')
-  try:
-    stable_worldmodel.import_theirs()
-  except ModuleNotFoundError as error:
-    pytest.skip(str(error))
+pytestmark = [*peers.MARKS, pytest.mark.usefixtures('swm')]
 
 
 def pools_of(monkeypatch):

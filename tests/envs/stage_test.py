@@ -1,16 +1,11 @@
 """Both stages show the same world; what failed, is left out or rewarded."""
 
-import sys
-from pathlib import Path
-
+import host_two_room
 import jax
 import numpy as np
 import pytest
 
 from jepa_wm.envs import device_stage, host_stage, stage, two_room, worlds
-
-sys.path.insert(0, str(Path(__file__).parents[1] / 'evaluation'))
-import host_two_room
 
 ROWS = np.array([0, 2, 3])
 STARTS = np.float32([[40, 60], [150, 100], [60, 180]])
@@ -39,7 +34,7 @@ def host():
 
 
 def begin(on):
-  on.place(ROWS, on.states(STARTS), on.states(GOALS))
+  on.place(ROWS, stage.Problems(on.states(STARTS), on.states(GOALS)))
   return on.play(ROWS, ACTIONS)
 
 

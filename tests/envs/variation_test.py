@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.envs import maze, push_t, two_room, variation
+from jepa_wm.envs import maze, push_t, two_room, variation, worlds
 
 WORLDS = [
   two_room.TwoRoom(image_size=32),
@@ -29,15 +29,14 @@ def _varied(world_index, num):
   world = WORLDS[world_index]
   keys = jax.random.split(jax.random.key(3), num)
   vary_one = lambda key: {
-    group: variation.vary(world, group, key)
-    for group in variation.groups(world)
+    group: variation.vary(world, group, key) for group in world.variation_groups
   }
   return jax.jit(jax.vmap(vary_one))(keys)
 
 
 def test_groups_name_every_factor_once(index):
   world = WORLDS[index]
-  named = [f for fields in world.variation_groups().values() for f in fields]
+  named = [f for fields in world.variation_groups.values() for f in fields]
   fields = {
     field.name
     for field in dataclasses.fields(world)
@@ -48,7 +47,7 @@ def test_groups_name_every_factor_once(index):
 
 def test_one_group_changes_and_nothing_else(index):
   world = WORLDS[index]
-  for group in variation.groups(world):
+  for group in world.variation_groups:
     varied = _varied(index, 64)[group]
     for field in dataclasses.fields(world):
       if not field.metadata.get('pytree_node', True):
@@ -57,7 +56,7 @@ def test_one_group_changes_and_nothing_else(index):
       after = np.asarray(getattr(varied, field.name))
       assert after.shape == (64, *before.shape), field.name
       changed = bool(np.any(after != before[None]))
-      expected = field.name in world.variation_groups()[group]
+      expected = field.name in world.variation_groups[group]
       assert changed == expected, (group, field.name)
 
 
@@ -108,4 +107,10 @@ def test_unknown_shifts_are_named():
   world = two_room.TwoRoom(image_size=8)
   with pytest.raises(ValueError, match=r"agent_color.*got 'colour'"):
     variation.vary(world, 'colour', jax.random.key(0))
-  assert variation.groups(object()) == ()
+
+
+def test_the_registry_says_what_can_be_shifted():
+  for name, world in worlds.WORLDS.items():
+    varied = type(world.make(image_size=32)) if not world.on_host else None
+    known = {type(world): world.variation_groups for world in WORLDS}
+    assert world.variation_groups == known.get(varied, {}), name

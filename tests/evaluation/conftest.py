@@ -39,6 +39,7 @@ class PerfectModel:
   image_size: int = 28
   action_block: int = 5
   action_dim: int = 10
+  record: dict = dataclasses.field(default_factory=dict)
 
   @property
   def observation_spec(self):

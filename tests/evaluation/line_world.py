@@ -70,6 +70,7 @@ class LineModel:
   image_size: int = 4
   action_block: int = 1
   action_dim: int = 3
+  record: dict = dataclasses.field(default_factory=dict)
 
   @property
   def observation_spec(self):

@@ -13,8 +13,15 @@ from experiments import command_line
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+def run(code):
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+
+
 def test_importing_registers_no_flag():
-  code = (
+  run(
     'from absl import flags\n'
     'import jepa_wm.recipes\n'
     'from experiments import bring_your_own, collect, convert, plan, probe\n'
@@ -23,15 +30,11 @@ def test_importing_registers_no_flag():
     'rooms = {name.partition(".")[0] for name in modules}\n'
     'assert not rooms & {"jepa_wm", "experiments"}, modules\n'
   )
-  done = subprocess.run(
-    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
-  )
-  assert done.returncode == 0, done.stderr
 
 
 def test_importing_touches_no_device():
   """Else no process could join others, nor say how many devices it wants."""
-  code = (
+  run(
     'import importlib, pkgutil\n'
     'from jax._src import xla_bridge\n'
     'import experiments, jepa_wm\n'
@@ -47,10 +50,6 @@ def test_importing_touches_no_device():
     '        assert module.name.startswith("jepa_wm.envs"), error\n'
     '    assert not xla_bridge._backends, module.name\n'
   )
-  done = subprocess.run(
-    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
-  )
-  assert done.returncode == 0, done.stderr
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

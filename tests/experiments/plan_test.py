@@ -11,6 +11,7 @@ import compiler
 import jax
 import numpy as np
 import pytest
+from given_flags import given_flags
 
 from experiments import plan
 from jepa_wm import exports, models, units
@@ -30,30 +31,19 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
   """An untrained model of a few thousand parameters."""
-  tiny = models.from_config(
-    {
-      'name': 'lewm',
-      'latent_dim': 8,
-      'encoder': {
-        'name': 'conv',
-        'image_size': 16,
-        'features': 16,
-        'channels': (4, 8),
-        'strides': (2, 2),
-        'blocks': (1, 1),
-      },
-      'projector': {'hidden_dim': 16},
-      'actions': {'features': 8, 'smoothed_dim': 4},
-      'predictor': {
-        'history': 2,
-        'width': 8,
-        'depth': 1,
-        'num_heads': 2,
-        'head_dim': 4,
-        'mlp_dim': 16,
-      },
-    }
-  )
+  tiny = models.from_config({
+    'name': 'lewm', 'latent_dim': 8,
+    'encoder': {
+      'name': 'conv', 'image_size': 16, 'features': 16, 'channels': (4, 8),
+      'strides': (2, 2), 'blocks': (1, 1),
+    },
+    'projector': {'hidden_dim': 16},
+    'actions': {'features': 8, 'smoothed_dim': 4},
+    'predictor': {
+      'history': 2, 'width': 8, 'depth': 1, 'num_heads': 2, 'head_dim': 4,
+      'mlp_dim': 16,
+    },
+  })  # fmt: skip
   rng = np.random.default_rng(0)
   model = exports.WorldModel(
     tiny,
@@ -96,14 +86,9 @@ def _command(*arguments):
 
 def _sentence(checkpoint, *arguments):
   """What `main` leaves with, given flags; they are forgotten afterwards."""
-  plan.FLAGS(['plan', f'--checkpoint={checkpoint}', *arguments])
-  try:
-    with pytest.raises(SystemExit) as stop:
-      plan.main(['plan'])
-  finally:
-    plan.FLAGS.unparse_flags()
-    for name in plan.FLAGS:
-      plan.FLAGS[name].unparse()
+  given = given_flags(plan, f'--checkpoint={checkpoint}', *arguments)
+  with given, pytest.raises(SystemExit) as stop:
+    plan.main(['plan'])
   assert isinstance(stop.value.code, str)  # sys.exit prints it and returns 1.
   return stop.value.code
 
@@ -242,13 +227,8 @@ def planned(checkpoint, tmp_path, monkeypatch):
 
   def call(*arguments):
     flags = [f'--checkpoint={checkpoint}', f'--out={tmp_path / "out"}']
-    plan.FLAGS(['plan', *flags, *SMALL, *arguments])
-    try:
+    with given_flags(plan, *flags, *SMALL, *arguments):
       return plan.run(show_progress=False)
-    finally:
-      plan.FLAGS.unparse_flags()
-      for name in plan.FLAGS:
-        plan.FLAGS[name].unparse()
 
   return call
 
@@ -359,8 +339,8 @@ def test_what_is_asked_later_is_answered_without_planning_again(
 ):
   asked = []
 
-  def answer(self, model, episodes, rng_key):
-    asked.append(episodes.horizon)
+  def answer(self, question):
+    asked.append(question.episodes.horizon)
     return finding.Finding('How straight', {'mean_cosine': 0.5})
 
   monkeypatch.setattr(straightness.Straightness, '__call__', answer)

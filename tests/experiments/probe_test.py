@@ -4,6 +4,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from given_flags import given_flags
 
 from experiments import probe
 from jepa_wm import exports, models, recipes, units
@@ -22,19 +23,14 @@ CONV = {
   'strides': (4,),
   'blocks': (0,),
 }
+HEADS = {'num_heads': 2, 'head_dim': 4}
 TINY = {
   'name': 'lewm',
   'latent_dim': 8,
   'encoder': CONV,
   'projector': {'hidden_dim': 16},
   'actions': {'features': 8},
-  'predictor': {
-    'width': 8,
-    'depth': 1,
-    'num_heads': 2,
-    'head_dim': 4,
-    'mlp_dim': 16,
-  },
+  'predictor': {'width': 8, 'depth': 1, **HEADS, 'mlp_dim': 16},
 }
 CLIPS = {
   'name': 'vjepa',
@@ -76,13 +72,8 @@ def _save(model, folder, statistics, record=None):
 
 
 def _run(checkpoint, *arguments):
-  probe.FLAGS(['probe', f'--checkpoint={checkpoint}', *SMALL, *arguments])
-  try:
+  with given_flags(probe, f'--checkpoint={checkpoint}', *SMALL, *arguments):
     return probe.run(show_progress=False)
-  finally:
-    probe.FLAGS.unparse_flags()
-    for name in probe.FLAGS:
-      probe.FLAGS[name].unparse()
 
 
 @pytest.mark.slow

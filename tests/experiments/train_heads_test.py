@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import small_model
+from given_flags import given_flags
 
 from experiments import plan
 from experiments.configs import heads as configs
@@ -145,7 +146,6 @@ def test_plans_with_proposals_and_draws_what_is_imagined(
   encoder, trained, tmp_path
 ):
   flags = [
-    'plan',
     f'--checkpoint={encoder}',
     f'--out={tmp_path / "out"}',
     f'--proposals={trained / "inverse_dynamics"}',
@@ -153,13 +153,8 @@ def test_plans_with_proposals_and_draws_what_is_imagined(
     *('--planner=cem', '--num_samples=8', '--num_elites=2'),
     *('--num_iterations=1', '--num_pairs=4'),
   ]
-  plan.FLAGS(flags)
-  try:
+  with given_flags(plan, *flags):
     plan.run(show_progress=False)
-  finally:
-    plan.FLAGS.unparse_flags()
-    for name in plan.FLAGS:
-      plan.FLAGS[name].unparse()
   (record,) = json.loads((tmp_path / 'out' / 'results.json').read_text())
   assert record['planner']['proposals'].startswith('inverse_dynamics ')
   page = (tmp_path / 'out' / 'report.html').read_text()

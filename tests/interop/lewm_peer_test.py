@@ -8,6 +8,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import peers
 import pytest
 import safetensors.numpy
 
@@ -16,11 +17,7 @@ from jepa_wm.envs import stable_worldmodel
 from jepa_wm.interop import lewm
 from jepa_wm.models import lewm as models_lewm
 
-pytestmark = [
-  pytest.mark.peer,
-  pytest.mark.slow,
-  pytest.mark.filterwarnings('ignore'),
-]
+pytestmark = peers.MARKS
 
 
 @pytest.fixture(scope='module')

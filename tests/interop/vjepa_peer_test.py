@@ -8,16 +8,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import peers
 import pytest
 
 from jepa_wm import exports, interop, models, units
 from jepa_wm.envs import stable_worldmodel
 
-pytestmark = [
-  pytest.mark.peer,
-  pytest.mark.slow,
-  pytest.mark.filterwarnings('ignore'),
-]
+pytestmark = peers.MARKS
 
 ENCODER = {
   'image_size': 64,

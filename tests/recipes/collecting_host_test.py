@@ -1,13 +1,16 @@
 """Episodes of host worlds are what their seeds say, broken ones left out."""
 
+import dataclasses
+
+import counting_world
 import numpy as np
 import pytest
 
-from jepa_wm.envs import host, host_stage, policies, worlds
+from jepa_wm.envs import host_stage, policies, worlds
 from jepa_wm.recipes import collecting
 
 
-class DriftEnv:
+class DriftEnv(counting_world.CountingEnv):
   """Moves by the action; one episode in three breaks at its fifth step."""
 
   def reset(self, seed):
@@ -19,28 +22,14 @@ class DriftEnv:
       raise RuntimeError('adrift')
     return float(action[0])
 
-  def render(self):
-    return np.full((8, 8, 3), self._state[1], np.uint8)
-
-  def vector(self):
-    return self._state
-
   def proprio(self):
     return self._state[1:]
 
-  def close(self):
-    pass
-
 
 def make(image_size=8):
-  return host.HostWorld(
+  return dataclasses.replace(
+    counting_world.make(image_size),
     open=DriftEnv,
-    image_size=image_size,
-    action_low=np.full(1, -1.0),
-    action_high=np.full(1, 1.0),
-    vector_dim=2,
-    proprio_dim=1,
-    distance=host.euclidean,
     success=lambda vectors, goals: vectors[..., 1] == goals[..., 1],
     draw_target=lambda rng, vector: np.array([0.0, rng.choice([6, 8, 20])]),
     gives_reward=True,

@@ -119,16 +119,21 @@ def test_resumed_is_uninterrupted(source, tmp_path, monkeypatch, stop_at):
   assert not (tmp_path / '.out.convert').exists()
 
 
-def test_an_interrupted_end_is_taken_up_too(source, tmp_path, monkeypatch):
-  run(source, tmp_path / 'whole')
+def interrupted(*arguments):
+  raise KeyboardInterrupt
 
-  def interrupted(writer):
-    raise KeyboardInterrupt
 
+def run_to_the_end(source, out, monkeypatch):
+  """Is interrupted before the cache is whole."""
   with monkeypatch.context() as patched:
     patched.setattr(cache_writer.CacheWriter, 'commit', interrupted)
     with pytest.raises(KeyboardInterrupt):
-      run(source, tmp_path / 'out')
+      run(source, out)
+
+
+def test_an_interrupted_end_is_taken_up_too(source, tmp_path, monkeypatch):
+  run(source, tmp_path / 'whole')
+  run_to_the_end(source, tmp_path / 'out', monkeypatch)
   with monkeypatch.context() as patched:
     # Everything is there: nothing is read of the source again.
     patched.setattr(open_x.OpenX, '__getitem__', interrupted)
@@ -137,13 +142,7 @@ def test_an_interrupted_end_is_taken_up_too(source, tmp_path, monkeypatch):
 
 
 def test_another_conversion_is_not_mixed_in(source, tmp_path, monkeypatch):
-  def interrupted(writer):
-    raise KeyboardInterrupt
-
-  with monkeypatch.context() as patched:
-    patched.setattr(cache_writer.CacheWriter, 'commit', interrupted)
-    with pytest.raises(KeyboardInterrupt):
-      run(source, tmp_path / 'out')
+  run_to_the_end(source, tmp_path / 'out', monkeypatch)
   with pytest.raises(FileExistsError, match=r'unfinished.*--restart'):
     run(source, tmp_path / 'out', image_size=4)
   run(source, tmp_path / 'out', image_size=4, restart=True)

@@ -119,7 +119,7 @@ def episode(
   choice: Choice,
   options: reader.Options,
   *,
-  alignment: str = 'after',
+  alignment: str | None = None,
   provenance: Mapping[str, Any],
   is_terminal: bool = False,
   scale: float | None = None,
@@ -132,7 +132,8 @@ def episode(
       them, the rest `T` rows each, actions `T` or `T - 1`.
     choice: their roles.
     options: what was asked for.
-    alignment: what a row's action did, for `T` rows; see `reader.Options`.
+    alignment: what a row's action did, for `T` rows; that of `options` if left
+      out, where 'auto' is 'after'.
     provenance: what is particular to this episode.
     is_terminal: the last frame ended the task.
     scale: see `frames.to_levels`.
@@ -158,6 +159,9 @@ def episode(
       + ', '.join(f'{name} {length}' for name, length in lengths.items())
       + '; one row per frame is expected, write the episode again.'
     )
+  if alignment is None:
+    asked = options.alignment
+    alignment = 'after' if asked == 'auto' else asked
   actions = _actions(where, columns, choice.action, options)
   if len(actions) == rows:
     actions = aligned(actions, alignment)

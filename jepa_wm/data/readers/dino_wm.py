@@ -92,13 +92,11 @@ class DinoWm:
     number = int(np.searchsorted(self._ends, index, side='right'))
     part = self._parts[number]
     own = index - int(self._ends[number]) + len(part.lengths)
-    alignment = self._options.alignment
     return columns.episode(
       f'{part.path}, episode {own},',
       part.columns(own),
       part.choice,
       self._options,
-      alignment='after' if alignment == 'auto' else alignment,
       provenance={'index': index, 'folder': part.path.name, 'episode': own},
       scale=self._scale,
     )

@@ -31,7 +31,7 @@ except ImportError:
   pa = pq = None
 
 _BOOKKEEPING = {
-  *('timestamp', 'frame_index', 'episode_index', 'index', 'task_index'),
+  *('timestamp', 'frame_index', 'episode_index', 'index', 'task_index')
 }
 _CAMERAS = ('video', 'image')
 # Those that say which row is which.
@@ -123,13 +123,11 @@ class LeRobot:
       name: _array(table, name, where) for name in self._choice.vectors
     }
     found[self._choice.pixels] = self._frames(row, table, where)
-    alignment = self._options.alignment
     return columns.episode(
       where,
       found,
       self._choice,
       self._options,
-      alignment='after' if alignment == 'auto' else alignment,
       provenance={
         'index': index,
         'episode_index': row['episode_index'],

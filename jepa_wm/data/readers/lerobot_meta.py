@@ -101,12 +101,7 @@ def rows_of_v2(
 def rows_of_v3(
   path: pathlib.Path, info: dict[str, Any], video: str | None
 ) -> list[dict[str, Any]]:
-  """An entry per episode of version 3.0: number, length, and where it lies.
-
-  Args:
-    path: the folder.
-    info: its `read_info`.
-    video: the camera, if it is one of videos.
+  """As `rows_of_v2`, of version 3.0: also where in its files an episode lies.
 
   Raises:
     FileNotFoundError: `meta/episodes` is empty.

@@ -126,13 +126,11 @@ class OpenX:
       pixels = np.asarray(pixels)
     found[self._choice.pixels] = pixels
     ends = steps.get('is_terminal')
-    alignment = self._options.alignment
     return columns.episode(
       where,
       found,
       self._choice,
       self._options,
-      alignment='after' if alignment == 'auto' else alignment,
       provenance={'index': index, 'split': split},
       is_terminal=ends is not None and bool(ends[-1]),
     )

@@ -48,20 +48,9 @@ class Options:
   discrete_start: int = 0
 
   def __post_init__(self) -> None:
-    """Checks what has bounds.
-
-    Raises:
-      ValueError: it is out of them.
-    """
     fields.check_choice('alignment', self.alignment, ALIGNMENTS)
     fields.check_choice('fit', self.fit, resizing.FITS)
-    for name, least in (('num_discrete', 2), ('image_size', 1)):
-      value = getattr(self, name)
-      is_whole = isinstance(value, int) and not isinstance(value, bool)
-      if value is not None and not (is_whole and value >= least):
-        raise ValueError(
-          f'{name} must be a whole number of at least {least}, got {value!r}.'
-        )
+    fields.check_counts(self, {'num_discrete': 2, 'image_size': 1})
     for name in ('action', 'proprio', 'state'):
       value = getattr(self, name)
       if isinstance(value, str):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -178,8 +178,7 @@ def judge(
   if share < _SHRINKING[0] and most > _SHRINKING[1]:
     return Verdict('shrinking', f'The latents shrink: {kept}.')
   return Verdict(
-    'healthy',
-    f'The latents deviate by {std:.2g} along {rank:.1f} directions.',
+    'healthy', f'The latents deviate by {std:.2g} along {rank:.1f} directions.'
   )
 
 
@@ -196,24 +195,17 @@ def _check(latents: jax.Array) -> None:
 class Collapse:
   """Telemetry of held-out latents, judged by what the run has logged of it."""
 
-  name: ClassVar[str] = 'collapse'
-  group: ClassVar[str] = 'collapse'
+  name = group = 'collapse'
 
-  def __call__(
-    self,
-    model: diagnostic.Examined,
-    episodes: diagnostic.Episodes,
-    rng_key: jax.Array,
-  ) -> Finding:
-    """Judges the latents; see `diagnostic.Diagnostic`."""
-    del rng_key
-    looked = episodes.look(model)
+  def __call__(self, question: diagnostic.Question) -> Finding:
+    looked = question.look()
     measured = {k: float(x) for k, x in telemetry(looked.rows).items()}
     deviation = f'{self.group}/latent_std_mean'
     verdict = judge(
       measured,
       largest=max(
-        (x.get(deviation) or 0.0 for x in episodes.records), default=None
+        (x.get(deviation) or 0.0 for x in question.episodes.records),
+        default=None,
       ),
       prediction_error=looked.metrics.get('prediction_error'),
     )

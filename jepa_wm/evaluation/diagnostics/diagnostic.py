@@ -7,7 +7,7 @@ planning and the report page then know it by its name.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -15,13 +15,8 @@ import numpy as np
 from jepa_wm import fields, models, sharding
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics.finding import Finding
-from jepa_wm.types import (
-  LatentState,
-  Observation,
-  ObservationSpec,
-  Params,
-  Variables,
-)
+from jepa_wm.evaluation.planning import planning_model
+from jepa_wm.types import LatentState, Observation, Params, Variables
 from jepa_wm.units import ActionStatistics
 
 DIAGNOSTICS = fields.Registry('diagnostic', 'jepa_wm.evaluation.diagnostics')
@@ -32,20 +27,8 @@ Batch = Mapping[str, Any]
 as it is known the true `state` `[B, T, S]` or the `label` `[B]`."""
 
 
-class Imagines(Protocol):
+class Imagines(planning_model.Steps, Protocol):
   """A world model that is rolled out; `jepa_wm.WorldModel` is one."""
-
-  @property
-  def params(self) -> Params: ...
-
-  @property
-  def observation_spec(self) -> ObservationSpec: ...
-
-  @property
-  def image_size(self) -> int: ...
-
-  @property
-  def action_block(self) -> int: ...
 
   def encode(self, params: Params, observation: Observation) -> jax.Array:
     """Latents `[..., D]` of arrays `[..., *shape]`."""
@@ -53,20 +36,6 @@ class Imagines(Protocol):
 
   def start(self, params: Params, observation: Observation) -> LatentState:
     """A state from arrays `[B, T, *shape]`."""
-    ...
-
-  def latent(self, state: LatentState) -> jax.Array:
-    """The newest latent `[..., D]` of a state."""
-    ...
-
-  def dynamics(
-    self,
-    params: Params,
-    rng_key: jax.Array,
-    action: jax.Array,
-    state: LatentState,
-  ) -> LatentState:
-    """A `DynamicsFn`."""
     ...
 
   def normalize_actions(self, actions: jax.Array) -> jax.Array:
@@ -160,6 +129,24 @@ class Episodes:
     return looked
 
 
+class Question(NamedTuple):
+  """What a diagnostic is asked.
+
+  Attributes:
+    model: that is asked about.
+    episodes: that it is asked on.
+    rng_key: of all draws, consumed.
+  """
+
+  model: Examined
+  episodes: Episodes
+  rng_key: jax.Array
+
+  def look(self, split: str = 'held_out') -> Looked:
+    """What the model makes of the windows of a split."""
+    return self.episodes.look(self.model, split)
+
+
 class Diagnostic(Protocol):
   """A question about a model.
 
@@ -171,15 +158,8 @@ class Diagnostic(Protocol):
   name: ClassVar[str]
   group: ClassVar[str]
 
-  def __call__(
-    self, model: Examined, episodes: Episodes, rng_key: jax.Array
-  ) -> Finding:
+  def __call__(self, question: Question) -> Finding:
     """Answers it.
-
-    Args:
-      model: that is asked about.
-      episodes: that it is asked on.
-      rng_key: of all draws, consumed.
 
     Raises:
       ValueError: the model or the episodes have not what it takes.

@@ -1,12 +1,8 @@
 """What patch features tell apart: their principal components as colours."""
 
 import dataclasses
-import io
-from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
-import matplotlib.figure
 import numpy as np
 
 from jepa_wm.evaluation.diagnostics import diagnostic, representations
@@ -73,12 +69,6 @@ def draw(
     ValueError: features that do not belong to so many frames.
   """
   shown = min(len(frames), *(len(features) for features in maps.values()))
-  figure = matplotlib.figure.Figure(
-    figsize=(1.1 * shown + 1.5, 1.15 * (1 + len(maps)) + 0.1),
-    dpi=160,
-    facecolor=theme.background,
-  )
-  grid = figure.subplots(1 + len(maps), shown, squeeze=False)
   rows: dict[str, np.ndarray] = {'frames': frames}
   for name, features in maps.items():
     if features.ndim != 4 or len(frames) % len(features):
@@ -87,35 +77,13 @@ def draw(
         f'of the {len(frames)} frames, got {list(features.shape)}.'
       )
     rows[name] = principal_colors(features)
-  for axes_row, (name, images) in zip(grid, rows.items()):
-    # The last frame of what each column spans.
-    step = len(images) // shown
-    for column, axes in enumerate(axes_row):
-      axes.imshow(images[(column + 1) * step - 1], interpolation='nearest')
-      axes.set_xticks([])
-      axes.set_yticks([])
-      for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes_row[0].set_ylabel(
-      name.replace(' ', '\n'),
-      rotation=0,
-      ha='right',
-      va='center',
-      color=theme.ink,
-      fontsize=9,
-      labelpad=8,
-    )
-  figure.subplots_adjust(
-    left=1.35 / (1.1 * shown + 1.5),
-    right=0.99,
-    top=0.98,
-    bottom=0.02,
-    wspace=0.05,
-    hspace=0.05,
-  )
-  stream = io.BytesIO()
-  figure.savefig(stream, format='png', facecolor=theme.background)
-  return stream.getvalue()
+  # The last frame of what each column spans.
+  last = {
+    name.replace(' ', '\n'): images[step - 1 : shown * step : step]
+    for name, images in rows.items()
+    for step in [len(images) // shown]
+  }
+  return figures.draw_rows(last, theme)
 
 
 @diagnostic.DIAGNOSTICS.register
@@ -123,31 +91,20 @@ def draw(
 class FeatureMaps:
   """The patch features of the first held-out window, and of a fresh encoder."""
 
-  name: ClassVar[str] = 'feature_maps'
-  group: ClassVar[str] = 'feature_maps'
+  name = group = 'feature_maps'
 
-  def __call__(
-    self,
-    model: diagnostic.Examined,
-    episodes: diagnostic.Episodes,
-    rng_key: jax.Array,
-  ) -> Finding:
-    """Draws `pca.png`; see `diagnostic.Diagnostic`."""
-    title, grid = 'What patch features tell apart', model.model.token_grid
+  def __call__(self, question: diagnostic.Question) -> Finding:
+    model, variables = question.model.model, question.model.params
+    title, grid = 'What patch features tell apart', model.token_grid
     if grid is None:
       return Finding(title, sentence='The model has no tokens to show.')
-    seen = episodes.windows_fn('held_out')[0]['observation']
+    seen = question.episodes.windows_fn('held_out')[0]['observation']
     clip = {name: jnp.asarray(array[:1]) for name, array in seen.items()}
+    fresh = representations.of_random_encoder(model, question.rng_key)
     maps = {}
     for row, tokens_fn in (
-      (
-        model.model.config.name,
-        representations.of_model(model.model, model.params),
-      ),
-      (
-        'random encoder',
-        representations.of_random_encoder(model.model, rng_key),
-      ),
+      (model.config.name, representations.of_model(model, variables)),
+      ('random encoder', fresh),
     ):
       tokens = np.asarray(tokens_fn(clip))[0]
       maps[row] = tokens.reshape(-1, *grid[-2:], tokens.shape[-1])

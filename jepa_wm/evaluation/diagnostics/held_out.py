@@ -40,7 +40,7 @@ def make_evaluator(
     now = dataclasses.replace(episodes, records=records)
     line: dict[str, float | str] = {}
     for ask in diagnostics:
-      found = ask(model, now, jax.random.key(0))
+      found = ask(diagnostic.Question(model, now, jax.random.key(0)))
       line |= {f'{ask.group}/{k}': x for k, x in found.scalars.items()}
       if found.verdict:
         line[f'{ask.group}/verdict'] = found.verdict

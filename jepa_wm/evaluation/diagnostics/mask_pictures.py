@@ -1,13 +1,11 @@
 """What masks leave of a clip, as a picture."""
 
 import dataclasses
-import io
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import matplotlib.colors
-import matplotlib.figure
 import numpy as np
 
 from jepa_wm.evaluation.diagnostics import diagnostic
@@ -99,40 +97,7 @@ def draw(
     name = 'mask' if len(masks) == 1 else f'mask {kind}'
     share = f'{name}\n{context.mean():.0%} seen\n{target.mean():.0%} predicted'
     rows[share] = masked_frames(frames, context, target, theme)
-  width = 1.1 * len(frames) + 1.5
-  figure = matplotlib.figure.Figure(
-    figsize=(width, 1.15 * len(rows) + 0.1),
-    dpi=160,
-    facecolor=theme.background,
-  )
-  axes_grid = figure.subplots(len(rows), len(frames), squeeze=False)
-  for axes_row, (name, images) in zip(axes_grid, rows.items()):
-    for axes, image in zip(axes_row, images):
-      axes.imshow(image, interpolation='nearest')
-      axes.set_xticks([])
-      axes.set_yticks([])
-      for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes_row[0].set_ylabel(
-      name,
-      rotation=0,
-      ha='right',
-      va='center',
-      color=theme.ink,
-      fontsize=9,
-      labelpad=8,
-    )
-  figure.subplots_adjust(
-    left=1.35 / width,
-    right=0.99,
-    top=0.98,
-    bottom=0.02,
-    wspace=0.05,
-    hspace=0.05,
-  )
-  stream = io.BytesIO()
-  figure.savefig(stream, format='png', facecolor=theme.background)
-  return stream.getvalue()
+  return figures.draw_rows(rows, theme)
 
 
 def _tokens(
@@ -149,27 +114,21 @@ def _tokens(
 class Masks:
   """Masks that the model learns from, on the first held-out window."""
 
-  name: ClassVar[str] = 'masks'
-  group: ClassVar[str] = 'masks'
+  name = group = 'masks'
 
-  def __call__(
-    self,
-    model: diagnostic.Examined,
-    episodes: diagnostic.Episodes,
-    rng_key: jax.Array,
-  ) -> Finding:
-    """Draws `masks.png`; see `diagnostic.Diagnostic`."""
-    title, grid = 'What masks leave of a clip', model.model.token_grid
-    seed = int(jax.random.key_data(rng_key).ravel()[-1])
-    drawn = model.model.draw(np.random.default_rng(seed), 32)
-    seen = episodes.windows_fn('held_out')[0]['observation']
+  def __call__(self, question: diagnostic.Question) -> Finding:
+    model = question.model.model
+    title, grid = 'What masks leave of a clip', model.token_grid
+    seed = int(jax.random.key_data(question.rng_key).ravel()[-1])
+    drawn = model.draw(np.random.default_rng(seed), 32)
+    seen = question.episodes.windows_fn('held_out')[0]['observation']
     clip = np.asarray(seen['pixels'][0])
     if 'masks' not in drawn or grid is None:
       return Finding(title, sentence='The model did not learn from masks.')
-    if len(clip) != model.model.num_frames:
+    if len(clip) != model.num_frames:
       return Finding(
         title,
-        sentence=f'It learnt from clips of {model.model.num_frames} frames, '
+        sentence=f'It learnt from clips of {model.num_frames} frames, '
         f'not of {len(clip)}.',
       )
     of_clip: Any = (1,) * (3 - len(grid)) + grid

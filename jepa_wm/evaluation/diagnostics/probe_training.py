@@ -85,11 +85,6 @@ class Training:
   seed: int = 0
 
   def __post_init__(self) -> None:
-    """Checks every field.
-
-    Raises:
-      ValueError: a field out of its range; the message names it.
-    """
     fields.check_counts(self, {'num_steps': 1, 'batch_size': 1, 'seed': 0})
     for name, least in (('learning_rates', 1e-12), ('weight_decays', 0)):
       values = getattr(self, name)
@@ -216,15 +211,7 @@ def _fit(
   cuts = np.linspace(0, training.num_steps, _NUM_CHUNKS + 1).astype(int)
   for first, end in itertools.pairwise(cuts):
     carry = _advance(
-      probe,
-      training,
-      carry,
-      statistics,
-      tokens,
-      targets,
-      batch_key,
-      first,
-      end,
+      probe, training, carry, statistics, tokens, targets, batch_key, first, end
     )
     jax.block_until_ready(carry)
     progress_fn(end / training.num_steps)
@@ -239,10 +226,7 @@ def _start(
   """Parameters and optimiser states before the first step."""
   params = probe.init(rng_key, sample)
   return jax.vmap(
-    lambda rate, decay: (
-      params,
-      _optimizer(training, rate, decay).init(params),
-    )
+    lambda rate, decay: (params, _optimizer(training, rate, decay).init(params))
   )(*_sides(training))
 
 

@@ -1,7 +1,7 @@
 """Linear probes: what of the true state can be read off a latent."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.struct
 import jax
@@ -161,22 +161,14 @@ def _check(latents: jax.Array, targets: jax.Array) -> None:
 class Probe:
   """Linear probes of state and label, fitted on the windows of training."""
 
-  name: ClassVar[str] = 'probe'
-  group: ClassVar[str] = 'probe'
+  name = group = 'probe'
 
-  def __call__(
-    self,
-    model: diagnostic.Examined,
-    episodes: diagnostic.Episodes,
-    rng_key: jax.Array,
-  ) -> Finding:
-    """Scores on held-out windows; see `diagnostic.Diagnostic`."""
-    del rng_key
+  def __call__(self, question: diagnostic.Question) -> Finding:
     title = 'What a linear probe reads off the latents'
-    held_out = episodes.look(model)
+    held_out = question.look()
     if held_out.state is None and held_out.label is None:
       return Finding(title, sentence='The episodes hold no state and no label.')
-    train = episodes.look(model, 'train')
+    train = question.look('train')
     scores: dict[str, Any] = {}
     if held_out.state is not None and train.state is not None:
       probe = fit(train.rows, diagnostic.rows(train.state))

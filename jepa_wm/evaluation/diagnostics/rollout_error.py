@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import zlib
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -163,29 +163,23 @@ class RolloutError:
     num_rollouts: see `measure`.
   """
 
-  name: ClassVar[str] = 'rollout_error'
-  group: ClassVar[str] = 'rollout_error'
+  name = group = 'rollout_error'
   num_probe_frames: int = 512
   num_rollouts: int = 128
 
-  def __call__(
-    self,
-    model: diagnostic.Examined,
-    episodes: diagnostic.Episodes,
-    rng_key: jax.Array,
-  ) -> Finding:
-    """Plays the world that the episodes are of; see `diagnostic.Diagnostic`."""
+  def __call__(self, question: diagnostic.Question) -> Finding:
+    episodes = question.episodes
     if episodes.world is None:
       raise ValueError(
         'rollout_error plays the world that the episodes are of, and these are '
         'of none that is written in JAX, or do not say of which; leave it out.'
       )
     drift = measure(
-      model,
+      question.model,
       episodes.world,
       horizon=episodes.horizon,
       num_probe_frames=self.num_probe_frames,
       num_rollouts=self.num_rollouts,
-      rng_key=rng_key,
+      rng_key=question.rng_key,
     )
     return drift.finding()

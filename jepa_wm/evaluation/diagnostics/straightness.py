@@ -1,9 +1,7 @@
 """Whether episodes run straight through latent space."""
 
 import dataclasses
-from typing import ClassVar
 
-import jax
 import numpy as np
 
 from jepa_wm.evaluation.diagnostics import diagnostic
@@ -44,18 +42,10 @@ def straightness(latents: np.ndarray) -> np.ndarray:
 class Straightness:
   """Cosines between successive latent steps, by episode."""
 
-  name: ClassVar[str] = 'straightness'
-  group: ClassVar[str] = 'straightness'
+  name = group = 'straightness'
 
-  def __call__(
-    self,
-    model: diagnostic.Examined,
-    episodes: diagnostic.Episodes,
-    rng_key: jax.Array,
-  ) -> Finding:
-    """Straightness of held-out episodes; see `diagnostic.Diagnostic`."""
-    del rng_key
-    paths = episodes.look(model).paths
+  def __call__(self, question: diagnostic.Question) -> Finding:
+    paths = question.look().paths
     each = straightness(paths)
     walked = np.linalg.norm(np.diff(paths, axis=-2), axis=-1).sum(-1)
     gone = np.linalg.norm(paths[:, -1] - paths[:, 0], axis=-1)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -61,17 +60,11 @@ class Surprise:
   2603.19312). After a teleport the next frame is one of another episode.
   """
 
-  name: ClassVar[str] = 'surprise'
-  group: ClassVar[str] = 'surprise'
+  name = group = 'surprise'
 
-  def __call__(
-    self,
-    model: diagnostic.Examined,
-    episodes: diagnostic.Episodes,
-    rng_key: jax.Array,
-  ) -> Finding:
-    """Surprise on held-out windows; see `diagnostic.Diagnostic`."""
-    looked, acting = episodes.look(model), model.model.acting
+  def __call__(self, question: diagnostic.Question) -> Finding:
+    looked, model = question.look(), question.model
+    acting = model.model.acting
     paths = looked.paths
     if acting is None or looked.action is None or len(paths) < 2:
       raise ValueError(
@@ -82,7 +75,7 @@ class Surprise:
       _predicted(acting, model.params, paths, looked.action)
     )
     num_episodes, num_steps = expected.shape[:2]
-    other_key, time_key = jax.random.split(rng_key)
+    other_key, time_key = jax.random.split(question.rng_key)
     shape = num_episodes, num_steps
     ahead = jax.random.randint(other_key, shape, 1, num_episodes)
     others = (np.arange(num_episodes)[:, None] + ahead) % num_episodes

@@ -70,7 +70,8 @@ def _success_rate(
   with worlds.on_stage(stage, protocol.environment) as opened:
     for tries in stage_lib.waves(len(problems), opened.num_rows):
       rows, some = np.arange(len(tries)), pairs.take(problems[tries])
-      opened.place(rows, some.starts, some.goals, worlds=some.worlds, aim=True)
+      given = stage_lib.Problems(some.starts, some.goals, some.worlds)
+      opened.place(rows, given, aim=True)
       streams = opened.streams(
         stage_lib.Purpose.TRIES, seed, some.ids, repeats[tries]
       )

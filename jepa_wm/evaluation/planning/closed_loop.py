@@ -231,11 +231,11 @@ class ClosedLoop:
 
   def _place(self, problems: np.ndarray, states: Any) -> None:
     """Puts `problems` `[n]` in the first rows, in states of their own."""
-    own, goals, worlds = jax.tree.map(
+    own = jax.tree.map(
       lambda leaf: np.asarray(leaf)[problems],
-      (states, self.pairs.goals, self.pairs.worlds),
+      stage_lib.Problems(states, self.pairs.goals, self.pairs.worlds),
     )
-    self.stage.place(np.arange(len(problems)), own, goals, worlds=worlds)
+    self.stage.place(np.arange(len(problems)), own)
 
   def _look(self, rows: np.ndarray) -> observations.Observation:
     """What the model is shown of `rows`, leaves `[n, ...]`."""

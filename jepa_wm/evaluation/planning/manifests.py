@@ -98,7 +98,8 @@ def cached_path(protocol: protocol_lib.Protocol) -> pathlib.Path:
 def _code(environment: str) -> list[str]:
   """Hashes of the files in which a world and its policies are written."""
   world = worlds.get(environment)
-  parts: list[Any] = [type(world.make()), *world.policies.values()]
+  made = type(world.make())
+  parts: list[Any] = [world.make, made, *world.policies.values()]
   # What a partial or an instance was made of.
   parts = [getattr(part, 'func', part) for part in parts]
   parts = [x if hasattr(x, '__qualname__') else type(x) for x in parts]

@@ -24,9 +24,7 @@ class Observing(Protocol):
 
 
 def observe(
-  model: Observing,
-  env: environment_lib.Environment,
-  states: Any,
+  model: Observing, env: environment_lib.Environment, states: Any
 ) -> Observation:
   """What `model` is shown of states.
 

@@ -15,9 +15,7 @@ dropped ones) are solved at the start, and how many episodes are too short."""
 
 
 def describe_archive(
-  protocol: protocol_lib.Protocol,
-  path: str | os.PathLike[str],
-  num_pairs: int,
+  protocol: protocol_lib.Protocol, path: str | os.PathLike[str], num_pairs: int
 ) -> dict[str, Any]:
   """The manifest of pairs cut out of recorded episodes.
 

@@ -16,11 +16,7 @@ import numpy as np
 
 from jepa_wm import files
 from jepa_wm.envs import worlds
-from jepa_wm.evaluation.planning import (
-  manifests,
-  pair_cutting,
-  pair_making,
-)
+from jepa_wm.evaluation.planning import manifests, pair_cutting, pair_making
 from jepa_wm.evaluation.planning import protocol as protocol_lib
 
 

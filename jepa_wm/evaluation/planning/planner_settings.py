@@ -62,8 +62,7 @@ class PlannerSettings:
   def __post_init__(self) -> None:
     fields.check_choice('cost', self.cost, planning.STEP_WEIGHTS)
     fields.check_choice('distance', self.distance, planning.DISTANCES)
-    if self.history < 1:
-      raise ValueError(f'history must be at least 1, got {self.history}.')
+    fields.at_least(self, history=1)
 
   @property
   def name(self) -> str:

@@ -249,11 +249,7 @@ def measure_baseline(
   """Floor and ceiling of the same pairs; arguments as for `run`."""
   return Baseline(
     floor=baselines.random_floor(
-      protocol,
-      pairs,
-      stage=stage,
-      seed=seed,
-      num_repeats=num_floor_repeats,
+      protocol, pairs, stage=stage, seed=seed, num_repeats=num_floor_repeats
     ),
     ceiling=baselines.expert_ceiling(protocol, pairs, stage=stage),
   )
@@ -376,7 +372,7 @@ def summarize(
 
 def _training(model: planning_model.PlanningModel) -> dict[str, Any]:
   """Which training this was, as far as the model knows: seeds apart."""
-  config = getattr(model, 'record', {}).get('config', {})
+  config = model.record.get('config', {})
   text = json.dumps({**config, 'seed': None}, sort_keys=True, default=str)
   return {
     'seed': config.get('seed'),

@@ -1,6 +1,7 @@
 """What planning asks of a world model, and the one place that asks it."""
 
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -10,78 +11,66 @@ from jepa_wm import planning
 from jepa_wm.evaluation.planning import observations
 from jepa_wm.types import (
   CostFn,
+  DynamicsFn,
   LatentState,
   Observation,
-  ObservationSpec,
   Params,
   Root,
 )
 
+RootFn = Callable[..., Root]
+"""`(params, observation, goal, actions=None)` to where a search begins.
 
-class PlanningModel(Protocol):
-  """What is asked of a world model; `jepa_wm.WorldModel` is one.
+The observation's arrays are `[B, *shape]`, or `[B, T, *shape]` with `actions`
+`[B, T - 1, A]` between them; T is above one only where
+`PlannerSettings.history` is. The goal's are `[B, *shape]`.
+"""
+
+
+class Steps(observations.Observing, Protocol):
+  """A model whose latents actions move; `jepa_wm.WorldModel` is one.
 
   Attributes:
     params: first argument of its functions.
-    observation_spec: arrays that it observes, `pixels` and perhaps `proprio`.
-    image_size: height and width of the frames that `root` expects.
-    action_block: environment steps that one planned action spans.
-    action_dim: size `A` of a planned action.
+    action_block: environment steps that one action spans.
+    dynamics: one latent step.
   """
 
   @property
   def params(self) -> Params: ...
 
   @property
-  def observation_spec(self) -> ObservationSpec: ...
-
-  @property
-  def image_size(self) -> int: ...
-
-  @property
   def action_block(self) -> int: ...
+
+  @property
+  def dynamics(self) -> DynamicsFn: ...
+
+  def latent(self, state: LatentState) -> jax.Array:
+    """The newest latent `[..., D]` of a state."""
+    ...
+
+
+class PlanningModel(Steps, Protocol):
+  """What planning asks of a model; `jepa_wm.WorldModel` is one.
+
+  Attributes:
+    action_dim: size `A` of a planned action.
+    root: encodes what is seen and what is wanted.
+    cost: what `PlannerSettings.distance` 'squared' stands for.
+    record: how it was trained; empty where nobody knows.
+  """
 
   @property
   def action_dim(self) -> int: ...
 
-  def root(
-    self,
-    params: Params,
-    observation: Observation,
-    goal: Observation,
-    actions: jax.Array | None = None,
-  ) -> Root:
-    """Encodes what is seen and what is wanted.
+  @property
+  def cost(self) -> CostFn: ...
 
-    Args:
-      params: the model's.
-      observation: arrays `[B, *shape]`, or `[B, T, *shape]` with `actions`
-        `[B, T - 1, A]` between them; T above one only where
-        `PlannerSettings.history` is.
-      goal: arrays `[B, *shape]`.
-      actions: as above.
-    """
-    ...
+  @property
+  def record(self) -> Mapping[str, Any]: ...
 
-  def dynamics(
-    self,
-    params: Params,
-    rng_key: jax.Array,
-    action: jax.Array,
-    state: LatentState,
-  ) -> LatentState:
-    """A `DynamicsFn`."""
-    ...
-
-  def cost(
-    self, params: Params, state: LatentState, action: jax.Array, goal: Any
-  ) -> jax.Array:
-    """A `CostFn`, what `PlannerSettings.distance` 'squared' stands for."""
-    ...
-
-  def latent(self, state: LatentState) -> jax.Array:
-    """The latent `[B, N, D]` that other distances compare with the goal."""
-    ...
+  @property
+  def root(self) -> RootFn: ...
 
   def raw_actions(self, actions: jax.Array) -> jax.Array:
     """Planned `[..., A]` to raw actions `[..., action_block, raw]`."""

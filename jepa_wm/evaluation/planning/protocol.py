@@ -118,7 +118,6 @@ LONG = Protocol(
   name='long',
   goal_offset=100,
   budget=150,
-  horizon=5,
   receding_horizon=1,
   ends_at_success=False,
   pair_seed=100,

@@ -29,7 +29,7 @@ def apply(
   Args:
     pairs: the problems.
     environment: what is varied.
-    group: one of `variation.groups(environment)`.
+    group: one of its `variation_groups`.
     seed: of the draws.
 
   Raises:

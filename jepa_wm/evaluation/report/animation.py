@@ -1,7 +1,5 @@
 """The animation of a planning result: agents, plans and goals side by side."""
 
-import io
-
 import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -114,17 +112,7 @@ def _encode(frames: list[Image.Image]) -> bytes:
     frame.quantize(palette=palette, dither=Image.Dither.NONE)
     for frame in frames
   ]
-  stream = io.BytesIO()
-  frames[0].save(
-    stream,
-    format='GIF',
-    save_all=True,
-    append_images=frames[1:],
-    duration=[_FRAME_MS] * (len(frames) - 1) + [_HOLD_MS],
-    loop=0,
-    optimize=True,
-  )
-  return stream.getvalue()
+  return figures.gif(frames, _FRAME_MS, _HOLD_MS)
 
 
 class _Canvas:

@@ -1,12 +1,14 @@
-"""How the search went, as a picture."""
+"""Colours of pictures, pictures as files, and how a search went."""
 
 import dataclasses
 import io
+from collections.abc import Mapping, Sequence
 
 import matplotlib.axes
 import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
+from PIL import Image
 
 from jepa_wm import planning
 
@@ -73,8 +75,71 @@ def draw_search(
   figure.subplots_adjust(
     left=0.08, right=0.98, top=0.88, bottom=0.15, wspace=0.24
   )
+  return png(figure)
+
+
+def draw_rows(rows: Mapping[str, np.ndarray], theme: Theme) -> bytes:
+  """Draws rows of pictures, each with its name at the left.
+
+  Args:
+    rows: `[T, height, width, 3]` by name, uint8 or in 0..1, all of one length.
+    theme: colours.
+
+  Returns:
+    A PNG.
+  """
+  shown = len(next(iter(rows.values())))
+  width = 1.1 * shown + 1.5
+  figure = matplotlib.figure.Figure(
+    figsize=(width, 1.15 * len(rows) + 0.1), dpi=160, facecolor=theme.background
+  )
+  grid = figure.subplots(len(rows), shown, squeeze=False)
+  for axes_row, (name, images) in zip(grid, rows.items()):
+    for axes, image in zip(axes_row, images):
+      axes.imshow(image, interpolation='nearest')
+      axes.set_xticks([])
+      axes.set_yticks([])
+      for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes_row[0].set_ylabel(
+      name,
+      rotation=0,
+      ha='right',
+      va='center',
+      color=theme.ink,
+      fontsize=9,
+      labelpad=8,
+    )
+  figure.subplots_adjust(
+    left=1.35 / width,
+    right=0.99,
+    top=0.98,
+    bottom=0.02,
+    wspace=0.05,
+    hspace=0.05,
+  )
+  return png(figure)
+
+
+def png(figure: matplotlib.figure.Figure) -> bytes:
+  """A figure as a file."""
   stream = io.BytesIO()
-  figure.savefig(stream, format='png', facecolor=theme.background)
+  figure.savefig(stream, format='png', facecolor=figure.get_facecolor())
+  return stream.getvalue()
+
+
+def gif(frames: Sequence[Image.Image], frame_ms: int, hold_ms: int) -> bytes:
+  """Frames as an animation without end, whose last frame stands for longer."""
+  stream = io.BytesIO()
+  frames[0].save(
+    stream,
+    format='GIF',
+    save_all=True,
+    append_images=frames[1:],
+    duration=[frame_ms] * (len(frames) - 1) + [hold_ms],
+    loop=0,
+    optimize=True,
+  )
   return stream.getvalue()
 
 

@@ -4,16 +4,9 @@ import html
 import string
 from collections.abc import Sequence
 
-from jepa_wm.evaluation.report import (
-  charts,
-  page_sections,
-  page_tables,
-)
+from jepa_wm.evaluation.report import charts, page_sections, page_tables
 from jepa_wm.evaluation.report.page_style import STYLE
-from jepa_wm.evaluation.statistics import (
-  comparison,
-  runs,
-)
+from jepa_wm.evaluation.statistics import comparison, runs
 
 _PAGE = string.Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">

@@ -7,10 +7,7 @@ from typing import Any
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.report import charts, page_findings
 from jepa_wm.evaluation.report.page_tables import decimals, definitions, table
-from jepa_wm.evaluation.statistics import (
-  comparison,
-  runs,
-)
+from jepa_wm.evaluation.statistics import comparison, runs
 
 
 def details(run: runs.Run) -> str:

@@ -8,17 +8,8 @@ from typing import Any
 from jepa_wm import files
 from jepa_wm.evaluation.diagnostics import finding, imagination
 from jepa_wm.evaluation.planning import planning_benchmark
-from jepa_wm.evaluation.report import (
-  animation,
-  charts,
-  figures,
-  page,
-  videos,
-)
-from jepa_wm.evaluation.statistics import (
-  comparison,
-  runs,
-)
+from jepa_wm.evaluation.report import animation, charts, figures, page, videos
+from jepa_wm.evaluation.statistics import comparison, runs
 
 
 def draw(

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jepa_wm.evaluation.diagnostics import imagination
+from jepa_wm.evaluation.report import figures
 
 _PANEL, _GAP, _LABEL = 96, 4, 16
 _FRAME_MS, _HOLD_MS = 350, 1500
@@ -24,16 +25,7 @@ def draw_gif(videos: imagination.Videos) -> bytes:
     )
     for t in range(length)
   ]
-  stream = io.BytesIO()
-  frames[0].save(
-    stream,
-    format='GIF',
-    save_all=True,
-    append_images=frames[1:],
-    duration=[_FRAME_MS] * (length - 1) + [_HOLD_MS],
-    loop=0,
-  )
-  return stream.getvalue()
+  return figures.gif(frames, _FRAME_MS, _HOLD_MS)
 
 
 def draw_strip(videos: imagination.Videos, row: int = 0) -> bytes:

@@ -7,10 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm.evaluation.statistics import (
-  intervals,
-  runs,
-)
+from jepa_wm.evaluation.statistics import intervals, runs
 
 _MANY = 15
 """Comparisons above which only those with the first run are made."""

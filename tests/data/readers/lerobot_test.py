@@ -103,28 +103,27 @@ def test_a_missing_column_is_named(copied):
 )
 def test_a_cut_off_table_is_named(copied, version, file):
   path = copied(version)
-  data = (path / file).read_bytes()
-  (path / file).write_bytes(data[: len(data) // 2])
-  reader = open_wrist(path)
-  with pytest.raises(ValueError, match=f'{file} is cut off or damaged'):
-    reader[1]
-  (path / file).unlink()
-  with pytest.raises(ValueError, match=f'{file} is cut off or damaged'):
-    reader[1]
+  cut = f'{file} is cut off or damaged'
+  is_missed(open_wrist(path), 1, path / file, 0.5, cut, cut)
+
+
+def is_missed(reader, index, file, keep, cut, gone):
+  """A file of an episode is, cut off and then removed."""
+  data = file.read_bytes()
+  file.write_bytes(data[: int(keep * len(data))])
+  with pytest.raises(ValueError, match=cut):
+    reader[index]
+  file.unlink()
+  with pytest.raises(ValueError, match=gone):
+    reader[index]
 
 
 @pytest.mark.parametrize('keep', [0.0, 0.5, 0.9])
 def test_a_cut_off_video_is_named(copied, keep):
   path = copied('lerobot_v21')
   name = f'videos/chunk-000/{TOP}/episode_000000.mp4'
-  data = (path / name).read_bytes()
-  (path / name).write_bytes(data[: int(keep * len(data))])
-  reader = open_top(path)
-  with pytest.raises(ValueError, match=r'episode_000000\.mp4 is cut off'):
-    reader[0]
-  (path / name).unlink()
-  with pytest.raises(ValueError, match=r'episode_000000\.mp4: no such video'):
-    reader[0]
+  cut, gone = r'00\.mp4 is cut off', r'episode_000000\.mp4: no such video'
+  is_missed(open_top(path), 0, path / name, keep, cut, gone)
 
 
 def test_a_video_that_is_too_short_is_named(copied):

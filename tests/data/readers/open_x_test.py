@@ -69,22 +69,25 @@ def test_array_records_are_read_too(archive, episodes):
     readers.open_reader(archive)[3]
 
 
+def open_writer(name, features, path):
+  identity = tfds.core.DatasetIdentity(
+    name=name,
+    version=tfds.core.Version('1.0.0'),
+    data_dir=str(path),
+    module_name=name,
+  )
+  info = tfds.core.DatasetInfo(builder=identity, features=features)
+  return tfds.core.SequentialWriter(info, 10, file_format='array_record')
+
+
 def test_frames_that_were_never_encoded(tmp_path):
   features = tfds.features
   step = {
     'image': features.Tensor(shape=(4, 5, 3), dtype=np.uint8),
     'action': {'move': features.Tensor(shape=(2,), dtype=np.float32)},
   }
-  info = tfds.core.DatasetInfo(
-    builder=tfds.core.DatasetIdentity(
-      name='plain',
-      version=tfds.core.Version('1.0.0'),
-      data_dir=str(tmp_path),
-      module_name='plain',
-    ),
-    features=features.FeaturesDict({'steps': features.Dataset(step)}),
-  )
-  writer = tfds.core.SequentialWriter(info, 10, file_format='array_record')
+  episode = features.FeaturesDict({'steps': features.Dataset(step)})
+  writer = open_writer('plain', episode, tmp_path)
   frames = np.arange(3 * 60, dtype=np.uint8).reshape(3, 4, 5, 3)
   actions = np.arange(6, dtype=np.float32).reshape(3, 2)
   steps = [
@@ -105,16 +108,7 @@ def test_other_datasets_are_refused(tmp_path):
   features = tfds.features.FeaturesDict(
     {'label': tfds.features.Scalar(np.int64)}
   )
-  info = tfds.core.DatasetInfo(
-    builder=tfds.core.DatasetIdentity(
-      name='labels',
-      version=tfds.core.Version('1.0.0'),
-      data_dir=str(tmp_path),
-      module_name='labels',
-    ),
-    features=features,
-  )
-  writer = tfds.core.SequentialWriter(info, 10, file_format='array_record')
+  writer = open_writer('labels', features, tmp_path)
   writer.initialize_splits(['train'])
   writer.add_examples({'train': [{'label': 3}]})
   writer.close_all()

@@ -36,8 +36,10 @@ def own_diagnostic(monkeypatch):
     name = group = 'brightness'
     scale: float = 1.0
 
-    def __call__(self, model, episodes, rng_key):
-      pixels = episodes.windows_fn('held_out')[0]['observation']['pixels']
+    def __call__(self, question):
+      pixels = question.episodes.windows_fn('held_out')[0]['observation'][
+        'pixels'
+      ]
       mean = float(self.scale * np.mean(pixels))
       return finding.Finding('How <bright> it is', {'mean & more': mean})
 
@@ -48,7 +50,8 @@ def test_one_class_is_found_asked_and_shown(own_diagnostic):
   (ask,) = diagnostic.named(['brightness'])
   assert ask == own_diagnostic()
   windows = [{'observation': {'pixels': np.full((2, 2, 4, 4, 3), 7)}}]
-  found = ask(None, diagnostic.Episodes(lambda split: windows), None)
+  episodes = diagnostic.Episodes(lambda split: windows)
+  found = ask(diagnostic.Question(None, episodes, None))
   page = page_findings.sections({ask.name: found})
   assert 'How &lt;bright&gt; it is' in page
   assert '<dt>mean &amp; more</dt><dd>7</dd>' in page

@@ -27,8 +27,8 @@ def test_lines_corners_and_returns():
 def test_every_episode_has_a_row(monkeypatch):
   paths = np.random.default_rng(0).normal(size=(6, 4, 8)).astype(np.float32)
   looked = diagnostic.Looked({}, paths, None, None, None)
-  episodes = types.SimpleNamespace(look=lambda model: looked)
-  found = straightness.Straightness()(None, episodes, None)
+  episodes = types.SimpleNamespace(look=lambda *_: looked)
+  found = straightness.Straightness()(diagnostic.Question(None, episodes, None))
   assert found.table is not None and len(found.table.rows) == 6
   each = [row[1] for row in found.table.rows]
   np.testing.assert_allclose(np.mean(each), found.scalars['mean_cosine'])
@@ -38,7 +38,7 @@ def test_every_episode_has_a_row(monkeypatch):
     steps = np.diff(path, axis=0)
     assert row[2] == pytest.approx(np.linalg.norm(steps, axis=1).sum())
   clips = types.SimpleNamespace(
-    look=lambda model: diagnostic.Looked({}, paths[:, 0], None, None, None)
+    look=lambda *_: diagnostic.Looked({}, paths[:, 0], None, None, None)
   )
   with pytest.raises(ValueError, match='one latent a clip'):
-    straightness.Straightness()(None, clips, None)
+    straightness.Straightness()(diagnostic.Question(None, clips, None))

@@ -38,11 +38,12 @@ def _found(model, scale=1.0, num_episodes=32):
   start = 3 * rng.normal(size=(num_episodes, 1, 4)).astype(np.float32)
   paths = np.concatenate([start, start + action.cumsum(1)], axis=1)
   looked = diagnostic.Looked({}, scale * paths, action, None, None)
-  return surprise.Surprise()(
+  question = diagnostic.Question(
     types.SimpleNamespace(model=model, params={}),
-    types.SimpleNamespace(look=lambda model: looked),
+    types.SimpleNamespace(look=lambda *_: looked),
     jax.random.key(0),
-  ).scalars
+  )
+  return surprise.Surprise()(question).scalars
 
 
 def test_auroc_counts_pairs():

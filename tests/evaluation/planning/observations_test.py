@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_model
 
 from jepa_wm import models, planning, units, world_model
 from jepa_wm.envs import two_room, worlds
@@ -15,14 +16,7 @@ from jepa_wm.evaluation.planning import (
   protocol,
 )
 
-CONV = {
-  'name': 'conv',
-  'image_size': 16,
-  'features': 8,
-  'channels': (4,),
-  'strides': (8,),
-  'blocks': (0,),
-}
+CONV = small_model.CONFIG['encoder']
 SIZES = {'history': 2, 'depth': 1, 'num_heads': 2, 'head_dim': 4, 'mlp_dim': 8}
 
 
@@ -104,15 +98,14 @@ def test_a_model_that_sees_the_state_alone_reaches_its_goals(
   assert result.record['num_successes'] >= max(11, wins)
 
 
+def _drift(model, **sizes):
+  world = worlds.get('two_room')
+  return rollout_error.measure(model, world, num_probe_frames=16, **sizes)
+
+
 @pytest.mark.slow
 def test_imagination_starts_where_the_body_is(blind_model):
-  errors = rollout_error.measure(
-    blind_model,
-    worlds.get('two_room'),
-    num_probe_frames=16,
-    num_rollouts=8,
-    horizon=1,
-  )
+  errors = _drift(blind_model, num_rollouts=8, horizon=1)
   assert max(errors.recorded + errors.pushes) < 1e-2
 
 
@@ -131,13 +124,7 @@ def test_models_with_proprio_are_planned_with(seeing, run_short_again):
   assert result.record['num_pairs'] == 2
   # Two plans, the second of them with a frame of the past.
   assert [path.step for path in result.planned][:2] == [0, 10]
-  errors = rollout_error.measure(
-    model,
-    worlds.get('two_room'),
-    num_probe_frames=16,
-    num_rollouts=4,
-    horizon=2,
-  )
+  errors = _drift(model, num_rollouts=4, horizon=2)
   assert np.all(np.isfinite(errors.recorded + errors.pushes))
 
 

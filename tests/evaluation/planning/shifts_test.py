@@ -39,7 +39,7 @@ def test_one_group_changes_and_every_problem_has_its_own(many, group):
   own = jax.tree.leaves(moved.worlds)
   assert all(len(leaf) == len(moved) for leaf in own)
   changed = _fields(moved.worlds)
-  assert changed and changed <= set(WORLD.variation_groups()[group])
+  assert changed and changed <= set(WORLD.variation_groups[group])
   assert moved.num_invalid == 200 - len(moved) < 150
   assert moved.manifest_sha256 == many.manifest_sha256
 

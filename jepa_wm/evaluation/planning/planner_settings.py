@@ -62,7 +62,7 @@ class PlannerSettings:
   def __post_init__(self) -> None:
     fields.check_choice('cost', self.cost, planning.STEP_WEIGHTS)
     fields.check_choice('distance', self.distance, planning.DISTANCES)
-    fields.at_least(self, history=1)
+    fields.check_counts(self, {'history': 1})
 
   @property
   def name(self) -> str:

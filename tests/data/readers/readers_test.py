@@ -36,9 +36,9 @@ def test_what_is_not_recognised_is_said(tmp_path):
   ('options', 'message'),
   [
     ({'alignment': 'sideways'}, 'alignment must be one of auto, after'),
-    ({'num_discrete': 1}, 'num_discrete must be a whole number of at least 2'),
+    ({'num_discrete': 1}, 'num_discrete must be at least 2'),
     ({'num_discrete': '3'}, 'num_discrete must be a whole number'),
-    ({'image_size': 0}, 'image_size must be a whole number of at least 1'),
+    ({'image_size': 0}, 'image_size must be at least 1'),
     ({'image_size': 8.5}, 'image_size must be a whole number'),
     ({'fit': 'squeeze'}, 'fit must be one of stretch, crop'),
   ],

@@ -73,8 +73,8 @@ def parse_flags(argv: list[str]) -> list[str]:
       # A mistake in the config's own file.
       place = traceback.extract_tb(error.__traceback__)[-1]
       said = (
-        f'The config cannot be read ({type(error).__name__}: {error}, in '
-        f'{place.filename}, line {place.lineno}).'
+        f'The config cannot be read ({type(error).__name__}: {error.args[0]}, '
+        f'in {place.filename}, line {place.lineno}).'
       )
     sys.exit(said or command_line.what_is_wrong(error, own))
   return command_line.finish(rest)

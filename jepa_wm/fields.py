@@ -331,18 +331,6 @@ def check(
       check_choice(name, held, choices[name])
 
 
-def at_least(value: Any, **least: float) -> None:
-  """Checks fields that measure something; those that count: `check_counts`.
-
-  Raises:
-    ValueError: one is too small, or NaN; the message names it.
-  """
-  for name, bound in least.items():
-    held = getattr(value, name)
-    if not held >= bound:
-      raise ValueError(f'{name} must be at least {bound}, got {held}.')
-
-
 def _build(
   cls: Any, config: Mapping[str, Any], where: str, default: Any = None
 ) -> Any:

@@ -59,7 +59,11 @@ class Intervals:
     counts = {x.name: 1 for x in dataclasses.fields(self)}
     del counts['checkpoint_seconds']
     fields.check_counts(self, counts)
-    fields.at_least(self, checkpoint_seconds=0)
+    if not self.checkpoint_seconds >= 0:
+      raise ValueError(
+        'checkpoint_seconds must not be negative, got '
+        f'{self.checkpoint_seconds}.'
+      )
 
 
 class StopOnSignal(run_lib.Hook):

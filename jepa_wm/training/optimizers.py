@@ -103,14 +103,12 @@ class AdamW:
         raise ValueError(
           f'{name} must be at least 0 and below 1, got {getattr(self, name)}.'
         )
-    fields.at_least(
-      self,
-      weight_decay=0,
-      clip_norm=0,
-      start_learning_rate=0,
-      final_learning_rate=0,
-      final_weight_decay=0,
-    )
+    rates = ('start_learning_rate', 'final_learning_rate')
+    for name in ('weight_decay', 'clip_norm', 'final_weight_decay', *rates):
+      if not getattr(self, name) >= 0:
+        raise ValueError(
+          f'{name} must not be negative, got {getattr(self, name)}.'
+        )
     for name, choices in (
       ('decay', DECAYS),
       ('weight_decay_schedule', WEIGHT_DECAY_SCHEDULES),

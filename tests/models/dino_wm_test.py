@@ -238,6 +238,7 @@ def test_an_update_leaves_the_frozen_encoder(rng_key):
   assert not np.array_equal(*kernels)
 
 
+@pytest.mark.slow
 def test_an_export_holds_the_frozen_encoder(tmp_path):
   model = build('dataset')
   variables = model.for_inference(tiny.start(model))

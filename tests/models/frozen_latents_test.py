@@ -72,6 +72,7 @@ def test_the_predictor_learns_what_it_would_from_pixels(variables, batch):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('norm', ['none', 'batch'])
 def test_updates_leave_what_encodes(norm, batch):
   model = frozen(norm)

@@ -147,12 +147,12 @@ def test_a_change_is_added_to_the_latent():
   rng = np.random.default_rng(2)
   latents = rng.normal(size=(2, 3, 4)).astype(np.float32)
   actions = rng.normal(size=(2, 3, 6)).astype(np.float32)
-  change = plain.predict(variables, latents, actions)
-  moved = model.predict(variables, latents, actions)
+  change = jax.jit(plain.predict)(variables, latents, actions)
+  moved = jax.jit(model.predict)(variables, latents, actions)
   np.testing.assert_allclose(moved, latents + change, rtol=1e-5, atol=1e-5)
   # As a planner steps.
-  state = model.start(variables, latents, actions[:, :2])
-  state = model.advance(variables, state, jnp.asarray(actions[:, 2]))
+  state = jax.jit(model.start)(variables, latents, actions[:, :2])
+  state = jax.jit(model.advance)(variables, state, actions[:, 2])
   np.testing.assert_allclose(model.read(state), moved[:, -1], rtol=1e-4)
 
 

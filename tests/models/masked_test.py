@@ -174,6 +174,7 @@ def test_the_loss_is_that_of_the_paper(model, rng_key):
   assert float(loss) == pytest.approx(np.mean(expected), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_every_kind_of_mask_may_have_its_token(rng_key):
   variables = start(CLIPS)
   batch = next(batches(CLIPS))
@@ -240,6 +241,7 @@ def test_options_of_2_1_add_levels_and_the_context(rng_key):
   assert float(losses.loss) == pytest.approx(float(expected), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_context_counts_less_the_farther_from_the_mask(rng_key):
   """Of the loss at the context's tokens, worked out in NumPy."""
   model = make(terms={'hidden_tokens': {'context_weight': 1.0}})

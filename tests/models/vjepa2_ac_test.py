@@ -133,7 +133,13 @@ def random_state(rng_key, model, num_frames=1):
   return variables, latents, actions
 
 
-@pytest.mark.parametrize('changes', [{}, {'state_dim': 0, **STATELESS}])
+@pytest.mark.parametrize(
+  'changes',
+  [
+    pytest.param({}, marks=pytest.mark.slow),
+    {'state_dim': 0, **STATELESS},
+  ],
+)
 def test_steps_equal_predictions_of_the_window(rng_key, changes):
   # Longer than the window, so that it slides.
   model = build(predictor={'history': 2, 'depth': 1}, **changes)
@@ -215,6 +221,7 @@ def test_the_loss_trains_the_predictor_alone(rng_key):
     )
 
 
+@pytest.mark.slow
 def test_a_planner_works_with_it(rng_key):
   model = build(state_dim=0, predictor={'depth': 1}, **STATELESS)
   variables, latents, _ = random_state(rng_key, model, 2)
@@ -239,6 +246,7 @@ def test_a_planner_works_with_it(rng_key):
   assert np.isfinite(plan.cost).all()
 
 
+@pytest.mark.slow
 def test_a_v_jepa_of_ours_is_frozen(rng_key, tmp_path):
   video = {
     'name': 'video_vit',

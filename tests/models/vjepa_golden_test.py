@@ -128,6 +128,7 @@ def test_targets_are_normalised_without_affine(golden):
   close(normalized, golden[0]['target/full_normalised'])
 
 
+@pytest.mark.slow
 def test_loss_and_gradients(golden, model, variables, video):
   data = golden[0]
 

@@ -1,3 +1,5 @@
+import functools
+
 import golden_files
 import jax
 import jax.numpy as jnp
@@ -83,6 +85,7 @@ def concatenation_predictor(**fields):
   )
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def make(predictor, rng_key):
   """Random frames, conditions and parameters, none of them a default."""
   keys = jax.random.split(rng_key, 4)
@@ -98,6 +101,12 @@ def make(predictor, rng_key):
     for i, leaf in enumerate(leaves)
   ]
   return frames, conditions, jax.tree.unflatten(tree, random)
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames='last_only')
+def apply(predictor, variables, frames, conditions, **given):
+  """As one program; piece by piece, a hundred would be compiled."""
+  return predictor.apply(variables, frames, conditions, **given)
 
 
 PREDICTORS = {
@@ -117,8 +126,11 @@ def case(request):
 def test_equals_the_published_predictor(golden):
   data, config, frames = golden
   with jax.default_matmul_precision('highest'):
-    out, _ = published_predictor(data, config).apply(
-      published(data, config), frames, (data['actions'], data['states'])
+    out, _ = apply(
+      published_predictor(data, config),
+      published(data, config),
+      frames,
+      (data['actions'], data['states']),
     )
   expected = data['out/full_raw']
   golden_files.close(out.reshape(expected.shape), expected, 1e-5)
@@ -127,8 +139,11 @@ def test_equals_the_published_predictor(golden):
 def test_another_rotary_style_is_told_apart(golden):
   data, config, frames = golden
   predictor = published_predictor(data, config, rotary_style='interleaved')
-  out, _ = predictor.apply(
-    published(data, config), frames, (data['actions'], data['states'])
+  out, _ = apply(
+    predictor,
+    published(data, config),
+    frames,
+    (data['actions'], data['states']),
   )
   expected = data['out/full_raw']
   difference = np.abs(out.reshape(expected.shape) - expected).max()
@@ -137,15 +152,16 @@ def test_another_rotary_style_is_told_apart(golden):
 
 def test_a_frame_sees_itself_and_what_was_before(case):
   predictor, frames, conditions, variables = case
-  whole, _ = predictor.apply(variables, frames, conditions)
-  prefix, _ = predictor.apply(
-    variables, frames[:, :2], [x[:, :2] for x in conditions]
+  whole, _ = apply(predictor, variables, frames, conditions)
+  prefix, _ = apply(
+    predictor, variables, frames[:, :2], [x[:, :2] for x in conditions]
   )
   np.testing.assert_allclose(whole[:, :2], prefix, atol=1e-5)
   # Tokens of one frame see each other, in both directions.
   jacobian = jax.jacobian(
-    lambda x: predictor.apply(variables, x, conditions)[0][0, 1, :, 0]
-  )(frames)[:, 0]
+    lambda x: apply(predictor, variables, x, conditions)[0][0, 1, :, 0]
+  )
+  jacobian = jax.jit(jacobian)(frames)[:, 0]
   seen = np.abs(jacobian).max(-1) > 0
   assert seen[:, :2].all()
   assert not seen[:, 2:].any()
@@ -153,10 +169,11 @@ def test_a_frame_sees_itself_and_what_was_before(case):
 
 def test_the_cache_is_exact(case):
   predictor, frames, conditions, variables = case
-  whole, everything = predictor.apply(variables, frames, conditions)
+  whole, everything = apply(predictor, variables, frames, conditions)
   past = None
   for t in range(1, 5):
-    out, past = predictor.apply(
+    out, past = apply(
+      predictor,
       variables,
       frames[:, :t],
       [x[:, :t] for x in conditions],
@@ -169,22 +186,26 @@ def test_the_cache_is_exact(case):
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), past, everything
   )
   # Two frames at once onto one that is remembered.
-  _, one = predictor.apply(
-    variables, frames[:, :1], [x[:, :1] for x in conditions]
+  _, one = apply(
+    predictor, variables, frames[:, :1], [x[:, :1] for x in conditions]
   )
-  out, _ = predictor.apply(
-    variables, frames[:, :3], [x[:, :3] for x in conditions], past=one
+  out, _ = apply(
+    predictor,
+    variables,
+    frames[:, :3],
+    [x[:, :3] for x in conditions],
+    past=one,
   )
   np.testing.assert_allclose(out, whole[:, 1:3], atol=1e-5)
 
 
 def test_every_condition_counts(case):
   predictor, frames, conditions, variables = case
-  out, _ = predictor.apply(variables, frames, conditions)
+  out, _ = apply(predictor, variables, frames, conditions)
   for index in range(2):
     changed = list(conditions)
     changed[index] = conditions[index].at[:, 2].add(1.0)
-    other, _ = predictor.apply(variables, frames, changed)
+    other, _ = apply(predictor, variables, frames, tuple(changed))
     np.testing.assert_array_equal(out[:, :2], other[:, :2])
     assert np.abs(out[:, 2] - other[:, 2]).max() > 1e-4
 
@@ -193,8 +214,8 @@ def test_half_precision_keeps_parameters(rng_key):
   predictor = token_predictor(dtype=jnp.bfloat16)
   frames, conditions, variables = make(predictor, rng_key)
   assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
-  out, _ = predictor.apply(variables, frames, conditions)
-  exact, _ = token_predictor().apply(variables, frames, conditions)
+  out, _ = apply(predictor, variables, frames, conditions)
+  exact, _ = apply(token_predictor(), variables, frames, conditions)
   assert out.dtype == jnp.bfloat16
   scale = float(jnp.abs(exact).max())
   np.testing.assert_allclose(out.astype(jnp.float32), exact, atol=0.05 * scale)
@@ -218,15 +239,14 @@ def test_a_frame_of_another_grid_is_refused(rng_key):
 
 def test_sliding_forgets_keys_and_the_first_condition(case):
   predictor, frames, conditions, variables = case
-  _, past = predictor.apply(variables, frames, conditions)
+  _, past = apply(predictor, variables, frames, conditions)
   memory = frames_lib.FramePredictor(predictor, num_tokens=16).slide(
     frames_lib.Memory(conditions[0], past)
   )
   np.testing.assert_array_equal(memory.conditions, conditions[0][:, 1:])
   assert all(x.shape[-2] == 0 for x in jax.tree.leaves(memory.past))
   shifted = [jnp.concatenate([x[:, 1:], x[:, 1:2]], axis=1) for x in conditions]
-  out, _ = predictor.apply(
-    variables, frames, shifted, past=memory.past, last_only=True
-  )
-  fresh, _ = predictor.apply(variables, frames, shifted, last_only=True)
+  given = predictor, variables, frames, shifted
+  out, _ = apply(*given, past=memory.past, last_only=True)
+  fresh, _ = apply(*given, last_only=True)
   np.testing.assert_array_equal(out, fresh)

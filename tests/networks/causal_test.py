@@ -125,11 +125,11 @@ def test_a_cache_changes_the_work_and_not_the_answer(windows, fill):
       variables, window, conditions, cache=cache, last_only=True
     )
 
-  cache = None
+  cache, whole = None, jax.jit(module.apply)
   for t in range(6):
     first = max(0, t - 2)
     window = latents[:, first : t + 1]
-    plain, _ = module.apply(variables, window, conditions[:, first : t + 1])
+    plain, _ = whole(variables, window, conditions[:, first : t + 1])
     token, cache = step(window, conditions[:, t : t + 1], cache)
     assert token.shape == (2, 1, 8)
     np.testing.assert_allclose(token[:, 0], plain[:, -1], rtol=2e-5, atol=2e-5)
@@ -140,6 +140,7 @@ def test_a_cache_changes_the_work_and_not_the_answer(windows, fill):
       assert cache[0].past.keys.shape == (2, 0, 8)
 
 
+@pytest.mark.slow
 def test_a_cached_step_does_less(windows, fill):
   """Products are what costs: those that are not needed are not there."""
   module = make(width=64, depth=3, num_heads=4, head_dim=16, mlp_dim=256)

@@ -68,20 +68,22 @@ def test_padding_changes_nothing(draw, fill, positions):
   encoder, pixels = make_encoder(positions=positions), draw(*PIXELS)
   variables = fill(encoder, pixels)
   ids = np.array([[0, 4, 11], [2, 3, 17]])
-  alone, _ = encoder.apply(variables, pixels, ids)
+  encode = jax.jit(encoder.apply)
+  alone, _ = encode(variables, pixels, ids)
   padded = np.pad(ids, ((0, 0), (0, 2)))
   valid = np.arange(5) < np.full((2, 1), 3)
-  tokens, _ = encoder.apply(variables, pixels, padded, valid)
+  tokens, _ = encode(variables, pixels, padded, valid)
   np.testing.assert_allclose(tokens[:, :3], alone, atol=1e-4)
   # Without the validity it does change something.
-  seen, _ = encoder.apply(variables, pixels, padded)
+  seen, _ = encode(variables, pixels, padded)
   assert np.abs(seen[:, :3] - alone).max() > 1e-2
 
   predictor = make_predictor(positions=positions)
   targets = np.array([[1, 7], [8, 9]])
   variables = fill(predictor, alone, ids, targets)
-  expected, _ = predictor.apply(variables, alone, ids, targets)
-  predicted, _ = predictor.apply(
+  predict = jax.jit(predictor.apply)
+  expected, _ = predict(variables, alone, ids, targets)
+  predicted, _ = predict(
     variables,
     tokens,
     padded,

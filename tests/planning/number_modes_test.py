@@ -82,6 +82,7 @@ def test_a_problem_draws_the_same_in_any_batch(impl):
     assert len(np.unique(together, axis=0)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['cem', 'grasp'])
 def test_a_plan_under_rbg_keys_does_not_depend_on_the_batch(name):
   rng_keys = jax.random.split(jax.random.key(7, impl='rbg'), 3)

@@ -24,6 +24,7 @@ def test_seeds_that_differ_widen_the_interval():
   assert width(ablations.rate(apart)) > 4 * width(ablations.rate(alike))
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say():
   rng = np.random.default_rng(1)
   held = 0
@@ -51,6 +52,7 @@ def test_pairs_of_both_rows_cancel_out():
   assert half.pairs_needed == pytest.approx(4 * needed, abs=1)
 
 
+@pytest.mark.slow
 def test_rows_that_do_not_differ_are_not_told_apart():
   rng = np.random.default_rng(3)
   values = [

@@ -24,6 +24,7 @@ def test_your_own_dynamics_are_planned_with():
   assert load('plan_your_own_dynamics').main() < 0.05
 
 
+@pytest.mark.slow
 def test_a_loop_walks_to_its_goals():
   distances = load('plan_in_a_loop').main(num_problems=2, num_plans=10)
   assert distances.min() < 16.0

@@ -195,6 +195,7 @@ def test_two_processes_make_one_batch():
       assert process.stdout.splitlines()[-1] == '2 4 (4, 3) 18.0'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('variables', 'expected'),
   [

@@ -114,6 +114,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_kill_loses_the_unfinished_episode_at_most(tmp_path):
   command = [sys.executable, '-c', _APPEND, os.fspath(tmp_path)]
   with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -186,6 +186,7 @@ def test_doors():
     pool.look(ROWS)
 
 
+@pytest.mark.slow
 def test_a_row_that_was_never_reset_says_so():
   with open_pool(num_workers=0) as pool:
     pool.play([0], np.zeros((1, 1, 1)))

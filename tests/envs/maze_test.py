@@ -82,6 +82,7 @@ def test_motion_is_mujocos():
   assert error[..., :2].max() < 0.06
 
 
+@pytest.mark.slow
 def test_nothing_crosses_a_wall_at_full_speed():
   env = worlds.get('diverse_maze').make(image_size=8)
   # Corners from every side, and long pushes into walls.
@@ -131,6 +132,7 @@ def test_the_expert_arrives(name):
     assert np.asarray(success)[:, -1].mean() > 0.99
 
 
+@pytest.mark.slow
 def test_the_wanderer_keeps_walking():
   face = worlds.get('point_maze')
   env = face.make(image_size=8)
@@ -189,6 +191,7 @@ def test_fewer_layouts_are_the_first_of_more():
   )
 
 
+@pytest.mark.slow
 def test_a_vector_says_all_of_a_state():
   for name in ('point_maze', 'diverse_maze'):
     face = worlds.get(name)
@@ -205,6 +208,7 @@ def test_a_vector_says_all_of_a_state():
     np.testing.assert_array_equal(render(again), render(state))
 
 
+@pytest.mark.slow
 def test_resets_are_in_open_cells_of_all_layouts():
   env = maze.Maze.diverse(num_layouts=5, image_size=8)
   keys = jax.random.split(jax.random.key(6), 400)

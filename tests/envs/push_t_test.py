@@ -64,6 +64,7 @@ def _errors(states):
   return np.abs(ours - full[..., _FULL]).max(-1), np.abs(turned)
 
 
+@pytest.mark.slow
 def test_golden_episodes_in_float64():
   with jax.enable_x64(True):
     states = _play(

@@ -38,6 +38,7 @@ def begin(on):
   return on.play(ROWS, ACTIONS)
 
 
+@pytest.mark.slow
 def test_both_show_the_same_world(device, host):
   one, other = begin(device), begin(host)
   np.testing.assert_allclose(one.vectors, other.vectors, atol=1e-4)
@@ -75,6 +76,7 @@ def test_a_world_may_give_rewards(device, host):
   assert begin(host).rewards is None
 
 
+@pytest.mark.slow
 def test_performances_are_functions_of_their_numbers(device):
   role = stage.Role(('expert', 'smooth'), 0.5, (1.0, 1.0))
 

@@ -45,6 +45,7 @@ def test_groups_name_every_factor_once(index):
   assert sorted(named) == sorted(fields - _NEVER_VARIED)
 
 
+@pytest.mark.slow
 def test_one_group_changes_and_nothing_else(index):
   world = WORLDS[index]
   for group in world.variation_groups:
@@ -92,6 +93,7 @@ def test_where_two_room_allows_an_agent():
     assert bool(world.allows(state)) == expected, place
 
 
+@pytest.mark.slow
 def test_a_lit_picture_is_dimmer_and_one_changes_no_bit():
   world = two_room.TwoRoom(image_size=32)
   state = world.reset(jax.random.key(0))

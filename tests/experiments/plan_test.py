@@ -154,6 +154,7 @@ def test_an_unwritable_folder(checkpoint, tmp_path):
   assert 'cannot write to' in sentence and '--out' in sentence
 
 
+@pytest.mark.slow
 def test_a_wrong_command_line_ends_in_one_sentence(tmp_path):
   for arguments, words in (
     ([f'--checkpoint={tmp_path / "none"}'], 'config.json'),

@@ -68,6 +68,7 @@ def source(request):
   return tensors_of(request.param)
 
 
+@pytest.mark.slow
 def test_a_whole_file_is_read(source, tmp_path):
   tensors, read = source
   path = tmp_path / 'x.safetensors'

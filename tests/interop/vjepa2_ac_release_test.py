@@ -111,6 +111,7 @@ def test_it_can_be_written_back(variables, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, found.variables, variables)
 
 
+@pytest.mark.slow
 def test_its_encoder_can_be_frozen_elsewhere(path, variables):
   frozen = frozen_encoders.adopt(MODEL, path)
   jax.tree.map(

@@ -107,7 +107,9 @@ def test_a_released_v_jepa_2_has_the_heads_of_the_release():
   assert equal(variables['params'], draw(model)['params'])
 
 
-@pytest.mark.parametrize('name', ['vjepa2', 'ijepa'])
+@pytest.mark.parametrize(
+  'name', ['vjepa2', pytest.param('ijepa', marks=pytest.mark.slow)]
+)
 def test_the_hub_s_layout_keeps_one_encoder(name, tmp_path):
   model, variables = MODELS[name], draw(MODELS[name])
   interop.write_masked(tmp_path, model, variables)
@@ -130,6 +132,7 @@ def test_the_hub_s_layout_keeps_one_encoder(name, tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_both_namings_of_transformers_are_one_model():
   variables = draw(IMAGES)
   new, old = (

@@ -75,6 +75,7 @@ def lewm(tmp_path_factory):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('rename', 'prefixes'),
   [

@@ -79,6 +79,7 @@ def case(request):
   return model, tiny.start(model), batch_of(jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('pixel_norm', ['imagenet', 'white_ground'])
 def test_tokens_are_the_pooled_feature_map_of_the_frozen_encoder(
   pixel_norm, rng_key
@@ -121,6 +122,7 @@ def test_tokens_are_standardised_over_the_dataset(rng_key):
   assert other.fitted(held, observation) is held
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_mean_squared_error_to_detached_tokens(case, rng_key):
   model, variables, batch = case
 
@@ -184,6 +186,7 @@ def test_steps_equal_predictions_of_the_window(case):
     np.testing.assert_allclose(model.read(state), window[:, -1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_planner_works_with_it(case):
   model, variables, batch = case
   acting = world(model, variables)

@@ -105,6 +105,7 @@ def line_world():
   return dynamics, cost
 
 
+@pytest.mark.slow
 def test_proposals_are_rolled_and_lower_the_cost(inverse_dynamics):
   head, params, _ = inverse_dynamics
   dynamics, cost = line_world()

@@ -208,6 +208,7 @@ def test_padded_sets_of_one_length_are_no_padding(rng_key):
   assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_padding_has_no_say(rng_key):
   padded = make(masks={'truncate': 'none'})
   variables = start(CLIPS)
@@ -226,6 +227,7 @@ def test_padding_has_no_say(rng_key):
   np.testing.assert_allclose(losses.latents, again.latents, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_options_of_2_1_add_levels_and_the_context(rng_key):
   model = make(
     encoder={'positions': {'style': 'interleaved'}},
@@ -367,6 +369,7 @@ def test_one_device_equals_eight(model, rng_key):
   assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_encodes_by_the_target_encoder(model, rng_key):
   variables = start(model)
   target = jax.tree.map(lambda x: 1.1 * x, variables['target'])

@@ -95,6 +95,7 @@ def test_loss_is_its_formula():
   np.testing.assert_allclose(losses.loss, total, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('memory_dim', [0, 3])
 def test_steps_are_those_of_the_window(memory_dim):
   model = build(history=3, memory_dim=memory_dim)
@@ -138,6 +139,7 @@ def test_the_state_of_the_body_is_seen():
   assert np.abs(moved - plain).max() > 0.01
 
 
+@pytest.mark.slow
 def test_a_world_model_passes_the_state_on():
   batch, variables = tiny.batch(proprio=True), tiny.start(PROPRIO)
   statistics = units.ActionStatistics(np.zeros(2), np.ones(2))

@@ -192,6 +192,7 @@ def test_the_energy_is_the_mean_distance_of_tokens(rng_key):
   np.testing.assert_allclose(model.distance(latents, goal), 0.5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_loss_trains_the_predictor_alone(rng_key):
   model = build(state_dim=0, predictor={'depth': 1}, **STATELESS)
   variables = start(model)

@@ -85,6 +85,7 @@ def test_the_encoder_sees_all_tokens(golden, model, variables, video):
   close(encode(model, variables, video), golden[0]['encoder/full'])
 
 
+@pytest.mark.slow
 def test_the_encoder_sees_a_context_alone(golden, model, variables, video):
   tokens = encode(model, variables, video, golden[0]['context_ids'])
   close(tokens, golden[0]['encoder/masked'])

@@ -150,6 +150,7 @@ def test_another_rotary_style_is_told_apart(golden):
   assert difference > 1e-3 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_a_frame_sees_itself_and_what_was_before(case):
   predictor, frames, conditions, variables = case
   whole, _ = apply(predictor, variables, frames, conditions)
@@ -210,6 +211,7 @@ def test_every_condition_counts(case):
     assert np.abs(out[:, 2] - other[:, 2]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_half_precision_keeps_parameters(rng_key):
   predictor = token_predictor(dtype=jnp.bfloat16)
   frames, conditions, variables = make(predictor, rng_key)

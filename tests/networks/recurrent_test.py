@@ -49,6 +49,7 @@ def test_the_hidden_state_is_the_latent_and_what_is_carried(
     carried = hidden[:, 4:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('memory_dim', [0, 5])
 def test_a_cache_changes_the_work_and_not_the_answer(windows, fill, memory_dim):
   latents, conditions = windows
@@ -85,6 +86,7 @@ def test_memory_alone_lets_the_past_in(windows, fill):
     assert (change[1:] > 1e-4).all() == (memory_dim > 0)
 
 
+@pytest.mark.slow
 def test_any_leading_axes_and_low_precision(windows, fill):
   latents, conditions = (x[:, :2] for x in windows)
   module = recurrent.RecurrentPredictor(history=2, memory_dim=2)

@@ -60,6 +60,7 @@ def test_only_interleaved_angles_see_differences_alone(draw):
   assert abs(products['vjepa2'][0] - products['vjepa2'][1]) > 0.1
 
 
+@pytest.mark.slow
 def test_positions_may_differ_by_sample(draw):
   x = draw(3, 4, 2, 12)
   positions = np.random.default_rng(0).integers(0, 9, (3, 4, 3))

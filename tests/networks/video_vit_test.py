@@ -39,6 +39,7 @@ def test_tubelets_are_a_convolution_of_stride_its_size(draw):
   )
 
 
+@pytest.mark.slow
 def test_all_tokens_in_any_order_are_the_whole_clip(draw, fill, positions):
   encoder, pixels = make_encoder(positions=positions), draw(*PIXELS)
   variables = fill(encoder, pixels)
@@ -94,6 +95,7 @@ def test_padding_changes_nothing(draw, fill, positions):
   np.testing.assert_allclose(predicted[:, :2], expected, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_the_predictor_knows_places_and_mask_tokens(draw, fill, positions):
   predictor = make_predictor(positions=positions)
   context, ids = draw(2, 4, 24), np.array([[0, 1, 5, 9]] * 2)
@@ -110,6 +112,7 @@ def test_the_predictor_knows_places_and_mask_tokens(draw, fill, positions):
   np.testing.assert_array_equal(third, first)
 
 
+@pytest.mark.slow
 def test_any_leading_axes(draw, fill):
   encoder, pixels = make_encoder(), draw(*PIXELS)
   variables = fill(encoder, pixels)
@@ -125,6 +128,7 @@ def test_rotary_positions_take_longer_and_larger_clips(draw, fill, positions):
   assert longer.shape == (1, 3 * 4 * 3, 24) and np.isfinite(longer).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('style', video_vit.INITS)
 def test_the_way_back_starts_smaller_the_deeper(style):
   encoder = make_encoder(width=96, mlp_dim=256, depth=3, init_style=style)
@@ -140,6 +144,7 @@ def test_the_way_back_starts_smaller_the_deeper(style):
     )
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_float32_parameters(draw):
   encoder = make_encoder(dtype=jnp.bfloat16)
   pixels = draw(*PIXELS)

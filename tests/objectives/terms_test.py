@@ -43,6 +43,7 @@ def spread(latents):
   return np.linalg.svd(rows - rows.mean(0))[1].min() / np.sqrt(len(rows))
 
 
+@pytest.mark.slow
 def test_every_term_has_its_own_values(rng_key):
   latents = jnp.asarray(normal(6, 3, 4))
   predicted = normal(6, 2, 4, seed=1) + latents[:, 1:]

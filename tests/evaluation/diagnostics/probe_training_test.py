@@ -45,6 +45,7 @@ def _marked(rng, num):
   return tokens, labels.astype(np.int32)
 
 
+@pytest.mark.slow
 def test_a_linear_probe_reaches_the_closed_form():
   splits = _splits(_affine)
   outcome = probe_training.train(

@@ -71,6 +71,7 @@ def test_nothing_starts_or_ends_in_a_wall(many):
   )
 
 
+@pytest.mark.slow
 def test_floor_and_ceiling_are_those_of_the_shifted_worlds(many):
   slow = dataclasses.replace(WORLD, agent_speed=0.01)
   own = jax.tree.map(

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 
-import compiler
 import pytest
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -23,7 +22,8 @@ def test_it_runs_as_written_and_beats_its_floor(tmp_path):
     **os.environ,
     'PYTHONPATH': str(_ROOT),
     'XDG_CACHE_HOME': str(tmp_path / 'cache'),
-    'XLA_FLAGS': compiler.FLAGS,
+    # It trains for a minute: compiled as users have it.
+    'XLA_FLAGS': '',
   }
   done = subprocess.run(
     [sys.executable, '-m', 'experiments.bring_your_own'],

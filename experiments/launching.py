@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shlex
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 from jepa_wm import files, recipes
 
+_PATH = re.compile(r'(--(?:data|import)=)(.+)')
 _NVIDIA = pathlib.Path('/proc/driver/nvidia/gpus')
 
 # Takes a core, and becomes the command behind it. Killed, whoever starts jobs
@@ -46,13 +48,12 @@ def commands(ablation: recipes.Ablation, again: str) -> dict[str, str]:
         '--slurm',
         '--jobs',
         '--out',
-        '--data',
         '--dry_run',
       )
     )
   ]
-  if ablation.asked.data is not None:
-    words.append(f'--data={pathlib.Path(ablation.asked.data).absolute()}')
+  # Jobs run in the repository, wherever this process does.
+  words = [_PATH.sub(lambda x: x[1] + os.path.abspath(x[2]), w) for w in words]
   return {
     group[0].training: shlex.join(
       [

@@ -17,27 +17,18 @@ from tests.experiments import tiny_study
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-COMMAND = """
-import sys
-from absl import app
-from tests.experiments import tiny_study
-tiny_study.register()
-from experiments import ablate, command_line
-if __name__ == '__main__':
-  parse = lambda argv: command_line.parse(ablate.FLAGS, argv)
-  app.run(ablate.main, flags_parser=parse)
-"""
+TINY = ROOT / 'tests' / 'experiments' / 'tiny_study.py'
+COMMAND = 'python', '-m', 'experiments.ablate', f'--import={TINY}'
 
 
 def ablate(*arguments, **given):
   """The command, with the tiny study among the others."""
   return subprocess.Popen(
-    [sys.executable, '-c', COMMAND, *map(str, arguments)],
+    [sys.executable, *COMMAND[1:], *map(str, arguments)],
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
     cwd=ROOT,
-    env={**os.environ, 'PYTHONPATH': str(ROOT)},
     **given,
   )
 
@@ -49,7 +40,7 @@ def finish(process, timeout=300):
 
 @pytest.fixture(scope='module')
 def study():
-  return tiny_study.register()
+  return tiny_study.TINY
 
 
 def _ablation(study, out, **given):
@@ -153,8 +144,6 @@ def test_killed_anywhere_it_ends_with_the_same_rows(done, tmp_path):
     f'--out={tmp_path}',
     '--jobs=1',
   ]
-  script = tmp_path / 'run.py'
-  script.write_text(COMMAND)
   for _ in range(10):
     process = ablate(*command, start_new_session=True)
     time.sleep(rng.uniform(1.0, 8.0))
@@ -269,13 +258,8 @@ def test_submitit_runs_the_same_rows(done, study, tmp_path):
   _, ablation, _ = done
   (tmp_path / 'data').symlink_to(ablation.out / 'data')
   other = _ablation(study, tmp_path, seeds=('0',), rows=('0.5',))
-  lines = {
-    key: f'python -c {launching.shlex.quote(COMMAND)} {line.split(" ", 3)[3]}'
-    for key, line in launching.commands(
-      other,
-      'python -m experiments.ablate --study=tiny/dropout --seeds=0 --rows=0.5',
-    ).items()
-  }
+  again = [*COMMAND, '--study=tiny/dropout', '--seeds=0', '--rows=0.5']
+  lines = launching.commands(other, ' '.join(again))
   launching.submitit(other, lines, ['cluster=local', 'timeout_min=5'])
   assert other.report([]) == 0
   lines = _rows(tmp_path).splitlines()[1:]

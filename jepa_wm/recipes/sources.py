@@ -2,7 +2,7 @@
 
 import itertools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -31,6 +31,7 @@ class Episodes:
   """Batches of one model from episodes, on disk or played as needed.
 
   Attributes:
+    path: of the episodes, where they lie on disk.
     action_statistics: normalise the actions.
     identity: what makes this data this data, beside the fields of the config.
     repeats: whether frames are shown again, so that what is made of them can be
@@ -50,6 +51,7 @@ class Episodes:
       FileNotFoundError: there are no episodes.
     """
     self._data, self._model = data, model
+    self.path = data.path
     self.repeats = data.source == 'cache'
     self._window: dict[str, Any] = {
       'num_frames': data.num_frames,
@@ -136,15 +138,15 @@ class Episodes:
     self,
     split: str,
     encode_fn: Callable[[Mapping[str, np.ndarray]], jax.Array],
-  ) -> np.ndarray:
+  ) -> Iterator[np.ndarray]:
     """What is made of all frames of `split`, each computed once.
 
     Args:
       split: 'train' or 'held_out'.
       encode_fn: an observation, arrays `[M, *shape]`, to latents `[M, D]`.
 
-    Returns:
-      float32 `[N, D]`.
+    Yields:
+      float32 `[M, D]`, block after block of frames in order.
 
     Raises:
       ValueError: the episodes are played anew all the time.
@@ -155,7 +157,6 @@ class Episodes:
       for name in self._model.observation_spec
     }
     num_frames = table.num_frames
-    rows = []
     with tqdm.tqdm(
       desc=f'encoding {split}', total=num_frames, unit=' frames'
     ) as bar:
@@ -164,9 +165,8 @@ class Episodes:
         frames = np.arange(start, start + _FRAMES_AT_ONCE)
         frames = np.minimum(frames, num_frames - 1)
         latents = encode_fn({name: x[frames] for name, x in seen.items()})
-        rows.append(np.asarray(latents)[: num_frames - start])
-        bar.update(len(rows[-1]))
-    return np.concatenate(rows)
+        yield np.asarray(latents)[: num_frames - start]
+        bar.update(min(_FRAMES_AT_ONCE, num_frames - start))
 
   def some_batches(self, split: str, seed: int) -> list[Mapping[str, Any]]:
     """The windows that evaluations look at."""

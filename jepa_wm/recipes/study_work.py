@@ -6,12 +6,11 @@ lock with host, pid and heartbeat lets several processes and machines share the
 folder. A unit that fails leaves its sentence and the others go on.
 """
 
-import contextlib
 import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -143,25 +142,11 @@ def _save(unit: Unit, result: Result) -> None:
   files.write_whole(unit.folder / _RESULT, json.dumps(described))
 
 
-@contextlib.contextmanager
-def _alone(folder: pathlib.Path) -> Iterator[None]:
-  """Waits until nobody else works in a folder."""
-  while True:
-    with contextlib.ExitStack() as stack:
-      try:
-        stack.enter_context(lock.hold(folder))
-      except lock.HeldError:
-        time.sleep(_WAIT_SECONDS)
-        continue
-      yield
-      return
-
-
 def _collect(unit: Unit) -> None:
   """Plays the episodes that are trained on, once for all units."""
   if unit.data_path is None or unit.data_path.exists():
     return
-  with _alone(unit.out / 'collecting' / unit.data_path.name):
+  with lock.wait(unit.out / 'collecting' / unit.data_path.name):
     if not unit.data_path.exists():
       recipe = collecting.Collecting(**unit.collect)
       collecting.collect(recipe, unit.data_path)
@@ -171,7 +156,7 @@ def _train(unit: Unit) -> None:
   """Trains to the end, where the run of another unit has not."""
   if (unit.workdir / 'export').exists():
     return
-  with _alone(unit.out / 'training' / unit.training):
+  with lock.wait(unit.out / 'training' / unit.training):
     if not (unit.workdir / 'export').exists():
       training.train(unit.config, unit.workdir)
 

@@ -15,7 +15,7 @@ from jepa_wm import fields as fields_lib
 from jepa_wm.data import augmentation as augmentation_lib
 from jepa_wm.data import config as data_config
 from jepa_wm.evaluation.diagnostics import diagnostic, held_out
-from jepa_wm.recipes import frozen_encoders, sources
+from jepa_wm.recipes import frame_latents, frozen_encoders, sources
 from jepa_wm.training import draws, hooks, lock, optimizers
 from jepa_wm.training import run as run_lib
 
@@ -185,7 +185,15 @@ def _given(plan: Plan, source: Any) -> dict[str, Any]:
     lambda frozen, seen: plan.model.features({'frozen': frozen}, seen)
   )
   encode_fn = functools.partial(encode, plan.frozen)
-  return {'latents': source.encoded('train', encode_fn)}
+  settings = fields_lib.to_dict(plan.model.config)
+  decides = ('name', 'encoder', 'projector', 'latent_dim', 'dtype')
+  identity = [
+    'features',
+    frozen_encoders.fingerprint(plan.frozen),
+    {name: settings[name] for name in decides if name in settings},
+  ]
+  found = frame_latents.of_frames(source, 'train', encode_fn, identity)
+  return {'latents': found}
 
 
 def _evaluator(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import io
 import itertools
 import os
 import pathlib
@@ -16,7 +15,7 @@ from jepa_wm import exports, fields, files
 from jepa_wm.data import config as data_config
 from jepa_wm.data import goals, windows
 from jepa_wm.models import heads
-from jepa_wm.recipes import sources, training
+from jepa_wm.recipes import frame_latents, sources, training
 from jepa_wm.training import hooks, lock, optimizers
 
 # Of the held-out batches that every run is evaluated on.
@@ -79,7 +78,7 @@ def train_head(
   """Trains what `config` says, in `workdir`.
 
   It leaves what `train` leaves, with `export/` for `exports.TrainedHead.load`,
-  and `latents/`, which are computed once.
+  and beside the episodes `latents/`, which are computed once.
 
   Args:
     config: plain nested dict: that of `train` with `head` (settings with a
@@ -105,11 +104,13 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
   source = sources.Episodes(plan.data, model.model)
   head = heads.from_config(plan.settings, _sizes(model, source))
   fingerprint = exports.encoder_fingerprint(model)
+  encode_fn = functools.partial(jax.jit(model.encode), model.params)
+  identity = ['latents', fingerprint]
   batches = {
     split: _batches(
       head,
       source.split(split),
-      _latents(model, source, split, fingerprint, workdir / 'latents'),
+      frame_latents.of_frames(source, split, encode_fn, identity),
       plan.data.batch_size,
       plan.seed if split == 'train' else _HELD_OUT_SEED,
     )
@@ -150,28 +151,6 @@ def _sizes(model: exports.WorldModel, source: sources.Episodes) -> heads.Sizes:
     state_mean=mean,
     state_std=std,
   )
-
-
-def _latents(
-  model: exports.WorldModel,
-  source: sources.Episodes,
-  split: str,
-  fingerprint: str,
-  folder: pathlib.Path,
-) -> np.ndarray:
-  """Latents `[N, D]` of all frames of a split; computed once, then read."""
-  data = source.identity['fingerprint']
-  name = files.digest_json([fingerprint, data])[:16]
-  path = folder / f'{split}-{name}.npy'
-  if path.exists():
-    return np.load(path, allow_pickle=False)
-  encode = jax.jit(model.encode)
-  latents = source.encoded(split, functools.partial(encode, model.params))
-  stream = io.BytesIO()
-  np.save(stream, latents, allow_pickle=False)
-  folder.mkdir(exist_ok=True)
-  files.write_whole(path, stream.getvalue())
-  return latents
 
 
 def _batches(

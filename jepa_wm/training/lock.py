@@ -18,6 +18,7 @@ from jepa_wm import files
 FILE = 'run.lock'
 """In the folder of a run, as long as it runs: host and pid of who does."""
 
+_WAIT_SECONDS = 1.0
 _BEAT_SECONDS, _DEAD_SECONDS = 15.0, 300.0
 """How often the file is touched, and after what silence another host's is
 taken to be dead: clocks may differ by minutes."""
@@ -68,6 +69,20 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
     # Before it is unlocked, so that nobody's file but ours is removed.
     path.unlink(missing_ok=True)
     os.close(descriptor)
+
+
+@contextlib.contextmanager
+def wait(workdir: str | os.PathLike[str]) -> Iterator[None]:
+  """Keeps others out of a folder, as `hold`, once nobody is in it any more."""
+  while True:
+    with contextlib.ExitStack() as stack:
+      try:
+        stack.enter_context(hold(workdir))
+      except HeldError:
+        time.sleep(_WAIT_SECONDS)
+        continue
+      yield
+      return
 
 
 def _beat(descriptor: int, done: threading.Event) -> None:

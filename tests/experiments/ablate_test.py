@@ -5,7 +5,6 @@ import pathlib
 import random
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -129,37 +128,46 @@ def test_a_failed_unit_does_not_stop_the_others(done, study, tmp_path):
 
 
 def _rows(out):
-  return (out / 'studies/tiny/dropout-small/rows.csv').read_bytes()
+  """Rows of the table, without digests: an imported file counts in these."""
+  with (out / 'studies/tiny/dropout-small/rows.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  for row in rows:
+    del row['unit'], row['training']
+  return rows
 
 
 @pytest.mark.slow
 def test_killed_anywhere_it_ends_with_the_same_rows(done, tmp_path):
-  """Ten kills at random moments: nothing is lost, nothing is trained twice."""
+  """Killed at random moments: nothing is lost, nothing is trained twice."""
   _, ablation, _ = done
   rng = random.Random(0)
   command = [
     '--study=tiny/dropout',
-    '--seeds=0,1',
+    '--seeds=0',
     '--rows=0.5,icem',
     f'--out={tmp_path}',
     '--jobs=1',
   ]
-  for _ in range(10):
+  for _ in range(int(os.environ.get('JEPA_WM_KILLS', '2'))):
     process = ablate(*command, start_new_session=True)
-    time.sleep(rng.uniform(1.0, 8.0))
-    if process.poll() is not None:
-      break
+    with pytest.raises(subprocess.TimeoutExpired):
+      process.wait(rng.uniform(4.0, 12.0))
     os.killpg(process.pid, 9)
     process.communicate()
   code, _, err = finish(ablate(*command))
   assert code == 0, err
-  found = {line.split(b',')[3] for line in _rows(tmp_path).splitlines()}
-  known = {
-    line.split(b',')[3]: line for line in _rows(ablation.out).splitlines()
-  }
-  for line in _rows(tmp_path).splitlines():
-    assert line == known[line.split(b',')[3]]
-  assert len(found) == 7
+  known = {(x['row'], x['seed']): x for x in _rows(ablation.out)}
+  found = _rows(tmp_path)
+  assert len(found) == 3
+  for row in found:
+    assert row == known[row['row'], row['seed']]
+  # One log of each training, whatever was killed when.
+  for run in (tmp_path / 'runs').iterdir():
+    steps = [
+      json.loads(line)['step']
+      for line in (run / 'metrics.jsonl').read_text().splitlines()
+    ]
+    assert steps == sorted(set(steps))
 
 
 def test_a_job_is_one_line_that_needs_nothing_else(study, tmp_path):
@@ -262,5 +270,5 @@ def test_submitit_runs_the_same_rows(done, study, tmp_path):
   lines = launching.commands(other, ' '.join(again))
   launching.submitit(other, lines, ['cluster=local', 'timeout_min=5'])
   assert other.report([]) == 0
-  lines = _rows(tmp_path).splitlines()[1:]
-  assert set(lines) <= set(_rows(ablation.out).splitlines())
+  known = _rows(ablation.out)
+  assert all(row in known for row in _rows(tmp_path))

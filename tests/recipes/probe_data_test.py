@@ -66,6 +66,7 @@ def test_simulated_splits_are_of_different_episodes():
   assert len({tuple(state) for state in np.concatenate(states)}) == 24
 
 
+@pytest.mark.slow
 def test_angles_are_read_as_cosine_and_sine():
   counts = {'train': 3, 'validation': 1, 'held_out': 1}
   dataset = probe_data.load(

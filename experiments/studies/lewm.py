@@ -42,7 +42,7 @@ METRICS = (
   'collapse/latent_std_mean',
   'collapse/effective_rank',
   'held_out/prediction_error',
-  'straightness/straightness',
+  'straightness/mean_cosine',
   'surprise/auroc',
 )
 _DIFFERS = {

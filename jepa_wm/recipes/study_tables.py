@@ -174,6 +174,8 @@ def _line(
     source='' if published is None else published.source,
     estimate=estimate,
     rates=tuple(row.rates),
+    floor=_share(row, 'random_floor'),
+    ceiling=_share(row, 'expert_ceiling'),
     published_difference=theirs,
     difference=None if difference is None else _percent(difference.estimate),
     p_value=p_value,
@@ -181,6 +183,12 @@ def _line(
     metrics={x: row.metrics.get(x, float('nan')) for x in study.metrics},
     sentences=tuple(row.sentences),
   )
+
+
+def _share(row: _Row, name: str) -> float | None:
+  """A share among a row's metrics, in per cent; None where it is not there."""
+  value = row.metrics.get(name, float('nan'))
+  return 100 * value if np.isfinite(value) else None
 
 
 def _percent(estimate: ablations.Estimate) -> ablations.Estimate:
@@ -200,7 +208,9 @@ def _verdict(
   if difference is None or p_value is None:
     return 'not measured' if row.outcomes is None else 'no reference'
   ours, theirs = difference.estimate.value, _published(study, name)
-  if p_value >= _TELLS:
+  # The test knows pairs alone, the interval seeds as well.
+  is_sure = difference.estimate.low > 0 or difference.estimate.high < 0
+  if p_value >= _TELLS or not is_sure:
     if not difference.pairs_needed:
       return 'cannot tell'
     what = 'this' if not theirs else "the paper's difference"

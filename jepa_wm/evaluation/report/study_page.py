@@ -35,6 +35,8 @@ class Line:
     source: of that number.
     estimate: ours over all seeds, None where nothing is measured.
     rates: of every seed.
+    floor: of random actions on the same pairs, None where nobody acts.
+    ceiling: of the expert.
     published_difference: the paper's, from its reference.
     difference: ours, on the same pairs.
     p_value: of our difference, corrected over the rows.
@@ -49,6 +51,8 @@ class Line:
   source: str
   estimate: ablations.Estimate | None
   rates: tuple[float, ...]
+  floor: float | None
+  ceiling: float | None
   published_difference: float | None
   difference: ablations.Estimate | None
   p_value: float | None
@@ -113,7 +117,8 @@ def build(
   body += (
     f'<section><h2>Rows</h2>{_forest(lines)}'
     f'{page_tables.table(table[0], table[1:])}<p class="note">Rates and '
-    'differences in per cent. Intervals are 95 %, of a bootstrap over the '
+    'differences in per cent; small dots are seeds, ticks random actions and '
+    'the expert on the same pairs. Intervals are 95 %, of a bootstrap over the '
     'seeds of a row and over pairs, the same in all rows; every seed is shown, '
     'since a bootstrap of so few knows nothing of others. p: whole pairs '
     'change sides, corrected by Holm over the rows.</p></section>'
@@ -147,6 +152,7 @@ def cells(lines: Sequence[Line]) -> list[list[str]]:
     'ours',
     '95% interval',
     'by seed',
+    'random floor',
     'published difference',
     'our difference',
     '95% interval',
@@ -160,6 +166,7 @@ def cells(lines: Sequence[Line]) -> list[list[str]]:
       '' if line.estimate is None else f'{line.estimate.value:.1f}',
       _span(line.estimate),
       ' '.join(f'{rate:.1f}' for rate in line.rates),
+      '' if line.floor is None else f'{line.floor:.1f}',
       _signed(line.published_difference),
       '' if line.difference is None else _signed(line.difference.value),
       _span(line.difference),
@@ -206,8 +213,17 @@ def _forest(lines: Sequence[Line]) -> str:
       f'<circle class="seed" cx="{x(rate)}" cy="{y}" r="3"/>'
       for rate in line.rates
     )
+    marks = ''.join(
+      f'<line class="mark" x1="{x(rate)}" x2="{x(rate)}" y1="{y - 8}" '
+      f'y2="{y + 8}"><title>{what} {rate:.1f} %</title></line>'
+      for what, rate in (
+        ('random actions', line.floor),
+        ('expert', line.ceiling),
+      )
+      if rate is not None
+    )
     drawn += (
-      f'<text x="{left - 16}" y="{y + 4}" text-anchor="end">'
+      f'{marks}<text x="{left - 16}" y="{y + 4}" text-anchor="end">'
       f'{html.escape(line.row)}</text><line class="interval" x1="{x(low)}" '
       f'x2="{x(high)}" y1="{y}" y2="{y}"/><circle class="dot" '
       f'cx="{x(value)}" cy="{y}" r="6"/>{seeds}'
@@ -220,7 +236,7 @@ def _forest(lines: Sequence[Line]) -> str:
 
 def _chart(name: str, curves: Sequence[Curve]) -> str:
   """What was logged under a name, a line for each run."""
-  width, height, left, low = 460, 220, 62, 30
+  width, height, left, low = 460, 220, 76, 30
   steps = [step for curve in curves for step in curve.steps]
   values = np.asarray([x for curve in curves for x in curve.values])
   # Losses fall by powers of ten.
@@ -249,7 +265,7 @@ def _chart(name: str, curves: Sequence[Curve]) -> str:
   )
   ends = ''.join(
     f'<text class="faint" x="{left - 6}" y="{y}" text-anchor="end">'
-    f'{_number(value)}</text>'
+    f'{value:.3g}</text>'
     for y, value in ((height - low, values.min()), (28, values.max()))
   )
   return (

@@ -47,20 +47,7 @@ _EMIT = flags.DEFINE_enum(
   'Prints a command line for each job, for xargs or an array of a cluster.',
   flag_values=FLAGS,
 )
-_LAUNCHER = flags.DEFINE_enum(
-  'launcher',
-  'local',
-  ['local', 'submitit'],
-  'Who runs the jobs: processes of this machine, or Slurm through submitit.',
-  flag_values=FLAGS,
-)
-_SLURM = flags.DEFINE_multi_string(
-  'slurm',
-  [],
-  'A parameter of submitit, as in --slurm=slurm_partition=gpu or '
-  '--slurm=cluster=local; once for each.',
-  flag_values=FLAGS,
-)
+launching.define(FLAGS)
 _CONFIG = flags.DEFINE_string(
   'config',
   None,
@@ -112,8 +99,7 @@ def run() -> int:
   elif _EMIT.value:
     print('\n'.join(commands.values()))
   else:
-    launch = {'local': launching.local, 'submitit': launching.submitit}
-    launch[_LAUNCHER.value](ablation, commands, _SLURM.value)
+    launching.launch(FLAGS, ablation, commands)
     return ablation.report(list(commands.values()))
   return 0
 

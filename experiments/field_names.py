@@ -1,16 +1,50 @@
 """Which field of a config a command line sets that the config has not."""
 
 import re
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
+from absl import flags
 from ml_collections.config_flags import config_flags
 
 from jepa_wm import fields
 
 _FILE = re.compile(r'--?config=(.*)', re.DOTALL)
 _FIELD = re.compile(r'--?(?:no)?config\.([\w.]+)')
+
+
+WRONG = (
+  flags.Error,
+  OSError,
+  LookupError,
+  AttributeError,
+  TypeError,
+  ValueError,
+)
+"""What a command line raises, or a field that the config does not have."""
+
+
+def wrong(argv: Sequence[str], error: Exception) -> str:
+  """What is wrong with a config, or with its file.
+
+  Args:
+    argv: a command line that could not be parsed.
+    error: what it raised, one of `WRONG`.
+
+  Returns:
+    A sentence; empty where something else is wrong.
+  """
+  said = unknown_field(argv)
+  if not said and isinstance(error, AttributeError | KeyError):
+    # A mistake in the config's own file.
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = (
+      f'The config cannot be read ({type(error).__name__}: {error.args[0]}, '
+      f'in {place.filename}, line {place.lineno}).'
+    )
+  return said
 
 
 def unknown_field(argv: Sequence[str]) -> str:

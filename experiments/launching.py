@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from absl import flags
+
 from jepa_wm import files, recipes
 
 _PATH = re.compile(r'(--(?:data|import)=)(.+)')
@@ -26,6 +28,39 @@ if sys.platform == 'linux':
     os.sched_setaffinity(0, {int(sys.argv[1])})
 os.execv(sys.argv[2], sys.argv[2:])
 """
+
+
+def define(own_flags: flags.FlagValues) -> None:
+  """Makes the flags that say who runs the jobs."""
+  flags.DEFINE_enum(
+    'launcher',
+    'local',
+    ['local', 'submitit'],
+    'Who runs the jobs: processes of this machine, or Slurm through submitit.',
+    flag_values=own_flags,
+  )
+  flags.DEFINE_multi_string(
+    'slurm',
+    [],
+    'A parameter of submitit, as in --slurm=slurm_partition=gpu or '
+    '--slurm=cluster=local; once for each.',
+    flag_values=own_flags,
+  )
+
+
+def launch(
+  own_flags: flags.FlagValues,
+  ablation: recipes.Ablation,
+  lines: Mapping[str, str],
+) -> None:
+  """Runs the jobs as the flags say; see `local` and `submitit`."""
+  slurm = own_flags['slurm'].value
+  if own_flags['launcher'].value == 'submitit':
+    submitit(ablation, lines, slurm)
+    return
+  if slurm:
+    raise ValueError('slurm is for --launcher=submitit; leave one out.')
+  local(ablation, lines)
 
 
 def commands(ablation: recipes.Ablation, again: str) -> dict[str, str]:
@@ -66,22 +101,16 @@ def commands(ablation: recipes.Ablation, again: str) -> dict[str, str]:
   }
 
 
-def local(
-  ablation: recipes.Ablation, lines: Mapping[str, str], slurm: Sequence[str]
-) -> None:
+def local(ablation: recipes.Ablation, lines: Mapping[str, str]) -> None:
   """Runs jobs as processes, each with a core or a GPU of its own.
 
   Args:
     ablation: what is run.
     lines: a command line for each job.
-    slurm: parameters of another launcher; must be empty.
 
   Raises:
-    ValueError: parameters of Slurm.
     OSError: the folder of the logs cannot be written.
   """
-  if slurm:
-    raise ValueError('slurm is for --launcher=submitit; leave one out.')
   places = _places(ablation.asked.jobs)
   logs = files.writable(ablation.out) / 'logs'
   logs.mkdir(exist_ok=True)

@@ -16,7 +16,8 @@ trains what reads the latents of `frozen_encoder`.
 
 import pathlib
 import sys
-import traceback
+from collections.abc import Mapping
+from typing import Any
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -25,16 +26,6 @@ from experiments import command_line, field_names, imports, overrides
 from jepa_wm import exports, models, recipes
 from jepa_wm.training import hooks, metrics
 from jepa_wm.training import run as run_lib
-
-# What a command line raises, or a field that the config does not have.
-_WRONG = (
-  flags.Error,
-  OSError,
-  LookupError,
-  AttributeError,
-  TypeError,
-  ValueError,
-)
 
 
 def define_flags() -> None:
@@ -66,16 +57,9 @@ def parse_flags(argv: list[str]) -> list[str]:
     if flags.FLAGS.config is not None:
       # A file that is not there is only noticed when a field is read.
       flags.FLAGS.config.to_dict()
-  except _WRONG as error:
+  except field_names.WRONG as error:
     own = ['config', 'workdir', 'import']
-    said = field_names.unknown_field(argv)
-    if not said and isinstance(error, AttributeError | KeyError):
-      # A mistake in the config's own file.
-      place = traceback.extract_tb(error.__traceback__)[-1]
-      said = (
-        f'The config cannot be read ({type(error).__name__}: {error.args[0]}, '
-        f'in {place.filename}, line {place.lineno}).'
-      )
+    said = field_names.wrong(argv, error)
     sys.exit(said or command_line.what_is_wrong(error, own))
   return command_line.finish(rest)
 
@@ -106,20 +90,24 @@ def main(argv: list[str]) -> None:
   last = metrics.read(workdir / 'metrics.jsonl')[-1]
   if last.get('collapse/verdict', 'healthy') != 'healthy':
     print(last['collapse/sentence'], file=sys.stderr)
+  print(f'Trained: {workdir / "export"}.{_next(config, workdir)}')
+
+
+def _next(config: Mapping[str, Any], workdir: pathlib.Path) -> str:
+  """What can be done with what was trained, as a command."""
   own = flags.FLAGS['import'].value
   needs = f' --import={",".join(own)}' if own else ''
   if 'head' in config:
     roles = exports.TrainedHead.load(workdir).head.roles
     use = '' if roles.picture is None else f'--decoder={workdir}'
     use = use if roles.proposal is None else f'--proposals={workdir}'
-    plan = 'Plan with it: python -m experiments.plan --checkpoint='
-    plan = f' {plan}{config["frozen_encoder"]} {use}{needs}' if use else ''
-    print(f'Trained: {workdir / "export"}.{plan}')
-    return
+    plan = ' Plan with it: python -m experiments.plan --checkpoint='
+    return f'{plan}{config["frozen_encoder"]} {use}{needs}' if use else ''
   acts = models.from_config(config['model']).acting is not None
-  print(
-    f'Trained: {workdir / "export"}. {"Plan with" if acts else "Probe"} it: '
-    f'python -m experiments.{"plan" if acts else "probe"} '
+  verb, command = ('Plan', 'plan') if acts else ('Probe', 'probe')
+  with_it = 'with it' if acts else 'it'
+  return (
+    f' {verb} {with_it}: python -m experiments.{command} '
     f'--checkpoint={workdir}{needs}'
   )
 

@@ -283,11 +283,6 @@ def table(study: Study, results: Results) -> str:
   )
 
 
-def explain(size: str, study: Study) -> str:
-  """What is not as in the paper, at a size."""
-  return study.differs.get(size, '')
-
-
 def page(
   study: Study,
   results: Results,
@@ -302,7 +297,7 @@ def page(
     title=study.name,
     question=study.question,
     source=study.source,
-    differs=explain(size, study),
+    differs=study.differs.get(size, ''),
     lines=lines(study, results),
     curves=curves(results),
     command=command,

@@ -288,8 +288,8 @@ def check(
   """Checks every field of `value` by the kind of its default.
 
   An integer must be positive, a number finite and not negative, a tuple hold
-  integers that are not negative; lists, which is what JSON has, become tuples.
-  What fields of `one_of` and `some_of` hold checks itself.
+  integers, or numbers if its default does, that are not negative; a list is
+  made a tuple. What fields of `one_of` and `some_of` hold checks itself.
 
   Args:
     value: a frozen dataclass whose fields all have defaults, checked while it
@@ -309,8 +309,7 @@ def check(
     if _REGISTRY in field.metadata:
       continue
     if isinstance(field.default, tuple):
-      _check_integers(name, held)
-      object.__setattr__(value, name, tuple(held))
+      object.__setattr__(value, name, _listed(name, held, field.default))
     elif isinstance(field.default, bool):
       if not isinstance(held, bool):
         raise ValueError(f'{name} must be true or false, got {held!r}.')
@@ -384,14 +383,15 @@ def _ordered(name: str, held: Sequence[Any], default: Any) -> tuple[Any, ...]:
   return tuple(sorted(held, key=lambda part: rank(part.name)))
 
 
-def _check_integers(name: str, held: Any) -> None:
-  integers = isinstance(held, (list, tuple)) and all(
-    _is_integer(x) and x >= 0 for x in held
-  )
-  if not integers or not held:
-    raise ValueError(
-      f'{name} must list integers that are not negative, got {held!r}.'
-    )
+def _listed(name: str, held: Any, default: tuple[Any, ...]) -> tuple[Any, ...]:
+  """The tuple that a field holds, of integers or numbers as its default is."""
+  known = (int, float) if isinstance(default[0], float) else (int,)
+  if not isinstance(held, (list, tuple)) or not (
+    held and all(type(x) in known and 0 <= x < math.inf for x in held)
+  ):
+    kind = 'numbers' if float in known else 'integers'
+    raise ValueError(f'{name} must list {kind}, none negative, got {held!r}.')
+  return tuple(type(default[0])(x) for x in held)
 
 
 def _is_integer(value: Any) -> bool:

@@ -127,6 +127,7 @@ class Kinds:
   rest: int = 0
   share: float = 0.5
   sizes: tuple[int, ...] = (1,)
+  shares: tuple[float, ...] = (0.5,)
   kind: str = 'a'
   is_odd: bool = False
 
@@ -148,12 +149,17 @@ class Kinds:
     ('sizes', [], 'sizes must list integers'),
     ('sizes', 'ab', 'sizes must list integers'),
     ('kind', 'c', "kind must be one of a, b, got 'c'"),
+    ('sizes', [1.5], 'sizes must list integers'),
+    ('shares', [0.5, -1], 'shares must list numbers'),
+    ('shares', [float('inf')], 'shares must list numbers'),
+    ('shares', (True,), 'shares must list numbers'),
   ],
 )
 def test_a_field_is_checked_by_the_kind_of_its_default(field, value, message):
   with pytest.raises(ValueError, match=message):
     Kinds(**{field: value})
   assert Kinds(sizes=[0, 2], share=1).sizes == (0, 2)
+  assert repr(Kinds(shares=[7, 0.5]).shares) == '(7.0, 0.5)'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -54,7 +55,8 @@ class VideoMasks:
     percent: share of the frame that one block of a kind covers, percent.
     temporal_percent: share of the clip that one block covers, percent.
     context_temporal_percent: share of the clip, from its start, that may be
-      context, percent (`p / 16` is the paper's causal multi-block[p]).
+      context, percent, of whole frames of tokens: the paper's causal
+      multi-block[6] and [12] of 16 frames are 37.5 and 75.
     min_context: fewest tokens of a context, for every kind of mask. Larger than
       published where a batch is larger than published: no sample is longer
       than the shortest of its batch.
@@ -65,9 +67,9 @@ class VideoMasks:
   name: ClassVar[str] = 'video'
 
   blocks: tuple[int, ...] = (8, 2)
-  percent: tuple[int, ...] = (15, 70)
-  temporal_percent: int = 100
-  context_temporal_percent: int = 100
+  percent: tuple[float, ...] = (15.0, 70.0)
+  temporal_percent: float = 100.0
+  context_temporal_percent: float = 100.0
   min_context: int = 1
   truncate: str = 'raster'
   num_buckets: int = 8
@@ -83,13 +85,14 @@ class VideoMasks:
   def specs(self, grid: Grid) -> tuple[masking.VideoMaskSpec, ...]:
     """See `MaskSettings`."""
     duration = self.temporal_percent / 100
+    kept = _whole_frames(self.context_temporal_percent, grid[0])
     return tuple(
       masking.VideoMaskSpec(
         grid,
         num_blocks=num_blocks,
         spatial_scale=(percent / 100, percent / 100),
         temporal_scale=(duration, duration),
-        max_temporal_keep=self.context_temporal_percent / 100,
+        max_temporal_keep=kept / grid[0],
         min_context=self.min_context,
       )
       for num_blocks, percent in zip(self.blocks, self.percent)
@@ -115,8 +118,8 @@ class ImageMasks:
   name: ClassVar[str] = 'image'
 
   num_targets: int = 4
-  target_percent: tuple[int, ...] = (15, 20)
-  context_percent: tuple[int, ...] = (85, 100)
+  target_percent: tuple[float, ...] = (15.0, 20.0)
+  context_percent: tuple[float, ...] = (85.0, 100.0)
   min_context: int = 11
   truncate: str = 'raster'
   num_buckets: int = 8
@@ -177,6 +180,20 @@ def draw(
     buckets=buckets(settings, grid, batch_size),
     truncate=settings.truncate,
   )
+
+
+def _whole_frames(percent: float, num_frames: int) -> int:
+  """Frames of tokens that `context_temporal_percent` of a clip is."""
+  frames = percent / 100 * num_frames
+  if not 0 <= frames <= num_frames or abs(frames - round(frames)) > 0.01:
+    near = {max(1, math.floor(frames)), math.ceil(frames)}
+    shares = sorted(100 * min(x, num_frames) / num_frames for x in near)
+    raise ValueError(
+      f'masks.context_temporal_percent={percent:g} is {frames:g} of the '
+      f'{num_frames} frames of tokens of a clip and must be a whole number of '
+      f'them: take {" or ".join(f"{x:g}" for x in shares)}.'
+    )
+  return round(frames)
 
 
 @functools.lru_cache

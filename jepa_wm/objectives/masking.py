@@ -103,7 +103,8 @@ class VideoMaskSpec:
   @property
   def num_kept_frames(self) -> int:
     """Frames of the grid, from the first, that may hold context."""
-    return max(1, int(self.grid[0] * self.max_temporal_keep))
+    # No rounding error takes a frame: 49 * (1 / 49) is below 1.
+    return max(1, int(self.grid[0] * self.max_temporal_keep + 1e-9))
 
   def draw_size(self, rng: np.random.Generator) -> tuple[int, int, int]:
     """Draws a block's `(t, h, w)`, one for a whole batch."""

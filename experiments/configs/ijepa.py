@@ -39,7 +39,7 @@ def _published() -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
     187_500,
     data={
       'path': 'data/images',
-      'num_frames': 1,
+      'num_frames': 0,
       'batch_size': 2048,
       'num_eval_windows': 4096,
     },
@@ -57,7 +57,8 @@ def _published() -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
     },
   )
   config.eval_every = 5000
-  return config, {'dtype': 'bfloat16'}
+  # The momentum is at its end with the run.
+  return config, {'dtype': 'bfloat16', 'target': {'momentum_steps': 0}}
 
 
 def _digits(*, tiny: bool) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
@@ -67,7 +68,7 @@ def _digits(*, tiny: bool) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
     data={
       'source': 'digits',
       'background': 'noise',
-      'num_frames': 1,
+      'num_frames': 0,
       'batch_size': 16 if tiny else 64,
       'num_eval_windows': 64 if tiny else 1024,
     },
@@ -90,6 +91,7 @@ def _digits(*, tiny: bool) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
     'masks': {'num_buckets': 2 if tiny else 6, 'min_context': 4},
     'target': {
       'momentum': 0.98 if tiny else 0.99,
-      'momentum_steps': config.num_steps,
+      # That of the run.
+      'momentum_steps': 0,
     },
   }

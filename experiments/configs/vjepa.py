@@ -61,6 +61,7 @@ def _digits(*, tiny: bool) -> ml_collections.ConfigDict:
     60 if tiny else 3000,
     data={
       'source': 'digits',
+      'num_frames': 0,
       'batch_size': 16 if tiny else 32,
       'num_eval_windows': 64 if tiny else 512,
       # What is learnt is what pixels do not say: with black around the digits
@@ -83,7 +84,7 @@ def _digits(*, tiny: bool) -> ml_collections.ConfigDict:
         # The scans have 8 x 8 points, and are 10.5 pixels wide in these frames.
         'image_size': 24,
         'patch_size': 4,
-        'num_frames': config.data.num_frames,
+        'num_frames': 4,
         **vars(Sizes(48, 2, 4, 96) if tiny else Sizes(96, 3, 4, 384)),
       },
       'predictor': {
@@ -105,7 +106,7 @@ def _digits(*, tiny: bool) -> ml_collections.ConfigDict:
       'target': {
         'momentum': 0.98,
         'momentum_end': 1.0,
-        'momentum_steps': round(1.25 * config.num_steps),
+        'stretch': 1.25,
       },
     }
   )
@@ -119,7 +120,7 @@ def _published(*, second: bool) -> ml_collections.ConfigDict:
     num_steps,
     data={
       'path': 'data/clips',
-      'num_frames': 16,
+      'num_frames': 0,
       'batch_size': 3072,
       'num_eval_windows': 3072,
     },
@@ -152,7 +153,7 @@ def _published(*, second: bool) -> ml_collections.ConfigDict:
       'target': {
         'momentum': 0.998,
         'momentum_end': 1.0,
-        'momentum_steps': 112_500,
+        'stretch': 1.25,
       },
     }
   config.model = ml_collections.ConfigDict(model)

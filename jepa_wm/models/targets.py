@@ -19,6 +19,9 @@ from jepa_wm.types import Variables
 
 TARGETS = fields.Registry('target', 'jepa_wm.models')
 
+MASKED_TARGETS = fields.Registry('target', 'jepa_wm.models')
+"""Those of models that predict what a mask hides."""
+
 ENCODING = ('encoder', 'projector')
 """The modules that a latent depends on, and nothing else does."""
 
@@ -44,9 +47,18 @@ class Target(fields.Named, Protocol):
     """Variables after an update of 'params'."""
     ...
 
+  def lasting(self, num_steps: int) -> 'Target':
+    """The same target, in a run of so many updates."""
+    ...
+
 
 class Still:
   """The part of a target that no update moves."""
+
+  def lasting(self, num_steps: int) -> Any:
+    """See `Target`: the same."""
+    del num_steps
+    return self
 
   def after_update(
     self, variables: Variables, step: jax.Array | int
@@ -70,6 +82,7 @@ class Shared(Still):
 
 
 @TARGETS.register
+@MASKED_TARGETS.register
 @dataclasses.dataclass(frozen=True)
 class EMA:
   """An exponential moving average of the encoder, in the collection 'target'.
@@ -81,8 +94,10 @@ class EMA:
   Attributes:
     momentum: share of the old target, at the start.
     momentum_end: and at the end.
-    momentum_steps: updates from the one to the other; 0 for one momentum all
-      along, which both then must be.
+    momentum_steps: updates from the one to the other; 0 for `stretch` times
+      those of the run.
+    stretch: above 1 the run stops before the momentum is at its end, as V-JEPA
+      1's does.
   """
 
   name: ClassVar[str] = 'ema'
@@ -91,16 +106,24 @@ class EMA:
   momentum: float = 0.996
   momentum_end: float = 0.996
   momentum_steps: int = 0
+  stretch: float = 1.0
 
   def __post_init__(self) -> None:
     fields.check(
       self, may_be_zero=('momentum_steps',), shares=('momentum', 'momentum_end')
     )
-    if not self.momentum_steps and self.momentum_end != self.momentum:
+    if not self.stretch or (self.momentum_steps and self.stretch != 1):
       raise ValueError(
-        f'momentum_end={self.momentum_end} is never reached with '
-        f'momentum_steps=0: set it to momentum={self.momentum}, or the steps.'
+        'target.stretch must be above 0, and 1 where target.momentum_steps is '
+        f'set; got {self.stretch} and {self.momentum_steps}.'
       )
+
+  def lasting(self, num_steps: int) -> 'EMA':
+    """See `Target`: with the steps that it takes, if it moves."""
+    if self.momentum_steps or self.momentum == self.momentum_end:
+      return self
+    steps = max(1, round(self.stretch * num_steps))
+    return dataclasses.replace(self, momentum_steps=steps, stretch=1.0)
 
   def split(self, variables: Variables) -> Variables:
     """See `Target`."""
@@ -115,6 +138,11 @@ class EMA:
     if self.momentum_steps:
       progress = jnp.minimum(step / self.momentum_steps, 1.0)
       momentum = momentum + progress * (self.momentum_end - self.momentum)
+    elif self.momentum_end != self.momentum:
+      raise ValueError(
+        f'target.momentum_end={self.momentum_end} is reached with the run, of '
+        'which nothing is known: set target.momentum_steps, or call lasting.'
+      )
     target = jax.tree.map(
       # This form keeps a target that equals the encoder exactly equal to it.
       lambda target, online: target + (1 - momentum) * (online - target),

@@ -21,7 +21,7 @@ from jepa_wm.data import config as data_config
 from jepa_wm.recipes import training
 from jepa_wm.training import optimizers
 
-_BATCH_SIZE, _NUM_DRAWN = 4, 64
+_BATCH_SIZE, _NUM_DRAWS = 4, 32
 _ADDRESS = re.compile(r'0x[0-9a-f]+')
 
 # Fields of data that one source alone reads.
@@ -70,7 +70,7 @@ def effect(config: Mapping[str, Any]) -> str:
   return files.digest(
     json.dumps(described, sort_keys=True),
     *_update(plan.optimizer),
-    _program(plan.model.config, plan.data.num_frames),
+    _program(training.lasting(plan).config, plan.data.num_frames),
   )
 
 
@@ -196,8 +196,12 @@ def _program(config: Any, num_frames: int) -> str:
   def loss(variables: Any, batch: Any, rng_key: jax.Array) -> jax.Array:
     return model.losses(variables, batch, rng_key).loss
 
-  many = model.draw(np.random.default_rng(0), _NUM_DRAWN)
-  found = [files.digest(*jax.tree.leaves(many)), str(variables)]
+  # Several times: what differs between draws is one thing for a whole batch.
+  draws = [
+    jax.tree.leaves(model.draw(np.random.default_rng(seed), _BATCH_SIZE))
+    for seed in range(_NUM_DRAWS)
+  ]
+  found = [files.digest(*leaves) for leaves in draws] + [str(variables)]
   found += program_text(jax.make_jaxpr(loss)(variables, batch, key))
   found += program_text(jax.make_jaxpr(model.after_update)(variables, 0))
   return files.digest(*found)

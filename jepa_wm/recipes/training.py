@@ -54,6 +54,9 @@ def read_config(config: Mapping[str, Any]) -> Plan:
   model, frozen = _model(
     config.get('model', {}), config.get('frozen_encoder', '')
   )
+  data = shared['data']
+  if not data.num_frames:
+    shared['data'] = dataclasses.replace(data, num_frames=model.num_frames)
   return Plan(
     model=model,
     frozen=frozen,
@@ -61,6 +64,15 @@ def read_config(config: Mapping[str, Any]) -> Plan:
     evals=diagnostic.named(config.get('evals', held_out.EVALS)),
     **shared,
   )
+
+
+def lasting(plan: Plan) -> Any:
+  """The model, whose target knows how long the run is."""
+  config = plan.model.config
+  target = config.target.lasting(plan.optimizer.num_steps)
+  if target == config.target:
+    return plan.model
+  return dataclasses.replace(config, target=target).build()
 
 
 def read_shared(
@@ -152,7 +164,7 @@ def _train(plan: Plan, workdir: pathlib.Path) -> None:
   variables, record = take_steps(
     plan,
     workdir,
-    plan.model,
+    lasting(plan),
     draws.DrawnBatches(batches, plan.model, seed=plan.seed),
     _evaluator(plan, source, model),
     action_statistics=model.units,

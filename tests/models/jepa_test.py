@@ -117,10 +117,21 @@ def test_the_momentum_of_an_average_may_rise(variables):
     )
   for changes, message in (
     ({'momentum': 2.0}, 'momentum must be at most 1'),
-    ({'momentum_end': 1.0}, 'momentum_end=1.0 is never reached'),
+    ({'stretch': 0.0}, 'stretch must be above 0'),
+    ({'stretch': 1.25, 'momentum_steps': 4}, '1 where target.momentum_steps'),
   ):
     with pytest.raises(ValueError, match=message):
       targets.EMA(**changes)
+
+
+def test_the_momentum_of_an_average_ends_with_the_run(variables):
+  rising = targets.EMA(momentum=0.5, momentum_end=1.0, stretch=1.25)
+  assert rising.lasting(100) == targets.EMA(0.5, 1.0, 125)
+  assert rising.lasting(100).lasting(7) == rising.lasting(100)
+  assert targets.EMA().lasting(100) == targets.EMA()
+  assert targets.Shared().lasting(100) == targets.Shared()
+  with pytest.raises(ValueError, match='reached with the run'):
+    rising.after_update(rising.split(variables), 0)
 
 
 def test_what_is_frozen_is_told_apart_and_put_back(variables):

@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from jepa_wm import fields
-from jepa_wm.models import jepa, masked, model, settings, targets
+from jepa_wm.models import jepa, masked, masked_wanted, model, settings, targets
 from jepa_wm.networks import masked_predictor, positions, video_vit
 from jepa_wm.objectives import hidden_tokens, mask_settings
 from jepa_wm.objectives import terms as terms_lib
@@ -51,10 +51,13 @@ class IJEPA(settings.MaskedSettings):
     terms_lib.TERMS, (hidden_tokens.HiddenTokens(distance='smooth_l1'),)
   )
   target: targets.Target = fields.one_of(
-    targets.TARGETS,
+    targets.MASKED_TARGETS,
     targets.EMA(momentum=0.996, momentum_end=1.0, momentum_steps=187_500),
   )
   num_levels: int = 1
+  target_norm: str = masked_wanted.NORMS[0]
+  target_input: str = masked_wanted.INPUTS[0]
+  inference_layers: int = 1
   inference_encoder: str = masked.ENCODERS[0]
   dtype: str = 'float32'
 

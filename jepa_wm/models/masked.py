@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import fields
-from jepa_wm.models import masked_tokens, model, targets
+from jepa_wm.models import masked_tokens, masked_wanted, model, targets
 from jepa_wm.networks import masked_predictor, video_vit
 from jepa_wm.objectives import hidden_tokens, mask_buckets, mask_settings
 from jepa_wm.objectives import terms as terms_lib
@@ -29,6 +29,7 @@ class Masked(model.Built):
   The encoder sees the tokens of a context, its moving average all of them; the
   predictor is told where the hidden ones are, and its tokens are compared with
   those of the average, each normalised over its features (no affine, 1e-5).
+  Ablations want raw features, or pixels, or hide them from the average, too.
   Without actions there are no dynamics: such a model encodes.
 
   Source: I-JEPA (arXiv 2301.08243), V-JEPA (arXiv 2404.08471), V-JEPA 2 (arXiv
@@ -41,13 +42,15 @@ class Masked(model.Built):
     masks: what is hidden.
     terms: of the loss, `hidden_tokens` first; regularisers see as latents the
       context's tokens, averaged.
-    target: the moving average.
+    target: the moving average, or `masked_wanted.Pixels`.
+    wanted: what is to be predicted of the target.
     dtype: of the networks' computation.
     stride: steps of the recording from one frame of a clip to the next.
-    num_levels: depths of the target encoder that are predicted, evenly spread
-      and the last among them; each is normalised, and they lie side by side
-      (V-JEPA 2.1 has 4).
-    inference_encoder: one of `ENCODERS`, which `encode` uses.
+    inference_layers: depths whose tokens `encode` gives, evenly spread and the
+      last among them, one depth after the other; all after the last LayerNorm
+      (V-JEPA 2, Table 17, has 4). Their mean is still that of the last.
+    inference_encoder: one of `ENCODERS`, which `encode` uses; without a moving
+      average 'encoder'.
     is_of_images: whether a frame is encoded, and not a clip.
   """
 
@@ -57,9 +60,10 @@ class Masked(model.Built):
   masks: mask_settings.MaskSettings
   terms: tuple[terms_lib.Term, ...]
   target: targets.Target
+  wanted: masked_wanted.Wanted
   dtype: Any
   stride: int
-  num_levels: int = 1
+  inference_layers: int = 1
   inference_encoder: str = ENCODERS[0]
   is_of_images: bool = False
 
@@ -75,15 +79,20 @@ class Masked(model.Built):
       raise ValueError(
         f"terms: the first must be 'hidden_tokens', got {names}."
       )
-    if self.target.name != 'ema':
+    if self.target.name not in ('ema', 'pixels'):
       raise ValueError(
-        f"target must be 'ema', got {self.target.name!r}: without a moving "
-        'average every token would become the same.'
+        f"target must be 'ema' or 'pixels', got {self.target.name!r}: what the "
+        'encoder makes itself would become the same for every token.'
       )
-    if self.encoder.depth % self.num_levels:
+    if self.wanted.of_pixels and self.inference_encoder != 'encoder':
+      raise ValueError(
+        "target.name='pixels' makes no moving average, which inference_encoder "
+        "is to be: set inference_encoder='encoder'."
+      )
+    if self.encoder.depth % self.inference_layers:
       raise ValueError(
         f'encoder.depth={self.encoder.depth} must be a multiple of '
-        f'num_levels={self.num_levels}.'
+        f'inference_layers={self.inference_layers}.'
       )
     fields.check_choice('inference_encoder', self.inference_encoder, ENCODERS)
     # A mask that can hide everything is refused here, before any training.
@@ -183,7 +192,8 @@ class Masked(model.Built):
 
     Returns:
       float32 `[..., D]`, or tokens `[..., P, D]` after the encoder's last
-      LayerNorm, token `(t * H + h) * W + w`.
+      LayerNorm, token `(t * H + h) * W + w`; of `inference_layers` depths
+      `[..., inference_layers * P, D]`.
 
     Raises:
       ValueError: pixels of another size or dtype, or variables without the
@@ -202,9 +212,17 @@ class Masked(model.Built):
         f'{self.inference_encoder!r}; give those of for_inference, or set '
         "inference_encoder='encoder'."
       )
-    encoded, _ = self._encoder().apply({'params': encoder_params}, pixels)
-    encoded = encoded.astype(jnp.float32)
-    return encoded if tokens else jnp.mean(encoded, axis=-2)
+    encoded, outputs = self._encoder().apply({'params': encoder_params}, pixels)
+    if not tokens:
+      return jnp.mean(encoded.astype(jnp.float32), axis=-2)
+    step = self.encoder.depth // self.inference_layers
+    depths = [
+      masked_tokens.last_norm(
+        encoder_params, outputs[f'block_{step * layer - 1}'], self._encoder()
+      )
+      for layer in range(1, self.inference_layers)
+    ]
+    return jnp.concatenate([*depths, encoded], axis=-2).astype(jnp.float32)
 
   def predict(
     self,
@@ -226,7 +244,7 @@ class Masked(model.Built):
         V-JEPA 2's evaluations use.
 
     Returns:
-      float32 `[..., Kt, num_levels * D]`.
+      float32 `[..., Kt, wanted.size]`: `num_levels * D`, or pixels.
     """
     predicted, _ = self._predictor().apply(
       {'params': variables['params']['predictor']},
@@ -249,12 +267,13 @@ class Masked(model.Built):
       raise ValueError(
         f'The batch has {sorted(batch)} and no masks; add what draw gives.'
       )
-    if 'target' not in variables:
+    wanted = self.wanted
+    if 'target' not in variables and not wanted.of_pixels:
       raise ValueError(
         f'The variables hold {sorted(variables)} and no target; pass what init '
         'returned.'
       )
-    wanted = self._wanted(variables['target']['params']['encoder'], pixels)
+    everywhere = wanted.everywhere(variables, pixels)
     hidden, latents = [], []
     for kind, masks in enumerate(batch['masks']):
       padded = self.masks.truncate == 'none'
@@ -268,13 +287,17 @@ class Masked(model.Built):
       predicted, at_context = self._predict(
         variables['params']['predictor'], context, masks, kind
       )
+      target_ids = masks.target_ids
+      target_valid = masks.target_valid if padded else None
       hidden.append(
         hidden_tokens.Hidden(
           predicted,
-          mask_buckets.take(wanted, masks.target_ids),
-          masks.target_valid if padded else None,
+          wanted.at(everywhere, variables, pixels, target_ids, target_valid),
+          target_valid,
           at_context,
-          mask_buckets.take(wanted, masks.context_ids),
+          None
+          if everywhere is None
+          else mask_buckets.take(everywhere, masks.context_ids),
           valid,
           masked_tokens.distance_to_mask(masks, self.grid),
         )
@@ -301,7 +324,7 @@ class Masked(model.Built):
       or, of images, `[B, T, D]`.
     """
     params = dict(variables['params'])
-    target = {'params': {'encoder': params.pop('target_encoder')}}
+    target = {'params': {'encoder': params.pop('target_encoder', None)}}
     # The same directions of a regulariser every time.
     losses = self.losses(
       {**variables, 'params': params, 'target': target},
@@ -311,17 +334,17 @@ class Masked(model.Built):
     return losses.metrics, self.encode(variables, batch['observation'])
 
   def for_inference(self, variables: Variables) -> Variables:
-    """See `model.Learns`: the moving average as well, as `target_encoder`."""
-    target = variables['target']['params']['encoder']
-    params = {**variables['params'], 'target_encoder': target}
+    """See `model.Learns`: a moving average as well, as `target_encoder`."""
+    params = dict(variables['params'])
+    if 'target' in variables:
+      params['target_encoder'] = variables['target']['params']['encoder']
     return {'params': params, 'batch_stats': {}}
 
   def _encoder(self) -> video_vit.VideoViT:
     return self.encoder.build(self.dtype)
 
   def _predictor(self) -> masked_predictor.MaskedPredictor:
-    features = self.num_levels * self.latent_dim
-    return self.predictor.build(self.encoder, features, self.dtype)
+    return self.predictor.build(self.encoder, self.wanted.size, self.dtype)
 
   def _pixels(self, batch: model.Batch) -> jax.Array:
     """Normalised pixels `[B, T, height, width, 3]` of a training batch."""
@@ -332,17 +355,6 @@ class Masked(model.Built):
         f'encoder.num_frames={self.num_frames}, got shape {pixels.shape}.'
       )
     return pixels
-
-  def _wanted(self, encoder_params: Any, pixels: jax.Array) -> jax.Array:
-    """What is to be predicted, of every token: `[B, P, num_levels * D]`."""
-    tokens, outputs = self._encoder().apply({'params': encoder_params}, pixels)
-    stride = self.encoder.depth // self.num_levels
-    levels = [
-      outputs[f'block_{stride * level - 1}']
-      for level in range(1, self.num_levels)
-    ]
-    normalized = [masked_tokens.normalize(x) for x in (*levels, tokens)]
-    return jax.lax.stop_gradient(jnp.concatenate(normalized, axis=-1))
 
   def _predict(
     self,

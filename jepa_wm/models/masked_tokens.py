@@ -1,11 +1,12 @@
 """Tokens of contexts and targets: normalised, averaged, measured apart."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import positions, rotary
+from jepa_wm.networks import layers, positions, rotary, video_vit
 from jepa_wm.objectives import hidden_tokens, mask_buckets
 
 
@@ -15,6 +16,15 @@ def normalize(tokens: jax.Array) -> jax.Array:
   centred = tokens - jnp.mean(tokens, axis=-1, keepdims=True)
   variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
   return centred * jax.lax.rsqrt(variance + 1e-5)
+
+
+def last_norm(
+  params: Any, tokens: jax.Array, encoder: video_vit.VideoViT
+) -> jax.Array:
+  """The last LayerNorm of an encoder, of tokens of another depth."""
+  norm = layers.layer_norm(encoder.epsilon, **encoder.dtypes)
+  normed: Any = norm.apply({'params': params['norm']}, tokens)
+  return normed
 
 
 def side_by_side(

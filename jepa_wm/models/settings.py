@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.models import jepa, masked, targets
+from jepa_wm.models import jepa, masked, masked_wanted, targets
 from jepa_wm.networks import masked_predictor, predictors, video_vit
 from jepa_wm.objectives import mask_settings
 from jepa_wm.objectives import terms as terms_lib
@@ -60,13 +60,18 @@ class MaskedSettings(Settings):
     predictor: of the tokens that a mask hides.
     masks: what is hidden.
     terms: of the loss, that of the hidden tokens first.
-    num_levels: see `masked.Masked`.
+    num_levels: see `masked_wanted.Wanted`.
+    target_norm: one of `masked_wanted.NORMS`.
+    target_input: one of `masked_wanted.INPUTS`.
+    inference_layers: see `masked.Masked`.
     inference_encoder: one of `masked.ENCODERS`, which `encode` uses.
     is_of_images: whether a frame is encoded, and not a clip.
   """
 
   choices: ClassVar[Mapping[str, Sequence[str]]] = {
-    'inference_encoder': masked.ENCODERS
+    'inference_encoder': masked.ENCODERS,
+    'target_norm': masked_wanted.NORMS,
+    'target_input': masked_wanted.INPUTS,
   }
   is_of_images: ClassVar[bool] = False
 
@@ -75,6 +80,9 @@ class MaskedSettings(Settings):
   masks: mask_settings.MaskSettings
   terms: tuple[terms_lib.Term, ...]
   num_levels: int
+  target_norm: str
+  target_input: str
+  inference_layers: int
   inference_encoder: str
 
   @property
@@ -91,9 +99,17 @@ class MaskedSettings(Settings):
       masks=self.masks,
       terms=self.terms,
       target=self.target,
+      wanted=masked_wanted.Wanted(
+        self.encoder,
+        self.target,
+        jnp.dtype(self.dtype),
+        self.num_levels,
+        self.target_norm,
+        self.target_input,
+      ),
       dtype=jnp.dtype(self.dtype),
       stride=self.stride,
-      num_levels=self.num_levels,
+      inference_layers=self.inference_layers,
       inference_encoder=self.inference_encoder,
       is_of_images=self.is_of_images,
     )

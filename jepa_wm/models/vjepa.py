@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from jepa_wm import fields
-from jepa_wm.models import jepa, masked, model, settings, targets
+from jepa_wm.models import jepa, masked, masked_wanted, model, settings, targets
 from jepa_wm.networks import masked_predictor, video_vit
 from jepa_wm.objectives import hidden_tokens, mask_settings
 from jepa_wm.objectives import terms as terms_lib
@@ -26,8 +26,7 @@ class VJEPA(settings.MaskedSettings):
 
   Attributes:
     encoder: see `settings.MaskedSettings`, as all that is not here.
-    target: the moving average of the encoder. 1.25 times the steps of a run are
-      published for the `momentum_steps` of V-JEPA 1.
+    target: the moving average of the encoder; V-JEPA 1's has `stretch=1.25`.
     frame_stride: steps of the recording from one frame of a clip to the next.
   """
 
@@ -46,10 +45,13 @@ class VJEPA(settings.MaskedSettings):
     terms_lib.TERMS, (hidden_tokens.HiddenTokens(),)
   )
   target: targets.Target = fields.one_of(
-    targets.TARGETS, targets.EMA(momentum=0.99925, momentum_end=0.99925)
+    targets.MASKED_TARGETS, targets.EMA(momentum=0.99925, momentum_end=0.99925)
   )
   frame_stride: int = 4
   num_levels: int = 1
+  target_norm: str = masked_wanted.NORMS[0]
+  target_input: str = masked_wanted.INPUTS[0]
+  inference_layers: int = 1
   inference_encoder: str = masked.ENCODERS[0]
   dtype: str = 'float32'
 

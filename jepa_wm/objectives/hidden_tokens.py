@@ -19,7 +19,7 @@ class Hidden(NamedTuple):
     wanted: the same shape, what they are.
     valid: bool `[B, ..., K]`, which are no padding; None for all.
     at_context: `[B, Kc, D]`, what it made of the context's own tokens.
-    context: the same shape, what those are.
+    context: the same shape, what those are; None where nobody knows.
     context_valid: bool `[B, Kc]`, which are no padding; None for all.
     distance_to_mask: `[B, Kc]`, from each to the nearest hidden one, in tokens.
   """
@@ -28,7 +28,7 @@ class Hidden(NamedTuple):
   wanted: jax.Array
   valid: jax.Array | None
   at_context: jax.Array
-  context: jax.Array
+  context: jax.Array | None
   context_valid: jax.Array | None
   distance_to_mask: jax.Array
 
@@ -74,13 +74,7 @@ class HiddenTokens:
     values = {'prediction_loss': sum(losses[1:], losses[0]) / len(losses)}
     weights = {'prediction_loss': self.weight}
     if self.context_weight:
-      losses_at_context = [
-        _mean(
-          self._distance(kind.at_context, kind.context) / kind.distance_to_mask,
-          kind.context_valid,
-        )
-        for kind in kinds
-      ]
+      losses_at_context = [self._at_context(kind) for kind in kinds]
       value = sum(losses_at_context[1:], losses_at_context[0])
       values['context_loss'] = value / len(losses_at_context)
       weights['context_loss'] = self.context_weight
@@ -93,6 +87,17 @@ class HiddenTokens:
       for number, loss in enumerate(losses):
         metrics[f'prediction_loss_mask_{number}'] = loss
     return terms.Priced(values, weights, metrics)
+
+  def _at_context(self, kind: Hidden) -> jax.Array:
+    """The loss at the context's own tokens, of one kind of mask."""
+    if kind.context is None:
+      raise ValueError(
+        f'terms.hidden_tokens.context_weight={self.context_weight} needs a '
+        "target that sees the context, too: set target_input='whole', or the "
+        'weight to 0.'
+      )
+    distance = self._distance(kind.at_context, kind.context)
+    return _mean(distance / kind.distance_to_mask, kind.context_valid)
 
   def _distance(self, predicted: jax.Array, wanted: jax.Array) -> jax.Array:
     """The distance of every token, features averaged: `[B, ..., K]`."""

@@ -465,7 +465,7 @@ def test_a_config_comes_back(model):
       'encoder.depth=3 must be a multiple of num_levels',
     ),
     ('vjepa', {'target': {'momentum': 1.5}}, 'momentum must be at most 1'),
-    ('vjepa', {'target': {'name': 'shared'}}, "target must be 'ema'"),
+    ('vjepa', {'target': {'name': 'shared'}}, 'target.name must be one of'),
     ('vjepa', {'terms': {'vcreg': {}}}, "first must be 'hidden_tokens'"),
     (
       'vjepa',

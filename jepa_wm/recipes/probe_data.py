@@ -25,7 +25,8 @@ class Clips:
 
   Attributes:
     observation: what was seen, arrays `[N, T, ...]`, `pixels` uint8 among
-      them.
+      them; of `load` with several clips of a video `[N * num_clips, T, ...]`,
+      those of a video one after another.
     targets: under its name, what there is to read: `state` float32 `[N, S]`,
       the mean over the frames of a clip, angles as cosine and sine, or `label`
       int32 `[N]`.
@@ -111,6 +112,7 @@ def load(
   seed: int,
   background: str = 'none',
   observed: Sequence[str] = ('pixels',),
+  num_clips: int = 1,
 ) -> Dataset:
   """Clips of a dataset.
 
@@ -125,26 +127,34 @@ def load(
     seed: of everything random.
     background: what is behind digits, one of `digits.BACKGROUNDS`.
     observed: what is read of the observations of recorded episodes.
+    num_clips: clips of each held-out video; a video is as long as they are.
 
   Raises:
     ValueError: no such dataset, or frames of another size.
     OSError: episodes that cannot be read.
   """
-  clip = {'num_frames': num_frames, 'batch_size': _BATCH_SIZE, 'seed': seed}
+  clip = {'batch_size': _BATCH_SIZE, 'seed': seed}
+  lengths = {
+    split: num_frames * (num_clips if split == 'held_out' else 1)
+    for split in probe_training.SPLITS
+  }
   if name == 'digits':
     look = digits.MovingDigits(image_size=image_size, background=background)
-    source = _digits(look, clip)
+    source = _digits(look, clip, lengths)
   elif name.startswith(data_config.TFDS):
-    source = _tfds(name, {**clip, 'frame_stride': frame_stride}, image_size)
+    clip |= {'frame_stride': frame_stride}
+    source = _tfds(name, clip, lengths, image_size)
   elif name in worlds.WORLDS:
-    source = _simulated(name, {**clip, 'stride': frame_stride}, image_size)
+    clip |= {'stride': frame_stride}
+    source = _simulated(name, clip, lengths, image_size)
   else:
     clip |= {'stride': frame_stride}
-    source = _recorded(name, clip, image_size, observed)
+    source = _recorded(name, clip, lengths, image_size, observed)
   splits = {
     split: _take(source.streams[split], counts[split], source.state_names)
     for split in probe_training.SPLITS
   }
+  splits['held_out'] = _cut(splits['held_out'], num_frames)
   read = [part for name in source.state_names for part in _parts(name)]
   return Dataset(splits, tuple(read), source.num_classes)
 
@@ -157,15 +167,31 @@ class _Source(NamedTuple):
   num_classes: int = 0
 
 
-def _digits(look: digits.MovingDigits, clip: Mapping[str, Any]) -> _Source:
+def _cut(videos: Clips, num_frames: int) -> Clips:
+  """Videos as clips of so many frames."""
+  seen = {
+    name: x.reshape(-1, num_frames, *x.shape[2:])
+    for name, x in videos.observation.items()
+  }
+  return Clips(seen, videos.targets)
+
+
+def _digits(
+  look: digits.MovingDigits, clip: Mapping[str, Any], lengths: Mapping[str, int]
+) -> _Source:
   streams = {
-    split: digits.moving_digits(look, split=split, **clip)
-    for split in probe_training.SPLITS
+    split: digits.moving_digits(look, split=split, num_frames=length, **clip)
+    for split, length in lengths.items()
   }
   return _Source(streams, look.state_names, num_classes=10)
 
 
-def _tfds(name: str, clip: Mapping[str, Any], image_size: int) -> _Source:
+def _tfds(
+  name: str,
+  clip: Mapping[str, Any],
+  lengths: Mapping[str, int],
+  image_size: int,
+) -> _Source:
   dataset = tfds_clips.find(name.removeprefix(data_config.TFDS))
   if dataset.label is None:
     raise ValueError(
@@ -173,22 +199,30 @@ def _tfds(name: str, clip: Mapping[str, Any], image_size: int) -> _Source:
     )
   streams = {
     split: tfds_clips.tfds_clips(
-      dataset, split=split, image_size=image_size, **clip
+      dataset, split=split, image_size=image_size, num_frames=length, **clip
     )
-    for split in probe_training.SPLITS
+    for split, length in lengths.items()
   }
   return _Source(streams, num_classes=dataset.num_classes)
 
 
-def _simulated(name: str, clip: Mapping[str, Any], image_size: int) -> _Source:
+def _simulated(
+  name: str,
+  clip: Mapping[str, Any],
+  lengths: Mapping[str, int],
+  image_size: int,
+) -> _Source:
   world = worlds.get_simulated(name)
   env = world.make(image_size=image_size)
   policy = world.policy('expert', env, world.action_noise)
   streams = {
     split: simulation.simulated_windows(
-      env, policy, **{**clip, 'seed': 3 * clip['seed'] + number}
+      env,
+      policy,
+      num_frames=length,
+      **{**clip, 'seed': 3 * clip['seed'] + number},
     )
-    for number, split in enumerate(probe_training.SPLITS)
+    for number, (split, length) in enumerate(lengths.items())
   }
   return _Source(streams, world.state_names)
 
@@ -196,6 +230,7 @@ def _simulated(name: str, clip: Mapping[str, Any], image_size: int) -> _Source:
 def _recorded(
   name: str,
   clip: Mapping[str, Any],
+  lengths: Mapping[str, int],
   image_size: int,
   observed: Sequence[str],
 ) -> _Source:
@@ -214,6 +249,7 @@ def _recorded(
       num_threads=0,
       skip_short_episodes=True,
       columns=columns.seeing(cache.columns, observed),
+      num_frames=lengths[split],
       **clip,
     )
     for split, cache in caches.items()

@@ -45,6 +45,8 @@ _LEAST = {
   'num_validation': 2,
   'num_test': 2,
   'num_frames': 1,
+  'num_clips': 1,
+  'layers': 1,
   'seed': 0,
 }
 
@@ -74,6 +76,10 @@ class Probing:
     num_test: clips to report on.
     num_frames: frames of a clip; by default the model's own, 1 where it takes
       single ones.
+    num_clips: clips of a video that is reported on, of which the predictions
+      are averaged (V-JEPA, Table 14).
+    layers: depths of the encoder whose tokens are read, of V-JEPA and I-JEPA
+      (V-JEPA 2, Table 17: 4).
     learning_rates: of the grid.
     weight_decays: of the grid.
     num_steps: updates of a probe.
@@ -95,6 +101,8 @@ class Probing:
   num_validation: int = 500
   num_test: int = 1000
   num_frames: int | None = None
+  num_clips: int = 1
+  layers: int = 1
   learning_rates: tuple[float, ...] = _DEFAULTS.learning_rates
   weight_decays: tuple[float, ...] = _DEFAULTS.weight_decays
   num_steps: int = _DEFAULTS.num_steps
@@ -181,6 +189,7 @@ def probe(
     ValueError: a broken checkpoint, or fields that contradict each other.
   """
   model = exports.WorldModel.from_checkpoint(probing.checkpoint)
+  read = _of_layers(model.model, probing.layers)
   data = probing.data or probe_data.trained_on(model, probing.checkpoint)
   background = probe_data.background_of(model, data, probing.background)
   dataset = probe_data.load(
@@ -197,6 +206,7 @@ def probe(
     background=background or 'none',
     # Pixels too, of which a probe is trained beside it.
     observed=list({**model.observation_spec, 'pixels': None}),
+    num_clips=probing.num_clips,
   )
   out = files.writable(files.expand(probing.out))
   seen = dataset.splits['train'].observation['pixels']
@@ -206,6 +216,8 @@ def probe(
     'data': data,
     **({'background': background} if background else {}),
     'num_frames': seen.shape[1],
+    'num_clips': probing.num_clips,
+    'layers': probing.layers,
     'checkpoint': probing.checkpoint,
     'seed': probing.seed,
     'device': sharding.device_description(),
@@ -214,7 +226,7 @@ def probe(
     'command': command or f'recipes.probe({probing})',
   }
   records = []
-  for name, tokens_fn in _representations(probing, model).items():
+  for name, tokens_fn in _representations(probing, model, read).items():
     records += _probed(probing, dataset, name, tokens_fn, about, show_progress)
   print(f'\n{probe_report.table(records)}\n', flush=True)
   planning_benchmark.write_results(records, out / 'results.json')
@@ -276,7 +288,9 @@ def _train(
     probing.make_probe(len(names) or dataset.num_classes),
     {
       split: probe_training.Examples(
-        tokens[split], jnp.asarray(clips.targets[target])
+        tokens[split],
+        jnp.asarray(clips.targets[target]),
+        probing.num_clips if split == 'held_out' else 1,
       )
       for split, clips in dataset.splits.items()
     },
@@ -312,7 +326,7 @@ def _tubelet_size(model: models.Encodes) -> int:
 
 
 def _representations(
-  probing: Probing, model: world_model.WorldModel
+  probing: Probing, model: world_model.WorldModel, read: models.Learns
 ) -> dict[str, representations.TokensFn]:
   """What is compared, under the names of the table's rows."""
   grid = model.model.token_grid
@@ -321,11 +335,9 @@ def _representations(
   while model.image_size % patch_size:
     patch_size -= 1
   return {
-    model.model.config.name: representations.of_model(
-      model.model, model.params
-    ),
+    model.model.config.name: representations.of_model(read, model.params),
     'random encoder': representations.of_random_encoder(
-      model.model, jax.random.key(probing.seed)
+      read, jax.random.key(probing.seed)
     ),
     'pixels': representations.of_pixels(
       patch_size=patch_size,
@@ -333,6 +345,23 @@ def _representations(
       whole_frames=probing.probe != 'attentive',
     ),
   }
+
+
+def _of_layers(model: models.Learns, layers: int) -> models.Learns:
+  """The model, whose tokens are those of so many depths of its encoder.
+
+  Raises:
+    ValueError: it has one depth to read alone, or others do not divide it.
+  """
+  if layers == 1:
+    return model
+  config = fields.to_dict(model.config)
+  if 'inference_layers' not in config:
+    raise ValueError(
+      f'layers={layers} is for vjepa and ijepa; tokens of {config["name"]} are '
+      'those of its last layer.'
+    )
+  return models.from_config({**config, 'inference_layers': layers})
 
 
 def _pictures(

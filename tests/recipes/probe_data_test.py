@@ -18,6 +18,27 @@ def test_what_is_behind_the_digits_reaches_the_pixels():
   assert max(black) < 0.1
 
 
+def test_a_held_out_video_goes_on_over_its_clips():
+  def load(num_clips):
+    return probe_data.load(
+      'digits', {'train': 2, 'validation': 2, 'held_out': 3}, image_size=16,
+      num_frames=2, frame_stride=1, seed=0, num_clips=num_clips,
+    ).splits  # fmt: skip
+
+  one, three = load(1), load(3)
+  for split, count in (('train', 2), ('held_out', 9)):
+    assert three[split].observation['pixels'].shape[:2] == (count, 2)
+    np.testing.assert_array_equal(
+      one[split].targets['label'], three[split].targets['label']
+    )
+  # The first clip of three is the one.
+  np.testing.assert_array_equal(
+    one['held_out'].observation['pixels'],
+    three['held_out'].observation['pixels'][::3],
+  )
+  assert len(three['held_out'].targets['state']) == 3
+
+
 def test_a_dataset_of_our_own_keeps_episodes_apart(tmp_path):
   """Every frame of an episode has its number as its state."""
   path = tmp_path / 'walks'

@@ -27,12 +27,15 @@ class Examples:
   """Frozen tokens, and what is to be read off them.
 
   Attributes:
-    tokens: float32 `[N, P, D]`.
+    tokens: float32 `[N * num_clips, P, D]`.
     targets: float32 `[N, S]`, or int32 `[N]`, labels from 0.
+    num_clips: clips of each example, one after another, of which predictions
+      are averaged: probabilities of labels, values of states.
   """
 
   tokens: jax.Array
   targets: jax.Array
+  num_clips: int = 1
 
   def __post_init__(self) -> None:
     """Checks that rows and ranks fit.
@@ -45,11 +48,12 @@ class Examples:
     if (
       tokens.ndim != 3
       or targets.ndim != (1 if labels else 2)
-      or len(tokens) != len(targets)
+      or len(tokens) != len(targets) * self.num_clips
       or not tokens.size
     ):
       raise ValueError(
-        'tokens must be [N, P, D] and targets float [N, S] or integer [N], got '
+        'tokens must be [N * num_clips, P, D] and targets float [N, S] or '
+        'integer [N], got '
         f'{tokens.dtype} {tokens.shape} and {targets.dtype} {targets.shape}.'
       )
     for name, array in (('tokens', tokens), ('targets', targets)):
@@ -180,7 +184,11 @@ def train(
     # A probe that diverged is never the best.
     best = int(np.argmin(np.where(np.isfinite(criterion), criterion, np.inf)))
   params = jax.tree.map(lambda leaf: leaf[best : best + 1], params)
-  predicted = _predict(probe, params, statistics, tokens['held_out'])[0]
+  predicted = _averaged(
+    _predict(probe, params, statistics, tokens['held_out'])[0],
+    splits['held_out'].num_clips,
+    labels,
+  )
   truth = np.asarray(targets['held_out'])
   if labels:
     scores = probe_scores.label_scores(predicted.argmax(-1), truth)
@@ -309,6 +317,15 @@ def _predict(
     ],
     axis=1,
   )
+
+
+def _averaged(outputs: np.ndarray, num_clips: int, labels: bool) -> np.ndarray:
+  """Outputs `[N, features]` of examples, of those of their clips."""
+  if num_clips == 1:
+    return outputs
+  if labels:
+    outputs = np.asarray(jax.nn.softmax(outputs, axis=-1))
+  return outputs.reshape(-1, num_clips, outputs.shape[-1]).mean(1)
 
 
 def _statistics(values: jax.Array) -> Statistics:

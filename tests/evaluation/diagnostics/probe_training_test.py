@@ -85,6 +85,40 @@ def test_states_are_scored_as_numpy_does():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('make', [_affine, _marked])
+def test_predictions_of_clips_are_averaged(make):
+  splits = _splits(make)
+  held_out = splits['held_out']
+  splits['held_out'] = probe_training.Examples(
+    held_out.tokens, held_out.targets[::2], num_clips=2
+  )
+  are_states = make is _affine
+  probe = probes.PooledProbe(features=2 if are_states else 4)
+  outcome = probe_training.train(
+    probe,
+    splits,
+    target_names=('far', 'near') if are_states else (),
+    training=probe_training.Training(
+      learning_rates=(3e-2,), weight_decays=(0.0,), num_steps=20
+    ),
+  )
+  tokens = np.asarray(splits['train'].tokens)
+  mean, deviation = tokens.mean((0, 1)), tokens.std((0, 1))
+  seen = (np.asarray(held_out.tokens) - mean) / deviation
+  outputs = np.asarray(probe.apply(outcome.params, seen), np.float64)
+  truth = np.asarray(splits['held_out'].targets)
+  if are_states:
+    states = np.asarray(splits['train'].targets)
+    read = outputs.reshape(64, 2, 2).mean(1) * states.std(0) + states.mean(0)
+    for name, error in zip(('far', 'near'), ((read - truth) ** 2).mean(0)):
+      assert outcome.scores[name]['mse'] == pytest.approx(error, rel=1e-3)
+  else:
+    odds = np.exp(outputs) / np.exp(outputs).sum(-1, keepdims=True)
+    right = odds.reshape(64, 2, 4).mean(1).argmax(-1) == truth
+    assert outcome.scores['accuracy'] == pytest.approx(right.mean())
+    assert outcome.scores['num_examples'] == 64
+
+
 def test_attention_reads_the_token_that_bears_the_mark():
   training = probe_training.Training(
     learning_rates=(1e-2,), weight_decays=(0.01,), num_steps=200

@@ -19,11 +19,14 @@ class DataConfig:
     source: 'cache' reads episodes that `experiments.collect` wrote;
       'simulation' plays and renders them on the device, nothing on disk;
       'digits' moves handwritten digits about, and 'tfds:NAME' reads what TFDS
-      has on disk, both for models without actions.
+      has on disk, both for models without actions. Of these a mixture has
+      several, with commas between; 'digits:noise' has a background of its own.
+    weights: share of each part of a mixture in a batch, of any sum; nothing for
+      equal ones.
     path: of the episodes, for 'cache'.
     environment: name of the world that is played, for 'simulation'; a cache
       knows its own.
-    num_frames: frames `T` of a window.
+    num_frames: frames `T` of a window; 0 for as many as the model needs.
     batch_size: windows `B` of a batch.
     num_eval_windows: windows that an evaluation looks at, rounded up to whole
       batches.
@@ -34,9 +37,10 @@ class DataConfig:
   """
 
   source: str = 'cache'
+  weights: tuple[float, ...] = ()
   path: str = 'data/two_room'
   environment: str = 'two_room'
-  num_frames: int = 4
+  num_frames: int = 0
   batch_size: int = 128
   num_eval_windows: int = 512
   action_noise: float = 2.0
@@ -45,10 +49,30 @@ class DataConfig:
   background: str = 'none'
 
   def __post_init__(self):
-    if not self.source.startswith(TFDS):
-      fields.check_choice('config.data.source', self.source, SOURCES)
-    if self.num_eval_windows < 1:
+    object.__setattr__(self, 'weights', tuple(self.weights))
+    for part in self.parts:
+      if not part.startswith(TFDS):
+        kind, _, background = part.partition(':')
+        kind = part if background and kind != 'digits' else kind
+        fields.check_choice('config.data.source', kind, SOURCES)
+    if len(self.parts) > 1 and {'cache', 'simulation'} & {*self.parts}:
       raise ValueError(
-        'config.data.num_eval_windows must be at least 1, got '
-        f'{self.num_eval_windows}.'
+        "config.data.source: a mixture is of 'digits' and 'tfds:NAME', got "
+        f'{self.source!r}.'
       )
+    if self.weights and len(self.weights) != len(self.parts):
+      raise ValueError(
+        f'config.data.weights={self.weights} must be one for each part of '
+        f'config.data.source={self.source!r}.'
+      )
+    for name, least in (('num_eval_windows', 1), ('num_frames', 0)):
+      if getattr(self, name) < least:
+        raise ValueError(
+          f'config.data.{name} must be at least {least}, got '
+          f'{getattr(self, name)}.'
+        )
+
+  @property
+  def parts(self) -> tuple[str, ...]:
+    """The sources of a mixture; one of any other."""
+    return tuple(self.source.split(','))

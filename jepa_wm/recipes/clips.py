@@ -2,13 +2,13 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jepa_wm import models, units
-from jepa_wm.data import config, digits, tfds_clips
+from jepa_wm.data import config, digits, mixtures, tfds_clips
 
 NO_ACTIONS = units.ActionStatistics(
   np.zeros(1, np.float32), np.ones(1, np.float32)
@@ -20,6 +20,7 @@ class Clips:
   """Batches of clips from a function that makes streams of them.
 
   Attributes:
+    stream_fn: as given.
     action_statistics: `NO_ACTIONS`.
     identity: what makes this data this data, beside the fields of the config.
     repeats: False: nothing made of a frame can be kept.
@@ -45,14 +46,14 @@ class Clips:
       num_eval_windows: clips that an evaluation looks at, rounded up to whole
         batches.
     """
-    self._stream_fn, self._batch_size = stream_fn, batch_size
+    self.stream_fn, self._batch_size = stream_fn, batch_size
     self._num_eval_windows = num_eval_windows
     self.action_statistics = NO_ACTIONS
     self.identity: dict[str, Any] = {}
 
   def batches(self, split: str, seed: int) -> Any:
     """Endless batches of `split` in the order of `seed`."""
-    return self._stream_fn(split=split, seed=seed, batch_size=self._batch_size)
+    return self.stream_fn(split=split, seed=seed, batch_size=self._batch_size)
 
   def some_batches(self, split: str, seed: int) -> list[Mapping[str, Any]]:
     """The clips that evaluations look at."""
@@ -95,6 +96,25 @@ def tfds(
       frame_stride=frame_stride,
     ),
     **sizes,
+  )
+
+
+def mixed(parts: Sequence[Clips], weights: Sequence[float], **sizes: int):
+  """A source of several others.
+
+  Args:
+    parts: the others.
+    weights: share of each in a batch, nothing for equal ones.
+    **sizes: as for `Clips`.
+
+  Raises:
+    ValueError: see `mixtures.counts`.
+  """
+  weights = tuple(weights) or (1.0,) * len(parts)
+  mixtures.counts(weights, sizes['batch_size'])
+  stream_fns = [part.stream_fn for part in parts]
+  return Clips(
+    functools.partial(mixtures.Mixture, stream_fns, weights), **sizes
   )
 
 

@@ -212,24 +212,38 @@ def open_source(data: config.DataConfig, model: models.Learns) -> Any:
   if data.source in ('cache', 'simulation'):
     return Episodes(data, model)
   clips.check_no_actions(data.source, model)
-  sizes: Any = {
-    'num_frames': data.num_frames,
+  sizes = {
     'batch_size': data.batch_size,
     'num_eval_windows': data.num_eval_windows,
   }
-  if data.source.startswith(config.TFDS):
+  parts = [_clips(part, data, model, sizes) for part in data.parts]
+  if len(parts) == 1:
+    return parts[0]
+  return clips.mixed(parts, data.weights, **sizes)
+
+
+def _clips(
+  part: str,
+  data: config.DataConfig,
+  model: models.Learns,
+  sizes: Mapping[str, int],
+) -> clips.Clips:
+  """One part of a mixture."""
+  image_size = model.observation_spec['pixels'].shape[0]
+  if part.startswith(config.TFDS):
     return clips.tfds(
-      data.source,
-      image_size=model.observation_spec['pixels'].shape[0],
+      part,
+      image_size=image_size,
       frame_stride=model.stride,
+      num_frames=data.num_frames,
       **sizes,
     )
   look = digits.MovingDigits(
-    image_size=model.observation_spec['pixels'].shape[0],
+    image_size=image_size,
     num_digits=data.num_digits,
-    background=data.background,
+    background=part.partition(':')[2] or data.background,
   )
-  return clips.moving_digits(look, **sizes)
+  return clips.moving_digits(look, data.num_frames, **sizes)
 
 
 def _open_cache(path: pathlib.Path) -> dict[str, cache.Cache]:

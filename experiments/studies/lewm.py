@@ -11,7 +11,7 @@ from typing import Any
 from jepa_wm.recipes import study
 from jepa_wm.recipes.study import Published, Row, Size, Study
 
-_SEEDS = {'n': '3 seeds x 50', 'spread_kind': 'population s.d.'}
+_SEEDS: dict[str, Any] = {'n': '3 seeds x 50', 'spread_kind': 'population s.d.'}
 
 # A tenth of the windows of the config: two core-minutes a row and seed.
 SMALL = Size(

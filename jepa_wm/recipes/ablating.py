@@ -279,7 +279,7 @@ def list_studies(studies: Sequence[Study]) -> str:
     )
     lines += [
       f'{study.name}: {study.question}',
-      f'  {study.source}; {costs}',
+      f'  {study.source}; {costs or "listed alone"}',
     ]
     for name, row in study.rows.items():
       told = '' if row.published is None else f': {row.published}'

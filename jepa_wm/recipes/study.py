@@ -34,6 +34,8 @@ class Published:
     spread_kind: what that is, 'population s.d.' for example.
     n: of what it is the mean, '3 seeds x 50 trajectories' for example.
     says: the words, where there is no number.
+    of: the task, where the paper measures several.
+    also: the row's numbers on the others, by task.
   """
 
   value: float | None = None
@@ -43,6 +45,8 @@ class Published:
   spread_kind: str = ''
   n: str = ''
   says: str = ''
+  of: str = ''
+  also: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
     """Checks that there is a number or a word, and where it is from.
@@ -64,8 +68,10 @@ class Published:
       text = f'{self.value:g}'
       text += '' if self.spread is None else f' \u00b1 {self.spread:g}'
     parts = [
+      self.of,
       self.spread_kind,
       self.n,
+      *(f'{task} {value:g}' for task, value in self.also.items()),
       '' if self.hand == 'first' else self.hand,
     ]
     about = ', '.join(part for part in parts if part)
@@ -81,6 +87,7 @@ class Row:
     by_size: more of these, of one size of the study alone.
     plan: fields of `recipes.Planning`, `options` those of its planner.
     probe: fields of `recipes.Probing`.
+    probe_by_size: more of these, of one size of the study alone.
     of: row whose checkpoint is measured where this one trains nothing; the
       reference by default.
     published: the paper's number, None where it gives none.
@@ -91,6 +98,9 @@ class Row:
   by_size: Mapping[str, _Changes] = dataclasses.field(default_factory=dict)
   plan: _Changes = dataclasses.field(default_factory=dict)
   probe: _Changes = dataclasses.field(default_factory=dict)
+  probe_by_size: Mapping[str, _Changes] = dataclasses.field(
+    default_factory=dict
+  )
   of: str = ''
   published: Published | None = None
   missing: str = ''
@@ -98,6 +108,10 @@ class Row:
   def changes(self, size: str) -> dict[str, Any]:
     """Fields of the config that this row changes at a size."""
     return {**self.train, **self.by_size.get(size, {})}
+
+  def probes(self, size: str) -> dict[str, Any]:
+    """Fields of `recipes.Probing` that this row changes at a size."""
+    return {**self.probe, **self.probe_by_size.get(size, {})}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,7 +148,8 @@ class Study:
     name: paper and subject, 'lewm/dropout'.
     question: that the rows answer.
     source: paper and table.
-    reference: name of the row that the others are compared with.
+    reference: name of the row that the others are compared with; it can be run,
+      unless none can.
     rows: by name, in the order of the table.
     sizes: by name; 'small' is sized for two cores, 'full' for an accelerator.
     measure: 'plan' plays pairs and counts successes, 'probe' trains a probe on
@@ -166,7 +181,7 @@ class Study:
         f'{self.name}: the reference {self.reference!r} is none of the rows '
         f'{", ".join(self.rows)}.'
       )
-    if self.rows[self.reference].missing:
+    if self.rows[self.reference].missing and self.runnable:
       raise ValueError(f'{self.name}: the reference cannot be run.')
     if self.measure not in ('plan', 'probe'):
       raise ValueError(
@@ -179,7 +194,7 @@ class Study:
           f'{self.name}: row {name!r} takes the checkpoint of {row.of!r}, '
           'which must be another row, and may then train nothing itself.'
         )
-      for size in row.by_size:
+      for size in (*row.by_size, *row.probe_by_size):
         self.size(size)
 
   def size(self, name: str) -> Size:
@@ -205,6 +220,11 @@ class Study:
     Raises:
       ValueError: no such row, or one that cannot be run.
     """
+    if not self.runnable:
+      raise ValueError(
+        f'No row of {self.name} can be run, they are only listed: '
+        f'{self.rows[self.reference].missing}'
+      )
     if not asked:
       return self.runnable
     names = [self.reference if name == 'ref' else name for name in asked]

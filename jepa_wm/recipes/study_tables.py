@@ -238,6 +238,7 @@ def described(study: Study, results: Results) -> dict[str, Any]:
         'by_size': {k: dict(x) for k, x in row.by_size.items()},
         'plan': dict(row.plan),
         'probe': dict(row.probe),
+        'probe_by_size': {k: dict(x) for k, x in row.probe_by_size.items()},
         'published': None
         if row.published is None
         else dataclasses.asdict(row.published),

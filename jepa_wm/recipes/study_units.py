@@ -122,7 +122,7 @@ def units(
       if path is not None:
         changes['data.path'] = path
       config = resolve_fn(chosen.config, changes)
-      ask = _ask(study, chosen, study.rows[name], config, num_pairs)
+      ask = _ask(study, size, study.rows[name], num_pairs)
       watched = {**config, 'data': {**config['data'], 'path': ''}}
       trained_as = files.digest_json(
         [_plain(watched), identity, provenance.code(*_LEARNS)]
@@ -162,6 +162,8 @@ def check(
     A sentence for each row that does what its reference does, changes a field
     it does not name, or cannot be read.
   """
+  if not study.runnable:
+    return []
   chosen, faults = study.size(size), []
   effects: dict[str, str] = {}
 
@@ -182,7 +184,7 @@ def check(
     try:
       named = {**first.changes(size), **row.changes(size)}
       config = resolve(row.changes(size))
-      _ask(study, chosen, row, config, None)
+      _ask(study, size, row, None)
       unnamed = study_checks.unnamed(study_checks.changed(base, config), named)
       if unnamed:
         faults.append(
@@ -190,7 +192,7 @@ def check(
           'which it does not name.'
         )
       same = effect(row.changes(size)) == effect(first.changes(size))
-      if name != study.reference and same and _asks_alike(row, first):
+      if name != study.reference and same and _asks_alike(row, first, size):
         faults.append(
           f'{study.name}: row {name!r} does just what the reference '
           f'{study.reference!r} does: {_told(row.changes(size))} changes '
@@ -201,8 +203,12 @@ def check(
   return faults
 
 
-def _asks_alike(row: Row, first: Row) -> bool:
-  return (row.plan, row.probe, row.of) == (first.plan, first.probe, first.of)
+def _asks_alike(row: Row, first: Row, size: str) -> bool:
+  return (row.plan, row.probes(size), row.of) == (
+    first.plan,
+    first.probes(size),
+    first.of,
+  )
 
 
 def _told(changes: Mapping[str, Any]) -> str:
@@ -242,17 +248,14 @@ def _episodes(
 
 
 def _ask(
-  study: Study,
-  chosen: Size,
-  row: Row,
-  config: Mapping[str, Any],
-  num_pairs: int | None,
+  study: Study, size: str, row: Row, num_pairs: int | None
 ) -> dict[str, Any]:
   """Fields of what measures a row, checked.
 
   Raises:
     ValueError: a field that there is not, or out of its range.
   """
+  chosen = study.size(size)
   if study.measure == 'plan':
     ask = {**chosen.plan, **row.plan}
     if num_pairs is not None:
@@ -263,7 +266,7 @@ def _ask(
     for settings in asked.planners():
       settings.dry_run(1)
   else:
-    ask = {**chosen.probe, **row.probe}
+    ask = {**chosen.probe, **row.probes(size)}
     training.build(probing.Probing, f'{study.name}: probe', ask)
   return ask
 

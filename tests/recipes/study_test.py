@@ -38,6 +38,22 @@ def test_what_a_number_is_stands_beside_it():
   assert str(Published(says='flat', source='x', hand='figure')) == (
     'flat (figure)'
   )
+  several = Published(value=51.5, of='K400', also={'IN1K': 55.6}, source='x')
+  assert str(several) == '51.5 (K400, IN1K 55.6)'
+
+
+def test_a_study_of_which_no_row_can_be_run_is_listed():
+  rows = {'arm': Row(missing='it needs a robot.')}
+  study = _study(reference='arm', rows=rows, sizes={})
+  assert study.runnable == ()
+  with pytest.raises(ValueError, match='only listed: it needs a robot'):
+    study.select(())
+
+
+def test_a_probe_may_differ_by_size():
+  row = Row(probe={'depth': 2}, probe_by_size={'small': {'num_frames': 8}})
+  assert row.probes('small') == {'depth': 2, 'num_frames': 8}
+  assert row.probes('full') == {'depth': 2}
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,12 @@ class DataConfig:
         "config.data.source: a mixture is of 'digits' and 'tfds:NAME', got "
         f'{self.source!r}.'
       )
-    if self.weights and len(self.weights) != len(self.parts):
+    if self.weights and (
+      len(self.parts) == 1 or len(self.weights) != len(self.parts)
+    ):
       raise ValueError(
-        f'config.data.weights={self.weights} must be one for each part of '
-        f'config.data.source={self.source!r}.'
+        f'config.data.weights={self.weights} must be one for each part of a '
+        f'mixture, and config.data.source is {self.source!r}.'
       )
     for name, least in (('num_eval_windows', 1), ('num_frames', 0)):
       if getattr(self, name) < least:

@@ -115,7 +115,8 @@ def test_digits_before_two_backgrounds():
     ({'source': 'digits,cache'}, "a mixture is of 'digits' and 'tfds:NAME'"),
     ({'source': 'digits,digit'}, "got 'digit'"),
     ({'source': 'cache:noise'}, "got 'cache:noise'"),
-    ({'source': 'digits', 'weights': (1, 2)}, 'must be one for each part'),
+    ({'source': 'digits,digits', 'weights': (1,)}, 'one for each part'),
+    ({'source': 'digits', 'weights': (1,)}, 'part of a mixture, and'),
   ],
 )
 def test_a_mixture_of_what_does_not_mix(fields, sentence):

@@ -249,7 +249,6 @@ add(
       },
       published=_target(68.6, 66.0, 73.3, **{'K400 fine-tuned': 85.4}),
     ),
-    'features, not normalised': Row(train={'model.target_norm': 'none'}),
   },
 )
 
@@ -279,5 +278,34 @@ add(
       ),
     )
     for depth, value in ((1, 77.4), (2, 77.9))
+  },
+)
+
+add(
+  'vjepa/unpublished',
+  'What do distance, target and predictor matter, of which no number is told?',
+  'no table',
+  'as it is',
+  {
+    'as it is': Row(),
+    'L1 for L2, or L2 for L1': Row(
+      by_size={
+        size: {'model.terms.hidden_tokens.distance': distance}
+        for size, distance in (('small', 'l1'), ('full', 'squared'))
+      }
+    ),
+    'target not normalised': Row(train={'model.target_norm': 'none'}),
+    'constant momentum': Row(
+      by_size={
+        size: {'model.target.momentum_end': momentum}
+        for size, momentum in (('small', 0.98), ('full', 0.998))
+      }
+    ),
+    'predictor of half the width': Row(
+      by_size={
+        'small': {'model.predictor.width': 32, 'model.predictor.mlp_dim': 128},
+        'full': {'model.predictor.width': 192, 'model.predictor.mlp_dim': 768},
+      }
+    ),
   },
 )

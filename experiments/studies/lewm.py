@@ -217,12 +217,18 @@ _study(
       published=_table(10, 84.0, 7.12),
     ),
     'SGD': Row(
+      plan={
+        'planner': 'gradient',
+        'options': {'optimizer': 'sgd', 'momentum': 0.9},
+      },
       published=_table(10, 26.0, 4.32),
-      missing='the gradient planner has no optimiser by name yet',
     ),
     'RMSProp': Row(
+      plan={
+        'planner': 'gradient',
+        'options': {'optimizer': 'rmsprop', 'decay': 0.99},
+      },
       published=_table(10, 67.33, 2.49),
-      missing='the gradient planner has no optimiser by name yet',
     ),
   },
 )

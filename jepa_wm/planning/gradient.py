@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jepa_wm.planning import checks, descent, lagrangian
+from jepa_wm.planning import checks, descent, lagrangian, named_optimizers
 from jepa_wm.planning.problem import Diagnostics
 from jepa_wm.planning.task import Task
 
@@ -33,12 +33,16 @@ class Gradient(descent.Descent):
   Attributes:
     num_samples: see `descent.Descent`, as `num_iterations`, `num_kept`,
       `patience`, `init_std` and `tolerance`.
-    optimizer: any optimiser that needs gradient, parameters and value only,
-      `optax.adam(0.1)` by default.
+    optimizer: 'adam', 'sgd' or 'rmsprop', or any optax optimiser that needs
+      gradient, parameters and value only.
+    learning_rate: of an optimiser by name, 0.1 by default.
+    momentum: of 'sgd' and 'rmsprop', see `named_optimizers.make`.
+    decay: of 'rmsprop', see there.
     multiplier_period: updates of the actions per update of the multipliers.
 
   Raises:
-    ValueError: no multiplier period, and what `descent.Descent` refuses.
+    ValueError: no multiplier period, no such optimiser, a number that it does
+      not have, and what `descent.Descent` refuses.
     TypeError: `optimizer` is no optax optimiser.
 
   Source: Nocedal and Wright, Numerical optimization (2006), section 17.3 for
@@ -47,7 +51,10 @@ class Gradient(descent.Descent):
 
   num_samples: int = 10
   num_iterations: int = 100
-  optimizer: optax.GradientTransformation | None = None
+  optimizer: optax.GradientTransformation | str = 'adam'
+  learning_rate: float | None = None
+  momentum: float | None = None
+  decay: float | None = None
   multiplier_period: int = 10
 
   def __post_init__(self) -> None:
@@ -58,7 +65,20 @@ class Gradient(descent.Descent):
   @property
   def descending(self) -> optax.GradientTransformationExtraArgs:
     """The optimiser of one candidate."""
-    return descent.check_optimizer('optimizer', self.optimizer, optax.adam(0.1))
+    numbers = {
+      'learning_rate': self.learning_rate,
+      'momentum': self.momentum,
+      'decay': self.decay,
+    }
+    optimizer = self.optimizer
+    if isinstance(optimizer, str):
+      optimizer = named_optimizers.make(optimizer, **numbers)
+    elif given := [name for name, x in numbers.items() if x is not None]:
+      raise ValueError(
+        f'{given[0]} would do nothing: it is of an optimizer by name, and this '
+        'one has its own.'
+      )
+    return descent.check_optimizer('optimizer', optimizer, optimizer)
 
   def num_keys(self) -> int:
     """One for every iteration, and one for where it ends."""

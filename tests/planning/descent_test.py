@@ -319,7 +319,7 @@ def test_refuses_settings_that_make_no_sense(name, settings, message):
     ('grasp', 'sync_optimizer'),
   ],
 )
-@pytest.mark.parametrize('wrong', ['adam', optax.adam])
+@pytest.mark.parametrize('wrong', [0.1, optax.adam])
 def test_refuses_an_optimiser_that_is_none(name, argument, wrong):
   message = f'{argument} must be an optax.GradientTransformation, .* got a '
   with pytest.raises(TypeError, match=message):

@@ -101,6 +101,47 @@ def test_walks_where_optax_walks(name):
     assert costs[-1] < costs[0]
 
 
+NAMED = {
+  'adam': ({}, optax.adam(0.1)),
+  'sgd': (
+    {'learning_rate': 0.3, 'momentum': 0.9},
+    optax.sgd(0.3, momentum=0.9),
+  ),
+  'rmsprop': (
+    {'learning_rate': 0.02, 'decay': 0.99},
+    optax.rmsprop(0.02, decay=0.99),
+  ),
+}
+
+
+@pytest.mark.parametrize('name', NAMED)
+def test_an_optimiser_by_name_is_the_one_of_optax(name):
+  settings, optimizer = NAMED[name]
+  gradient = {'num_restarts': 2, 'num_iterations': 5}
+  named = plan(optimizer=name, **settings, **gradient)
+  given = plan(optimizer=optimizer, **gradient)
+  jax.tree.map(np.testing.assert_array_equal, named, given)
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'optimizer': 'adm'}, "one of adam, sgd, rmsprop .* got 'adm'"),
+    ({'momentum': 0.9}, "momentum would do nothing: 'adam' has none"),
+    ({'optimizer': 'sgd', 'decay': 0.9}, "decay .*'sgd' has none"),
+    ({'optimizer': 'sgd', 'momentum': 1.0}, 'momentum must be at least 0 and'),
+    ({'learning_rate': -1.0}, 'learning_rate must not be negative'),
+    (
+      {'optimizer': optax.sgd(0.1), 'learning_rate': 0.2},
+      'learning_rate would do nothing',
+    ),
+  ],
+)
+def test_refuses_numbers_that_an_optimiser_does_not_have(settings, message):
+  with pytest.raises(ValueError, match=message):
+    planning.Gradient(**settings)
+
+
 @pytest.mark.slow
 def test_an_optimiser_that_diverges_returns_the_best_it_has_been():
   answer = plan(

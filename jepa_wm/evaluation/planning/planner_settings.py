@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jepa_wm import fields, files, planning
 from jepa_wm.types import DynamicsFn, LatentState, Params, Root
@@ -105,7 +106,7 @@ class PlannerSettings:
     """All of it, the planner's defaults too, for a result record."""
     planner: Any = self.planner
     options = {
-      name: value if type(value) in _PLAIN else np.asarray(value).tolist()
+      name: _recorded(value)
       for name in _options(type(planner))
       for value in [getattr(planner, name)]
     }
@@ -169,3 +170,10 @@ def _options(planner: type[Any]) -> dict[str, list[type]]:
     if set(kinds) - {type(None)}:
       options[field.name] = kinds
   return options
+
+
+def _recorded(value: Any) -> Any:
+  """A setting as JSON has it; an optimiser without a name by its kind."""
+  if isinstance(value, optax.GradientTransformation):
+    return type(value).__name__
+  return value if type(value) in _PLAIN else np.asarray(value).tolist()

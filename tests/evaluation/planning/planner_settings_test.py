@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
 from jepa_wm import planning
@@ -49,6 +50,15 @@ def test_a_record_names_the_planner_and_its_defaults(toy):
   assert json.loads(json.dumps(record)) == record
   wide = PlannerSettings(Toy(init_std=jnp.array([0.5, 2.0]))).to_dict()
   assert json.loads(json.dumps(wide))['init_std'] == [0.5, 2.0]
+
+
+def test_a_record_names_an_optimiser():
+  options = {'optimizer': 'sgd', 'learning_rate': 1.0, 'momentum': 0.9}
+  planner = planner_settings.make_planner('gradient', options)
+  record = PlannerSettings(planner).to_dict()
+  assert {name: record[name] for name in options} == options
+  given = PlannerSettings(planning.Gradient(optimizer=optax.sgd(0.1)))
+  assert json.loads(json.dumps(given.to_dict()))['optimizer'].startswith('Grad')
 
 
 def test_every_planner_has_a_record_and_plans():

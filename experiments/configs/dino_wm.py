@@ -4,6 +4,7 @@
       shipped LeWM's convolutions, 2 x 2 tokens
   --config=experiments/configs/dino_wm.py:two_room        published: DINOv2 S/14
       at 224 px; add --config.frozen_encoder=FOLDER with its weights
+  --config=experiments/configs/dino_wm.py:push_t          the same of Push-T
   --config=experiments/configs/dino_wm.py:two_room_tiny   seconds, for a look
 
 `--config.frozen_encoder=runs/mine` takes the encoder of any run of ours.
@@ -18,18 +19,22 @@ import ml_collections
 from experiments.configs import variants
 from jepa_wm import exports
 
-VARIANTS = ('two_room_small', 'two_room', 'two_room_tiny')
+VARIANTS = ('two_room_small', 'two_room', 'push_t', 'two_room_tiny')
+
+_FULL_SIZE = {'two_room': 60_000, 'push_t': 1_130_000}
+"""Steps of batch 32. Those of Push-T are about 10 epochs of 20,000 episodes of
+196 frames, as LeWM trains its baselines; DINO-WM itself has 100."""
 
 
 def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   """The fields of a run of one of `VARIANTS`; a ValueError for another."""
   variants.check(variant, VARIANTS)
   config = variants.begin(2500, data={'batch_size': 64})
-  if variant == 'two_room':
+  if variant in _FULL_SIZE:
     # 100 epochs of batch 32 in the paper.
     model: dict[str, Any] = {'name': 'dino_wm', 'dtype': 'bfloat16'}
-    config.num_steps = 60_000
-    config.data.path = 'data/two_room_224'
+    config.num_steps = _FULL_SIZE[variant]
+    config.data.path = f'data/{variant}_224'
     config.data.batch_size = 32
     config.optimizer.learning_rate = 5e-4
   else:

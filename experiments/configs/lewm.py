@@ -3,6 +3,7 @@
   --config=experiments/configs/lewm.py:two_room_small   (the default)
   --config=experiments/configs/lewm.py:two_room_plain   published recipe, small
   --config=experiments/configs/lewm.py:two_room         published size
+  --config=experiments/configs/lewm.py:push_t           the same of Push-T
   --config=experiments/configs/lewm.py:two_room_tiny    seconds, for a look
   --config=experiments/configs/lewm.py:push_t_small     64 px, read as points
   --config=experiments/configs/lewm.py:push_t_predictor on what the former made
@@ -27,12 +28,17 @@ VARIANTS = (
   'two_room_small',
   'two_room_plain',
   'two_room',
+  'push_t',
   'two_room_tiny',
   'push_t_small',
   'push_t_predictor',
   'reacher_small',
   'cube_small',
 )
+
+FULL_SIZE = {'two_room': 60_000, 'push_t': 280_000}
+"""Steps of batch 128 that are about 10 epochs, as in the paper: of 10,000
+episodes of 92 frames, and of 20,000 of 196, in windows that span 16."""
 
 
 def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
@@ -46,12 +52,11 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   elif variant == 'two_room_plain':
     model = small(latent_dim=192, history=3)
     model['predictor']['dropout'] = 0.1
-  elif variant == 'two_room':
-    # The released configuration: 10,000 episodes, 10 epochs of the paper at
-    # batch 128 are about 60,000 steps.
+  elif variant in FULL_SIZE:
+    # The released configuration.
     model = {'name': 'lewm', 'dtype': 'bfloat16'}
-    config.num_steps = 60_000
-    config.data.path = 'data/two_room_224'
+    config.num_steps = FULL_SIZE[variant]
+    config.data.path = f'data/{variant}_224'
     config.optimizer.learning_rate = 5e-5
     config.optimizer.warmup_fraction = 0.01
   elif variant == 'two_room_tiny':

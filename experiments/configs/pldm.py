@@ -1,8 +1,10 @@
-"""PLDM on Two Room: a small one, the published sizes, a look.
+"""PLDM on Two Room: a small one, the published terms and sizes, a look.
 
   --config=experiments/configs/pldm.py:two_room_small   (the default)
   --config=experiments/configs/pldm.py:two_room_gru     the same with a GRU
+  --config=experiments/configs/pldm.py:two_room_plain   published terms, small
   --config=experiments/configs/pldm.py:two_room         stable-worldmodel's
+  --config=experiments/configs/pldm.py:push_t           the same of Push-T
   --config=experiments/configs/pldm.py:two_room_tiny    seconds, for a look
 
 Every field of the model is a flag, those left at their defaults too, see
@@ -18,7 +20,14 @@ import ml_collections
 
 from experiments.configs import lewm, variants
 
-VARIANTS = ('two_room_small', 'two_room_gru', 'two_room', 'two_room_tiny')
+VARIANTS = (
+  'two_room_small',
+  'two_room_gru',
+  'two_room_plain',
+  'two_room',
+  'push_t',
+  'two_room_tiny',
+)
 
 _TERMS = {
   'prediction': {'steps': 3},
@@ -37,8 +46,11 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   # Data, optimiser and sizes are LeWM's, as in stable-worldmodel.
   of_lewm = 'two_room_small' if variant == 'two_room_gru' else variant
   config = lewm.get_config(of_lewm)
-  if variant == 'two_room':
+  if variant in lewm.FULL_SIZE:
     model: dict[str, Any] = {'name': 'pldm', 'dtype': 'bfloat16'}
+  elif variant == 'two_room_plain':
+    model = {**config.model.to_dict(), 'name': 'pldm'}
+    del model['terms']
   else:
     model = {**config.model.to_dict(), 'name': 'pldm', 'terms': _TERMS}
     config.num_steps = min(config.num_steps, 1500)

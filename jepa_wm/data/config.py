@@ -24,6 +24,8 @@ class DataConfig:
     weights: share of each part of a mixture in a batch, of any sum; nothing for
       equal ones.
     path: of the episodes, for 'cache'.
+    num_episodes: how many of the training episodes there are read, the first
+      ones, for 'cache'; 0 for all. Held-out episodes stay what they are.
     environment: name of the world that is played, for 'simulation'; a cache
       knows its own.
     num_frames: frames `T` of a window; 0 for as many as the model needs.
@@ -39,6 +41,7 @@ class DataConfig:
   source: str = 'cache'
   weights: tuple[float, ...] = ()
   path: str = 'data/two_room'
+  num_episodes: int = 0
   environment: str = 'two_room'
   num_frames: int = 0
   batch_size: int = 128
@@ -50,6 +53,11 @@ class DataConfig:
 
   def __post_init__(self):
     object.__setattr__(self, 'weights', tuple(self.weights))
+    if self.num_episodes and self.source != 'cache':
+      raise ValueError(
+        f'config.data.num_episodes={self.num_episodes} would do nothing: '
+        f"only source='cache' has so many, and source is {self.source!r}."
+      )
     for part in self.parts:
       if not part.startswith(TFDS):
         kind, _, background = part.partition(':')
@@ -67,7 +75,11 @@ class DataConfig:
         f'config.data.weights={self.weights} must be one for each part of a '
         f'mixture, and config.data.source is {self.source!r}.'
       )
-    for name, least in (('num_eval_windows', 1), ('num_frames', 0)):
+    for name, least in (
+      ('num_eval_windows', 1),
+      ('num_frames', 0),
+      ('num_episodes', 0),
+    ):
       if getattr(self, name) < least:
         raise ValueError(
           f'config.data.{name} must be at least {least}, got '

@@ -270,19 +270,20 @@ class Jepa(model.Built):
           jax.random.fold_in(rng_key, 2),
         )
       )
-      return latents, rolled, networks.infer_actions(latents)
+      inferred = networks.infer_actions(latents)
+      return latents, rolled, inferred, networks.draw(latents)
 
-    (latents, rolled, inferred), updates = self.networks.apply(
+    (latents, rolled, inferred, drawn), updates = self.networks.apply(
       targets.merged(variables),
       method=forward,
       rngs={'dropout': dropout_key},
       mutable=['batch_stats'],
     )
-    priced = terms_lib.price(
-      self.terms,
-      terms_lib.Outcome(latents, rolled, actions, inferred),
-      term_key,
-    )
+    outcome = terms_lib.Outcome(latents, rolled, actions, inferred)
+    if drawn is not None:
+      seen = batch['observation']['pixels'].astype(jnp.float32) / 255.0
+      outcome = outcome._replace(pictures=(drawn, seen))
+    priced = terms_lib.price(self.terms, outcome, term_key)
     batch_stats = updates.get('batch_stats', {})
     if self.is_frozen:
       learnt = targets.learnt_part({'batch_stats': batch_stats})

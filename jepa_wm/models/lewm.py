@@ -90,6 +90,7 @@ class LeWM(settings.ActingSettings):
         inverse_dynamics=modules.inverse_dynamics(
           self.terms, action_spec, dtype
         ),
+        decoder=modules.decoder(self.terms, self.encoder.spec, dtype),
         predicts_change=self.predicts == 'change',
       ),
       latent_dim=self.latent_dim,

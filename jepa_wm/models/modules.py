@@ -7,9 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jepa_wm.networks import decoder as decoder_lib
 from jepa_wm.networks import projectors
-from jepa_wm.objectives import dynamics, terms
-from jepa_wm.types import ActionSpec, LatentState
+from jepa_wm.objectives import dynamics, reconstruction, terms
+from jepa_wm.types import ActionSpec, LatentState, ObservationSpec
 
 
 class Networks(nn.Module):
@@ -26,6 +27,7 @@ class Networks(nn.Module):
     prediction_projector: what it gives, to latents `[..., D]`.
     inverse_dynamics: two successive latents to the action block between them,
       where a term asks for it.
+    decoder: latents to pictures in 0..1, where a term asks for it.
     predicts_change: whether predictions are added to the latents they start
       from.
   """
@@ -37,6 +39,7 @@ class Networks(nn.Module):
   action_encoder: nn.Module | None = None
   prediction_projector: nn.Module | None = None
   inverse_dynamics: nn.Module | None = None
+  decoder: nn.Module | None = None
   predicts_change: bool = False
 
   def encode(self, inputs: Any, *, train: bool = False) -> jax.Array:
@@ -91,6 +94,13 @@ class Networks(nn.Module):
       return None
     return self.inverse_dynamics(latents[..., :-1, :], latents[..., 1:, :])
 
+  def draw(self, latents: jax.Array) -> jax.Array | None:
+    """Pictures `[..., height, width, 3]` of latents `[..., D]`, if asked."""
+    if self.decoder is None:
+      return None
+    drawn: jax.Array = self.decoder(latents)
+    return drawn
+
   def start(self, latents: jax.Array, actions: jax.Array) -> LatentState:
     """Starts a state, see `model.Advances`."""
     return self.predictor.start(latents, self._encoded(actions))
@@ -104,6 +114,7 @@ class Networks(nn.Module):
     latents = self.encode(inputs)
     if self.inverse_dynamics is not None:
       self.inverse_dynamics(latents, latents)
+    self.draw(latents)
     return self.predict(latents, actions)
 
   def _encoded(self, actions: jax.Array) -> jax.Array:
@@ -129,4 +140,20 @@ def inverse_dynamics(
       return projectors.InverseDynamics(
         features=action_spec.size, hidden_dim=term.hidden_dim, dtype=dtype
       )
+  return None
+
+
+def decoder(
+  all_terms: Sequence[terms.Term], spec: ObservationSpec, dtype: Any
+) -> nn.Module | None:
+  """What draws for the term `reconstruction`, where it is a term.
+
+  Raises:
+    ValueError: pictures of a size that it cannot draw.
+  """
+  for term in all_terms:
+    if isinstance(term, reconstruction.Reconstruction):
+      sizes = spec['pixels'].shape[0], term.channels, term.patch_size
+      decoder_lib.check(*sizes)
+      return decoder_lib.Decoder(*sizes, dtype=dtype)
   return None

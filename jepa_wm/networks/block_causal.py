@@ -8,7 +8,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.networks import attention, layers, rotary, transformer
+from jepa_wm.networks import (
+  attention,
+  layers,
+  modulated_frames,
+  rotary,
+  transformer,
+)
+
+CONDITIONING = ('token', 'feature', 'adaln')
+"""How a condition reaches the tokens of its frame.
+
+  'token': it is one more of them, as published;
+  'feature': it is concatenated to each of them, before the linear map that
+    brings them to the width of the transformer;
+  'adaln': it modulates them in every block.
+
+Source: V-JEPA 2-AC, arXiv 2506.09985; the others JEPA-WMs, arXiv 2512.24497.
+"""
 
 Past = tuple[attention.KeysValues, ...]
 """Keys and values of all tokens of the first frames, one entry per block."""
@@ -18,8 +35,8 @@ class TokenPredictor(layers.Module):
   """Frames of tokens to the next ones, conditions as tokens before them.
 
   Every condition (the action, the state) is one more token of its frame, in
-  front of the patches. Positions are rotary: patches turn by frame, row and
-  column, conditions by the frame alone.
+  front of the patches, or what `CONDITIONING` says. Positions are rotary:
+  patches turn by frame, row and column, conditions by the frame alone.
 
   Source: V-JEPA 2-AC, arXiv 2506.09985, section 3.1, and its released code.
 
@@ -34,6 +51,7 @@ class TokenPredictor(layers.Module):
   num_heads: int
   mlp_dim: int
   rotary_style: str = 'vjepa2'
+  conditioning: str = 'token'
 
   @property
   def head_dim(self) -> int:
@@ -75,24 +93,27 @@ class TokenPredictor(layers.Module):
         f'frames must have {rows * columns} tokens (grid={self.grid}), got '
         f'shape {frames.shape}.'
       )
-    num_conditions = len(conditions)
+    are_tokens = self.conditioning == 'token'
+    num_conditions = len(conditions) if are_tokens else 0
     num_past = count_past(past, num_conditions + size)
     dense = layers.normal_dense
-    parts = [
+    given = [
       dense(self.width, x.shape[-1], name=f'condition_{index}', **dtypes)(
         jnp.expand_dims(x[..., num_past:, :], -2).astype(self.dtype)
       )
       for index, x in enumerate(conditions)
     ]
-    parts.append(
-      dense(self.width, features, name='input', **dtypes)(
-        frames[..., num_past:, :, :].astype(self.dtype)
-      )
+    seen = dense(self.width, features, name='input', **dtypes)(
+      frames[..., num_past:, :, :].astype(self.dtype)
     )
+    if self.conditioning == 'feature':
+      # A linear map of what is concatenated is the sum of one of each part.
+      seen = sum(given, seen)
     tokens, past = run_blocks(
       self,
-      jnp.concatenate(parts, axis=-2),
+      jnp.concatenate([*given, seen], axis=-2) if are_tokens else seen,
       past,
+      condition=sum(given)[..., 0, :] if self.conditioning == 'adaln' else None,
       # Nobody asks for the conditions of the last frame.
       num_last=size if last_only else None,
       epsilon=1e-6,
@@ -141,12 +162,21 @@ def count_past(past: Past | None, frame_size: int) -> int:
   return 0 if past is None else past[0].keys.shape[-2] // frame_size
 
 
+def emptied(past: Past) -> Past:
+  """The past of no frames, where that of some is not valid any more."""
+  return tuple(
+    attention.KeysValues(*(x[..., :0, :] for x in block)) for block in past
+  )
+
+
 def run_blocks(
   predictor: Any,
   frames: jax.Array,
   past: Past | None,
   *,
   num_last: int | None,
+  causal: bool = True,
+  condition: jax.Array | None = None,
   rotation: rotary.Rotation | None = None,
   train: bool,
   **fields: Any,
@@ -154,21 +184,26 @@ def run_blocks(
   """Runs `frames` `[..., T, S, W]` through the blocks of `predictor`.
 
   Where `num_last` is given, the last block answers for as many last tokens,
-  and the answer is `[..., 1, num_last, W]`.
+  and the answer is `[..., 1, num_last, W]`. Where it is not `causal`, frames
+  see those after them, too, and nothing may be remembered. A `condition`
+  `[..., T, W]` modulates the tokens of its frame.
   """
   *lead, num_frames, size, width = frames.shape
   tokens = frames.reshape(*lead, num_frames * size, width)
   mask = None
   # A single new frame sees everything.
-  if num_frames > 1:
+  if causal and num_frames > 1:
     frame = np.arange(count_past(past, size) + num_frames).repeat(size)
     mask = jnp.asarray(frame[-num_frames * size :, None] >= frame)
   remembered = []
+  kind, given = transformer.Block, {}
+  if condition is not None:
+    kind, given = modulated_frames.ModulatedFrames, {'condition': condition}
   for index in range(predictor.depth):
     is_last = index == predictor.depth - 1
     if mask is not None and is_last and num_last is not None:
       mask = mask[-num_last:]
-    tokens, keys_values = transformer.Block(
+    tokens, keys_values = kind(
       num_heads=predictor.num_heads,
       head_dim=predictor.head_dim,
       mlp_dim=predictor.mlp_dim,
@@ -183,6 +218,7 @@ def run_blocks(
       rotation=rotation,
       mask=mask,
       train=train,
+      **given,
     )
     remembered.append(keys_values)
   shape = (num_frames, size) if num_last is None else (1, num_last)

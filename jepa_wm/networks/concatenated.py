@@ -26,6 +26,9 @@ class ConcatenatedConfig(predictors.TransformerConfig):
     width: of the tokens inside; 0, as published, for that of token and
       conditions together.
     condition_features: size of the embedding of an action.
+    causal: whether a frame sees none that come after it; where it does, as in
+      the paper's ablation, training shows it what it predicts, and a window is
+      computed anew for every step of a rollout.
   """
 
   name: ClassVar[str] = 'concatenated'
@@ -35,6 +38,7 @@ class ConcatenatedConfig(predictors.TransformerConfig):
   depth: int = 6
   mlp_dim: int = 2048
   condition_features: int = 10
+  causal: bool = True
 
   def build(
     self, grid: tuple[int, int], dtype: Any, *, state_dim: int = 0
@@ -63,6 +67,7 @@ class ConcatenationPredictor(transformer.Heads):
   depth: int
   condition_features: int = 10
   width: int = 0
+  causal: bool = True
 
   @nn.compact
   def __call__(
@@ -110,12 +115,16 @@ class ConcatenationPredictor(transformer.Heads):
       tokens,
       past,
       num_last=size if last_only else None,
+      causal=self.causal,
       epsilon=1e-5,
       qkv_bias=False,
       dense_fn=layers.uniform_dense,
       dropout=self.dropout,
       train=train,
     )
+    if not self.causal:
+      # Frames that are still to come will change what these saw.
+      past = block_causal.emptied(past)
     tokens = layers.layer_norm(1e-5, name='norm', **dtypes)(tokens)
     if self.width:
       tokens = layers.uniform_dense(

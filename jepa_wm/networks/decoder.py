@@ -9,6 +9,23 @@ import jax.numpy as jnp
 from jepa_wm.networks import layers
 
 
+def check(image_size: int, channels: tuple[int, ...], patch_size: int) -> None:
+  """Makes sure that a `Decoder` can draw pictures of a size.
+
+  Raises:
+    ValueError: no channels in a stage, or stages that draw other sizes.
+  """
+  if min(channels) < 1:
+    raise ValueError(f'channels must be positive, got {channels}.')
+  step = patch_size * 2 ** len(channels)
+  if not image_size or image_size % step:
+    raise ValueError(
+      f'image_size of the encoder is {image_size}; patches of {patch_size} '
+      f'after {len(channels)} stages of channels draw multiples of {step} '
+      'pixels.'
+    )
+
+
 class Decoder(layers.Module):
   """A small picture of many channels, doubled stage by stage, then patches.
 

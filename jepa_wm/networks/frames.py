@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import attention, block_causal, predictors
+from jepa_wm.networks import block_causal, predictors
 
 
 class Memory(NamedTuple):
@@ -91,8 +91,5 @@ class FramePredictor(predictors.WindowPredictor):
   @nn.nowrap
   def slide(self, memory: Memory) -> Memory:
     """Keys and values saw positions that have changed."""
-    past = tuple(
-      attention.KeysValues(*(x[..., :0, :] for x in block))
-      for block in memory.past
-    )
+    past = block_causal.emptied(memory.past)
     return Memory(memory.conditions[..., 1:, :], past)

@@ -27,15 +27,22 @@ class BlockCausalConfig(transformer.Sizes):
   Attributes:
     history: longest window, frames.
     rotary_style: one of `rotary.STYLES`.
+    conditioning: how actions and states reach the tokens, one of
+      `block_causal.CONDITIONING`.
   """
 
   name: ClassVar[str] = 'block_causal'
 
   history: int = 8
   rotary_style: str = 'vjepa2'
+  conditioning: str = 'token'
 
   def __post_init__(self) -> None:
-    fields.check(self, {'rotary_style': rotary.STYLES})
+    choices = {
+      'rotary_style': rotary.STYLES,
+      'conditioning': block_causal.CONDITIONING,
+    }
+    fields.check(self, choices)
     if self.width % self.num_heads:
       raise ValueError(
         f'width={self.width} must be a multiple of num_heads={self.num_heads}.'

@@ -23,6 +23,9 @@ NORMS = ('none', 'token', 'frame', 'dataset')
   'none': they are left as the encoder gives them.
 """
 
+KEPT = ('places', 'class')
+"""What is kept of a frame: its places, or one vector of all of it."""
+
 TOKENS = fields.Registry('encoder of tokens', 'jepa_wm.networks')
 """Encoders whose latents are tokens in a row."""
 
@@ -37,6 +40,8 @@ class TokensConfig:
   Attributes:
     encoder: one that keeps its tokens or its feature map. One of clips is shown
       a frame, repeated, as a clip.
+    kept: 'places', the tokens of the picture, or 'class', the one vector that
+      the encoder makes of all of it: DINOv2's class token.
     pool: side of the squares of tokens that are averaged into one.
     norm: one of `NORMS`.
     proprio_dim: numbers of the body's own state that follow the tokens as they
@@ -49,13 +54,15 @@ class TokensConfig:
   encoder: encoders.Encoder = fields.one_of(
     encoders.ENCODERS, dinov2.Dinov2Config()
   )
+  kept: str = 'places'
   pool: int = 1
   norm: str = 'none'
   proprio_dim: int = 0
 
   def __post_init__(self) -> None:
     """Checks every field, and that squares of tokens fill the grid."""
-    fields.check(self, {'norm': NORMS}, may_be_zero=('proprio_dim',))
+    choices = {'norm': NORMS, 'kept': KEPT}
+    fields.check(self, choices, may_be_zero=('proprio_dim',))
     if self.pool == 1:
       # Not traced where nothing can be wrong: these are defaults of others.
       return
@@ -74,7 +81,7 @@ class TokensConfig:
     def look() -> jax.Array:
       inputs = self._of_frames(encoders.zeros(self.encoder.spec))
       (features, kept), _ = module.init_with_output(jax.random.key(0), inputs)
-      return _feature_map(features, kept)
+      return _feature_map(features, kept, self.kept)
 
     shape = jax.eval_shape(look).shape
     return shape[-3], shape[-2], shape[-1]
@@ -119,7 +126,10 @@ class TokensConfig:
   def build(self, dtype: Any) -> nn.Module:
     """See `encoders.Encoder`."""
     return TokenEncoder(
-      encoder=self.encoder.build(dtype), pool=self.pool, norm=self.norm
+      encoder=self.encoder.build(dtype),
+      kept=self.kept,
+      pool=self.pool,
+      norm=self.norm,
     )
 
   def fitted(self, variables: Any, observation: Observation) -> Any:
@@ -162,11 +172,13 @@ class TokenEncoder(nn.Module):
 
   Attributes:
     encoder: inputs to features and intermediates.
+    kept: one of `KEPT`.
     pool: side of the squares of tokens that are averaged into one.
     norm: one of `NORMS`.
   """
 
   encoder: nn.Module
+  kept: str = 'places'
   pool: int = 1
   norm: str = 'none'
 
@@ -205,7 +217,8 @@ class TokenEncoder(nn.Module):
 
   def pooled(self, frames: Any) -> jax.Array:
     """Tokens `[..., P, F]` as the encoder gives them, pooled, float32."""
-    maps = _feature_map(*self.encoder(frames)).astype(jnp.float32)
+    features, found = self.encoder(frames)
+    maps = _feature_map(features, found, self.kept).astype(jnp.float32)
     *lead, rows, columns, features = maps.shape
     if self.pool > 1:
       shape = (rows // self.pool, self.pool, columns // self.pool, self.pool)
@@ -225,13 +238,15 @@ def normalized(tokens: jax.Array, norm: str) -> jax.Array:
 
 
 def _feature_map(
-  features: jax.Array, kept: encoders.Intermediates
+  features: jax.Array, found: encoders.Intermediates, kept: str
 ) -> jax.Array:
-  """What an encoder keeps of frames, `[..., rows, columns, F]`."""
-  if 'feature_map' in kept:
-    return kept['feature_map']
+  """What is kept of frames, `[..., rows, columns, F]`."""
+  if kept == 'class':
+    return jnp.expand_dims(features, (-3, -2))
+  if 'feature_map' in found:
+    return found['feature_map']
   # Those of a clip are the output itself; a class token is no place in it.
-  found = kept.get('tokens', features)
+  found = found.get('tokens', features)
   side = math.isqrt(found.shape[-2])
   found = found[..., found.shape[-2] - side**2 :, :]
   return found.reshape(*found.shape[:-2], side, side, -1)

@@ -13,7 +13,7 @@ that no array grows with the knots.
 
 import dataclasses
 import functools
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,35 @@ from jepa_wm.objectives import normality, terms
 
 STATISTICS = ('epps_pulley', *normality.STATISTICS)
 
-# LeWM integrates over t in [0, 3] and doubles: the integrand is even.
-_T_MAX = 3.0
+
+class _Knots(NamedTuple):
+  """Nodes of the quadrature, evenly on an interval that is not negative.
+
+  The integral over it is doubled, for the integrand is even.
+
+  Attributes:
+    number: how many, both ends among them.
+    low: the first.
+    high: the last.
+  """
+
+  number: int
+  low: float
+  high: float
+
+  def check(self) -> None:
+    """Makes sure that there is an interval.
+
+    Raises:
+      ValueError: fewer than two knots, or ends that are not in order.
+    """
+    if self.number < 2:
+      raise ValueError(f'num_knots must be at least 2, got {self.number!r}.')
+    if not 0.0 <= self.low < self.high < float('inf'):
+      raise ValueError(
+        't_min must be at least 0 and below t_max, got '
+        f't_min={self.low} and t_max={self.high}.'
+      )
 
 
 @terms.TERMS.register
@@ -38,7 +65,9 @@ class SIGReg(terms.Shaping):
     statistic: one of `STATISTICS`; the default of `weight` is that of
       'epps_pulley'.
     num_projections: random directions.
-    num_knots: nodes of the quadrature on [0, 3].
+    num_knots: nodes of the quadrature, any number from 2 on.
+    t_min: the first of them; 0 in LeWM's code, .2 in its text.
+    t_max: the last; 3 in the code, 4 in the text.
   """
 
   name: ClassVar[str] = 'sigreg'
@@ -47,18 +76,19 @@ class SIGReg(terms.Shaping):
   statistic: str = 'epps_pulley'
   num_projections: int = 1024
   num_knots: int = 17
+  t_min: float = 0.0
+  t_max: float = 3.0
 
   def __post_init__(self) -> None:
     fields.check(self, {'statistic': STATISTICS})
-    if self.num_knots < 3 or self.num_knots % 2 == 0:
-      raise ValueError(
-        f'num_knots must be odd and at least 3, got {self.num_knots!r}.'
-      )
-    if self.statistic != STATISTICS[0] and self.num_knots != SIGReg.num_knots:
-      raise ValueError(
-        f'num_knots={self.num_knots} would do nothing: only '
-        f'{STATISTICS[0]!r} has knots, and statistic is {self.statistic!r}.'
-      )
+    _Knots(self.num_knots, self.t_min, self.t_max).check()
+    for name in ('num_knots', 't_min', 't_max'):
+      value = getattr(self, name)
+      if self.statistic != STATISTICS[0] and value != getattr(SIGReg, name):
+        raise ValueError(
+          f'{name}={value} would do nothing: only {STATISTICS[0]!r} has knots, '
+          f'and statistic is {self.statistic!r}.'
+        )
 
   def value(self, outcome: terms.Outcome, rng_key: jax.Array) -> jax.Array:
     """See `terms.OneValue`."""
@@ -67,6 +97,8 @@ class SIGReg(terms.Shaping):
       rng_key,
       num_projections=self.num_projections,
       num_knots=self.num_knots,
+      t_min=self.t_min,
+      t_max=self.t_max,
       statistic=self.statistic,
     ).mean()
 
@@ -77,11 +109,13 @@ def sigreg(
   *,
   num_projections: int = 1024,
   num_knots: int = 17,
+  t_min: float = 0.0,
+  t_max: float = 3.0,
   statistic: str = 'epps_pulley',
 ) -> jax.Array:
   """How far the batch is from a standard normal, in random directions.
 
-  LeWM's convention, and so its scale: knots evenly on [0, 3], trapezoid rule
+  LeWM's convention, and so its scale: 17 knots evenly on [0, 3], trapezoid rule
   doubled, Gaussian weight, times the batch size, mean over fresh directions.
   (LeJEPA's with `t_max` 3 is the same; others do not multiply by the batch, and
   their weights of the term do not carry over.) Statistics are those of the
@@ -91,7 +125,9 @@ def sigreg(
     latents: `[..., B, D]`; every leading index is tested on its own.
     rng_key: draws the directions; consumed.
     num_projections: how many directions.
-    num_knots: how many frequencies, odd, 0 among them.
+    num_knots: how many frequencies.
+    t_min: the first of them.
+    t_max: the last.
     statistic: one of `STATISTICS`, which test; only Epps and Pulley's has
       knots, and the others have other scales (see `normality`).
 
@@ -102,7 +138,7 @@ def sigreg(
 
   Raises:
     ValueError: latents without a batch axis or with fewer than two samples, no
-      projections, a number of knots that is even or below 3, or no such test.
+      projections, knots on no interval, or no such test.
 
   Source: LeJEPA (arXiv 2511.08544), LeWM (arXiv 2603.19312).
   """
@@ -114,7 +150,12 @@ def sigreg(
   directions = jax.random.normal(rng_key, (latents.shape[-1], num_projections))
   directions /= jnp.linalg.norm(directions, axis=0, keepdims=True)
   return sigreg_statistic(
-    latents, directions, num_knots=num_knots, statistic=statistic
+    latents,
+    directions,
+    num_knots=num_knots,
+    t_min=t_min,
+    t_max=t_max,
+    statistic=statistic,
   )
 
 
@@ -123,6 +164,8 @@ def sigreg_statistic(
   directions: jax.Array,
   *,
   num_knots: int = 17,
+  t_min: float = 0.0,
+  t_max: float = 3.0,
   statistic: str = 'epps_pulley',
 ) -> jax.Array:
   """`sigreg` in given directions.
@@ -130,7 +173,9 @@ def sigreg_statistic(
   Args:
     latents: `[..., B, D]`; every leading index is tested on its own.
     directions: `[D, num_projections]`, columns of length 1 (not checked).
-    num_knots: how many frequencies, odd, 0 among them.
+    num_knots: how many frequencies.
+    t_min: the first of them.
+    t_max: the last.
     statistic: one of `STATISTICS`.
 
   Returns:
@@ -145,15 +190,15 @@ def sigreg_statistic(
       f'directions must be [D, num_projections] with D = {latents.shape[-1]} '
       f'as in latents, got shape {directions.shape}.'
     )
-  if num_knots < 3 or num_knots % 2 == 0:
-    raise ValueError(f'num_knots must be odd and at least 3, got {num_knots}.')
+  knots = _Knots(num_knots, t_min, t_max)
+  knots.check()
   fields.check_choice('statistic', statistic, STATISTICS)
   views = jnp.einsum(
     '...d,dp->...p', latents.astype(jnp.float32), directions.astype(jnp.float32)
   )
   batches = views.reshape(-1, *views.shape[-2:])
   if statistic == 'epps_pulley':
-    statistics = _epps_pulley(batches, num_knots)
+    statistics = _epps_pulley(batches, knots)
   else:
     statistics = jax.vmap(normality.STATISTICS[statistic])(batches)
   return statistics.mean(-1).reshape(views.shape[:-2])
@@ -168,17 +213,17 @@ def _check_latents(latents: jax.Array) -> None:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _epps_pulley(views: jax.Array, num_knots: int) -> jax.Array:
+def _epps_pulley(views: jax.Array, knots: _Knots) -> jax.Array:
   """Statistics `[L, P]` of `views` `[L, B, P]`, over `B`."""
-  return _run(views, num_knots, with_slopes=False)[0]
+  return _run(views, knots, with_slopes=False)[0]
 
 
-def _epps_pulley_forward(views, num_knots):
-  return _run(views, num_knots, with_slopes=True)
+def _epps_pulley_forward(views, knots):
+  return _run(views, knots, with_slopes=True)
 
 
-def _epps_pulley_backward(num_knots, slopes, cotangents):
-  del num_knots
+def _epps_pulley_backward(knots, slopes, cotangents):
+  del knots
   return (slopes * jnp.expand_dims(cotangents, -2),)
 
 
@@ -186,19 +231,25 @@ _epps_pulley.defvjp(_epps_pulley_forward, _epps_pulley_backward)
 
 
 def _run(
-  views: jax.Array, num_knots: int, *, with_slopes: bool
+  views: jax.Array, knots: _Knots, *, with_slopes: bool
 ) -> tuple[jax.Array, jax.Array | None]:
   """Statistics `[L, P]`, and their derivatives by `views` `[L, B, P]`."""
-  step = _T_MAX / (num_knots - 1)
-  # Knot 0 is left out: any characteristic function is 1 there.
-  t = step * np.arange(1, num_knots, dtype=np.float32)
+  step = (knots.high - knots.low) / (knots.number - 1)
+  # A knot at 0 is left out: any characteristic function is 1 there.
+  first = 0 if knots.low else 1
+  t = step * np.arange(first, knots.number, dtype=np.float32)
+  t += np.float32(knots.low)
   phi = np.exp(-np.square(t) / 2)  # the normal's characteristic function
   weights = 2 * step * phi
   weights[-1] /= 2
+  if knots.low:
+    weights[0] /= 2
   num_samples = views.shape[-2]
 
-  def test(base):
-    # base**k is cos(k step x) + i sin(k step x), for every sample: [B, P].
+  def test(turns):
+    # `power` is cos(t x) + i sin(t x) at the knot t, for every sample: [B, P].
+    base, origin = turns[0], turns[-1]
+
     def test_knot(carry, knot):
       power, statistic = carry
       t_k, phi_k, weight = knot
@@ -207,7 +258,7 @@ def _run(
       by_cosine, by_sine = 2 * weight * t_k * sine, -2 * weight * t_k * gap
       return (_multiply(power, base), statistic), (by_cosine, by_sine)
 
-    start = base, jnp.zeros_like(base[0][0])
+    start = origin, jnp.zeros_like(base[0][0])
     (_, statistic), slopes_k = jax.lax.scan(
       test_knot, start, (t, phi, weights), unroll=4
     )
@@ -216,7 +267,7 @@ def _run(
     # Unrolled, unlike the first pass: without sums over the batch, XLA makes
     # all of it one loop over the samples, and `power` stays in registers.
     slope = jnp.zeros_like(base[0])
-    power = base
+    power = origin
     for by_cosine, by_sine in zip(*slopes_k):
       slope += jnp.expand_dims(by_cosine, 0) * power[0]
       slope += jnp.expand_dims(by_sine, 0) * power[1]
@@ -225,7 +276,10 @@ def _run(
 
   # One leading index at a time fits the cache; and what enters a loop is
   # computed once, where XLA would else repeat the cosine at every use.
-  return jax.lax.map(test, (jnp.cos(step * views), jnp.sin(step * views)))
+  turns = [(jnp.cos(step * views), jnp.sin(step * views))]
+  if knots.low:
+    turns.append((jnp.cos(knots.low * views), jnp.sin(knots.low * views)))
+  return jax.lax.map(test, turns)
 
 
 def _multiply(

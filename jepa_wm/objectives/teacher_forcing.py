@@ -27,6 +27,8 @@ class TeacherForcing:
     rollout_weight: of the rollout.
     distance: one of `prediction.DISTANCES`, of latents without their states.
     steps: frames of the rollout, at least 2 for it to add anything.
+    rollout: what of it counts, the 'mean' over its steps, as in the code, or
+      the 'last' step alone, as in the text.
   """
 
   name: ClassVar[str] = 'teacher_forcing'
@@ -37,9 +39,19 @@ class TeacherForcing:
   rollout_weight: float = 1.0
   distance: str = 'l1'
   steps: int = 2
+  rollout: str = 'mean'
 
   def __post_init__(self) -> None:
-    fields.check(self, {'distance': tuple(prediction.DISTANCES)})
+    choices = {
+      'distance': tuple(prediction.DISTANCES),
+      'rollout': ('mean', 'last'),
+    }
+    fields.check(self, choices)
+    if self.rollout != 'mean' and self.steps == 1:
+      raise ValueError(
+        f'rollout={self.rollout!r} would do nothing: a rollout of steps=1 has '
+        'one step.'
+      )
 
   def num_frames(self, history: int) -> int:
     """See `terms.Prediction`.
@@ -88,7 +100,11 @@ class TeacherForcing:
     """See `terms.Term`."""
     del rng_key
     distance = prediction.DISTANCES[self.distance]
-    forced, rolled = (distance(*pair).mean() for pair in outcome.rolled)
+    (predicted, truth), (after, came) = outcome.rolled
+    forced = distance(predicted, truth).mean()
+    if self.rollout == 'last':
+      after, came = after[:, -1:], came[:, -1:]
+    rolled = distance(after, came).mean()
     return terms.Priced(
       {'teacher_forcing': forced, 'rollout': rolled},
       {'teacher_forcing': self.weight, 'rollout': self.rollout_weight},

@@ -31,6 +31,8 @@ class Outcome(NamedTuple):
     weights: for every entry of `rolled`, which of its rows `[B, ...]` count;
       None where all do.
     extra: what only one model and its own terms know of.
+    pictures: drawn of the latents, and what was seen, both
+      `[B, T, height, width, 3]` in 0..1; None where nothing draws.
   """
 
   latents: jax.Array
@@ -39,6 +41,7 @@ class Outcome(NamedTuple):
   inferred: jax.Array | None = None
   weights: Sequence[jax.Array] | None = None
   extra: Any = None
+  pictures: tuple[jax.Array, jax.Array] | None = None
 
 
 class Priced(NamedTuple):

@@ -1,5 +1,6 @@
 """Where the windows of a training come from."""
 
+import dataclasses
 import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -59,7 +60,7 @@ class Episodes:
       'batch_size': data.batch_size,
     }
     if data.source == 'cache':
-      self._splits = _open_cache(files.expand(data.path))
+      self._splits = _open_cache(files.expand(data.path), data.num_episodes)
       train = self._splits['train']
       self._check(
         train.columns['action'].shape[1], train.columns[columns.PIXELS].shape[1]
@@ -246,8 +247,15 @@ def _clips(
   return clips.moving_digits(look, data.num_frames, **sizes)
 
 
-def _open_cache(path: pathlib.Path) -> dict[str, cache.Cache]:
-  """Both splits, decoded first where nobody has done so yet."""
+def _open_cache(
+  path: pathlib.Path, num_episodes: int = 0
+) -> dict[str, cache.Cache]:
+  """Both splits, decoded first where nobody has done so yet.
+
+  Args:
+    path: of the episodes.
+    num_episodes: how many there are to train on, 0 for all.
+  """
   if not path.exists():
     raise FileNotFoundError(
       f'There is no dataset at {path}; make one with `python -m '
@@ -256,10 +264,31 @@ def _open_cache(path: pathlib.Path) -> dict[str, cache.Cache]:
     )
   if not (path / 'cache').exists():
     cache.build_cache(path, progress=True)
-  return {
+  splits = {
     split: cache.open_cache(path, split=split)
     for split in ('train', 'held_out')
   }
+  if num_episodes:
+    splits['train'] = _first(splits['train'], num_episodes)
+  return splits
+
+
+def _first(train: cache.Cache, num_episodes: int) -> cache.Cache:
+  """The first episodes, with the action statistics of these alone.
+
+  Raises:
+    ValueError: there are fewer.
+  """
+  if num_episodes > len(train.lengths):
+    raise ValueError(
+      f'config.data.num_episodes is {num_episodes}, and {train.where} has '
+      f'{len(train.lengths)} episodes; collect more, or ask for fewer.'
+    )
+  few = train.episodes(slice(num_episodes))
+  end = few.offsets[-1] + few.lengths[-1]
+  return dataclasses.replace(
+    few, action_statistics=units.fit(few.columns['action'][:end])
+  )
 
 
 def _simulated_statistics(

@@ -85,6 +85,8 @@ class Row:
   Attributes:
     train: fields of the config, dotted: `{'model.predictor.dropout': 0.5}`.
     by_size: more of these, of one size of the study alone.
+    config: file and variant, by size, in place of the size's own: another
+      method, whose fields are another model's.
     plan: fields of `recipes.Planning`, `options` those of its planner.
     probe: fields of `recipes.Probing`.
     probe_by_size: more of these, of one size of the study alone.
@@ -96,6 +98,7 @@ class Row:
 
   train: _Changes = dataclasses.field(default_factory=dict)
   by_size: Mapping[str, _Changes] = dataclasses.field(default_factory=dict)
+  config: Mapping[str, str] = dataclasses.field(default_factory=dict)
   plan: _Changes = dataclasses.field(default_factory=dict)
   probe: _Changes = dataclasses.field(default_factory=dict)
   probe_by_size: Mapping[str, _Changes] = dataclasses.field(
@@ -112,6 +115,11 @@ class Row:
   def probes(self, size: str) -> dict[str, Any]:
     """Fields of `recipes.Probing` that this row changes at a size."""
     return {**self.probe, **self.probe_by_size.get(size, {})}
+
+  @property
+  def trains(self) -> bool:
+    """Whether it has a training of its own."""
+    return bool(self.train or self.config or any(self.by_size.values()))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,13 +196,12 @@ class Study:
         f"{self.name}: measure must be 'plan' or 'probe', got {self.measure!r}."
       )
     for name, row in self.rows.items():
-      trains = row.train or any(row.by_size.values())
-      if row.of and (trains or row.of not in self.rows):
+      if row.of and (row.trains or row.of not in self.rows):
         raise ValueError(
           f'{self.name}: row {name!r} takes the checkpoint of {row.of!r}, '
           'which must be another row, and may then train nothing itself.'
         )
-      for size in (*row.by_size, *row.probe_by_size):
+      for size in (*row.by_size, *row.probe_by_size, *row.config):
         self.size(size)
 
   def size(self, name: str) -> Size:

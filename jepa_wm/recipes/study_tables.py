@@ -236,6 +236,7 @@ def described(study: Study, results: Results) -> dict[str, Any]:
       name: {
         'train': dict(row.train),
         'by_size': {k: dict(x) for k, x in row.by_size.items()},
+        'config': dict(row.config),
         'plan': dict(row.plan),
         'probe': dict(row.probe),
         'probe_by_size': {k: dict(x) for k, x in row.probe_by_size.items()},

@@ -121,7 +121,8 @@ def units(
       changes = {**chosen.train, **trained.changes(size), 'seed': seed}
       if path is not None:
         changes['data.path'] = path
-      config = resolve_fn(chosen.config, changes)
+      spec = trained.config.get(size, chosen.config)
+      config = resolve_fn(spec, changes)
       ask = _ask(study, size, study.rows[name], num_pairs)
       watched = {**config, 'data': {**config['data'], 'path': ''}}
       trained_as = files.digest_json(
@@ -167,31 +168,32 @@ def check(
   chosen, faults = study.size(size), []
   effects: dict[str, str] = {}
 
-  def resolve(changes: Mapping[str, Any]) -> dict[str, Any]:
-    return resolve_fn(chosen.config, {**chosen.train, **changes})
+  def resolve(row: Row) -> dict[str, Any]:
+    spec = row.config.get(size, chosen.config)
+    return resolve_fn(spec, {**chosen.train, **row.changes(size)})
 
-  def effect(changes: Mapping[str, Any]) -> str:
-    config = resolve(changes)
+  def effect(config: Mapping[str, Any]) -> str:
     key = json.dumps(_plain(config), sort_keys=True)
     if key not in effects:
       effects[key] = study_checks.effect(config)
     return effects[key]
 
   first = study.rows[study.reference]
-  base = resolve(first.changes(size))
+  base = resolve(first)
   for name in rows or study.runnable:
     row = study.rows[name]
     try:
       named = {**first.changes(size), **row.changes(size)}
-      config = resolve(row.changes(size))
+      config = resolve(row if row.trains else study.rows[_trained(study, name)])
       _ask(study, size, row, None)
-      unnamed = study_checks.unnamed(study_checks.changed(base, config), named)
-      if unnamed:
+      differing = study_checks.changed(base, config)
+      unnamed = study_checks.unnamed(differing, named)
+      if unnamed and not row.config and not row.of:
         faults.append(
           f'{study.name}: row {name!r} also changes {", ".join(unnamed)}, '
           'which it does not name.'
         )
-      same = effect(row.changes(size)) == effect(first.changes(size))
+      same = effect(config) == effect(base)
       if name != study.reference and same and _asks_alike(row, first, size):
         faults.append(
           f'{study.name}: row {name!r} does just what the reference '
@@ -218,7 +220,7 @@ def _told(changes: Mapping[str, Any]) -> str:
 def _trained(study: Study, name: str) -> str:
   """The row whose training a row is measured on."""
   row = study.rows[name]
-  if row.train or any(row.by_size.values()):
+  if row.trains:
     return name
   return row.of or study.reference
 

@@ -8,6 +8,7 @@ import tiny
 
 from jepa_wm import exports, fields, models, planning, units
 from jepa_wm.models import dino_wm
+from jepa_wm.networks import tokens
 from jepa_wm.recipes import frozen_encoders
 from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
@@ -308,3 +309,25 @@ def test_bad_fields_are_named(rng_key):
     ValueError, match=r'proprio is missing: .* sees 2 numbers'
   ):
     model.encode(tiny.start(model), {'pixels': pixels})
+
+
+def test_the_class_token_is_a_latent_of_its_own(rng_key):
+  observation = seen(build(), batch_of(rng_key))
+  model = models.from_config(
+    {
+      'name': 'dino_wm',
+      'encoder': {'encoder': CONV, 'kept': 'class', 'norm': 'none'},
+      'predictor': PREDICTOR,
+    }
+  )
+  variables = tiny.start(model)
+  inner = model.config.encoder.encoder
+  features, _ = inner.build(jnp.float32).apply(
+    {'params': variables['frozen']['params']['encoder']['encoder']},
+    inner.inputs(observation),
+  )
+  latents = model.encode(variables, observation)
+  np.testing.assert_allclose(latents, features, atol=1e-5)
+  assert model.encode(variables, observation, tokens=True).shape[-2:] == (1, 8)
+  with pytest.raises(ValueError, match=r'pool must divide .* 1 x 1'):
+    tokens.TokensConfig(encoder=inner, kept='class', pool=2)

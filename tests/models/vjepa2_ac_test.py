@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from jepa_wm import exports, fields, models, planning, units
 from jepa_wm.interop import vjepa2_ac as layout
 from jepa_wm.networks import poses
+from jepa_wm.objectives import teacher_forcing, terms
 from jepa_wm.recipes import frozen_encoders
 from jepa_wm.types import Root
 
@@ -320,3 +321,26 @@ def test_the_config_comes_back():
   config = json.loads(json.dumps(fields.to_dict(model.config)))
   assert config['encoder']['encoder']['name'] == 'conv'
   assert models.from_config(config) == model
+
+
+def test_the_rollout_loss_of_the_text_is_that_of_its_last_step():
+  rng = np.random.default_rng(0)
+  pairs = [
+    tuple(rng.normal(size=(2, t, 3)).astype(np.float32) for _ in range(2))
+    for t in (4, 3)
+  ]
+  outcome = terms.Outcome(jnp.zeros((2, 5, 3)), pairs)
+  for rollout, kept in (('mean', slice(None)), ('last', slice(2, None))):
+    term = teacher_forcing.TeacherForcing(steps=3, rollout=rollout)
+    values = term.price(outcome, jax.random.key(0)).values
+    after, came = (x[:, kept] for x in pairs[1])
+    np.testing.assert_allclose(
+      values['rollout'], np.abs(after - came).mean(), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+      values['teacher_forcing'],
+      np.abs(pairs[0][0] - pairs[0][1]).mean(),
+      rtol=1e-6,
+    )
+  with pytest.raises(ValueError, match="rollout='last' would do nothing"):
+    teacher_forcing.TeacherForcing(steps=1, rollout='last')

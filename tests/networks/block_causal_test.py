@@ -112,6 +112,8 @@ def apply(predictor, variables, frames, conditions, **given):
 PREDICTORS = {
   'tokens': token_predictor,
   'interleaved': lambda: token_predictor(rotary_style='interleaved'),
+  'feature': lambda: token_predictor(conditioning='feature', depth=1),
+  'adaln': lambda: token_predictor(conditioning='adaln'),
   'concatenation': concatenation_predictor,
   'concatenation_wide': lambda: concatenation_predictor(width=20),
 }

@@ -33,18 +33,18 @@ drawn_statistic = jax.jit(
 )
 
 
-def knots(num_knots=17):
+def knots(num_knots=17, t_min=0.0, t_max=3.0):
   """The grid of LeWM: frequencies, the normal's transform there, weights."""
-  t = np.linspace(0, 3, num_knots)
+  t = np.linspace(t_min, t_max, num_knots)
   phi = np.exp(-(t**2) / 2)
-  weights = np.full(num_knots, 2 * t[1])
-  weights[[0, -1]] = t[1]
+  weights = np.full(num_knots, 2 * (t[1] - t[0]))
+  weights[[0, -1]] /= 2
   return t, phi, weights * phi
 
 
-def direct(latents, directions, num_knots):
+def direct(latents, directions, **grid):
   """The formula as published, every cosine at once."""
-  t, phi, weights = (jnp.asarray(x, jnp.float32) for x in knots(num_knots))
+  t, phi, weights = (jnp.asarray(x, jnp.float32) for x in knots(**grid))
   phases = jnp.einsum('...bd,dp,k->...bpk', latents, directions, t)
   gap = jnp.cos(phases).mean(-3) - jnp.expand_dims(phi, range(latents.ndim - 1))
   sine = jnp.sin(phases).mean(-3)
@@ -66,8 +66,19 @@ def test_matches_lewm(case):
   )
 
 
-@pytest.mark.parametrize('num_knots', [3, 65])
-def test_equals_the_direct_formula(num_knots):
+@pytest.mark.parametrize(
+  'grid',
+  [
+    {'num_knots': 3},
+    {'num_knots': 65},
+    {'num_knots': 2},
+    # LeWM's text, and an even number.
+    {'num_knots': 17, 't_min': 0.2, 't_max': 4.0},
+    {'num_knots': 8, 't_max': 5.0},
+  ],
+  ids=str,
+)
+def test_equals_the_direct_formula(grid):
   latents, directions = normal(2, 3, 12, 5), normal(5, 7, seed=1)
   # Off the unit sphere on purpose: phases up to some 20.
   cotangent = normal(2, 3, seed=2)
@@ -80,10 +91,8 @@ def test_equals_the_direct_formula(num_knots):
     program = jax.value_and_grad(weighted, argnums=(0, 1), has_aux=True)
     return jax.jit(program)(latents, directions)
 
-  (_, ours), grads = run(
-    lambda *x: sigreg.sigreg_statistic(*x, num_knots=num_knots)
-  )
-  (_, theirs), expected = run(lambda *x: direct(*x, num_knots))
+  (_, ours), grads = run(lambda *x: sigreg.sigreg_statistic(*x, **grid))
+  (_, theirs), expected = run(lambda *x: direct(*x, **grid))
   assert ours.shape == (2, 3)
   np.testing.assert_allclose(ours, theirs, rtol=1e-4)
   for grad, expected_grad in zip(grads, expected):
@@ -203,8 +212,9 @@ def test_a_nan_is_not_swallowed(rng_key):
   [
     ((4,), {}, r'latents must be \[\.\.\., B, D\]'),
     ((3, 1, 4), {}, 'at least two samples'),
-    ((8, 4), {'num_knots': 16}, 'num_knots must be odd and at least 3, got 16'),
-    ((8, 4), {'num_knots': 1}, 'num_knots must be odd'),
+    ((8, 4), {'num_knots': 1}, 'num_knots must be at least 2, got 1'),
+    ((8, 4), {'t_min': 3.0}, 't_min must be at least 0 and below t_max, got'),
+    ((8, 4), {'t_max': float('nan')}, 't_max=nan'),
     ((8, 4), {'num_projections': 0}, 'num_projections must be at least 1'),
   ],
 )

@@ -152,7 +152,13 @@ def test_values_and_weights_belong_together(rng_key):
   'kind, changes, message',
   [
     ('sigreg', {'weight': -1}, 'weight must be a finite'),
-    ('sigreg', {'num_knots': 16}, 'num_knots must be odd'),
+    ('sigreg', {'num_knots': 1}, 'num_knots must be at least 2'),
+    ('sigreg', {'t_min': 4.0}, 't_min must be at least 0 and below t_max'),
+    (
+      'sigreg',
+      {'statistic': 'watson', 't_max': 4.0},
+      't_max=4.0 would do nothing',
+    ),
     ('sigreg', {'statistic': 'lilliefors'}, "statistic must be .*'lilliefors'"),
     ('prediction', {'distance': 'l2'}, "distance must be one of .*'l2'"),
     ('prediction', {'gradient': 2}, 'gradient must be at most 1'),

@@ -37,13 +37,7 @@ class DecoderConfig:
 
   def build(self, sizes: head.Sizes) -> 'Decoder':
     """See `head.HeadConfig`."""
-    step = self.patch_size * 2 ** len(self.channels)
-    if not sizes.image_size or sizes.image_size % step:
-      raise ValueError(
-        f'image_size of the encoder is {sizes.image_size}; patches of '
-        f'{self.patch_size} after {len(self.channels)} stages of channels draw '
-        f'multiples of {step} pixels.'
-      )
+    decoder.check(sizes.image_size, self.channels, self.patch_size)
     return Decoder(self, sizes)
 
 

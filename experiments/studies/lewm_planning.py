@@ -198,3 +198,51 @@ for _world, _numbers in _TABLE.items():
     differs=f'{_DINO} Starts that lie in their goal are dropped: the paper '
     'counts them, and its random floor in Cube is 48.',
   )
+
+_BUDGETS = {'small': (lewm.SMALL, 8e9, 10), 'full': (lewm.FULL, 3.2e12, 30)}
+_AT_ONE_COST = {
+  ('Push-T', 'LeWM'): 90.0,
+  ('Push-T', 'DINO-WM'): 13.0,
+  ('Cube', 'LeWM'): 74.0,
+  ('Cube', 'DINO-WM'): 48.0,
+}
+
+lewm.add(
+  'flops',
+  'Who plans best where a plan may cost so many operations and no more?',
+  'Figure 3',
+  'LeWM',
+  {
+    name if world == 'Push-T' else f'{name}, {world}': dataclasses.replace(
+      lewm.method(
+        name,
+        published=Published(
+          value=value,
+          source='LeWM v3, Figure 3, three transcriptions',
+          hand='second',
+        ),
+      ),
+      missing=''
+      if world == 'Push-T'
+      else 'one world a study; see '
+      'lewm/main_table_cube, and experiments.plan --budget_flops',
+    )
+    for (world, name), value in _AT_ONE_COST.items()
+  },
+  sizes={
+    name: dataclasses.replace(
+      size,
+      plan={
+        'num_pairs': 200,
+        'budget_flops': budget,
+        'options': {'num_iterations': iterations},
+      },
+    )
+    for name, (size, budget, iterations) in _BUDGETS.items()
+  },
+  metrics=('flops_per_plan',),
+  differs=f'{_DINO} How the paper fixes the operations is not described: here '
+  'a plan may cost what about 100 candidates of ten iterations cost LeWM at '
+  'the small size, and twice its 300 of 30 at full size, and each method takes '
+  'as many candidates, or iterations, as that allows.',
+)

@@ -1,5 +1,7 @@
 """V-JEPA 2-AC's predictor, and the blocks of all that are causal by frame."""
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,8 +95,7 @@ class TokenPredictor(layers.Module):
         f'frames must have {rows * columns} tokens (grid={self.grid}), got '
         f'shape {frames.shape}.'
       )
-    are_tokens = self.conditioning == 'token'
-    num_conditions = len(conditions) if are_tokens else 0
+    num_conditions = len(conditions) if self.conditioning == 'token' else 0
     num_past = count_past(past, num_conditions + size)
     dense = layers.normal_dense
     given = [
@@ -106,14 +107,19 @@ class TokenPredictor(layers.Module):
     seen = dense(self.width, features, name='input', **dtypes)(
       frames[..., num_past:, :, :].astype(self.dtype)
     )
-    if self.conditioning == 'feature':
+    condition = None
+    if self.conditioning == 'token':
+      seen = jnp.concatenate([*given, seen], axis=-2)
+    elif self.conditioning == 'feature':
       # A linear map of what is concatenated is the sum of one of each part.
-      seen = sum(given, seen)
+      seen = functools.reduce(operator.add, given, seen)
+    else:
+      condition = functools.reduce(operator.add, given)[..., 0, :]
     tokens, past = run_blocks(
       self,
-      jnp.concatenate([*given, seen], axis=-2) if are_tokens else seen,
+      seen,
       past,
-      condition=sum(given)[..., 0, :] if self.conditioning == 'adaln' else None,
+      condition=condition,
       # Nobody asks for the conditions of the last frame.
       num_last=size if last_only else None,
       epsilon=1e-6,
@@ -196,7 +202,8 @@ def run_blocks(
     frame = np.arange(count_past(past, size) + num_frames).repeat(size)
     mask = jnp.asarray(frame[-num_frames * size :, None] >= frame)
   remembered = []
-  kind, given = transformer.Block, {}
+  kind: Any = transformer.Block
+  given: dict[str, Any] = {}
   if condition is not None:
     kind, given = modulated_frames.ModulatedFrames, {'condition': condition}
   for index in range(predictor.depth):

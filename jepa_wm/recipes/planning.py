@@ -42,6 +42,10 @@ class Planning:
       default.
     planner: who searches for actions: cem, icem, mppi, ...
       (`planning.PLANNERS`); or a list of such.
+    budget_flops: operations that a plan may cost (multiplications and additions
+      of matrix products; `flops_per_plan` of a result): each planner gets as
+      many candidates as that allows, or fewer iterations; by default its own
+      numbers.
     options: of the planners, by name; the default of each that is left out. Of
       several planners those take one that have it, or the one that is named, as
       in 'icem.num_kept'.
@@ -75,6 +79,7 @@ class Planning:
   horizon: int | None = None
   receding_horizon: int | None = None
   planner: tuple[str, ...] = (_DEFAULTS.name,)
+  budget_flops: float | None = None
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   cost: str = _DEFAULTS.cost
   distance: str = _DEFAULTS.distance
@@ -100,6 +105,14 @@ class Planning:
     for name in ('checkpoint', 'protocol', 'planner'):
       if not getattr(self, name):
         raise ValueError(f'{name} must name one at least.')
+    chosen = {'num_samples', 'num_elites'} & {
+      name.rpartition('.')[-1] for name in self.options
+    }
+    if self.budget_flops is not None and chosen:
+      raise ValueError(
+        f'{min(chosen)} would do nothing: budget_flops={self.budget_flops:g} '
+        'says how many candidates there are; leave one of the two out.'
+      )
     counts = {'batch_size': 1, 'num_seeds': 1, 'seed': -(2**63)}
     fields.check_counts(self, counts)
     if self.num_seeds > _MOST_SEEDS:
@@ -150,6 +163,10 @@ class Planning:
           success=self.success,
         )
         settings.dry_run(chosen.horizon)
+        if self.budget_flops is not None:
+          settings = planning_runs.within(
+            self.budget_flops, settings, checkpoint, chosen
+          )
         seeds = range(self.seed, self.seed + self.num_seeds)
         shifts = _shifts(environment, self.shift)
         found += [

@@ -30,6 +30,7 @@ _TOLD = (
   'random_floor',
   'expert_ceiling',
   'final_distance',
+  'flops_per_plan',
 )
 """What a record of planning says of a unit; nothing that a clock said."""
 
@@ -172,7 +173,10 @@ def _plan(unit: Unit) -> tuple[tuple[int, ...], dict[str, float]]:
   if outcome.failures:
     raise ValueError(outcome.failures[0])
   (run,) = outcome.finished
-  found = {name: float(run.record[name]) for name in _TOLD}
+  found = {
+    name: float('nan' if run.record[name] is None else run.record[name])
+    for name in _TOLD
+  }
   for name, finding in run.findings.items():
     found |= {f'{name}/{k}': float(x) for k, x in finding.scalars.items()}
   return tuple(int(episode.success) for episode in run.episodes), found

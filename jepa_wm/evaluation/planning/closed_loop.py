@@ -115,6 +115,11 @@ class ClosedLoop:
         )
       )
 
+  @property
+  def flops_per_plan(self) -> float | None:
+    """Operations of a plan, see `flops.count`; None where none was made."""
+    return self._planner.flops_per_plan
+
   def first_diagnostics(self) -> planning.Diagnostics:
     """How the search for every first plan went, `[I, n]`."""
     if not self.diagnostics:

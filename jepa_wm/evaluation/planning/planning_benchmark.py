@@ -225,6 +225,7 @@ def _describe(
     'random_floor': baseline.floor,
     'expert_ceiling': baseline.ceiling,
     'ms_per_plan': 1e3 * loop.planning_seconds / max(loop.num_plans, 1),
+    'flops_per_plan': loop.flops_per_plan,
     'num_parameters': _count(model.params),
     'planner': loop.settings.to_dict(),
     'checkpoint': None,

@@ -10,6 +10,7 @@ import numpy as np
 
 from jepa_wm import planning, sharding
 from jepa_wm.evaluation.planning import (
+  flops,
   observations,
   planner_settings,
   planning_model,
@@ -70,6 +71,8 @@ class BatchPlanner:
     batch_size: problems planned at once.
     programs: what has been compiled.
     mesh: devices that share the work.
+    flops_per_plan: operations of the last program for one problem, see
+      `flops.count`; None before there is one.
   """
 
   model: planning_model.PlanningModel
@@ -83,6 +86,7 @@ class BatchPlanner:
   def __post_init__(self) -> None:
     self.mesh = sharding.planning_mesh(self.batch_size)
     self.params = sharding.replicate(self.model.params, self.mesh)
+    self.flops_per_plan: float | None = None
 
   def first(
     self, seen: observations.Observation
@@ -121,9 +125,11 @@ class BatchPlanner:
 
     def compile_fn() -> Any:
       with jax.set_mesh(self.mesh):
-        return jax.jit(self._plan).lower(*args).compile()
+        traced = jax.jit(self._plan).trace(*args)
+        return traced.lower().compile(), flops.count(traced.jaxpr)
 
-    program = self.programs.get(self.model, identity, compile_fn)
+    program, total = self.programs.get(self.model, identity, compile_fn)
+    self.flops_per_plan = total / self.batch_size
 
     def plan(ids: np.ndarray, number: int, *given: Any) -> dict[str, Any]:
       outputs = program(*self._arguments(ids, number, given))
@@ -131,6 +137,22 @@ class BatchPlanner:
       return jax.tree.map(lambda x: np.asarray(x)[: len(ids)], outputs)
 
     return plan
+
+  def count(self) -> float:
+    """Operations of a first plan for one problem; compiles nothing."""
+    seen = observations.shapes(self.model, 1)
+    start = jax.eval_shape(lambda: self._plan_fn().first(1))
+    actions = jax.ShapeDtypeStruct((1, 0, self.model.action_dim), np.float32)
+    memory = planning.Memory(observations.shapes(self.model, 1, 1), actions)
+    shapes: Any = (
+      jax.eval_shape(lambda: jax.random.key(0)),
+      jax.ShapeDtypeStruct((), np.dtype(np.int32)),
+      jax.ShapeDtypeStruct((1,), np.dtype(np.uint32)),
+    )
+    traced = jax.make_jaxpr(self._plan)(
+      self.model.params, *shapes, start, memory, seen
+    )
+    return flops.count(traced)
 
   def _arguments(self, ids: np.ndarray, number: int, given: Any) -> Any:
     # The last row is repeated to fill the batch: one shape, one compilation.

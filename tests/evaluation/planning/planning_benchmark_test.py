@@ -37,6 +37,7 @@ RECORD_KEYS = {
   'random_floor',
   'expert_ceiling',
   'ms_per_plan',
+  'flops_per_plan',
   'num_parameters',
   'planner',
   'checkpoint',

@@ -1,0 +1,78 @@
+"""A planner of as many candidates as a number of operations allows."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+from jepa_wm import planning
+
+CountFn = Callable[[Any], float]
+"""What a plan of a planner costs, see `flops.count`."""
+
+
+def fit(
+  planner: Any, budget: float, count_fn: CountFn
+) -> planning.Planner[Any]:
+  """The planner with as many candidates as a plan may cost.
+
+  Iterations stay as many, and elites the same share of the candidates. Where
+  that leaves fewer than two elites, there are two, and fewer iterations.
+
+  Args:
+    planner: a `planning.Planner` with its own numbers.
+    budget: operations of a plan at most.
+    count_fn: counts those of a planner.
+
+  Returns:
+    The planner; its plan costs `budget` or less, by less than one more
+    candidate (or iteration) would cost.
+
+  Raises:
+    ValueError: no budget above 0, a planner of other settings than these, or
+      one whose least plan costs more.
+  """
+  if not 0.0 < budget < math.inf:
+    raise ValueError(f'budget_flops must be above 0 and finite, got {budget}.')
+  known = {field.name for field in dataclasses.fields(planner)}
+  if not {'num_samples', 'num_iterations'} <= known:
+    raise ValueError(
+      'budget_flops is for planners with num_samples and num_iterations, and '
+      f'{type(planner).__name__} has not both.'
+    )
+  number, iterations = planner.num_samples, planner.num_iterations
+  share = planner.num_elites / number if 'num_elites' in known else 0.0
+  least = max(math.ceil(2 / share) if share else 1, planner.num_kept + 1)
+
+  def with_samples(samples: int, rounds: int) -> Any:
+    changes: dict[str, int] = {'num_samples': samples, 'num_iterations': rounds}
+    if share:
+      changes['num_elites'] = max(round(share * samples), 2, planner.num_kept)
+    return dataclasses.replace(planner, **changes)
+
+  def most(count_at: Callable[[int], float], first: int, second: int) -> int:
+    """Largest number that the budget allows, of a cost that is a line."""
+    low, high = count_at(first), count_at(second)
+    slope = (high - low) / (second - first)
+    found = math.floor(first + (budget - low) / slope) if slope else first
+    # A planner may keep some of its candidates, or drop some as it goes on.
+    while found > 0 and count_at(found) > budget:
+      found -= 1
+    return found
+
+  samples = most(
+    lambda n: count_fn(with_samples(max(n, least), iterations)),
+    max(number, least),
+    2 * max(number, least),
+  )
+  if samples >= least:
+    return with_samples(samples, iterations)
+  rounds = most(lambda n: count_fn(with_samples(least, max(n, 1))), 1, 2)
+  if rounds < 1:
+    cost = count_fn(with_samples(least, 1))
+    raise ValueError(
+      f'budget_flops={budget:.3g} is less than the {cost:.3g} operations that '
+      f'one iteration of {least} candidates costs with this model; give more, '
+      'or take a smaller model.'
+    )
+  return with_samples(least, rounds)

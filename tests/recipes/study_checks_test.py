@@ -1,4 +1,5 @@
 import functools
+import pathlib
 import re
 
 import jax
@@ -98,6 +99,28 @@ def test_a_row_that_does_nothing_or_cannot_be_is_named(row, sentence):
   (fault,) = study_units.check(_study({'odd': row}), 'small', variants.resolve)
   assert fault.startswith("a/b: row 'odd'")
   assert re.search(sentence, fault), fault
+
+
+def test_a_row_may_be_of_another_config_and_one_measured_on_it():
+  study = _study(
+    {
+      'pldm': Row(config={'small': 'pldm.py:two_room_tiny'}),
+      'pldm, icem': Row(of='pldm', plan={'planner': 'icem'}),
+    }
+  )
+  assert study_units.check(study, 'small', variants.resolve) == []
+  units = study_units.units(
+    study,
+    size='small',
+    rows=study.runnable,
+    seeds=[0],
+    out=pathlib.Path('out'),
+    data=None,
+    resolve_fn=variants.resolve,
+  )
+  names = [unit.config['model']['name'] for unit in units]
+  assert names == ['lewm', 'pldm', 'pldm']
+  assert units[1].training == units[2].training != units[0].training
 
 
 def test_a_row_that_changes_what_it_does_not_name_is_named():

@@ -67,6 +67,15 @@ def test_a_probe_may_differ_by_size():
       "row 'no' takes the checkpoint of 'yes'.*train nothing",
     ),
     (
+      {
+        'rows': {
+          'yes': Row(),
+          'no': Row(of='yes', config={'small': 'pldm.py:two_room_tiny'}),
+        }
+      },
+      "row 'no' takes the checkpoint of 'yes'.*train nothing",
+    ),
+    (
       {'rows': {'yes': Row(by_size={'smal': {}})}},
       "must be one of small, got 'smal'. Did you mean 'small'",
     ),

@@ -1,6 +1,7 @@
 """LeWM's predictor: a causal transformer that actions modulate."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -12,6 +13,19 @@ Cache = tuple[transformer.BlockCache, ...]
 """What a `CausalPredictor` remembers of a window, one per block."""
 
 
+SIZES = {
+  'tiny': {'depth': 3, 'num_heads': 8, 'mlp_dim': 1024},
+  'small': {'depth': 6, 'num_heads': 16, 'mlp_dim': 2048},
+  'base': {'depth': 12, 'num_heads': 32, 'mlp_dim': 4096},
+}
+"""Sizes by the names of LeWM's ablation.
+
+'small' is the released predictor. What the paper's other two are is published
+nowhere (its text says ViT-T, ViT-S and ViT-B, and the released one is none of
+them): here they have half and twice the blocks, heads and MLP of it.
+"""
+
+
 @predictors.PREDICTORS.register
 @dataclasses.dataclass(frozen=True)
 class CausalConfig(predictors.TransformerConfig):
@@ -19,20 +33,37 @@ class CausalConfig(predictors.TransformerConfig):
 
   Attributes:
     width: size of a token inside, published as the latent's.
+    size: one of `SIZES`, which says depth, heads and MLP; 'own' for the fields
+      themselves.
   """
 
   name: ClassVar[str] = 'causal'
+  choices: ClassVar[Mapping[str, Sequence[str]]] = {'size': ('own', *SIZES)}
 
   width: int = 192
   depth: int = 6
   mlp_dim: int = 2048
+  size: str = 'own'
+
+  def __post_init__(self) -> None:
+    """Checks every field, and fills in those that `size` says."""
+    for name, value in SIZES.get(self.size, {}).items():
+      given = getattr(self, name)
+      if given not in (value, getattr(CausalConfig, name)):
+        raise ValueError(
+          f'{name}={given} would do nothing: size={self.size!r} says {value}; '
+          'leave one of the two out.'
+        )
+      object.__setattr__(self, name, value)
+    super().__post_init__()
 
   def build(
     self, grid: tuple[int, int], dtype: Any, *, state_dim: int = 0
   ) -> nn.Module:
     """See `predictors.PredictorConfig`; a latent is one vector to it."""
     del grid, state_dim
-    return CausalPredictor(**vars(self), dtype=dtype)
+    sizes = {name: x for name, x in vars(self).items() if name != 'size'}
+    return CausalPredictor(**sizes, dtype=dtype)
 
 
 class CausalPredictor(predictors.WindowPredictor, transformer.Heads):

@@ -8,7 +8,7 @@ on a window of latents, which grows to `history` and then slides.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import flax.linen as nn
@@ -112,13 +112,14 @@ class TransformerConfig(transformer.Sizes):
   """
 
   may_be_zero: ClassVar[tuple[str, ...]] = ()
+  choices: ClassVar[Mapping[str, Sequence[str]]] = {}
 
   history: int = 3
   head_dim: int = 64
   dropout: float = 0.1
 
   def __post_init__(self) -> None:
-    fields.check(self, may_be_zero=self.may_be_zero)
+    fields.check(self, self.choices, may_be_zero=self.may_be_zero)
     if self.dropout >= 1:
       raise ValueError(f'dropout must be below 1, got {self.dropout!r}.')
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -170,3 +172,18 @@ def test_a_cached_step_does_less(windows, fill):
   growing = num_flops(2, 2, last_only=True)
   assert growing < 0.5 * plain
   assert growing < sliding < 0.85 * plain
+
+
+def test_a_size_says_blocks_heads_and_mlp():
+  assert causal.CausalConfig(size='small') == dataclasses.replace(
+    causal.CausalConfig(), size='small'
+  )
+  base = causal.CausalConfig(size='base', dropout=0.0)
+  assert (base.depth, base.num_heads, base.mlp_dim) == (12, 32, 4096)
+  assert base.build((1, 1), jnp.float32).depth == 12
+  # As a config has it that was written out.
+  assert dataclasses.replace(base, dropout=0.0) == base
+  with pytest.raises(ValueError, match=r"depth=4 would .* size='tiny'"):
+    causal.CausalConfig(size='tiny', depth=4)
+  with pytest.raises(ValueError, match=r"size must be one of .*'large'"):
+    causal.CausalConfig(size='large')

@@ -52,9 +52,9 @@ lewm.add(
     for method, solvers in _SOLVED.items()
     for solver in solvers
   },
-  differs='Adam is that of the released configuration (100 candidates, 30 steps '
-  'at 0.1); rates and steps of the other two are not published, and the same '
-  'here.',
+  differs='Adam is that of the released configuration (100 candidates, 30 '
+  'steps at 0.1); rates and steps of the other two are not published, and the '
+  'same here.',
 )
 
 

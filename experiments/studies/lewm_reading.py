@@ -36,7 +36,9 @@ lewm.add(
   'LeWM',
   {
     'LeWM': Row(
-      published=lewm.said('teleport: p < .01', hand='text', where=_VOE)
+      published=lewm.said(
+        'teleport: p < .01; colour: weaker', hand='text', where=_VOE
+      )
     ),
     'PLDM': lewm.method(
       'PLDM',
@@ -50,10 +52,6 @@ lewm.add(
         'teleport and colour: significant', hand='text', where=_VOE
       ),
     ),
-    'LeWM, colour': Row(
-      published=lewm.said('weaker than teleport', hand='text', where=_VOE),
-      missing='the diagnostic teleports and changes no colour',
-    ),
     'LeWM, Cube': Row(
       published=lewm.said(
         'teleport: p < .01; colour: not significant', hand='text', where=_VOE
@@ -65,7 +63,20 @@ lewm.add(
       missing=_NO_CUBE,
     ),
   },
-  metrics=('surprise/auroc', 'surprise/ratio', 'surprise/plain'),
+  sizes={
+    name: dataclasses.replace(
+      size,
+      plan={**size.plan, 'diagnostics': ('surprise', 'surprise_colour')},
+    )
+    for name, size in (('small', lewm.SMALL), ('full', lewm.FULL))
+  },
+  metrics=(
+    'surprise/auroc',
+    'surprise/ratio',
+    'surprise_colour/auroc',
+    'surprise_colour/ratio',
+    'surprise_colour/p_value',
+  ),
 )
 
 

@@ -64,8 +64,8 @@ class Planning:
       By default 4 for every core of a CPU, which fit into its caches, and all
       elsewhere.
     diagnostics: what the report says of every checkpoint besides its planning,
-      in worlds written in JAX: rollout_error, straightness, surprise, collapse,
-      probe, errors; or nothing.
+      in worlds written in JAX: rollout_error, straightness, surprise,
+      surprise_colour, collapse, probe, errors; or nothing.
     out: folder for the files.
   """
 

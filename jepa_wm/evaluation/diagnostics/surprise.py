@@ -33,7 +33,7 @@ def auroc(ordinary: np.ndarray, odd: np.ndarray) -> float:
 
 
 @functools.partial(jax.jit, static_argnames='model')
-def _predicted(
+def predicted(
   model: models.Advances,
   variables: Variables,
   latents: jax.Array,
@@ -71,9 +71,7 @@ class Surprise:
         'surprise takes a model with dynamics and two episodes or more, got '
         f'{model.model.config.name} and {len(paths)}.'
       )
-    expected = np.asarray(
-      _predicted(acting, model.params, paths, looked.action)
-    )
+    expected = np.asarray(predicted(acting, model.params, paths, looked.action))
     num_episodes, num_steps = expected.shape[:2]
     other_key, time_key = jax.random.split(question.rng_key)
     shape = num_episodes, num_steps

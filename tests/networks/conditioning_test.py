@@ -75,7 +75,9 @@ def test_a_fresh_modulation_is_the_identity():
   zero = jax.tree.map(jnp.zeros_like, block['modulation'])
   fresh = {**params, 'block_0': {**block, 'modulation': zero}}
   out, _ = predictor.apply({'params': fresh}, seen, (given,))
-  tokens = seen @ params['input']['kernel'] + params['input']['bias']
+  params = jax.tree.map(np.asarray, params)
+  tokens = np.asarray(seen) @ params['input']['kernel']
+  tokens += params['input']['bias']
   tokens -= tokens.mean(-1, keepdims=True)
   tokens /= np.sqrt(np.square(tokens).mean(-1, keepdims=True) + 1e-6)
   tokens = tokens * params['norm']['scale'] + params['norm']['bias']

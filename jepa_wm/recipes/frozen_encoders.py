@@ -28,6 +28,19 @@ class Source(NamedTuple):
   whole: Variables
 
 
+def check(model: Any, path: str | os.PathLike[str]) -> None:
+  """Makes sure that a model has a frozen encoder; reads nothing.
+
+  Raises:
+    ValueError: it trains its own.
+  """
+  if not model.is_frozen:
+    raise ValueError(
+      f'config.frozen_encoder is {str(path)!r}, but {model.config.name!r} '
+      "trains its own encoder; leave it out, or set target.name='frozen'."
+    )
+
+
 def adopt(model: Any, path: str | os.PathLike[str]) -> Variables:
   """The collection 'frozen' of a model, with the weights of another.
 
@@ -42,11 +55,7 @@ def adopt(model: Any, path: str | os.PathLike[str]) -> Variables:
       encoder than the model's settings say; the message names the first
       setting or tensor that differs.
   """
-  if not model.is_frozen:
-    raise ValueError(
-      f'config.frozen_encoder is {str(path)!r}, but {model.config.name!r} '
-      "trains its own encoder; leave it out, or set target.name='frozen'."
-    )
+  check(model, path)
   fresh = model.init(jax.random.key(0))['frozen']
   if path == 'random':
     return fresh

@@ -57,9 +57,7 @@ def effect(config: Mapping[str, Any]) -> str:
     ValueError: a field that there is not, or out of its range.
   """
   frozen = config.get('frozen_encoder', '')
-  plan = training.read_config(
-    {**config, 'frozen_encoder': 'random' if frozen else ''}
-  )
+  plan = training.read_config(config, weights=False)
   described = {
     'frozen_encoder': frozen,
     'num_steps': plan.optimizer.num_steps,

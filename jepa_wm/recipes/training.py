@@ -40,20 +40,21 @@ class Plan(NamedTuple):
   seed: int
 
 
-def read_config(config: Mapping[str, Any]) -> Plan:
+def read_config(config: Mapping[str, Any], *, weights: bool = True) -> Plan:
   """Reads what `config` says.
 
   Args:
     config: as for `train`.
+    weights: whether those of a frozen encoder are read, too; `frozen` of the
+      plan is None where they are not.
 
   Raises:
     ValueError: a field there is not, or out of its range.
     FileNotFoundError: no frozen encoder where it says.
   """
   shared = read_shared(config, ('model', 'augmentation', 'evals'))
-  model, frozen = _model(
-    config.get('model', {}), config.get('frozen_encoder', '')
-  )
+  path = config.get('frozen_encoder', '')
+  model, frozen = _model(config.get('model', {}), path, weights)
   data = shared['data']
   if not data.num_frames:
     shared['data'] = dataclasses.replace(data, num_frames=model.num_frames)
@@ -312,9 +313,14 @@ def take_steps(
   }
 
 
-def _model(settings: Mapping[str, Any], path: str) -> tuple[Any, Any]:
+def _model(
+  settings: Mapping[str, Any], path: str, weights: bool
+) -> tuple[Any, Any]:
   """A model, and the weights of its frozen encoder if it has one."""
   model = models.from_config(settings)
+  if path and not weights:
+    frozen_encoders.check(model, path)
+    return model, None
   if path:
     return model, frozen_encoders.adopt(model, path)
   if model.is_frozen:

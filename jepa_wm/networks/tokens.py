@@ -246,7 +246,7 @@ def _feature_map(
   if 'feature_map' in found:
     return found['feature_map']
   # Those of a clip are the output itself; a class token is no place in it.
-  found = found.get('tokens', features)
-  side = math.isqrt(found.shape[-2])
-  found = found[..., found.shape[-2] - side**2 :, :]
-  return found.reshape(*found.shape[:-2], side, side, -1)
+  tokens = found.get('tokens', features)
+  side = math.isqrt(tokens.shape[-2])
+  tokens = tokens[..., tokens.shape[-2] - side**2 :, :]
+  return tokens.reshape(*tokens.shape[:-2], side, side, -1)

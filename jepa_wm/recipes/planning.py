@@ -5,9 +5,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jepa_wm import fields, files
+from jepa_wm import exports, fields, files
 from jepa_wm.envs import worlds
-from jepa_wm.evaluation.planning import planner_settings, protocol
+from jepa_wm.evaluation.planning import (
+  flop_budget,
+  planner_settings,
+  protocol,
+)
 from jepa_wm.evaluation.report import report
 from jepa_wm.recipes import planning_heads, planning_runs
 
@@ -164,8 +168,11 @@ class Planning:
         )
         settings.dry_run(chosen.horizon)
         if self.budget_flops is not None:
-          settings = planning_runs.within(
-            self.budget_flops, settings, checkpoint, chosen
+          settings = flop_budget.within(
+            self.budget_flops,
+            settings,
+            exports.WorldModel.from_checkpoint(checkpoint),
+            chosen,
           )
         seeds = range(self.seed, self.seed + self.num_seeds)
         shifts = _shifts(environment, self.shift)

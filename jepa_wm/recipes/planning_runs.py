@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 import tqdm
 from absl import logging
 
@@ -18,7 +17,6 @@ from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import diagnostic, finding, played
 from jepa_wm.evaluation.planning import (
-  flop_budget,
   manifests,
   pairs,
   planner_settings,
@@ -346,42 +344,6 @@ class Plans:
         self._findings[key] = ask(question)
       findings[ask.name] = self._findings[key]
     return findings
-
-
-def within(
-  budget: float,
-  settings: planner_settings.PlannerSettings,
-  checkpoint: str,
-  chosen: protocol.Protocol,
-) -> planner_settings.PlannerSettings:
-  """Settings of a planner whose plans cost no more operations than a budget.
-
-  Args:
-    budget: of a plan.
-    settings: with the planner's own numbers.
-    checkpoint: what plans.
-    chosen: the protocol.
-
-  Raises:
-    OSError: no checkpoint.
-    ValueError: a broken one, or a budget for no plan at all.
-  """
-  model = exports.WorldModel.from_checkpoint(checkpoint)
-  reach = np.ones(model.action_dim // model.action_block, np.float32)
-
-  def count_fn(planner: Any) -> float:
-    return programs.BatchPlanner(
-      model,
-      chosen,
-      dataclasses.replace(settings, planner=planner),
-      bounds=(-reach, reach),
-      seed=0,
-      batch_size=1,
-      programs=programs.Programs(),
-    ).count()
-
-  planner = flop_budget.fit(settings.planner, budget, count_fn)
-  return dataclasses.replace(settings, planner=planner)
 
 
 def environment_of(checkpoint: str) -> str:

@@ -113,7 +113,6 @@ PREDICTORS = {
   'tokens': token_predictor,
   'interleaved': lambda: token_predictor(rotary_style='interleaved'),
   'feature': lambda: token_predictor(conditioning='feature', depth=1),
-  'adaln': lambda: token_predictor(conditioning='adaln', depth=1),
   'concatenation': concatenation_predictor,
   'concatenation_wide': lambda: concatenation_predictor(width=20),
 }

@@ -88,6 +88,18 @@ def test_a_fresh_modulation_is_the_identity():
   assert np.abs(other - before).max() > 1e-3
 
 
+def test_a_modulated_frame_sees_none_after_it_and_is_remembered():
+  predictor = _token_predictor('adaln')
+  seen, given, variables = _start(predictor)
+  whole, _ = predictor.apply(variables, seen, (given,))
+  first, past = predictor.apply(variables, seen[:, :1], (given[:, :1],))
+  np.testing.assert_allclose(first, whole[:, :1], rtol=1e-4, atol=1e-4)
+  last, _ = predictor.apply(
+    variables, seen, (given,), past=past, last_only=True
+  )
+  np.testing.assert_allclose(last, whole[:, 1:], rtol=1e-4, atol=1e-4)
+
+
 def test_there_is_no_other_conditioning():
   with pytest.raises(ValueError, match=r"conditioning must be .*'tokens'"):
     robot.BlockCausalConfig(conditioning='tokens')

@@ -5,7 +5,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from jepa_wm import planning
+from jepa_wm.evaluation.planning import (
+  planner_settings,
+  planning_model,
+  programs,
+)
+from jepa_wm.evaluation.planning import protocol as protocol_lib
 
 CountFn = Callable[[Any], float]
 """What a plan of a planner costs, see `flops.count`."""
@@ -76,3 +84,37 @@ def fit(
       'or take a smaller model.'
     )
   return with_samples(least, rounds)
+
+
+def within(
+  budget: float,
+  settings: planner_settings.PlannerSettings,
+  model: planning_model.PlanningModel,
+  protocol: protocol_lib.Protocol,
+) -> planner_settings.PlannerSettings:
+  """Settings of a planner whose plans cost no more operations than a budget.
+
+  Args:
+    budget: of a plan.
+    settings: with the planner's own numbers.
+    model: what plans.
+    protocol: how far.
+
+  Raises:
+    ValueError: see `fit`.
+  """
+  reach = np.ones(model.action_dim // model.action_block, np.float32)
+
+  def count_fn(planner: Any) -> float:
+    return programs.BatchPlanner(
+      model,
+      protocol,
+      dataclasses.replace(settings, planner=planner),
+      bounds=(-reach, reach),
+      seed=0,
+      batch_size=1,
+      programs=programs.Programs(),
+    ).count()
+
+  planner = fit(settings.planner, budget, count_fn)
+  return dataclasses.replace(settings, planner=planner)

@@ -142,7 +142,9 @@ class BatchPlanner:
     """Operations of a first plan for one problem; compiles nothing."""
     seen = observations.shapes(self.model, 1)
     start = jax.eval_shape(lambda: self._plan_fn().first(1))
-    actions = jax.ShapeDtypeStruct((1, 0, self.model.action_dim), np.float32)
+    actions: Any = jax.ShapeDtypeStruct(
+      (1, 0, self.model.action_dim), np.dtype(np.float32)
+    )
     memory = planning.Memory(observations.shapes(self.model, 1, 1), actions)
     shapes: Any = (
       jax.eval_shape(lambda: jax.random.key(0)),

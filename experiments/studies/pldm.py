@@ -89,3 +89,67 @@ study.STUDIES.register(
     },
   )
 )
+
+_OTHERS = {
+  'CRL': (89.3, 14.7),
+  'GCBC': (86.0, 8.4),
+  'GCIQL': (98.0, 99.6),
+  'HILP': (100.0, 100.0),
+  'HIQL': (96.4, 26.3),
+}
+_LATER = 'goal-conditioned baselines come with agents that learn'
+
+
+def _transcribed(value: float, spread: float | None = None) -> Published:
+  return Published(
+    value=value,
+    spread=spread,
+    spread_kind='' if spread is None else 'as printed, kind not said',
+    source='PLDM, arXiv 2502.14819, Two Rooms (transcribed)',
+    hand='second',
+  )
+
+
+study.STUDIES.register(
+  Study(
+    name='pldm/two_rooms',
+    question='Who plans in Two Rooms, and who without having seen a door?',
+    source='PLDM, arXiv 2502.14819, Two Rooms',
+    reference='PLDM',
+    rows={
+      'PLDM': Row(published=_transcribed(97.8, 0.7)),
+      'PLDM, no doors seen': Row(
+        published=_transcribed(34.4, 2.7),
+        missing='experiments.collect has no policy that never goes through one',
+      ),
+      **{
+        name: Row(published=_transcribed(good), missing=_LATER)
+        for name, (good, _) in _OTHERS.items()
+      },
+      **{
+        f'{name}, no doors seen': Row(
+          published=_transcribed(bad), missing=_LATER
+        )
+        for name, (_, bad) in _OTHERS.items()
+      },
+      **{
+        f'{share} %': Row(
+          by_size={'small': {'data.num_episodes': 18 * share}},
+          published=Published(
+            says='a curve from 634 steps to 3 M',
+            source='PLDM, arXiv 2502.14819',
+            hand='figure',
+          ),
+        )
+        for share in (1, 10)
+      },
+    },
+    sizes={'small': SMALL},
+    metrics=lewm.METRICS,
+    differs={
+      'small': "LeWM's networks and PLDM's terms of stable-worldmodel in 64 "
+      'pixels, CEM; the paper has its own networks, MPPI at every step of 200, '
+      'and walls and recordings of its own.'
+    },
+  )
+)

@@ -35,14 +35,14 @@ def _start(predictor):
   keys = jax.random.split(jax.random.key(0), 4)
   seen = jax.random.normal(keys[0], (2, 2, 2, 5))
   given = jax.random.normal(keys[1], (2, 2, 3))
-  variables = predictor.init(keys[2], seen, (given,))
+  variables = jax.jit(predictor.init)(keys[2], seen, (given,))
   return seen, given, _random(variables, keys[3])
 
 
 def test_a_feature_is_what_concatenation_comes_to():
   predictor = _token_predictor('feature')
   seen, given, variables = _start(predictor)
-  out, _ = predictor.apply(variables, seen, (given,))
+  out, _ = jax.jit(predictor.apply)(variables, seen, (given,))
   params = variables['params']
   both = jnp.concatenate(
     [seen, jnp.broadcast_to(given[:, :, None], (*seen.shape[:3], 3))], axis=-1
@@ -61,7 +61,7 @@ def test_a_feature_is_what_concatenation_comes_to():
     'kernel': jnp.pad(params['output']['kernel'], ((0, 0), (0, 3))),
     'bias': jnp.pad(params['output']['bias'], (0, 3)),
   }
-  expected, _ = _token_predictor('token').apply(
+  expected, _ = jax.jit(_token_predictor('token').apply)(
     {'params': {**plain, 'input': joint}}, both, ()
   )
   np.testing.assert_allclose(out, expected[..., :5], atol=1e-5)
@@ -74,7 +74,8 @@ def test_a_fresh_modulation_is_the_identity():
   block = params['block_0']
   zero = jax.tree.map(jnp.zeros_like, block['modulation'])
   fresh = {**params, 'block_0': {**block, 'modulation': zero}}
-  out, _ = predictor.apply({'params': fresh}, seen, (given,))
+  apply = jax.jit(predictor.apply)
+  out, _ = apply({'params': fresh}, seen, (given,))
   params = jax.tree.map(np.asarray, params)
   tokens = np.asarray(seen) @ params['input']['kernel']
   tokens += params['input']['bias']
@@ -83,20 +84,19 @@ def test_a_fresh_modulation_is_the_identity():
   tokens = tokens * params['norm']['scale'] + params['norm']['bias']
   expected = tokens @ params['output']['kernel'] + params['output']['bias']
   np.testing.assert_allclose(out, expected, atol=1e-4)
-  other, _ = predictor.apply(variables, seen, (given + 1.0,))
-  before, _ = predictor.apply(variables, seen, (given,))
+  other, _ = apply(variables, seen, (given + 1.0,))
+  before, _ = apply(variables, seen, (given,))
   assert np.abs(other - before).max() > 1e-3
 
 
 def test_a_modulated_frame_sees_none_after_it_and_is_remembered():
   predictor = _token_predictor('adaln')
   seen, given, variables = _start(predictor)
-  whole, _ = predictor.apply(variables, seen, (given,))
-  first, past = predictor.apply(variables, seen[:, :1], (given[:, :1],))
+  apply = jax.jit(predictor.apply, static_argnames='last_only')
+  whole, _ = apply(variables, seen, (given,))
+  first, past = apply(variables, seen[:, :1], (given[:, :1],))
   np.testing.assert_allclose(first, whole[:, :1], rtol=1e-4, atol=1e-4)
-  last, _ = predictor.apply(
-    variables, seen, (given,), past=past, last_only=True
-  )
+  last, _ = apply(variables, seen, (given,), past=past, last_only=True)
   np.testing.assert_allclose(last, whole[:, 1:], rtol=1e-4, atol=1e-4)
 
 

@@ -199,7 +199,9 @@ def test_a_constant_feature_and_a_constant_target_are_no_nan():
 
 def test_doors():
   tokens = jnp.zeros((4, 2, 3))
-  with pytest.raises(ValueError, match=r'tokens must be \[N, P, D\]'):
+  with pytest.raises(
+    ValueError, match=r'tokens must be \[N \* num_clips, P, D\]'
+  ):
     probe_training.Examples(tokens[0], jnp.zeros((2, 1)))
   with pytest.raises(ValueError, match='targets must be finite'):
     probe_training.Examples(tokens, jnp.full((4, 1), jnp.nan))

@@ -146,6 +146,7 @@ for _name, _make in _MAZES.items():
       place=functools.partial(maze.place, size=_make().size),
       state_names=_make().state_names,
       unit='cells',
+      body=('x', 'y'),
       action_noise=0.5,
     ),
   )

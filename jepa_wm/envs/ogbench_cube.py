@@ -235,6 +235,7 @@ worlds.register(
     place=place,
     state_names=STATE_NAMES,
     unit='m',
+    body=('cube x', 'cube y', 'cube z'),
     action_noise=0.1,
     on_host=True,
     recording={'policy': 'wanderer', 'ends_at_success': False},

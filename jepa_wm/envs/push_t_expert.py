@@ -339,6 +339,7 @@ worlds.register(
     place=lambda vectors: np.asarray(vectors)[..., :2] / push_t.WORLD_SIZE,
     state_names=push_t.STATE_NAMES,
     unit='px',
+    body=('agent_x', 'agent_y'),
     # Enough to see what happens beside the way, little enough to arrive.
     action_noise=0.1,
   ),

@@ -45,6 +45,8 @@ class World:
       fractions of its width and height, from the upper left.
     state_names: what the `V` numbers of a vector are.
     unit: what `distance` is measured in.
+    body: those of `state_names` that a teleport moves, where the agent is or
+      what it handles; all of them where empty.
     action_noise: of the expert, where nobody says otherwise.
     on_host: whether `make` gives a `host.HostWorld`.
     reward: `(world, state, action [A], next state) -> scalar` of a JAX world;
@@ -64,6 +66,7 @@ class World:
   place: Callable[[np.ndarray], np.ndarray]
   state_names: tuple[str, ...]
   unit: str
+  body: tuple[str, ...] = ()
   action_noise: float = 0.0
   on_host: bool = False
   reward: device_stage.RewardFn | None = None

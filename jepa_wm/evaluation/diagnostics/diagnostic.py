@@ -43,7 +43,7 @@ class Imagines(planning_model.Steps, Protocol):
     ...
 
 
-class Examined(Imagines, Protocol):
+class Examined(Imagines, planning_model.PlanningModel, Protocol):
   """What is asked about; `jepa_wm.WorldModel` is one."""
 
   @property
@@ -104,14 +104,17 @@ class Episodes:
     windows_fn: 'train' or 'held_out' to batches. All is measured on the latter;
       what must be fitted is fitted on the former.
     world: where they were played, for those who play on; None where it is not
-      known or not a JAX world.
+      known.
     horizon: action blocks to look ahead.
+    picture_fn: latents `[..., D]` to pixels uint8 `[..., height, width, 3]`,
+      of a decoder head; None where there is none.
     records: what a run has logged so far, oldest first.
   """
 
   windows_fn: Callable[[str], Sequence[Batch]]
   world: worlds.World | None = None
   horizon: int = 5
+  picture_fn: Callable[[jax.Array], jax.Array] | None = None
   records: Sequence[Mapping[str, Any]] = ()
   _looked: dict[str, tuple[Params, Looked]] = dataclasses.field(
     default_factory=dict, init=False, repr=False, compare=False
@@ -145,6 +148,39 @@ class Question(NamedTuple):
   def look(self, split: str = 'held_out') -> Looked:
     """What the model makes of the windows of a split."""
     return self.episodes.look(self.model, split)
+
+  def acting(self, name: str) -> models.Advances:
+    """The model as one that actions move.
+
+    Args:
+      name: of the diagnostic that asks.
+
+    Raises:
+      ValueError: it has no dynamics.
+    """
+    model = self.model.model
+    if model.acting is None:
+      raise ValueError(
+        f'{name} takes a model with dynamics, and {model.config.name} has none.'
+      )
+    return model.acting
+
+  def world(self, name: str) -> worlds.World:
+    """The JAX world that the episodes are of.
+
+    Args:
+      name: of the diagnostic that asks.
+
+    Raises:
+      ValueError: it is not known, or steps on the host.
+    """
+    world = self.episodes.world
+    if world is None or world.on_host:
+      raise ValueError(
+        f'{name} plays the world that the episodes are of, and these are of '
+        'none that is written in JAX, or do not say of which; leave it out.'
+      )
+    return world
 
 
 class Diagnostic(Protocol):

@@ -7,9 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jepa_wm import planning
 from jepa_wm.envs import environment, worlds
-from jepa_wm.evaluation.diagnostics import diagnostic
+from jepa_wm.evaluation.diagnostics import diagnostic, probing
 from jepa_wm.evaluation.planning import observations
+from jepa_wm.types import Params
 
 _STREAM = zlib.crc32(b'jepa_wm.evaluation.diagnostics.played')
 
@@ -62,6 +64,63 @@ def play(
     lambda one, more: jnp.concatenate([one[None], more]), first, states
   )
   return states, actions
+
+
+def follow(env: Any, state: Any, actions: jax.Array) -> Any:
+  """States, leaves `[T, ...]`, after each of raw actions `[T, raw]`."""
+
+  def step(state: Any, action: jax.Array) -> Any:
+    after = env.step(state, action)
+    return after, after
+
+  return jax.lax.scan(step, state, actions)[1]
+
+
+def fit_probe(
+  model: diagnostic.Imagines, env: Any, rng_key: jax.Array, num_frames: int
+) -> probing.LinearProbe:
+  """A linear probe of the state, fitted to frames of fresh states.
+
+  Args:
+    model: encodes them.
+    env: the world.
+    rng_key: of the states, consumed.
+    num_frames: how many.
+  """
+
+  @jax.jit
+  def fit(params: Params, rng_keys: jax.Array) -> probing.LinearProbe:
+    states = jax.vmap(env.reset)(rng_keys)
+    seen = observations.observe(model, env, states)
+    latents = model.encode(params, seen)
+    return probing.fit(latents, jax.vmap(env.vector)(states))
+
+  return fit(model.params, jax.random.split(rng_key, num_frames))
+
+
+def imagine(
+  model: diagnostic.Imagines, params: Params, seen: Any, actions: jax.Array
+) -> jax.Array:
+  """Latents `[B, 1 + H, D]` of a frame, encoded, and of what follows.
+
+  Args:
+    model: is rolled out.
+    params: of it.
+    seen: observations `[B, ...]`.
+    actions: normalised blocks `[B, H, A]`.
+  """
+  root = model.start(
+    params, jax.tree.map(lambda x: jnp.expand_dims(x, 1), seen)
+  )
+  path = planning.rollout_path(
+    params,
+    jax.random.split(jax.random.key(0), len(actions)),
+    root,
+    actions,
+    model.dynamics,
+    read_fn=model.latent,
+  )
+  return jnp.concatenate([model.latent(root)[:, None], path], axis=1)
 
 
 def windows(

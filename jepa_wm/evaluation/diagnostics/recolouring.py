@@ -13,6 +13,7 @@ from jepa_wm.envs import variation
 from jepa_wm.evaluation.diagnostics import diagnostic, played, surprise
 from jepa_wm.evaluation.diagnostics.finding import Finding
 from jepa_wm.evaluation.planning import observations
+from jepa_wm.evaluation.statistics import ranks
 from jepa_wm.types import Params
 
 
@@ -79,7 +80,7 @@ class Recolouring:
         'plain': float(plain.mean()),
         'colour': float(odd.mean()),
         'ratio': float(odd.mean() / max(plain.mean(), tiny)),
-        'auroc': surprise.auroc(plain.ravel(), odd.ravel()),
+        'auroc': ranks.auroc(plain.ravel(), odd.ravel()),
         'p_value': float(np.nan_to_num(test.pvalue, nan=1.0)),
       },
       sentence=f'Mean squared error of the next latent, as it comes and with '

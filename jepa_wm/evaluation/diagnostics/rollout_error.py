@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import planning
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import diagnostic, played, probing
 from jepa_wm.evaluation.diagnostics.finding import Finding, Table
@@ -100,13 +99,6 @@ def measure(
   play = functools.partial(played.play, env, expert, num_steps)
 
   @jax.jit
-  def fit_probe(params: Params, rng_keys: jax.Array) -> probing.LinearProbe:
-    states = jax.vmap(env.reset)(rng_keys)
-    seen = observations.observe(model, env, states)
-    latents = model.encode(params, seen)
-    return probing.fit(latents, jax.vmap(env.vector)(states))
-
-  @jax.jit
   def errors(
     params: Params,
     probe: probing.LinearProbe,
@@ -119,18 +111,8 @@ def measure(
     )
     first = jax.tree.map(lambda leaf: leaf[:, 0], states)
     seen = observations.observe(model, env, first)
-    root = model.start(
-      params, jax.tree.map(lambda x: jnp.expand_dims(x, 1), seen)
-    )
-    path = planning.rollout_path(
-      params,
-      rng_keys,
-      root,
-      model.normalize_actions(blocks),
-      model.dynamics,
-      read_fn=model.latent,
-    )
-    latents = jnp.concatenate([model.latent(root)[:, None], path], axis=1)
+    blocks = model.normalize_actions(blocks)
+    latents = played.imagine(model, params, seen, blocks)
     believed = probe(latents)
     truth = jax.tree.map(lambda leaf: leaf[:, :: model.action_block], states)
 
@@ -143,7 +125,7 @@ def measure(
     rng_key = jax.random.key(0)
   key = jax.random.fold_in(rng_key, _STREAM)
   probe_key, rollout_key = jax.random.split(key)
-  probe = fit_probe(model.params, jax.random.split(probe_key, num_probe_frames))
+  probe = played.fit_probe(model, env, probe_key, num_probe_frames)
   rollout_keys = jax.random.split(rollout_key, num_rollouts)
   recorded, pushed = (
     np.asarray(errors(model.params, probe, rollout_keys, kind)).tolist()
@@ -168,16 +150,11 @@ class RolloutError:
   num_rollouts: int = 128
 
   def __call__(self, question: diagnostic.Question) -> Finding:
-    episodes = question.episodes
-    if episodes.world is None:
-      raise ValueError(
-        'rollout_error plays the world that the episodes are of, and these are '
-        'of none that is written in JAX, or do not say of which; leave it out.'
-      )
+    question.acting(self.name)
     drift = measure(
       question.model,
-      episodes.world,
-      horizon=episodes.horizon,
+      question.world(self.name),
+      horizon=question.episodes.horizon,
       num_probe_frames=self.num_probe_frames,
       num_rollouts=self.num_rollouts,
       rng_key=question.rng_key,

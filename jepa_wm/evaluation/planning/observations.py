@@ -24,7 +24,10 @@ class Observing(Protocol):
 
 
 def observe(
-  model: Observing, env: environment_lib.Environment, states: Any
+  model: Observing,
+  env: environment_lib.Environment,
+  states: Any,
+  own_worlds: Any = None,
 ) -> Observation:
   """What `model` is shown of states.
 
@@ -34,6 +37,7 @@ def observe(
     model: says what it observes.
     env: the world, rendered at the model's size.
     states: leaves `[B, ...]`.
+    own_worlds: in place of `env`, the world of each state, leaves `[B, ...]`.
 
   Returns:
     Leaves `[B, ...]`.
@@ -48,7 +52,7 @@ def observe(
       seen['proprio'] = world.proprio(state)
     return seen
 
-  return environment_lib.in_worlds(look, env, None)(states)
+  return environment_lib.in_worlds(look, env, own_worlds)(states)
 
 
 def shapes(model: Observing, *lead: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -70,8 +70,8 @@ def draw_search(
     )
   _draw_band(spread_axes, np.asarray(diagnostics.spread), 'spread', theme.first)
   spread_axes.set_ylim(bottom=0)
-  _style(cost_axes, theme, 'Cost', "share of the first candidates' mean cost")
-  _style(spread_axes, theme, 'Spread', 'standard deviation of an action')
+  style(cost_axes, theme, 'Cost', "share of the first candidates' mean cost")
+  style(spread_axes, theme, 'Spread', 'standard deviation of an action')
   figure.subplots_adjust(
     left=0.08, right=0.98, top=0.88, bottom=0.15, wspace=0.24
   )
@@ -160,13 +160,18 @@ def _draw_band(
   axes.set_xlim(1, max(len(iterations), 2))
 
 
-def _style(
-  axes: matplotlib.axes.Axes, theme: Theme, title: str, unit: str
+def style(
+  axes: matplotlib.axes.Axes,
+  theme: Theme,
+  title: str,
+  unit: str,
+  along: str = 'iteration',
 ) -> None:
+  """Gives axes a title, the names of what they show, and quiet lines."""
   axes.set_title(
     title, loc='left', color=theme.ink, fontsize=11, fontweight='bold', pad=10
   )
-  axes.set_xlabel('iteration', color=theme.faint, fontsize=9)
+  axes.set_xlabel(along, color=theme.faint, fontsize=9)
   axes.set_ylabel(unit, color=theme.faint, fontsize=9)
   axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
   axes.set_facecolor(theme.background)

@@ -77,7 +77,8 @@ def test_a_line_of_the_log_is_what_the_named_diagnostics_find(rng_key):
   straight = ask('straightness,surprise')
   assert set(straight) == {
     'straightness/mean_cosine', 'straightness/std', 'surprise/plain',
-    'surprise/teleport', 'surprise/ratio', 'surprise/auroc',
+    'surprise/teleport', 'surprise/ratio', 'surprise/auroc', 'surprise/t',
+    'surprise/p', 'surprise/verdict', 'surprise/sentence',
   }  # fmt: skip
 
 

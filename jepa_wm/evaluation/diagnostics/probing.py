@@ -1,6 +1,7 @@
 """Linear probes: what of the true state can be read off a latent."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm.evaluation.diagnostics import diagnostic
-from jepa_wm.evaluation.diagnostics.finding import Finding
+from jepa_wm.evaluation.diagnostics.finding import Finding, Table
 
 
 @flax.struct.dataclass
@@ -107,6 +108,26 @@ def score(
   }
 
 
+def squared_z(
+  predicted: np.ndarray, targets: np.ndarray, fitted: np.ndarray
+) -> np.ndarray:
+  """Squared errors of z-scored targets, the unit of the papers' tables.
+
+  Args:
+    predicted: `[M, S]`, in the targets' units.
+    targets: `[M, S]`.
+    fitted: `[N, S]`, targets that the probe was fitted to, whose deviations
+      are the unit.
+
+  Returns:
+    `[M, S]`; NaN for a target that did not vary.
+  """
+  unit = np.asarray(fitted, np.float64).std(axis=0)
+  unit = np.where(unit > 0, unit, np.nan)
+  errors = np.asarray(predicted, np.float64) - np.asarray(targets)
+  return np.square(errors / unit)
+
+
 def evaluate(
   latents: jax.Array,
   targets: jax.Array,
@@ -170,9 +191,23 @@ class Probe:
       return Finding(title, sentence='The episodes hold no state and no label.')
     train = question.look('train')
     scores: dict[str, Any] = {}
+    table = None
     if held_out.state is not None and train.state is not None:
-      probe = fit(train.rows, diagnostic.rows(train.state))
-      scores |= score(probe, held_out.rows, diagnostic.rows(held_out.state))
+      fitted, truth = (diagnostic.rows(x.state) for x in (train, held_out))
+      probe = fit(train.rows, fitted)
+      scores |= score(probe, held_out.rows, truth)
+      read = np.asarray(probe(held_out.rows))
+      errors = squared_z(read, truth, fitted)
+      if np.isfinite(errors).any():
+        each = np.nanmean(errors, axis=1)
+        scores |= {'probe_z_mse': each.mean(), 'probe_z_spread': each.std()}
+      world = question.episodes.world
+      table = _by_number(
+        errors,
+        read,
+        np.asarray(truth),
+        () if world is None else world.state_names,
+      )
     if held_out.label is not None and train.label is not None:
       one_hot: Any = np.eye(train.label.max() + 1)[train.label]
       guess = fit(train.rows, one_hot)(held_out.rows).argmax(-1)
@@ -180,6 +215,29 @@ class Probe:
     return Finding(
       title,
       scalars={name: float(value) for name, value in scores.items()},
+      table=table,
       sentence='Fitted on other episodes than it is scored on; means over the '
-      'numbers of the state.',
+      'numbers of the state. z MSE is of targets in deviations from their '
+      'mean, as papers have it, with its deviation over samples as the spread.',
     )
+
+
+def _by_number(
+  errors: np.ndarray,
+  predicted: np.ndarray,
+  truth: np.ndarray,
+  names: Sequence[str],
+) -> Table | None:
+  """A row for every number of the state that varies."""
+  size = truth.shape[1]
+  known = names if len(names) == size else [f's{i}' for i in range(size)]
+  rows: list[list[str | float]] = []
+  for index, name in enumerate(known):
+    error, read, true = errors[:, index], predicted[:, index], truth[:, index]
+    spread = float(read.std() * true.std())
+    if np.isfinite(error).all() and spread > 0:
+      together = np.mean((read - read.mean()) * (true - true.mean()))
+      r = float(together) / spread
+      rows.append([name, float(error.mean()), float(error.std()), r])
+  heading = ['number', 'z MSE', 'spread over samples', 'r']
+  return Table(heading, rows) if rows else None

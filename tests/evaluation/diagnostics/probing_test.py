@@ -1,9 +1,11 @@
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.evaluation.diagnostics import probing
+from jepa_wm.evaluation.diagnostics import diagnostic, probing
 
 fit = jax.jit(probing.fit, static_argnames='ridge')
 evaluate = jax.jit(probing.evaluate)
@@ -97,3 +99,34 @@ def test_doors():
     probing.fit(jnp.zeros((5, 4)), jnp.zeros((5, 2)), ridge=-1.0)
   with pytest.raises(ValueError, match='either side of the split'):
     probing.evaluate(jnp.zeros((5, 4)), jnp.zeros((5, 2)))
+
+
+def test_papers_units_are_deviations_of_what_was_fitted(rng_key):
+  rng = np.random.default_rng(0)
+  latents = rng.normal(size=(2, 500, 4, 3)).astype(np.float32)
+  noise = rng.normal(size=(2, 500, 4, 2))
+  state = 10 * latents[..., :2] + np.array([1.0, 5.0]) * noise
+  state = np.concatenate([state, np.full((2, 500, 4, 1), 7.0)], axis=-1)
+  looked = {
+    split: diagnostic.Looked({}, latents[i], None, state[i], None)
+    for i, split in enumerate(('train', 'held_out'))
+  }
+  episodes = types.SimpleNamespace(
+    look=lambda model, split='held_out': looked[split], world=None
+  )
+  found = probing.Probe()(diagnostic.Question(None, episodes, rng_key))
+  # Of what varies: signal of deviation 10 and noise of 1 and of 5.
+  expected = [1 / 101, 25 / 125]
+  rows = found.table.rows
+  assert [row[0] for row in rows] == ['s0', 's1']
+  np.testing.assert_allclose([row[1] for row in rows], expected, rtol=0.3)
+  # Squares of a Gaussian deviate by sqrt(2) of their mean.
+  np.testing.assert_allclose(
+    [row[2] for row in rows], np.sqrt(2) * np.array(expected), rtol=0.35
+  )
+  np.testing.assert_allclose(
+    [row[3] for row in rows], np.sqrt(1 - np.array(expected)), rtol=0.05
+  )
+  assert found.scalars['probe_z_mse'] == pytest.approx(
+    np.mean([row[1] for row in rows])
+  )

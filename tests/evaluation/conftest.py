@@ -1,6 +1,7 @@
 """A world model that is right: it reads the position and knows the walls."""
 
 import dataclasses
+import types
 from typing import Any
 
 import flax.struct
@@ -40,6 +41,11 @@ class PerfectModel:
   action_block: int = 5
   action_dim: int = 10
   record: dict = dataclasses.field(default_factory=dict)
+
+  @property
+  def model(self):
+    config = types.SimpleNamespace(name='perfect')
+    return types.SimpleNamespace(acting=self, config=config)
 
   @property
   def observation_spec(self):

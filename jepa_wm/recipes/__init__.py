@@ -3,6 +3,7 @@
 from jepa_wm.recipes.ablating import Ablating, Ablation, list_studies
 from jepa_wm.recipes.collecting import Collecting, collect
 from jepa_wm.recipes.converting import Converting, convert
+from jepa_wm.recipes.diagnosing import Diagnosing, diagnose
 from jepa_wm.recipes.planning import Planning, plan
 from jepa_wm.recipes.probing import Probing, probe
 from jepa_wm.recipes.study import Published, Row, Size, Study
@@ -15,6 +16,7 @@ __all__ = [
   'Ablation',
   'Collecting',
   'Converting',
+  'Diagnosing',
   'Planning',
   'Probing',
   'Published',
@@ -23,6 +25,7 @@ __all__ = [
   'Study',
   'collect',
   'convert',
+  'diagnose',
   'is_done',
   'list_studies',
   'plan',

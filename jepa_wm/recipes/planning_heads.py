@@ -35,6 +35,29 @@ def proposals(path: str, checkpoint: str) -> planner_settings.Proposals:
   )
 
 
+def drawing(
+  path: str, model: exports.WorldModel, checkpoint: str
+) -> exports.TrainedHead:
+  """A head that draws latents.
+
+  Args:
+    path: of the head, as for `TrainedHead.load`.
+    model: the checkpoint's.
+    checkpoint: its name, for messages.
+
+  Raises:
+    OSError: no head.
+    ValueError: a broken one, a head of another encoder or without the role.
+  """
+  found = exports.TrainedHead.load(path, model=model, where=checkpoint)
+  if found.head.roles.picture is None:
+    raise ValueError(
+      f'--decoder={path}: the head {found.name!r} draws no pictures; pass a '
+      "'decoder'."
+    )
+  return found
+
+
 def decoder(
   path: str, model: exports.WorldModel, checkpoint: str, environment: str
 ) -> exports.TrainedHead:
@@ -51,12 +74,7 @@ def decoder(
     ValueError: a broken one, a head of another encoder or without the role, or
       a world that is not played for videos.
   """
-  found = exports.TrainedHead.load(path, model=model, where=checkpoint)
-  if found.head.roles.picture is None:
-    raise ValueError(
-      f'--decoder={path}: the head {found.name!r} draws no pictures; pass a '
-      "'decoder'."
-    )
+  found = drawing(path, model, checkpoint)
   if worlds.get(environment).on_host:
     raise ValueError(
       f'--decoder: {environment!r} is a world on the host, which is not played '

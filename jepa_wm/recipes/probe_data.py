@@ -234,7 +234,7 @@ def _recorded(
   image_size: int,
   observed: Sequence[str],
 ) -> _Source:
-  caches = _open_cache(files.expand(name), image_size)
+  caches = open_cache(files.expand(name), image_size)
   state = caches['train'].columns.get('state')
   size = 0 if state is None else state.shape[1]
   made_in = str(caches['train'].provenance.get('environment'))
@@ -293,10 +293,19 @@ def _take(
   return Clips(seen, targets)
 
 
-def _open_cache(
+def open_cache(
   path: pathlib.Path, image_size: int
 ) -> dict[str, cache_lib.Cache]:
-  """The three splits of a dataset on disk; held-out episodes make two."""
+  """The three splits of a dataset on disk; held-out episodes make two.
+
+  Args:
+    path: the folder.
+    image_size: side that its frames must have, in pixels.
+
+  Raises:
+    FileNotFoundError: no such folder.
+    ValueError: frames of another size, or too few episodes.
+  """
   if not path.is_dir():
     raise FileNotFoundError(
       f"data: {str(path)!r} is neither 'digits' nor a world "

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -8,6 +9,7 @@ from given_flags import given_flags
 
 from experiments import probe
 from jepa_wm import exports, models, recipes, units
+from jepa_wm.evaluation.diagnostics import diagnostic
 from jepa_wm.recipes import probe_data
 
 SMALL = (
@@ -230,3 +232,59 @@ def test_a_wrong_command_ends_in_one_sentence(
 def test_a_wrong_field_is_named(fields, sentence):
   with pytest.raises(ValueError, match=sentence):
     recipes.Probing(**fields)
+
+
+def test_questions_are_asked_in_place_of_probes(checkpoint, tmp_path):
+  out = tmp_path / 'asked'
+  given = (f'--checkpoint={checkpoint}', f'--out={out}', '--horizon=2')
+  with given_flags(probe, *given, '--diagnostics=straightness,energy,masks'):
+    (record,) = probe.run(show_progress=False)
+  assert set(record['findings']) == {'straightness', 'energy', 'masks'}
+  kept = json.loads((out / 'results.json').read_text())
+  assert kept['findings'] == json.loads(json.dumps(record['findings']))
+  page = (out / 'report.html').read_text()
+  for found in record['findings'].values():
+    assert found['title'] in page
+    for file in found['figures']:
+      assert (out / file).is_file()
+  assert 'energy_0.png' in record['findings']['energy']['figures']
+
+
+def test_what_does_not_apply_says_why(tmp_path):
+  model = models.from_config(CLIPS)
+  clips = _save(model, tmp_path, None, {'config': {'data': {}}})
+  asked = recipes.Diagnosing(
+    checkpoint=str(clips),
+    diagnostics=('surprise', 'collapse'),
+    data='digits',
+    out=str(tmp_path / 'asked'),
+  )
+  record = recipes.diagnose(asked, show_progress=False)
+  assert list(record['findings']) == ['collapse']
+  assert 'with dynamics, and vjepa has none' in record['refused']['surprise']
+  with pytest.raises(ValueError, match='None of the diagnostics applies'):
+    recipes.diagnose(
+      dataclasses.replace(asked, diagnostics=('surprise',)), show_progress=False
+    )
+
+
+@pytest.mark.parametrize(
+  'given, said',
+  [
+    (('--diagnostics=suprise',), "Did you mean 'surprise'"),
+    (('--diagnostics=energy', '--num_steps=3'), 'num_steps trains probes'),
+    (('--horizon=3',), 'horizon is for --diagnostics'),
+    (('--diagnostics=energy', '--horizon=1'), 'horizon must be'),
+  ],
+)
+def test_questions_and_probes_are_one_or_the_other(given, said):
+  with given_flags(probe, *given), pytest.raises(ValueError, match=said):
+    probe.run(show_progress=False)
+
+
+def test_demands_are_four_and_all_are_all():
+  asked = recipes.Diagnosing(diagnostics=('demands', 'surprise'))
+  names = [ask.name for ask in asked.asked()]
+  assert names == ['surprise', 'counterfactual', 'consistency', 'generality']
+  everything = recipes.Diagnosing(diagnostics=('all',)).asked()
+  assert [x.name for x in everything] == list(diagnostic.DIAGNOSTICS.names())

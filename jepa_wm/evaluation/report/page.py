@@ -2,7 +2,8 @@
 
 import html
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jepa_wm.evaluation.report import charts, page_sections, page_tables
 from jepa_wm.evaluation.report.page_style import STYLE
@@ -44,6 +45,26 @@ def build(
   if failures:
     lines = ''.join(f'<li>{html.escape(line)}</li>' for line in failures)
     body = f'<section><h2>Failed</h2><ul>{lines}</ul></section>{body}'
+  return whole(
+    eyebrow=eyebrow,
+    headline=headline,
+    subline=subline,
+    body=body,
+    command=command,
+    footer=about(record),
+  )
+
+
+def whole(
+  *,
+  eyebrow: str,
+  headline: str,
+  subline: str,
+  body: str,
+  command: str,
+  footer: str,
+) -> str:
+  """A page, of text and of a body that is HTML."""
   return _PAGE.substitute(
     title=html.escape(f'{eyebrow}: {headline}'),
     style=STYLE,
@@ -52,11 +73,14 @@ def build(
     subline=html.escape(subline),
     body=body,
     command=html.escape(command),
-    footer=html.escape(
-      ', '.join(f'{k} {v}' for k, v in record['versions'].items())
-      + f', commit {record["commit"] or "unknown"}'
-    ),
+    footer=html.escape(footer),
   )
+
+
+def about(record: Mapping[str, Any]) -> str:
+  """Versions and commit of a record, for the foot of its page."""
+  versions = ', '.join(f'{k} {v}' for k, v in record['versions'].items())
+  return f'{versions}, commit {record["commit"] or "unknown"}'
 
 
 Words = tuple[str, str, str, str]

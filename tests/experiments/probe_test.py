@@ -9,6 +9,7 @@ from given_flags import given_flags
 
 from experiments import probe
 from jepa_wm import exports, models, recipes, units
+from jepa_wm.data import cache, episodes
 from jepa_wm.evaluation.diagnostics import diagnostic
 from jepa_wm.recipes import probe_data
 
@@ -288,3 +289,35 @@ def test_demands_are_four_and_all_are_all():
   assert names == ['surprise', 'counterfactual', 'consistency', 'generality']
   everything = recipes.Diagnosing(diagnostics=('all',)).asked()
   assert [x.name for x in everything] == list(diagnostic.DIAGNOSTICS.names())
+
+
+def test_questions_are_asked_about_recorded_episodes(checkpoint, tmp_path):
+  rng = np.random.default_rng(0)
+  walks = [
+    episodes.Episode(
+      columns={
+        'observation/pixels': rng.integers(0, 256, (22, 16, 16, 3), np.uint8),
+        'action': rng.uniform(-1, 1, (21, 2)).astype(np.float32),
+        'state': rng.normal(size=(22, 3)).astype(np.float32),
+      }
+    )
+    for _ in range(12)
+  ]
+  path = tmp_path / 'walks'
+  episodes.write_episodes(path, walks, provenance={}, held_out_fraction=0.5)
+  cache.build_cache(path)
+  asked = recipes.Diagnosing(
+    checkpoint=str(checkpoint),
+    diagnostics=('surprise,probe,energy', 'counterfactual'),
+    data=str(path),
+    horizon=2,
+    out=str(tmp_path / 'asked'),
+  )
+  record = recipes.diagnose(asked, show_progress=False)
+  assert list(record['findings']) == ['surprise', 'probe', 'energy']
+  rows = record['findings']['probe']['table']['rows']
+  assert [row[0] for row in rows] == ['s0', 's1', 's2']
+  # Frames of noise: the probe knows nothing of numbers drawn apart.
+  assert record['findings']['probe']['scalars']['probe_z_mse'] > 0.8
+  why = record['refused']['counterfactual']
+  assert why.startswith('counterfactual plays the world')

@@ -127,7 +127,16 @@ def test_played_teleports_surprise_and_colours_do_where_they_are_seen():
   assert seeing.scalars['colour'] > 100 * blind.scalars['colour']
 
 
-@pytest.mark.parametrize('name', ['two_room', 'push_t', 'point_maze'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'two_room',
+    # They compile for many seconds.
+    *(
+      pytest.param(x, marks=pytest.mark.slow) for x in ('push_t', 'point_maze')
+    ),
+  ],
+)
 def test_what_is_changed_is_what_is_named_alone(name):
   world, model = worlds.get(name), Seeing()
   shown = violations.play(

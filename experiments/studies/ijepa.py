@@ -53,6 +53,7 @@ _LARGE = {
   'model.encoder.depth': 24,
   'model.encoder.mlp_dim': 4096,
 }
+_TUNE = {'fine_tune': True, 'learning_rates': (3e-4,)}
 DIFFERS = {
   'small': 'Still digits over noise at 64 pixels, an encoder of 128 x 4, '
   '25,600 images, 8 x 8 tokens (16 x 16 for the scale of contexts), and the '
@@ -252,8 +253,9 @@ _add(
   'Table 14 (ViT-L/16, 600 epochs, fine-tuned)',
   '384',
   {
-    '384': Row(published=_table(14, 70.7)),
+    '384': Row(probe=_TUNE, published=_table(14, 70.7)),
     '1024': Row(
+      probe=_TUNE,
       by_size={
         'small': {
           'model.predictor.width': 256,

@@ -7,6 +7,7 @@ and a third split is reported.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,7 @@ from jepa_wm import (
 from jepa_wm.data import digits
 from jepa_wm.evaluation.diagnostics import (
   diagnostic,
+  fine_tuning,
   probe_training,
   representations,
 )
@@ -33,6 +35,7 @@ from jepa_wm.evaluation.planning import planning_benchmark
 from jepa_wm.evaluation.report import probe_report
 from jepa_wm.networks import probes
 from jepa_wm.recipes import bars, probe_data
+from jepa_wm.types import Variables
 
 _DEFAULTS = probe_training.Training()
 
@@ -50,6 +53,7 @@ _LEAST = {
   'seed': 0,
 }
 
+_LAST = probe_training.SPLITS[-1]
 _PIXEL_PATCHES = 8  # Along a side, for models without patches of their own.
 
 
@@ -80,6 +84,8 @@ class Probing:
       are averaged (V-JEPA, Table 14).
     layers: depths of the encoder whose tokens are read, of V-JEPA and I-JEPA
       (V-JEPA 2, Table 17: 4).
+    fine_tune: whether the model learns along with the probe (V-JEPA, Table 15);
+      what it is compared with stays as it is.
     learning_rates: of the grid.
     weight_decays: of the grid.
     num_steps: updates of a probe.
@@ -103,6 +109,7 @@ class Probing:
   num_frames: int | None = None
   num_clips: int = 1
   layers: int = 1
+  fine_tune: bool = False
   learning_rates: tuple[float, ...] = _DEFAULTS.learning_rates
   weight_decays: tuple[float, ...] = _DEFAULTS.weight_decays
   num_steps: int = _DEFAULTS.num_steps
@@ -189,7 +196,7 @@ def probe(
     ValueError: a broken checkpoint, or fields that contradict each other.
   """
   model = exports.WorldModel.from_checkpoint(probing.checkpoint)
-  read = _of_layers(model.model, probing.layers)
+  read = representations.of_layers(model.model, probing.layers)
   data = probing.data or probe_data.trained_on(model, probing.checkpoint)
   background = probe_data.background_of(model, data, probing.background)
   dataset = probe_data.load(
@@ -218,6 +225,7 @@ def probe(
     'num_frames': seen.shape[1],
     'num_clips': probing.num_clips,
     'layers': probing.layers,
+    'fine_tune': probing.fine_tune,
     'checkpoint': probing.checkpoint,
     'seed': probing.seed,
     'device': sharding.device_description(),
@@ -227,7 +235,10 @@ def probe(
   }
   records = []
   for name, tokens_fn in _representations(probing, model, read).items():
-    records += _probed(probing, dataset, name, tokens_fn, about, show_progress)
+    is_tuned = probing.fine_tune and name == model.model.config.name
+    tuned = (read, model.params) if is_tuned else None
+    train_fn = functools.partial(_train, probing, dataset, tuned)
+    records += _probed(dataset, name, tokens_fn, train_fn, about, show_progress)
   print(f'\n{probe_report.table(records)}\n', flush=True)
   planning_benchmark.write_results(records, out / 'results.json')
   pictures = {'probe.png': probe_report.draw(records)}
@@ -240,10 +251,10 @@ def probe(
 
 
 def _probed(
-  probing: Probing,
   dataset: probe_data.Dataset,
   name: str,
   tokens_fn: representations.TokensFn,
+  train_fn: Callable[..., probe_training.Outcome],
   about: dict[str, Any],
   show_progress: bool,
 ) -> list[dict[str, Any]]:
@@ -259,7 +270,7 @@ def _probed(
   records = []
   for target in sorted(dataset.splits['train'].targets):
     with bars.Bar(f'{name}: {target} probes', 1, show_progress) as bar:
-      outcome = _train(probing, tokens, dataset, target, bar.part(0))
+      outcome = train_fn(tokens, target, bar.part(0))
     records.append(
       {
         'representation': name,
@@ -277,27 +288,43 @@ def _probed(
 
 def _train(
   probing: Probing,
-  tokens: dict[str, jax.Array],
   dataset: probe_data.Dataset,
+  tuned: tuple[models.Learns, Variables] | None,
+  tokens: dict[str, jax.Array],
   target: str,
   progress_fn: Callable[[float], None],
 ) -> probe_training.Outcome:
-  """One grid of probes of one target."""
+  """One grid of probes of one target; what is tuned learns with them."""
   names = () if target == 'label' else dataset.state_names
-  return probe_training.train(
-    probing.make_probe(len(names) or dataset.num_classes),
-    {
-      split: probe_training.Examples(
-        tokens[split],
-        jnp.asarray(clips.targets[target]),
-        probing.num_clips if split == 'held_out' else 1,
-      )
-      for split, clips in dataset.splits.items()
-    },
-    target_names=names,
-    training=probing.training(),
-    progress_fn=progress_fn,
-  )
+  probe = probing.make_probe(len(names) or dataset.num_classes)
+  splits = {
+    split: (
+      clips,
+      clips.targets[target],
+      probing.num_clips if split == _LAST else 1,
+    )
+    for split, clips in dataset.splits.items()
+  }
+  given: Any = {
+    'target_names': names,
+    'training': probing.training(),
+    'progress_fn': progress_fn,
+  }
+  if tuned is None:
+    examples = {
+      split: probe_training.Examples(tokens[split], jnp.asarray(x), count)
+      for split, (_, x, count) in splits.items()
+    }
+    return probe_training.train(probe, examples, **given)
+  seen = {
+    split: fine_tuning.Seen(
+      {name: clips.observation[name] for name in tuned[0].observation_spec},
+      x,
+      count,
+    )
+    for split, (clips, x, count) in splits.items()
+  }
+  return fine_tuning.tune(probe, *tuned, seen, **given)
 
 
 def _num_frames(probing: Probing, model: models.Encodes) -> int:
@@ -345,23 +372,6 @@ def _representations(
       whole_frames=probing.probe != 'attentive',
     ),
   }
-
-
-def _of_layers(model: models.Learns, layers: int) -> models.Learns:
-  """The model, whose tokens are those of so many depths of its encoder.
-
-  Raises:
-    ValueError: it has one depth to read alone, or others do not divide it.
-  """
-  if layers == 1:
-    return model
-  config = fields.to_dict(model.config)
-  if 'inference_layers' not in config:
-    raise ValueError(
-      f'layers={layers} is for vjepa and ijepa; tokens of {config["name"]} are '
-      'those of its last layer.'
-    )
-  return models.from_config({**config, 'inference_layers': layers})
 
 
 def _pictures(

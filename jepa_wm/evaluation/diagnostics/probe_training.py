@@ -162,12 +162,12 @@ def train(
   _check(probe, splits, target_names)
   fitted = splits['train']
   labels = _are_labels(fitted)
-  statistics = _statistics(fitted.tokens)
+  statistics = statistics_of(fitted.tokens)
   tokens = {k: v.tokens for k, v in splits.items()}
   targets = {k: v.targets for k, v in splits.items()}
   scale = jnp.ones((1, 1))
   if not labels:
-    mean, scale = _statistics(fitted.targets)
+    mean, scale = statistics_of(fitted.targets)
     targets = {k: (v - mean) / scale for k, v in targets.items()}
   params = _fit(
     probe, statistics, tokens['train'], targets['train'], training, progress_fn
@@ -184,21 +184,15 @@ def train(
     # A probe that diverged is never the best.
     best = int(np.argmin(np.where(np.isfinite(criterion), criterion, np.inf)))
   params = jax.tree.map(lambda leaf: leaf[best : best + 1], params)
-  predicted = _averaged(
+  predicted = averaged(
     _predict(probe, params, statistics, tokens['held_out'])[0],
     splits['held_out'].num_clips,
     labels,
   )
   truth = np.asarray(targets['held_out'])
-  if labels:
-    scores = probe_scores.label_scores(predicted.argmax(-1), truth)
-  else:
-    scores = probe_scores.state_scores(
-      predicted, truth, np.asarray(scale)[0], target_names
-    )
   rate, decay = training.grid[best]
   return Outcome(
-    scores=scores,
+    scores=scored(predicted, truth, np.asarray(scale)[0], target_names),
     chosen={'learning_rate': rate, 'weight_decay': decay},
     validation=tuple(float(value) for value in criterion),
     params=jax.tree.map(lambda leaf: leaf[0], params),
@@ -234,7 +228,7 @@ def _start(
   """Parameters and optimiser states before the first step."""
   params = probe.init(rng_key, sample)
   return jax.vmap(
-    lambda rate, decay: (params, _optimizer(training, rate, decay).init(params))
+    lambda rate, decay: (params, optimizer(training, rate, decay).init(params))
   )(*_sides(training))
 
 
@@ -268,8 +262,8 @@ def _advance(
 
     def update(rate: Any, decay: Any, params: Any, state: Any) -> Any:
       gradient = jax.grad(loss_fn)(params, inputs, wanted)
-      optimizer = _optimizer(training, rate, decay)
-      updates, state = optimizer.update(gradient, state, params)
+      method = optimizer(training, rate, decay)
+      updates, state = method.update(gradient, state, params)
       return optax.apply_updates(params, updates), state
 
     return jax.vmap(update)(*_sides(training), *carry)
@@ -283,7 +277,8 @@ def _sides(training: Training) -> tuple[jax.Array, jax.Array]:
   return jnp.asarray(rates), jnp.asarray(decays)
 
 
-def _optimizer(training: Training, rate: jax.Array, decay: jax.Array) -> Any:
+def optimizer(training: Training, rate: Any, decay: Any) -> Any:
+  """The optimiser of one pair of the grid."""
   schedule = optax.cosine_decay_schedule(1.0, training.num_steps)
   return optax.adamw(lambda count: rate * schedule(count), weight_decay=decay)
 
@@ -319,7 +314,19 @@ def _predict(
   )
 
 
-def _averaged(outputs: np.ndarray, num_clips: int, labels: bool) -> np.ndarray:
+def scored(
+  predicted: np.ndarray,
+  truth: np.ndarray,
+  scale: np.ndarray,
+  target_names: Sequence[str],
+) -> dict[str, Any]:
+  """Scores of outputs: of labels where no states have names."""
+  if target_names:
+    return probe_scores.state_scores(predicted, truth, scale, target_names)
+  return probe_scores.label_scores(predicted.argmax(-1), truth)
+
+
+def averaged(outputs: np.ndarray, num_clips: int, labels: bool) -> np.ndarray:
   """Outputs `[N, features]` of examples, of those of their clips."""
   if num_clips == 1:
     return outputs
@@ -328,7 +335,7 @@ def _averaged(outputs: np.ndarray, num_clips: int, labels: bool) -> np.ndarray:
   return outputs.reshape(-1, num_clips, outputs.shape[-1]).mean(1)
 
 
-def _statistics(values: jax.Array) -> Statistics:
+def statistics_of(values: jax.Array) -> Statistics:
   """Mean and deviation over all but the last axis, which is kept."""
   axes = tuple(range(values.ndim - 1))
   mean = jnp.mean(values, axis=axes, keepdims=True)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import models
+from jepa_wm import fields, models
 from jepa_wm.networks import patches
 from jepa_wm.types import Observation, Variables
 
@@ -54,6 +54,27 @@ def of_random_encoder(model: models.Learns, rng_key: jax.Array) -> TokensFn:
   """
   variables = model.for_inference(jax.jit(model.init)(rng_key))
   return of_model(model, variables)
+
+
+def of_layers(model: models.Learns, layers: int) -> models.Learns:
+  """The model, whose tokens are those of so many depths of its encoder.
+
+  Args:
+    model: of vjepa or ijepa, unless `layers` is 1.
+    layers: see `masked.Masked.inference_layers`.
+
+  Raises:
+    ValueError: it has one depth to read alone, or others do not divide it.
+  """
+  if layers == 1:
+    return model
+  config = fields.to_dict(model.config)
+  if 'inference_layers' not in config:
+    raise ValueError(
+      f'layers={layers} is for vjepa and ijepa; tokens of {config["name"]} are '
+      'those of its last layer.'
+    )
+  return models.from_config({**config, 'inference_layers': layers})
 
 
 def of_pixels(

@@ -321,3 +321,34 @@ def test_questions_are_asked_about_recorded_episodes(checkpoint, tmp_path):
   assert record['findings']['probe']['scalars']['probe_z_mse'] > 0.8
   why = record['refused']['counterfactual']
   assert why.startswith('counterfactual plays the world')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['tokens of frames', 'proprioception', 'pldm'])
+def test_models_of_every_kind_are_asked(kind, tmp_path):
+  statistics = units.ActionStatistics(
+    np.zeros(2, np.float32), np.ones(2, np.float32)
+  )
+  if kind == 'proprioception':
+    proprio = {'name': 'state', 'dim': 2, 'features': 4, 'num_hidden': 0}
+    encoder = {'name': 'fused', 'pixels': CONV, 'proprio': proprio}
+    config = {**TINY, 'encoder': encoder}
+  elif kind == 'pldm':
+    config = {'name': 'pldm', 'encoder': CONV}
+  else:
+    tokens = {'name': 'tokens', 'encoder': CONV}
+    config = {'name': 'dino_wm', 'encoder': tokens}
+    config['predictor'] = {'depth': 1, 'num_heads': 2, 'mlp_dim': 16}
+  path = _save(models.from_config(config), tmp_path, statistics)
+  names = ['surprise', 'energy']
+  if kind != 'pldm':
+    # Of its own size, which is not small.
+    names += ['consistency', 'counterfactual', 'plan_ranking']
+  asked = recipes.Diagnosing(
+    checkpoint=str(path),
+    diagnostics=tuple(names),
+    horizon=2,
+    out=str(tmp_path / 'asked'),
+  )
+  record = recipes.diagnose(asked, show_progress=False)
+  assert not record['refused'] and set(record['findings']) == set(names)

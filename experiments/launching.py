@@ -54,7 +54,7 @@ def launch(
   lines: Mapping[str, str],
 ) -> None:
   """Runs the jobs as the flags say; see `local` and `submitit`."""
-  slurm = own_flags['slurm'].value
+  slurm: Sequence[str] = own_flags['slurm'].value or ()
   if own_flags['launcher'].value == 'submitit':
     submitit(ablation, lines, slurm)
     return

@@ -66,16 +66,16 @@ lewm.add(
   sizes={
     name: dataclasses.replace(
       size,
-      plan={**size.plan, 'diagnostics': ('surprise', 'surprise_colour')},
+      plan={**size.plan, 'diagnostics': ('surprise',)},
     )
     for name, size in (('small', lewm.SMALL), ('full', lewm.FULL))
   },
   metrics=(
     'surprise/auroc',
     'surprise/ratio',
-    'surprise_colour/auroc',
-    'surprise_colour/ratio',
-    'surprise_colour/p_value',
+    'surprise/p',
+    'surprise/auroc_colour',
+    'surprise/p_colour',
   ),
 )
 

@@ -69,7 +69,7 @@ class Planning:
       elsewhere.
     diagnostics: what the report says of every checkpoint besides its planning,
       in worlds written in JAX: rollout_error, straightness, surprise,
-      surprise_colour, collapse, probe, errors, plan_ranking, energy,
+      collapse, probe, errors, plan_ranking, energy,
       consistency, counterfactual and others; or nothing.
     out: folder for the files.
   """

@@ -32,7 +32,10 @@ FLAGS = flags.FlagValues()
 
 command_line.define(FLAGS, recipes.Ablating)
 _LIST = flags.DEFINE_bool(
-  'list', False, 'Prints all studies, and computes nothing.', flag_values=FLAGS
+  'list',
+  False,
+  'Prints all studies, or those of --study, and computes nothing.',
+  flag_values=FLAGS,
 )
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run',
@@ -75,8 +78,18 @@ def run() -> int:
     OSError: no data, or a folder that cannot be written.
   """
   ablating = command_line.read(FLAGS, recipes.Ablating)
+  alone = {
+    'list': _LIST.value,
+    'dry_run': _DRY_RUN.value,
+    'emit': _EMIT.value,
+    'units': ablating.units,
+  }
+  asked = [f'--{name}' for name, is_given in alone.items() if is_given]
+  if len(asked) > 1:
+    raise ValueError(f'{" and ".join(asked)} exclude each other; give one.')
   if _LIST.value:
-    print(recipes.list_studies(named.all_studies()))
+    chosen = [named.find(name) for name in ablating.study]
+    print(recipes.list_studies(chosen or named.all_studies()))
     return 0
   if bool(_CONFIG.value) != bool(_GRID.value):
     raise ValueError('config and grid go together; give both, or --study.')

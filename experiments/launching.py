@@ -165,7 +165,9 @@ def submitit(
       and all others are those of `AutoExecutor.update_parameters`.
 
   Raises:
-    ValueError: submitit is not installed, or not 'name=value'.
+    ValueError: submitit is not installed, not 'name=value', or a parameter
+      that submitit does not take.
+    OSError: the folder cannot be written.
   """
   try:
     import submitit as package
@@ -180,10 +182,15 @@ def submitit(
       raise ValueError(f'slurm must be name=value, got {given!r}.')
     parameters[name] = int(value) if value.isdecimal() else value
   cluster = parameters.pop('cluster', None)
-  executor = package.AutoExecutor(ablation.out / 'submitit', cluster=cluster)
   if ablation.asked.jobs and cluster is None:
     parameters.setdefault('slurm_array_parallelism', ablation.asked.jobs)
-  executor.update_parameters(**parameters)
+  files.writable(ablation.out)
+  try:
+    executor = package.AutoExecutor(ablation.out / 'submitit', cluster=cluster)
+    executor.update_parameters(**parameters)
+  # What submitit raises on a name, a type or a cluster it does not know.
+  except (NameError, TypeError, ValueError, RuntimeError) as error:
+    raise ValueError(f'slurm: {" ".join(str(error).split())}') from error
   # What is done costs a job nothing but its start.
   todo = [
     lines[group[0].training]

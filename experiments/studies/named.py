@@ -48,6 +48,8 @@ def grid(config: str, fields: Sequence[str]) -> recipes.Study:
     name, equals, values = given.partition('=')
     if not equals or not values:
       raise ValueError(f'grid must be field=value,value,..., got {given!r}.')
+    if name == 'seed':
+      raise ValueError('grid takes no seed; name seeds with --seeds.')
     axes.append([(name, variants.literal(text)) for text in _split(values)])
   rows: dict[str, recipes.Row] = {}
   for combination in itertools.product(*axes):

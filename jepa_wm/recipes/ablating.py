@@ -48,16 +48,24 @@ class Ablating:
     """Checks what nobody below would.
 
     Raises:
-      ValueError: seeds that are no different whole numbers, or no jobs.
+      ValueError: seeds that are no different whole numbers, a study named
+        twice, a folder without a name, or no jobs.
     """
     seeds = tuple(str(seed) for seed in self.seeds)
     object.__setattr__(self, 'seeds', seeds)
-    if not all(x.isdecimal() for x in seeds) or len({*seeds}) < len(seeds):
+    whole = {int(x) for x in seeds if x.isdecimal() and int(x) < 2**63}
+    if len(whole) < len(seeds):
       raise ValueError(
-        f'seeds must be different whole numbers, got {",".join(seeds)}.'
+        'seeds must be different whole numbers below 2**63, got '
+        f'{",".join(seeds)}.'
       )
     if not seeds:
       raise ValueError('seeds must name one at least.')
+    if len({*self.study}) < len(self.study):
+      raise ValueError(f'study names one twice: {",".join(self.study)}.')
+    for name in ('out', 'data'):
+      if getattr(self, name) == '':
+        raise ValueError(f"{name} must be a folder, got ''; leave it out.")
     fields.check_counts(self, {'jobs': 1, 'num_pairs': 1})
 
 

@@ -117,12 +117,18 @@ def units(
   for name in rows:
     trained = study.rows[_trained(study, name)]
     path, collect, identity = _episodes(chosen, data, out)
+    if data is not None and 'data.path' in trained.changes(size):
+      raise ValueError(
+        f'{study.name}: row {name!r} names its data.path; leave out --data.'
+      )
     for seed in seeds:
       changes = {**chosen.train, **trained.changes(size), 'seed': seed}
       if path is not None:
         changes['data.path'] = path
       spec = trained.config.get(size, chosen.config)
       config = resolve_fn(spec, changes)
+      if path is None:
+        identity = _own_episodes(config)
       ask = _ask(study, size, study.rows[name], num_pairs)
       watched = {**config, 'data': {**config['data'], 'path': ''}}
       trained_as = files.digest_json(
@@ -247,6 +253,15 @@ def _episodes(
   identity = files.digest_json([recipe, provenance.code('envs', 'data')])
   name = f'{recipe["environment"]}-{identity[:12]}'
   return str(out / 'data' / name), dict(chosen.data), identity
+
+
+def _own_episodes(config: dict[str, Any]) -> str:
+  """What episodes are that a config names itself, found from anywhere."""
+  if config['data']['source'] != 'cache':
+    return ''
+  path = files.expand(config['data']['path']).absolute()
+  config['data'] = {**config['data'], 'path': str(path)}
+  return episodes.fingerprint(path)
 
 
 def _ask(

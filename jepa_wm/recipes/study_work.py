@@ -55,11 +55,18 @@ class Result:
 
 
 def load(unit: Unit) -> Result | None:
-  """The result of a unit; None where it is not there yet."""
+  """The result of a unit; None where none is there that can be read."""
   try:
-    return Result(**json.loads((unit.folder / _RESULT).read_text()))
+    result = Result(**json.loads((unit.folder / _RESULT).read_text()))
   except (OSError, ValueError, TypeError):
     return None
+  is_whole = (
+    isinstance(result.sentence, str)
+    and isinstance(result.outcomes, list)
+    and isinstance(result.metrics, dict)
+    and isinstance(result.curves, dict)
+  )
+  return result if is_whole else None
 
 
 def is_done(unit: Unit) -> bool:

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import sys
 
 import pytest
 
+from experiments import ablate as ablate_door
 from experiments import launching
 from experiments.configs import variants
 from experiments.studies import named
@@ -42,8 +44,8 @@ def study():
   return tiny_study.TINY
 
 
-def _ablation(study, out, **given):
-  asked = recipes.Ablating(study=(study.name,), out=str(out), **given)
+def _ablation(study, out, /, **given):
+  asked = recipes.Ablating(**{'study': (study.name,), 'out': str(out), **given})
   return recipes.Ablation(asked, [study], variants.resolve, 'again')
 
 
@@ -201,8 +203,12 @@ def test_what_would_be_done_is_told(study, tmp_path):
     ({'size': 'ful'}, "got 'ful'. Did you mean 'full'"),
     ({'size': 'full'}, 'needs episodes at 224 pixels; give.*--data'),
     ({'data': 'nowhere'}, 'No episodes at nowhere'),
-    ({'seeds': ('0', '0')}, 'different whole numbers, got 0,0'),
-    ({'seeds': ('a',)}, 'different whole numbers, got a'),
+    ({'seeds': ('0', '0')}, 'different whole numbers.*got 0,0'),
+    ({'seeds': ('a',)}, 'different whole numbers.*got a'),
+    ({'seeds': ('9' * 20,)}, 'below 2.*got 99'),
+    ({'study': ('a', 'a')}, 'study names one twice: a,a'),
+    ({'out': ''}, "out must be a folder, got ''"),
+    ({'data': ''}, "data must be a folder, got ''"),
     ({'seeds': ()}, 'name one at least'),
     ({'jobs': 0}, 'jobs must be at least 1'),
     ({'num_pairs': 0}, 'num_pairs must be at least 1'),
@@ -219,6 +225,55 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(
 def test_units_of_other_code_are_refused(study, tmp_path):
   with pytest.raises(ValueError, match=r"no unit 'abc'.*--emit=commands"):
     _ablation(study, tmp_path, units=('abc',)).work()
+
+
+@pytest.mark.parametrize(
+  'told',
+  [
+    '',
+    '{"status": "fin',
+    '[]',
+    '{"status": "finished", "old": 1}',
+    '{"status": "finished", "outcomes": [1], "metrics": null}',
+  ],
+)
+def test_a_result_that_cannot_be_read_is_none(study, tmp_path, told):
+  unit = _ablation(study, tmp_path, seeds=('0',), rows=('ref',)).units[0]
+  unit.folder.mkdir(parents=True)
+  (unit.folder / 'unit.json').write_text(told)
+  assert not recipes.is_done(unit)
+
+
+@pytest.mark.parametrize('other', ['--dry_run', '--emit=commands', '--list'])
+def test_a_job_is_not_also_something_else(other):
+  ablate_door.FLAGS(['', '--units=abc', other])
+  try:
+    with pytest.raises(ValueError, match='exclude each other'):
+      ablate_door.run()
+  finally:
+    ablate_door.FLAGS.unparse_flags()
+    for name in ('units', 'dry_run', 'emit', 'list'):
+      ablate_door.FLAGS[name].unparse()
+
+
+def test_rows_of_other_episodes_are_other_trainings(tmp_path):
+  grid = named.grid('lewm.py:two_room_tiny', ['data.path=a,b'])
+  for name in 'ab':
+    path = tmp_path / name
+    path.mkdir()
+    (path / 'dataset_info.json').write_text(f'"{name}"')
+  rows = {
+    name: recipes.Row(train={'data.path': str(tmp_path / name)})
+    for name in 'ab'
+  }
+  grid = dataclasses.replace(grid, rows=rows, reference='a')
+  first, second = _ablation(grid, tmp_path / 'out', seeds=('0',)).units
+  assert first.training != second.training
+  with pytest.raises(ValueError, match='leave out --data'):
+    _ablation(grid, tmp_path, data=str(tmp_path / 'a'))
+  (tmp_path / 'b' / 'dataset_info.json').unlink()
+  with pytest.raises(OSError, match=r'No episodes at .*b'):
+    _ablation(grid, tmp_path)
 
 
 def test_a_misspelt_study_is_met_by_the_nearest():
@@ -255,6 +310,7 @@ def test_a_grid_is_a_study_of_all_combinations():
     ('model.predictor.dropout', 'must be field=value,value'),
     ('model.predictor.dropout=0.1,0.1', 'twice'),
     ('model.predictor.dropout=much', 'must be float'),
+    ('seed=3,4', 'name seeds with --seeds'),
   ],
 )
 def test_a_grid_that_is_none_is_refused(field, sentence):

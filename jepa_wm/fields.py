@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import math
 import pkgutil
+import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
@@ -246,7 +247,10 @@ def check_types(where: str, kind: Any, given: Mapping[str, Any]) -> None:
   """
   hints = typing.get_type_hints(kind)
   for name, value in given.items():
-    kinds = set(typing.get_args(hints[name]) or (hints[name],))
+    hint = hints[name]
+    # `Mapping[str, float]` has arguments, and is no choice of them.
+    is_union = isinstance(hint, types.UnionType)
+    kinds = set(typing.get_args(hint)) if is_union else {hint}
     if not kinds <= {str, int, float, bool, type(None)}:
       continue
     own = {type(value)} | ({float} if _is_integer(value) else set())

@@ -137,7 +137,9 @@ _NOT_HERE = {
   'Random': 'it trains nothing: every row of a report has its random floor',
   'DINO-WM with proprio': 'our recordings keep no state of the body apart',
 }
-_POLICIES = {'two_room': {'expert': 1.0, 'smooth': 1.0}}
+_PLAYERS = {
+  'two_room': {'policy': 'mixture', 'mixture': {'expert': 1.0, 'smooth': 1.0}}
+}
 
 
 def _full(world: str) -> str:
@@ -153,7 +155,7 @@ def _sizes(world: str) -> dict[str, Any]:
     data={
       'environment': world,
       'num_episodes': 2000,
-      'policy_odds': _POLICIES.get(world, {'expert': 1.0}),
+      **_PLAYERS.get(world, {}),
     },
     plan={
       x: value for x, value in lewm.SMALL.plan.items() if x != 'diagnostics'

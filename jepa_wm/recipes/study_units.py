@@ -116,7 +116,7 @@ def units(
   found = []
   for name in rows:
     trained = study.rows[_trained(study, name)]
-    path, collect, identity = _episodes(chosen, data, out)
+    path, collect, identity = _episodes(study, chosen, data, out)
     if data is not None and 'data.path' in trained.changes(size):
       raise ValueError(
         f'{study.name}: row {name!r} names its data.path; leave out --data.'
@@ -242,14 +242,16 @@ def _check_data(
 
 
 def _episodes(
-  chosen: Size, data: str | None, out: pathlib.Path
+  study: Study, chosen: Size, data: str | None, out: pathlib.Path
 ) -> tuple[str | None, dict[str, Any], str]:
   """Where episodes lie, how they are collected, and what they are."""
   if data is not None:
     return data, {}, episodes.fingerprint(data)
   if not chosen.data:
     return None, {}, ''
-  recipe = _plain(dataclasses.asdict(collecting.Collecting(**chosen.data)))
+  where = f'{study.name}: data'
+  collected = training.build(collecting.Collecting, where, chosen.data)
+  recipe = _plain(dataclasses.asdict(collected))
   identity = files.digest_json([recipe, provenance.code('envs', 'data')])
   name = f'{recipe["environment"]}-{identity[:12]}'
   return str(out / 'data' / name), dict(chosen.data), identity

@@ -256,6 +256,17 @@ def test_a_job_is_not_also_something_else(other):
       ablate_door.FLAGS[name].unparse()
 
 
+def test_a_misspelt_field_of_the_episodes_is_met_by_the_nearest(tmp_path):
+  small = dataclasses.replace(
+    tiny_study.TINY.sizes['small'], data={'num_episode': 3}
+  )
+  other = dataclasses.replace(
+    tiny_study.TINY, sizes={'small': small}, differs={}
+  )
+  with pytest.raises(ValueError, match=r"tiny/dropout: data.*'num_episodes'"):
+    _ablation(other, tmp_path)
+
+
 def test_rows_of_other_episodes_are_other_trainings(tmp_path):
   grid = named.grid('lewm.py:two_room_tiny', ['data.path=a,b'])
   for name in 'ab':

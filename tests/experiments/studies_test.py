@@ -24,6 +24,22 @@ def test_every_row_can_be_read_at_every_size(study):
 
 
 @pytest.mark.parametrize('study', STUDIES, ids=lambda study: study.name)
+def test_every_study_is_cut_into_units(study, tmp_path):
+  sizes = [k for k, x in study.sizes.items() if study.runnable and not x.needs]
+  for size in sizes:
+    found = study_units.units(
+      study,
+      size=size,
+      rows=study.runnable,
+      seeds=[0],
+      out=tmp_path,
+      data=None,
+      resolve_fn=variants.resolve,
+    )
+    assert [unit.row for unit in found] == list(study.runnable)
+
+
+@pytest.mark.parametrize('study', STUDIES, ids=lambda study: study.name)
 def test_what_differs_from_the_paper_is_said_at_every_size(study):
   assert set(study.differs) == set(study.sizes)
 

@@ -102,5 +102,5 @@ def test_doors():
   positions = jnp.zeros((2, 3))
   with pytest.raises(ValueError, match=r'at least 6.*got 5'):
     rotary.rotation(positions, head_dim=5)
-  with pytest.raises(ValueError, match=r"'vjepa2', 'interleaved'.*'tiled'"):
+  with pytest.raises(ValueError, match="of vjepa2, interleaved, got 'tiled'"):
     rotary.rotation(positions, head_dim=12, style='tiled')

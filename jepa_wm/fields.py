@@ -238,19 +238,16 @@ def check_types(where: str, kind: Any, given: Mapping[str, Any]) -> None:
 
   Args:
     where: what has the fields, for the sentence: 'config.data'.
-    kind: a dataclass; of its fields those of text, numbers and truth are
-      looked at.
+    kind: a dataclass; its fields of text, numbers and truth are looked at.
     given: values by name.
-
-  Raises:
-    ValueError: the first that is of another type.
   """
   hints = typing.get_type_hints(kind)
   for name, value in given.items():
     hint = hints[name]
     # `Mapping[str, float]` has arguments, and is no choice of them.
-    is_union = isinstance(hint, types.UnionType)
-    kinds = set(typing.get_args(hint)) if is_union else {hint}
+    kinds = {hint}
+    if isinstance(hint, types.UnionType):
+      kinds = set(typing.get_args(hint))
     if not kinds <= {str, int, float, bool, type(None)}:
       continue
     own = {type(value)} | ({float} if _is_integer(value) else set())

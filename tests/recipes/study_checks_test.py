@@ -106,7 +106,8 @@ def test_a_row_may_be_of_another_config_and_one_measured_on_it():
     {
       'pldm': Row(config={'small': 'pldm.py:two_room_tiny'}),
       'pldm, icem': Row(of='pldm', plan={'planner': 'icem'}),
-    }
+    },
+    data={'num_episodes': 8},
   )
   assert study_units.check(study, 'small', variants.resolve) == []
   units = study_units.units(

@@ -9,15 +9,19 @@ import jaxlib
 
 _OURS = {
   'xla_cpu_parallel_codegen_split_count': 1,
-  'xla_backend_optimization_level': 0,
+  # At 0 jaxlib 0.12 turns hues wrong (augmentation_test).
+  'xla_backend_optimization_level': 1,
 }
 _USERS = {
   'xla_cpu_parallel_codegen_split_count': 32,
   'xla_backend_optimization_level': 3,
 }
 if jaxlib.__version__.split('.')[:2] == ['0', '10']:
-  # Later ones have these emitters alone, and end at a flag they do not know.
-  _OURS |= {'xla_cpu_use_fusion_emitters': False}
+  # Later ones have no other emitters, and end at a flag they do not know.
+  _OURS |= {
+    'xla_cpu_use_fusion_emitters': False,
+    'xla_backend_optimization_level': 0,
+  }
   _USERS |= {'xla_cpu_use_fusion_emitters': True}
 
 FLAGS = ' '.join(f'--{name}={str(x).lower()}' for name, x in _OURS.items())

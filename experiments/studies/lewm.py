@@ -34,6 +34,7 @@ SMALL = Size(
 FULL = Size(
   config='lewm.py:push_t',
   plan={
+    'environment': 'push_t',
     'num_pairs': 200,
     'options': {'num_samples': 300, 'num_elites': 30, 'num_iterations': 30},
     'diagnostics': ('straightness', 'surprise'),

@@ -166,7 +166,8 @@ def _sizes(world: str) -> dict[str, Any]:
     config=f'lewm.py:{_full(world)}',
     train=actions,
     plan={
-      x: value for x, value in lewm.FULL.plan.items() if x != 'diagnostics'
+      **{x: y for x, y in lewm.FULL.plan.items() if x != 'diagnostics'},
+      'environment': world,
     },
     needs=f'{world} at 224 pixels (experiments.collect --environment={world} '
     '--image_size=224)',

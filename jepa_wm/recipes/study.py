@@ -218,6 +218,18 @@ class Study:
     """Names of the rows that can be run."""
     return tuple(name for name, row in self.rows.items() if not row.missing)
 
+  def _joined(self, asked: tuple[str, ...]) -> list[str]:
+    """Names put together again that a list of flags has cut at their commas."""
+    found, rest = [], list(asked)
+    while rest:
+      ends = [
+        n for n in range(2, len(rest) + 1) if ', '.join(rest[:n]) in self.rows
+      ]
+      count = max(ends, default=1)
+      found.append(', '.join(rest[:count]))
+      rest = rest[count:]
+    return found
+
   def select(self, asked: tuple[str, ...]) -> tuple[str, ...]:
     """Names of the rows that are asked for, the reference among them.
 
@@ -234,7 +246,9 @@ class Study:
       )
     if not asked:
       return self.runnable
-    names = [self.reference if name == 'ref' else name for name in asked]
+    names = [
+      self.reference if name == 'ref' else name for name in self._joined(asked)
+    ]
     for name in names:
       if name not in self.rows:
         raise ValueError(

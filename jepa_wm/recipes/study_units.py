@@ -239,6 +239,17 @@ def _check_data(
       f'{study.name} at size {size!r} needs {chosen.needs}; give its folder '
       'with --data.'
     )
+  wanted = {**chosen.plan, **chosen.data}.get('environment')
+  if data is None or wanted is None:
+    return
+  episodes.fingerprint(data)  # Says so where there are none.
+  about = files.read_json(files.expand(data) / 'metadata.json')
+  found = about.get('provenance', {}).get('environment', wanted)
+  if found != wanted:
+    raise ValueError(
+      f'{study.name} at size {size!r} is of the world {wanted!r}, and {data} '
+      f'has episodes of {found!r}; name others with --data.'
+    )
 
 
 def _episodes(

@@ -222,6 +222,21 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(
   assert list(tmp_path.iterdir()) == []
 
 
+def test_episodes_of_another_world_are_refused(study, tmp_path):
+  recipe = recipes.Collecting(num_episodes=12, episode_length=30, image_size=8)
+  recipes.collect(recipe, tmp_path / 'rooms', progress=False)
+  size = dataclasses.replace(
+    study.sizes['small'], data={'environment': 'push_t'}
+  )
+  other = dataclasses.replace(study, sizes={**study.sizes, 'small': size})
+  with pytest.raises(
+    ValueError, match=r"'push_t', and .*rooms has .*'two_room'"
+  ):
+    _ablation(other, tmp_path / 'out', data=str(tmp_path / 'rooms'))
+  # Of its own world they are taken.
+  _ablation(study, tmp_path / 'out', data=str(tmp_path / 'rooms'))
+
+
 def test_units_of_other_code_are_refused(study, tmp_path):
   with pytest.raises(ValueError, match=r"no unit 'abc'.*--emit=commands"):
     _ablation(study, tmp_path, units=('abc',)).work()

@@ -95,3 +95,10 @@ def test_rows_are_chosen_by_name_and_the_reference_comes_along():
     study.select(('nox',))
   with pytest.raises(ValueError, match="'later' of a/b cannot be run"):
     study.select(('later',))
+
+
+def test_a_row_with_a_comma_is_chosen_as_it_is_called():
+  study = _study(rows={'yes': Row(), 'no, never': Row(), 'no': Row()})
+  # A list of flags is cut at commas.
+  assert study.select(('no', 'never')) == ('yes', 'no, never')
+  assert study.select(('no', 'never', 'no')) == ('yes', 'no, never', 'no')

@@ -247,6 +247,38 @@ def encoder_fingerprint(model: world_model.WorldModel) -> str:
   return _digest(shaping, targets.encoding_part(model.params))
 
 
+def head_sizes(
+  model: world_model.WorldModel,
+  action_low: np.ndarray | float,
+  action_high: np.ndarray | float,
+) -> heads.Sizes:
+  """What a head must know of the model whose latents it reads.
+
+  Args:
+    model: without actions the bounds mean nothing.
+    action_low: lower bounds of a raw action, a number or `[raw]`.
+    action_high: upper bounds.
+
+  Raises:
+    ValueError: bounds of another number of actions.
+  """
+  pixels = model.observation_spec.get('pixels')
+  sizes = heads.Sizes(
+    latent_dim=model.model.latent_dim,
+    image_size=0 if pixels is None else int(pixels.shape[0]),
+  )
+  if model.model.acting is None:
+    return sizes
+  bounds = model.action_bounds(action_low, action_high)
+  return dataclasses.replace(
+    sizes,
+    action_dim=model.action_dim,
+    action_block=model.action_block,
+    action_low=tuple(np.asarray(bounds.low).ravel().tolist()),
+    action_high=tuple(np.asarray(bounds.high).ravel().tolist()),
+  )
+
+
 def _digest(settings: Any, variables: Variables) -> str:
   flat = flax.traverse_util.flatten_dict(variables, sep='/')
   return files.digest(

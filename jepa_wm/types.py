@@ -84,3 +84,15 @@ CostFn = Callable[[Params, LatentState, jax.Array, Any], jax.Array]
 
 Of having reached `state` by `action` `[B, N, A]`; `goal` leaves `[B, 1, ...]`.
 """
+
+PolicyFn = Callable[
+  [Params, jax.Array | None, jax.Array, jax.Array, jax.Array], jax.Array
+]
+"""`(params, rng_key, latents, goal, steps) -> [..., A]`: whoever acts.
+
+A normalised action block at `latents` `[..., D]` on the way to `goal`
+`[..., D]`. `steps` `[...]` are the
+environment steps that may still be played, which few look at. Without an
+`rng_key` it is the likeliest block, and nothing is drawn; else one key for all,
+so that whoever wants keys of their own maps over them.
+"""

@@ -1,6 +1,7 @@
 """Heads on the latents of a frozen encoder: actions, pictures, states.
 
   --config=experiments/configs/heads.py:inverse_dynamics  proposals
+  --config=experiments/configs/heads.py:policy            a policy (GCBC)
   --config=experiments/configs/heads.py:decoder           pictures
   --config=experiments/configs/heads.py:probe             the true state
 
@@ -26,7 +27,14 @@ from jepa_wm.data import config as data_config
 from jepa_wm.models import heads
 from jepa_wm.training import hooks, optimizers
 
-_STEPS = {'inverse_dynamics': 6000, 'decoder': 2000, 'probe': 1000}
+_STEPS = {
+  'inverse_dynamics': 6000,
+  'policy': 3000,
+  'decoder': 2000,
+  'probe': 1000,
+}
+
+_RATES = {'inverse_dynamics': 5e-4, 'policy': 1e-3}
 
 VARIANTS = (*_STEPS, *(f'{name}_tiny' for name in _STEPS))
 
@@ -49,6 +57,8 @@ def get_config(variant: str = 'inverse_dynamics') -> ml_collections.ConfigDict:
   head: dict[str, Any] = {'name': name}
   if tiny and name == 'inverse_dynamics':
     head |= {'width': 32, 'depth': 1, 'horizons': (10, 20)}
+  elif tiny and name == 'policy':
+    head |= {'width': 32, 'depth': 1, 'num_proposals': 3}
   elif tiny and name == 'decoder':
     head |= {'channels': (8,)}
   num_steps = 40 if tiny else _STEPS[name]
@@ -75,7 +85,7 @@ def get_config(variant: str = 'inverse_dynamics') -> ml_collections.ConfigDict:
         )
       ),
       'optimizer': optimizers.to_config(
-        learning_rate=5e-4 if name == 'inverse_dynamics' else 2e-3,
+        learning_rate=_RATES.get(name, 2e-3),
         weight_decay=1e-4,
         warmup_fraction=0.02,
       ),

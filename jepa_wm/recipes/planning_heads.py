@@ -25,7 +25,7 @@ def proposals(path: str, checkpoint: str) -> planner_settings.Proposals:
   if make_fn is None:
     raise ValueError(
       f'--proposals={path}: the head {found.name!r} proposes no actions; pass '
-      "an 'inverse_dynamics'."
+      "a 'policy' or an 'inverse_dynamics'."
     )
   return planner_settings.Proposals(
     f'{found.name} {found.digest[:16]}',

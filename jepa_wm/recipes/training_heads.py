@@ -134,23 +134,27 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
 
 def _sizes(model: exports.WorldModel, source: sources.Episodes) -> heads.Sizes:
   """What a head must know of the model and the data."""
-  acting = model.model.acting
-  spec = None if acting is None else acting.action_spec
-  state = source.split('train').columns.get('state')
-  mean, std = (), ()
-  if state is not None:
-    # In two passes of float64: positions are far from zero.
-    state = np.asarray(state, np.float64)
-    mean = tuple(state.mean(axis=0).tolist())
-    std = tuple(np.maximum(state.std(axis=0), 1e-6).tolist())
-  return heads.Sizes(
-    latent_dim=model.model.latent_dim,
-    action_dim=0 if spec is None else spec.size,
-    action_block=1 if spec is None else spec.block,
-    image_size=sources.image_size(model.model) or 0,
-    state_mean=mean,
-    state_std=std,
+  table = source.split('train')
+  sizes = exports.head_sizes(model, *_action_bounds(source))
+  state = table.columns.get('state')
+  if state is None:
+    return sizes
+  # In two passes of float64: positions are far from zero.
+  state = np.asarray(state, np.float64)
+  return dataclasses.replace(
+    sizes,
+    state_mean=tuple(state.mean(axis=0).tolist()),
+    state_std=tuple(np.maximum(state.std(axis=0), 1e-6).tolist()),
   )
+
+
+def _action_bounds(source: sources.Episodes) -> tuple[np.ndarray, np.ndarray]:
+  """The world's bounds of a raw action, else the extremes of the data."""
+  if source.world is not None:
+    env = source.world.make()
+    return np.asarray(env.action_low), np.asarray(env.action_high)
+  actions = source.split('train').columns['action']
+  return np.nanmin(actions, axis=0), np.nanmax(actions, axis=0)
 
 
 def _batches(

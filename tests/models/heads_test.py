@@ -17,9 +17,12 @@ SIZES = heads.Sizes(
   image_size=8,
   state_mean=(100.0,),
   state_std=(10.0,),
+  action_low=(-2.0, -2.0),
+  action_high=(2.0, 2.0),
 )
 TINY = {
   'inverse_dynamics': {'width': 32, 'depth': 1, 'horizons': (5, 10)},
+  'policy': {'width': 32, 'depth': 1, 'num_proposals': 3},
   'decoder': {'channels': (8,), 'patch_size': 2},
   'probe': {},
 }
@@ -158,7 +161,7 @@ def test_a_probe_reads_the_state_in_its_unit():
 def test_every_head_is_found_by_name(name):
   assert name in heads.HEADS.names()
   head = build(name)
-  kinds = {'inverse_dynamics': 0, 'decoder': 1, 'probe': 2}
+  kinds = {'inverse_dynamics': 0, 'policy': 0, 'decoder': 1, 'probe': 2}
   assert [role is not None for role in head.roles].index(True) == kinds[name]
 
 
@@ -169,6 +172,8 @@ def test_every_head_is_found_by_name(name):
     ('decoder', heads.Sizes(latent_dim=2), 'image_size of the encoder is 0'),
     ('decoder', heads.Sizes(latent_dim=2, image_size=6), 'multiples of 4'),
     ('probe', heads.Sizes(latent_dim=2), 'the data has none'),
+    ('policy', heads.Sizes(latent_dim=2), 'without any'),
+    ('policy', heads.Sizes(2, 2), 'must have 2 numbers each, got 0 and 0'),
   ],
 )
 def test_latents_that_a_head_cannot_read_are_refused(name, sizes, message):

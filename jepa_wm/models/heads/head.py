@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.types import DynamicsFn, LatentState, Params, Root, Variables
+from jepa_wm.types import (
+  DynamicsFn,
+  LatentState,
+  Params,
+  PolicyFn,
+  Root,
+  Variables,
+)
 
 HEADS = fields.Registry('head', 'jepa_wm.models.heads')
 """Heads by name: frozen dataclasses whose `build` gives a head."""
@@ -31,6 +38,9 @@ class Sizes:
     image_size: side of the frames; 0 of a model that sees none.
     state_mean: of each number of the true state, for heads that read it.
     state_std: their deviations, above 0.
+    action_low: lower bounds `[A]` of a block, normalised; a policy keeps to
+      them.
+    action_high: upper bounds `[A]`.
   """
 
   latent_dim: int
@@ -39,6 +49,8 @@ class Sizes:
   image_size: int = 0
   state_mean: tuple[float, ...] = ()
   state_std: tuple[float, ...] = ()
+  action_low: tuple[float, ...] = ()
+  action_high: tuple[float, ...] = ()
 
 
 class HeadLosses(NamedTuple):
@@ -63,6 +75,11 @@ class Roles(NamedTuple):
       what reads the newest latent of a state, and the horizon `H`.
     picture: draws latents.
     reading: `(params, latents [..., D])` to numbers `[..., V]` in their unit.
+    policy: acts; its first argument are the head's variables.
+    cost: `(params, latents [..., D], goal [..., D])` to a price `[...]` of
+      being there, lower is better.
+    reward: `(params, latents, action [..., A], next_latents, goal)` to what a
+      step earns, `[...]`.
   """
 
   proposal: (
@@ -74,6 +91,12 @@ class Roles(NamedTuple):
   ) = None
   picture: PictureFn | None = None
   reading: Callable[[Params, jax.Array], jax.Array] | None = None
+  policy: PolicyFn | None = None
+  cost: Callable[[Params, jax.Array, jax.Array], jax.Array] | None = None
+  reward: (
+    Callable[[Params, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+    | None
+  ) = None
 
 
 class HeadConfig(fields.Named, Protocol):

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.models.heads import head
+from jepa_wm.models.heads import head, rolling
 from jepa_wm.networks import goal_actions
-from jepa_wm.types import DynamicsFn, LatentState, Params, Root, Variables
+from jepa_wm.types import DynamicsFn, LatentState, Params, Variables
 
 
 @head.HEADS.register
@@ -63,7 +63,7 @@ class InverseDynamics(head.Plain):
   @property
   def roles(self) -> head.Roles:
     """See `head.Head`."""
-    return head.Roles(proposal=self.proposal_fn)
+    return head.Roles(proposal=self.proposal_fn, policy=self.policy)
 
   @property
   def _network(self) -> goal_actions.GoalActions:
@@ -98,6 +98,21 @@ class InverseDynamics(head.Plain):
     """
     return head.applied(self._network, params, latents, goals, steps)
 
+  def policy(
+    self,
+    params: Params,
+    rng_key: jax.Array | None,
+    latents: jax.Array,
+    goals: jax.Array,
+    steps: jax.Array,
+  ) -> jax.Array:
+    """The block `[..., A]` that leads there in `steps`; a `PolicyFn`.
+
+    There is one, so nothing is drawn.
+    """
+    del rng_key
+    return self.act(params, latents, goals, steps)
+
   def proposal_fn(
     self,
     dynamics_fn: DynamicsFn,
@@ -105,34 +120,13 @@ class InverseDynamics(head.Plain):
     horizon: int,
     variables: Variables,
   ) -> head.ProposalFn:
-    """Candidates of a planner, one for each of `horizons`.
-
-    Args:
-      dynamics_fn: the model's.
-      read_fn: the newest latent of a state.
-      horizon: H, blocks of a plan.
-      variables: of the head.
-
-    Returns:
-      `(params of the model, rng_keys, root) -> [B, F, H, A]`.
-    """
-    block, count = self.sizes.action_block, len(self.config.horizons)
-
-    def propose(params: Params, rng_keys: jax.Array, root: Root) -> jax.Array:
-      repeat = lambda leaf: jnp.broadcast_to(
-        jnp.expand_dims(leaf, 1), (leaf.shape[0], count, *leaf.shape[1:])
-      )
-      state, goal = jax.tree.map(repeat, (root.state, root.goal))
-      steps = jnp.asarray(self.config.horizons, jnp.float32)
-      steps = jnp.broadcast_to(steps, goal.shape[:2])
-      blocks = []
-      # Not a scan: a predictor's state may grow.
-      for h in range(horizon):
-        left = jnp.maximum(steps - h * block, block)
-        blocks.append(self.act(variables, read_fn(state), goal, left))
-        if h + 1 < horizon:
-          keys = jax.vmap(jax.random.fold_in, (0, None))(rng_keys, h)
-          state = dynamics_fn(params, keys, blocks[-1], state)
-      return jnp.stack(blocks, axis=2)
-
-    return propose
+    """One candidate for each of `horizons`, see `rolling.rolled`."""
+    return rolling.rolled(
+      self.policy,
+      variables,
+      dynamics_fn,
+      read_fn,
+      horizon,
+      block=self.sizes.action_block,
+      steps=self.config.horizons,
+    )

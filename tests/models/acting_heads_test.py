@@ -87,7 +87,9 @@ def test_without_a_deviation_it_is_learnt_by_likelihood():
     return {**batch, 'action': np.float32(0.2 * batch['action'] + noise)}
 
   params, _ = learn(head, noisy, 300)
-  _, std = head.actor.distribution(params['params'], *jnp.zeros((2, 1, 2)))
+  _, std = head.actor.distribution(
+    params['params']['actor'], *jnp.zeros((2, 1, 2))
+  )
   np.testing.assert_allclose(std, [[0.1, 0.4]], rtol=0.25)
 
 
@@ -139,3 +141,18 @@ def test_inverse_dynamics_is_a_policy_with_a_countdown():
   assert np.abs(late - soon).max() > 1e-3
   expected = [[[late, soon], [soon, soon]]]
   np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_an_actor_critic_acts_and_prices_by_its_lowest_value():
+  head = build('actor_critic', num_values=3, num_proposals=2)
+  params = head.for_inference(head.init(KEY))
+  latents, goal = jax.random.normal(KEY, (2, 4, 2)), jnp.ones((2, 1, 2))
+  values = head.critic.values(params['params']['values'], latents, goal)
+  assert values.shape == (3, 2, 4)
+  cost = head.roles.cost(params, latents, goal)
+  np.testing.assert_allclose(cost, -values.min(axis=0))
+  act = head.roles.policy(params, None, latents, goal, jnp.ones((2, 4)))
+  assert act.shape == (2, 4, 2)
+  assert head.roles.proposal is not None
+  with pytest.raises(ValueError, match=r'by experiments\.train_agent'):
+    head.losses(params, {}, KEY)

@@ -1,13 +1,15 @@
-"""What heads that act share: an actor, its likelihood and its draws."""
+"""What heads that act share: an actor, its likelihood, draws and proposals."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.models.heads import head
+from jepa_wm.models.heads import head, rolling
 from jepa_wm.networks import actors
+from jepa_wm.types import DynamicsFn, LatentState, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +109,53 @@ class Actor:
       error = 0.5 * error / jnp.square(std) + jnp.log(std)
     loss = jnp.mean(weights * jnp.mean(error, axis=-1))
     return head.HeadLosses(loss, metrics, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Acts(head.Plain):
+  """What heads do alike that have an actor.
+
+  Its parameters are `variables['params']['actor']`; of the settings it needs
+  `width`, `depth`, `std` and `num_proposals`.
+  """
+
+  @property
+  def actor(self) -> Actor:
+    """The network's functions."""
+    settings = self.config
+    return Actor(self.sizes, settings.width, settings.depth, settings.std)
+
+  def act(
+    self,
+    params: Params,
+    rng_key: jax.Array | None,
+    latents: jax.Array,
+    goals: jax.Array,
+    steps: jax.Array,
+  ) -> jax.Array:
+    """A block `[..., A]`, whatever time is left; a `PolicyFn`."""
+    del steps
+    return self.actor.act(params['params']['actor'], rng_key, latents, goals)
+
+  def proposal_fn(
+    self,
+    dynamics_fn: DynamicsFn,
+    read_fn: Callable[[LatentState], jax.Array],
+    horizon: int,
+    variables: Params,
+  ) -> head.ProposalFn:
+    """`num_proposals` candidates, see `rolling.rolled`."""
+    block, count = self.sizes.action_block, self.config.num_proposals
+    return rolling.rolled(
+      self.act,
+      variables,
+      dynamics_fn,
+      read_fn,
+      horizon,
+      block=block,
+      steps=(horizon * block,) * count,
+      num_drawn=count - 1,
+    )
 
 
 def check_acts(name: str, sizes: head.Sizes) -> None:

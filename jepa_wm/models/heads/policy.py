@@ -1,14 +1,14 @@
 """A policy that imitates: what was done on the way to where an episode led."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
 
 from jepa_wm import fields
-from jepa_wm.models.heads import actor, head, rolling
-from jepa_wm.types import DynamicsFn, LatentState, Params, Variables
+from jepa_wm.models.heads import actor, head
+from jepa_wm.types import Variables
 
 
 @head.HEADS.register
@@ -45,7 +45,7 @@ class PolicyConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Policy(head.Plain):
+class Policy(actor.Acts):
   """Learns the block that was played on the way to a later frame.
 
   Goal-conditioned behavioural cloning (GCBC): the goal of a frame is one that
@@ -58,15 +58,10 @@ class Policy(head.Plain):
     """See `head.Head`."""
     return head.Roles(proposal=self.proposal_fn, policy=self.act)
 
-  @property
-  def actor(self) -> actor.Actor:
-    """The network's functions; its parameters are `variables['params']`."""
-    settings = self.config
-    return actor.Actor(self.sizes, settings.width, settings.depth, settings.std)
-
   def init(self, rng_key: jax.Array) -> Variables:
     """See `head.Head`."""
-    return {'params': self.actor.init(rng_key), 'batch_stats': {}}
+    params = {'actor': self.actor.init(rng_key)}
+    return {'params': params, 'batch_stats': {}}
 
   def losses(
     self, variables: Variables, batch: Mapping[str, Any], rng_key: jax.Array
@@ -75,37 +70,5 @@ class Policy(head.Plain):
     del rng_key
     latents, action = batch['latents'], batch['action'][:, 0]
     return self.actor.imitation(
-      variables['params'], latents[:, 0], latents[:, 1], action
-    )
-
-  def act(
-    self,
-    params: Params,
-    rng_key: jax.Array | None,
-    latents: jax.Array,
-    goals: jax.Array,
-    steps: jax.Array,
-  ) -> jax.Array:
-    """A block `[..., A]`, whatever time is left; a `PolicyFn`."""
-    del steps
-    return self.actor.act(params['params'], rng_key, latents, goals)
-
-  def proposal_fn(
-    self,
-    dynamics_fn: DynamicsFn,
-    read_fn: Callable[[LatentState], jax.Array],
-    horizon: int,
-    variables: Variables,
-  ) -> head.ProposalFn:
-    """`num_proposals` candidates, see `rolling.rolled`."""
-    block, count = self.sizes.action_block, self.config.num_proposals
-    return rolling.rolled(
-      self.act,
-      variables,
-      dynamics_fn,
-      read_fn,
-      horizon,
-      block=block,
-      steps=(horizon * block,) * count,
-      num_drawn=count - 1,
+      variables['params']['actor'], latents[:, 0], latents[:, 1], action
     )

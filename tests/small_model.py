@@ -24,9 +24,10 @@ CONFIG = {
 }
 
 
-def make(cls):
+def make(cls, *, history=3):
   """The model as a `cls`, one of the two `WorldModel`s."""
-  model = models.from_config(CONFIG)
+  predictor = {**CONFIG['predictor'], 'history': history}
+  model = models.from_config({**CONFIG, 'predictor': predictor})
   # Drawn here: a fresh predictor is deaf to actions (AdaLN-zero), and drawing
   # each tensor by JAX would take longer than all tests of this file.
   rng = np.random.default_rng(0)

@@ -1,1 +1,20 @@
 """Agents that learn: a world model as the world that they learn in."""
+
+from jepa_wm.rl.environment_params import EnvironmentParams
+from jepa_wm.rl.latent_environment import EnvironmentState, LatentEnvironment
+from jepa_wm.rl.reach import Reach
+from jepa_wm.rl.rewards import Outcome, RewardFn, RewardParams
+from jepa_wm.rl.starts import from_episodes, from_frames, from_world
+
+__all__ = [
+  'EnvironmentParams',
+  'EnvironmentState',
+  'LatentEnvironment',
+  'Outcome',
+  'Reach',
+  'RewardFn',
+  'RewardParams',
+  'from_episodes',
+  'from_frames',
+  'from_world',
+]

@@ -2,6 +2,9 @@
 
   --config=experiments/configs/heads.py:inverse_dynamics  proposals
   --config=experiments/configs/heads.py:policy            a policy (GCBC)
+  --config=experiments/configs/heads.py:gcivl             values, and a policy
+  --config=experiments/configs/heads.py:gciql             of blocks too
+  --config=experiments/configs/heads.py:reward            of data that has any
   --config=experiments/configs/heads.py:decoder           pictures
   --config=experiments/configs/heads.py:probe             the true state
 
@@ -30,11 +33,25 @@ from jepa_wm.training import hooks, optimizers
 _STEPS = {
   'inverse_dynamics': 6000,
   'policy': 3000,
+  'gcivl': 3000,
+  'gciql': 3000,
+  'reward': 2000,
   'decoder': 2000,
   'probe': 1000,
 }
 
-_RATES = {'inverse_dynamics': 5e-4, 'policy': 1e-3}
+_RATES = {'inverse_dynamics': 5e-4, 'decoder': 2e-3, 'probe': 2e-3}
+
+_SMALL = {'width': 32, 'depth': 1}
+_TINY: dict[str, dict[str, Any]] = {
+  'inverse_dynamics': {**_SMALL, 'horizons': (10, 20)},
+  'policy': {**_SMALL, 'num_proposals': 3},
+  'gcivl': {**_SMALL, 'num_proposals': 3},
+  'gciql': {**_SMALL, 'num_proposals': 3},
+  'reward': _SMALL,
+  'decoder': {'channels': (8,)},
+  'probe': {},
+}
 
 VARIANTS = (*_STEPS, *(f'{name}_tiny' for name in _STEPS))
 
@@ -55,12 +72,8 @@ def get_config(variant: str = 'inverse_dynamics') -> ml_collections.ConfigDict:
   name = variant.removesuffix('_tiny')
   tiny = variant != name
   head: dict[str, Any] = {'name': name}
-  if tiny and name == 'inverse_dynamics':
-    head |= {'width': 32, 'depth': 1, 'horizons': (10, 20)}
-  elif tiny and name == 'policy':
-    head |= {'width': 32, 'depth': 1, 'num_proposals': 3}
-  elif tiny and name == 'decoder':
-    head |= {'channels': (8,)}
+  if tiny:
+    head |= _TINY[name]
   num_steps = 40 if tiny else _STEPS[name]
   every = num_steps // 2
   if (asked := variants.given('head.name', sys.argv, name)) != name:
@@ -85,7 +98,7 @@ def get_config(variant: str = 'inverse_dynamics') -> ml_collections.ConfigDict:
         )
       ),
       'optimizer': optimizers.to_config(
-        learning_rate=_RATES.get(name, 2e-3),
+        learning_rate=_RATES.get(name, 1e-3),
         weight_decay=1e-4,
         warmup_fraction=0.02,
       ),

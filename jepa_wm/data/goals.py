@@ -1,5 +1,7 @@
-"""Pairs of a frame and a later one of its episode: goals in hindsight."""
+"""Goals in hindsight: where an episode led to, or might have."""
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import grain
@@ -46,15 +48,7 @@ def hindsight_pairs(
     raise ValueError(
       f'max_steps must be at least {stride}, an action block, got {max_steps}.'
     )
-  rest = np.concatenate([np.arange(x - 1, -1, -1) for x in table.lengths])
-  frames = np.concatenate(
-    [o + np.arange(x) for o, x in zip(table.offsets, table.lengths)]
-  )
-  frames, rest = frames[rest >= stride], rest[rest >= stride]
-  if not len(frames):
-    raise ValueError(
-      f'No episode at {table.where} is as long as an action block of {stride}.'
-    )
+  frames, rest = _with_rest(table, stride)
   longest = np.minimum(rest, max_steps)
 
   def batch(number: int) -> dict[str, Any]:
@@ -62,11 +56,166 @@ def hindsight_pairs(
     rows = rng.integers(len(frames), size=batch_size)
     steps = rng.integers(stride, longest[rows], endpoint=True)
     first = frames[rows]
-    played = table.columns['action'][first[:, None] + np.arange(stride)]
     return {
       'latents': latents[np.stack([first, first + steps], axis=1)],
-      'action': played.reshape(batch_size, 1, -1).astype(np.float32),
+      'action': _played(table, first, stride),
       'steps': steps.astype(np.float32),
     }
 
   return windows.numbered(batch, num_threads)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GoalOdds:
+  """How goals are drawn in hindsight, in OGBench's words.
+
+  Attributes:
+    p_curgoal: odds of the frame itself.
+    p_trajgoal: of a later frame of its episode.
+    p_randomgoal: of any frame.
+    geom_sample: whether a later frame is a geometric number of blocks away, at
+      most to the episode's end, or every one is as likely.
+    discount: of a block; geometric distances stop with one less it.
+
+  Raises:
+    ValueError: odds that are negative or do not sum to 1, or a discount that
+      does not lie between 0 and 1.
+
+  Source: OGBench (arXiv 2410.20092), `GCDataset.sample_goals`, in action blocks
+    where that counts steps.
+  """
+
+  p_curgoal: float = 0.2
+  p_trajgoal: float = 0.5
+  p_randomgoal: float = 0.3
+  geom_sample: bool = True
+  discount: float = 0.97
+
+  def __post_init__(self) -> None:
+    odds = self.p_curgoal, self.p_trajgoal, self.p_randomgoal
+    if min(odds) < 0 or abs(sum(odds) - 1.0) > 1e-6:
+      raise ValueError(
+        'p_curgoal, p_trajgoal and p_randomgoal must not be negative and sum '
+        f'to 1, got {", ".join(map(str, odds))}.'
+      )
+    if not 0 < self.discount < 1:
+      raise ValueError(f'discount must lie in (0, 1), got {self.discount}.')
+
+  def draw(
+    self, rng: np.random.Generator, num_blocks: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Which goals, before there are frames.
+
+    Args:
+      rng: of the draws.
+      num_blocks: `[B]`, blocks to the end of the episode, 1 or more.
+
+    Returns:
+      Whether the goal is any frame at all, bool `[B]`, and how many blocks away
+      the others are, `[B]`, 0 for the frame itself.
+    """
+    size = len(num_blocks)
+    if self.geom_sample:
+      ahead = rng.geometric(1.0 - self.discount, size)
+      ahead = np.minimum(ahead, num_blocks)
+    else:
+      ahead = rng.integers(1, num_blocks, endpoint=True)
+    luck = rng.random(size)
+    ahead = np.where(luck < self.p_curgoal, 0, ahead)
+    return luck >= self.p_curgoal + self.p_trajgoal, ahead
+
+
+def transitions(
+  table: table_lib.Table,
+  *,
+  latents: np.ndarray,
+  stride: int,
+  odds: Mapping[str, GoalOdds],
+  batch_size: int,
+  seed: int,
+  num_threads: int = 1,
+) -> grain.DatasetIterator:
+  """Endless batches of blocks, what they led to, and goals in hindsight.
+
+  Every block that stays in its episode is as likely, and so are all frames as
+  random goals. A goal counts as reached at its own frame alone: there the
+  episode ends, and every block elsewhere costs 1. A batch depends on the seed
+  and its number alone; `get_state` and `set_state` as those of
+  `cached_windows`.
+
+  Args:
+    table: the episodes.
+    latents: `[N, D]`, of the table's frames.
+    stride: environment steps of an action block.
+    odds: of the goals, by the name of who is given them.
+    batch_size: blocks `B` of a batch.
+    seed: of the draws.
+    num_threads: threads that read ahead; 0 reads when asked.
+
+  Returns:
+    Iterator over dicts: `latents` `[B, 2, D]`, before and after, `action`
+    float32 `[B, 1, stride * raw]`, and for each name in `odds` a dict of `goal`
+    `[B, D]`, `reward` float32 `[B]`, -1 or 0 where the goal is here, and `mask`
+    float32 `[B]`, 0 where it is here and the episode ends, else 1.
+
+  Raises:
+    ValueError: no episode is as long as a block.
+  """
+  frames, rest = _with_rest(table, stride)
+  num_blocks, anywhere = rest // stride, _frames(table)
+
+  def batch(number: int) -> dict[str, Any]:
+    rng = np.random.default_rng((seed, number))
+    rows = rng.integers(len(frames), size=batch_size)
+    first = frames[rows]
+    found: dict[str, Any] = {
+      'latents': latents[np.stack([first, first + stride], axis=1)],
+      'action': _played(table, first, stride),
+    }
+    for name, kind in odds.items():
+      is_random, ahead = kind.draw(rng, num_blocks[rows])
+      other = anywhere[rng.integers(len(anywhere), size=batch_size)]
+      goal = np.where(is_random, other, first + ahead * stride)
+      is_here = (goal == first).astype(np.float32)
+      found[name] = {
+        'goal': latents[goal],
+        'reward': is_here - 1.0,
+        'mask': 1.0 - is_here,
+      }
+    return found
+
+  return windows.numbered(batch, num_threads)
+
+
+def _frames(table: table_lib.Table) -> np.ndarray:
+  """All frames of the episodes, of which there may be less than rows."""
+  return np.concatenate(
+    [o + np.arange(x) for o, x in zip(table.offsets, table.lengths)]
+  )
+
+
+def _with_rest(
+  table: table_lib.Table, stride: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Frames that a block can start at, and the steps after each.
+
+  Raises:
+    ValueError: there are none.
+  """
+  rest = np.concatenate([np.arange(x - 1, -1, -1) for x in table.lengths])
+  frames = _frames(table)
+  frames, rest = frames[rest >= stride], rest[rest >= stride]
+  if not len(frames):
+    raise ValueError(
+      f'No episode at {table.where} is as long as an action block of {stride}.'
+    )
+  return frames, rest
+
+
+def _played(
+  table: table_lib.Table, first: np.ndarray, stride: int
+) -> np.ndarray:
+  """Raw blocks float32 `[B, 1, stride * raw]` from frames `[B]` on."""
+  played = table.columns['action'][first[:, None] + np.arange(stride)]
+  blocks: np.ndarray = played.reshape(len(first), 1, -1).astype(np.float32)
+  return blocks

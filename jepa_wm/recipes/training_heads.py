@@ -48,7 +48,13 @@ class HeadTraining:
     Raises:
       ValueError: no encoder, no such head, or a field out of its range.
     """
-    fields.from_dict(heads.HEADS, self.settings, where='config.head')
+    head = fields.from_dict(heads.HEADS, self.settings, where='config.head')
+    if head.batches == 'imagination':
+      raise ValueError(
+        f'config.head.name: {head.name!r} is trained by experiments.'
+        'train_agent, in the imagination of a model; of recorded episodes '
+        'gcivl and gciql learn.'
+      )
     if not self.encoder:
       raise ValueError(
         'config.frozen_encoder must be set: a head reads the latents of a '
@@ -124,7 +130,7 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
     head,
     batches['train'],
     _evaluator(head, model, held_out),
-    action_statistics=model.units if head.config.hindsight else None,
+    action_statistics=model.units if _acts(head) else None,
     config=_identity(plan, head, source, fingerprint),
   )
   exports.TrainedHead(head, variables, plan.encoder, fingerprint, record).save(
@@ -160,25 +166,49 @@ def _action_bounds(source: sources.Episodes) -> tuple[np.ndarray, np.ndarray]:
 def _batches(
   head: heads.Head, table: Any, latents: np.ndarray, batch_size: int, seed: int
 ) -> Any:
-  """Endless batches of what the head learns of."""
-  settings = head.config
-  if settings.hindsight:
+  """Endless batches of what the head learns of.
+
+  Raises:
+    ValueError: a column that the data does not have, or episodes that are too
+      short.
+  """
+  settings, stride = head.config, head.sizes.action_block
+  drawn: dict[str, Any] = {'batch_size': batch_size, 'seed': seed}
+  if settings.batches == 'pairs':
     return goals.hindsight_pairs(
       table,
       latents=latents,
-      stride=head.sizes.action_block,
+      stride=stride,
       max_steps=settings.max_steps,
-      batch_size=batch_size,
-      seed=seed,
+      **drawn,
     )
+  if settings.batches == 'goals':
+    odds = {who: _odds(settings, who) for who in ('value', 'actor')}
+    return goals.transitions(
+      table, latents=latents, stride=stride, odds=odds, **drawn
+    )
+  names = ['action'] if settings.batches == 'blocks' else []
   return windows.cached_windows(
     dataclasses.replace(table, columns={**table.columns, 'latents': latents}),
-    num_frames=1,
-    stride=1,
-    batch_size=batch_size,
-    seed=seed,
-    columns=('latents', *settings.columns),
+    num_frames=1 + len(names),
+    stride=stride if names else 1,
+    columns=('latents', *names, *settings.columns),
+    skip_short_episodes=True,
+    **drawn,
   )
+
+
+def _acts(head: heads.Head) -> bool:
+  """Whether there are actions in what it learns of."""
+  batches: str = head.config.batches
+  return batches != 'frames'
+
+
+def _odds(settings: Any, who: str) -> goals.GoalOdds:
+  """Goals of the value or the actor, as the settings of a head have them."""
+  names = 'p_curgoal', 'p_trajgoal', 'p_randomgoal', 'geom_sample'
+  given = {name: getattr(settings, f'{who}_{name}') for name in names}
+  return goals.GoalOdds(discount=settings.discount, **given)
 
 
 def _evaluator(
@@ -190,7 +220,7 @@ def _evaluator(
 
   @jax.jit
   def losses(variables: Any, batch: Any) -> dict[str, jax.Array]:
-    if head.config.hindsight:
+    if _acts(head):
       assert model.units is not None
       action = model.units.normalize(batch['action'])
       batch = {**batch, 'action': action}

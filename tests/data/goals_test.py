@@ -59,3 +59,86 @@ def test_a_position_brings_the_same_batches(walks):
 def test_what_cannot_be_is_refused(walks, changes, message):
   with pytest.raises(ValueError, match=message):
     pairs(walks, **changes)
+
+
+def drawn(walks, size=4000, **changes):
+  odds = goals.GoalOdds(**changes)
+  return next(
+    goals.transitions(
+      walks[0],
+      latents=walks[1],
+      stride=5,
+      odds={'value': odds},
+      batch_size=size,
+      seed=0,
+    )
+  )
+
+
+def episode_of(frame):
+  return np.searchsorted([4, 16, 46], frame, side='right')
+
+
+def test_blocks_stay_in_their_episode_and_hold_no_nan(walks):
+  batch = drawn(walks)
+  first, after = batch['latents'][:, 0, 0], batch['latents'][:, 1, 0]
+  np.testing.assert_array_equal(after, first + 5)
+  np.testing.assert_array_equal(episode_of(first), episode_of(after))
+  assert np.isfinite(batch['action']).all()
+  np.testing.assert_array_equal(
+    batch['action'][:, 0], first[:, None] + np.arange(5)
+  )
+  # Every block of both episodes that are long enough.
+  assert set(first) == {*range(4, 11), *range(16, 41)}
+
+
+def test_goals_are_as_frequent_as_was_asked_for(walks):
+  batch = drawn(walks, p_curgoal=0.2, p_trajgoal=0.5, p_randomgoal=0.3)
+  first, goal = batch['latents'][:, 0, 0], batch['value']['goal'][:, 0]
+  is_here = goal == first
+  # A random goal is the frame itself once in 46.
+  assert abs(is_here.mean() - 0.2 - 0.3 / 46) < 0.03
+  np.testing.assert_array_equal(batch['value']['reward'], is_here - 1.0)
+  np.testing.assert_array_equal(batch['value']['mask'], 1.0 - is_here)
+  is_behind = goal < first
+  assert abs(is_behind.mean() - 0.3 * (first / 46).mean()) < 0.03
+  # Random goals are in episodes too that no block fits in.
+  assert set(episode_of(goal)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize('geom_sample', [True, False])
+def test_later_goals_are_blocks_away_within_the_episode(walks, geom_sample):
+  batch = drawn(
+    walks,
+    p_curgoal=0.0,
+    p_trajgoal=1.0,
+    p_randomgoal=0.0,
+    geom_sample=geom_sample,
+    discount=0.5,
+  )
+  first, goal = batch['latents'][:, 0, 0], batch['value']['goal'][:, 0]
+  np.testing.assert_array_equal(episode_of(first), episode_of(goal))
+  ahead = (goal - first)[first == 16] / 5
+  # Frame 16 has 29 steps ahead, five blocks.
+  shares = [np.mean(ahead == n) for n in range(1, 6)]
+  expected = [0.5, 0.25, 0.125, 0.0625, 0.0625] if geom_sample else [0.2] * 5
+  np.testing.assert_allclose(shares, expected, atol=0.12)
+  assert sum(shares) == 1
+
+
+def test_of_fewer_episodes_no_other_frame_is_a_goal(walks):
+  few = walks[0].episodes(slice(1, 2)), walks[1]
+  batch = drawn(few, p_curgoal=0.0, p_trajgoal=0.0, p_randomgoal=1.0)
+  assert set(batch['value']['goal'][:, 0]) == set(range(4, 16))
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'p_curgoal': 0.5}, 'sum to 1, got 0.5, 0.5, 0.3'),
+    ({'discount': 1.0}, r'discount must lie in \(0, 1\), got 1.0'),
+  ],
+)
+def test_odds_that_mean_nothing_are_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    goals.GoalOdds(**changes)

@@ -30,6 +30,7 @@ def dataset(tmp_path_factory):
         'observation/pixels': np.asarray(small_model.pixels(21, seed=index)),
         'action': rng.uniform(-1, 1, (20, 2)).astype(np.float32),
         'state': rng.uniform(0, 9, (21, 2)).astype(np.float32),
+        'reward': rng.uniform(0, 1, 20).astype(np.float32),
       },
       provenance={'index': index},
     )
@@ -62,7 +63,7 @@ def config(variant, dataset, encoder, **changes):
 def trained(dataset, encoder, tmp_path_factory):
   """One head of each kind, as folders by name."""
   folder = tmp_path_factory.mktemp('heads')
-  for name in ('inverse_dynamics', 'decoder', 'probe'):
+  for name in ('inverse_dynamics', 'decoder', 'probe', 'gcivl', 'reward'):
     recipes.train_head(config(f'{name}_tiny', dataset, encoder), folder / name)
   return folder
 
@@ -85,9 +86,22 @@ def test_a_head_is_trained_as_any_run(dataset, encoder, trained, capsys):
   assert longer.digest != found.digest
 
 
+def test_heads_that_act_know_the_bounds_of_actions(encoder, trained):
+  found = exports.TrainedHead.load(trained / 'gcivl').head
+  # Nobody knows the world of these walks, so it is what was done in them.
+  low, high = found.sizes.action_low, found.sizes.action_high
+  model = exports.WorldModel.from_checkpoint(encoder)
+  raw = model.raw_actions(np.array([low, high], np.float32))
+  np.testing.assert_allclose(raw[0], -1.0, atol=0.1)
+  np.testing.assert_allclose(raw[1], 1.0, atol=0.1)
+  last = metrics.read(trained / 'gcivl' / 'metrics.jsonl')[-1]
+  assert np.isfinite(last['held_out/value_loss'])
+
+
 @pytest.mark.parametrize(
   'changes, message',
   [
+    ({'head': {'name': 'actor_critic'}}, 'trained by experiments.train_agent'),
     ({'frozen_encoder': ''}, 'config.frozen_encoder must be set'),
     ({'head': {'name': 'decodr'}}, r"config.head.name.*Did you mean 'decoder'"),
     ({'head': {'name': 'probe', 'kind': 'x'}}, 'kind must be .*mlp'),

@@ -1,27 +1,14 @@
 """Heads that act: policies, their draws, and what they propose."""
 
+import acting
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from jepa_wm.models import heads
 from jepa_wm.types import Root
 
-SIZES = heads.Sizes(
-  latent_dim=2,
-  action_dim=2,
-  action_block=5,
-  action_low=(-1.0, -2.0),
-  action_high=(1.0, 2.0),
-)
-TINY = {'width': 32, 'depth': 1}
 KEY = jax.random.key(0)
-
-
-def build(name, **settings):
-  return heads.from_config({'name': name, **TINY, **settings}, SIZES)
 
 
 def walks(rng, count=64):
@@ -34,33 +21,10 @@ def walks(rng, count=64):
   }
 
 
-def learn(head, make_batch=walks, num_steps=300):
-  """Variables after some steps, and the last metrics."""
-  rng = np.random.default_rng(0)
-  variables = jax.jit(head.init)(KEY)
-  optimizer = optax.adam(1e-2)
-  state = optimizer.init(variables['params'])
-
-  @jax.jit
-  def step(variables, state, batch, number):
-    loss_fn = lambda params: head.losses(
-      {**variables, 'params': params}, batch, jax.random.fold_in(KEY, number)
-    )[:2]
-    gradient, metrics = jax.grad(loss_fn, has_aux=True)(variables['params'])
-    updates, state = optimizer.update(gradient, state)
-    params = optax.apply_updates(variables['params'], updates)
-    variables = head.after_update({**variables, 'params': params}, number)
-    return variables, state, metrics
-
-  for number in range(num_steps):
-    variables, state, metrics = step(variables, state, make_batch(rng), number)
-  return head.for_inference(variables), jax.device_get(metrics)
-
-
 @pytest.fixture(scope='module')
 def policy():
-  head = build('policy', num_proposals=3)
-  return head, *learn(head)
+  head = acting.build('policy', num_proposals=3)
+  return head, *acting.learn(head, walks)
 
 
 def test_a_policy_imitates_within_the_bounds(policy):
@@ -79,14 +43,14 @@ def test_a_policy_imitates_within_the_bounds(policy):
 
 
 def test_without_a_deviation_it_is_learnt_by_likelihood():
-  head = build('policy', std=0.0)
+  head = acting.build('policy', std=0.0)
 
   def noisy(rng):
     batch = walks(rng)
     noise = rng.normal(size=batch['action'].shape) * np.array([0.1, 0.4])
     return {**batch, 'action': np.float32(0.2 * batch['action'] + noise)}
 
-  params, _ = learn(head, noisy, 300)
+  params, _ = acting.learn(head, noisy, 300)
   _, std = head.actor.distribution(
     params['params']['actor'], *jnp.zeros((2, 1, 2))
   )
@@ -121,7 +85,7 @@ def test_proposals_are_what_the_policy_does_in_the_model(policy):
 
 
 def test_inverse_dynamics_is_a_policy_with_a_countdown():
-  head = build('inverse_dynamics', horizons=(10, 5))
+  head = acting.build('inverse_dynamics', horizons=(10, 5))
   params = jax.jit(head.init)(KEY)
   params = jax.tree.map(
     lambda x: x + 0.3 * jax.random.normal(KEY, x.shape), params
@@ -144,7 +108,7 @@ def test_inverse_dynamics_is_a_policy_with_a_countdown():
 
 
 def test_an_actor_critic_acts_and_prices_by_its_lowest_value():
-  head = build('actor_critic', num_values=3, num_proposals=2)
+  head = acting.build('actor_critic', num_values=3, num_proposals=2)
   params = head.for_inference(head.init(KEY))
   latents, goal = jax.random.normal(KEY, (2, 4, 2)), jnp.ones((2, 1, 2))
   values = head.critic.values(params['params']['values'], latents, goal)

@@ -24,6 +24,9 @@ TINY = {
   'inverse_dynamics': {'width': 32, 'depth': 1, 'horizons': (5, 10)},
   'policy': {'width': 32, 'depth': 1, 'num_proposals': 3},
   'actor_critic': {'width': 32, 'depth': 1, 'num_proposals': 3},
+  'gcivl': {'width': 32, 'depth': 1},
+  'gciql': {'width': 32, 'depth': 1},
+  'reward': {'width': 32, 'depth': 1},
   'decoder': {'channels': (8,), 'patch_size': 2},
   'probe': {},
 }
@@ -162,7 +165,7 @@ def test_a_probe_reads_the_state_in_its_unit():
 def test_every_head_is_found_by_name(name):
   assert name in heads.HEADS.names()
   head = build(name)
-  kinds = {'decoder': 'picture', 'probe': 'reading'}
+  kinds = {'decoder': 'picture', 'probe': 'reading', 'reward': 'reward'}
   kind = kinds.get(name, 'policy')
   assert getattr(head.roles, kind) is not None
 
@@ -175,6 +178,7 @@ def test_every_head_is_found_by_name(name):
     ('decoder', heads.Sizes(latent_dim=2, image_size=6), 'multiples of 4'),
     ('probe', heads.Sizes(latent_dim=2), 'the data has none'),
     ('policy', heads.Sizes(latent_dim=2), 'without any'),
+    ('reward', heads.Sizes(latent_dim=2), 'without any'),
     ('policy', heads.Sizes(2, 2), 'must have 2 numbers each, got 0 and 0'),
   ],
 )
@@ -188,3 +192,7 @@ def test_settings_that_make_no_sense_are_named():
     heads.from_config({'name': 'decodr'}, SIZES)
   with pytest.raises(ValueError, match='horizons must be positive'):
     heads.from_config({'name': 'inverse_dynamics', 'horizons': (0, 5)}, SIZES)
+  with pytest.raises(ValueError, match=r'value_p_randomgoal must sum to 1'):
+    heads.from_config({'name': 'gcivl', 'value_p_curgoal': 0.5}, SIZES)
+  with pytest.raises(ValueError, match='actor_loss must be one of ddpgbc, awr'):
+    heads.from_config({'name': 'gciql', 'actor_loss': 'sac'}, SIZES)

@@ -26,7 +26,7 @@ class ActorCriticConfig:
   """
 
   name: ClassVar[str] = 'actor_critic'
-  hindsight: ClassVar[bool] = True
+  batches: ClassVar[str] = 'imagination'
   columns: ClassVar[tuple[str, ...]] = ()
 
   width: int = 256

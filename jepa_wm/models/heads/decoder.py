@@ -24,7 +24,7 @@ class DecoderConfig:
   """
 
   name: ClassVar[str] = 'decoder'
-  hindsight: ClassVar[bool] = False
+  batches: ClassVar[str] = 'frames'
   columns: ClassVar[tuple[str, ...]] = ('observation/pixels',)
 
   channels: tuple[int, ...] = (64, 64)

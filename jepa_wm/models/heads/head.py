@@ -23,6 +23,22 @@ HEADS = fields.Registry('head', 'jepa_wm.models.heads')
 ProposalFn = Callable[[Params, jax.Array, Root], jax.Array]
 """`(params, rng_keys [B], root) -> actions [B, F, H, A]`, as planners take."""
 
+BATCHES = ('frames', 'blocks', 'pairs', 'goals', 'imagination')
+"""What a head may learn of; all in latents, and actions normalised.
+
+  'frames': frames one by one, `latents` `[B, 1, D]`;
+  'blocks': before and after a block, `latents` `[B, 2, D]`, and the block,
+    `action` `[B, 1, A]`;
+  'pairs': a frame and a later one of its episode, `latents` `[B, 2, D]`, the
+    block that followed the first, `action` `[B, 1, A]`, and `steps` `[B]`
+    between the two, at most the config's `max_steps`;
+  'goals': 'blocks' and, as the config's `GoalSampling` says, goals for the
+    'value' and for the 'actor': each a dict of `goal` `[B, D]`, `reward` `[B]`,
+    -1 a block and 0 at the goal, and `mask` `[B]`, 0 at the goal and 1
+    elsewhere;
+  'imagination': of none, an agent learns it in a model.
+"""
+
 PictureFn = Callable[[Params, jax.Array], jax.Array]
 """`(params, latents [..., D]) -> pixels uint8 [..., height, width, C]`."""
 
@@ -103,14 +119,11 @@ class HeadConfig(fields.Named, Protocol):
   """The settings of a head.
 
   Attributes:
-    hindsight: whether it learns of a frame and a later one of the same episode
-      (a batch then has `latents` `[B, 2, D]`, `action` `[B, 1, A]`, normalised,
-      the block that followed the first, and `steps` `[B]` between the two), or
-      of frames one by one (`latents` `[B, 1, D]`).
+    batches: what it learns of, one of `BATCHES`.
     columns: what a batch has besides, as the dataset names it.
   """
 
-  hindsight: ClassVar[bool]
+  batches: ClassVar[str]
   columns: ClassVar[tuple[str, ...]]
 
   def build(self, sizes: Sizes) -> 'Head':
@@ -147,7 +160,7 @@ class Head(Protocol):
   def losses(
     self, variables: Variables, batch: Mapping[str, Any], rng_key: jax.Array
   ) -> HeadLosses:
-    """What a batch costs; see `HeadConfig.hindsight`."""
+    """What a batch costs; see `HeadConfig.batches`."""
     ...
 
   def after_update(self, variables: Variables, step: jax.Array) -> Variables:

@@ -28,7 +28,7 @@ class InverseDynamicsConfig:
   """
 
   name: ClassVar[str] = 'inverse_dynamics'
-  hindsight: ClassVar[bool] = True
+  batches: ClassVar[str] = 'pairs'
   columns: ClassVar[tuple[str, ...]] = ()
 
   width: int = 256

@@ -26,7 +26,7 @@ class PolicyConfig:
   """
 
   name: ClassVar[str] = 'policy'
-  hindsight: ClassVar[bool] = True
+  batches: ClassVar[str] = 'pairs'
   columns: ClassVar[tuple[str, ...]] = ()
 
   width: int = 256

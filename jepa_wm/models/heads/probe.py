@@ -28,7 +28,7 @@ class ProbeConfig:
   """
 
   name: ClassVar[str] = 'probe'
-  hindsight: ClassVar[bool] = False
+  batches: ClassVar[str] = 'frames'
   columns: ClassVar[tuple[str, ...]] = ('state',)
 
   kind: str = 'linear'

@@ -4,33 +4,32 @@ A folder has `model.safetensors` and `config.json`. Nothing else is needed to
 use the model, and nothing in it is executed.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import warnings
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.traverse_util
 import jax
-import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 
-from jepa_wm import fields, files, interop, models, units, world_model
-from jepa_wm.interop import safetensors_file
+from jepa_wm import (
+  export_folder,
+  fields,
+  files,
+  interop,
+  models,
+  pytrees,
+  units,
+  world_model,
+)
 from jepa_wm.models import heads, targets
 from jepa_wm.types import Params, Variables
 
-FORMAT_VERSION = 2
-"""Layout of an exported folder; one more when old ones cannot be read."""
-
 SHIPPED = pathlib.Path(__file__).parent / 'checkpoints'
 """Folder of the checkpoints that come with the package."""
-
-_WEIGHTS, _CONFIG = 'model.safetensors', 'config.json'
 
 
 class WorldModel(world_model.WorldModel):
@@ -50,7 +49,7 @@ class WorldModel(world_model.WorldModel):
       'units': None if self.units is None else self.units.to_dict(),
       'record': self.record,
     }
-    _write(path, config, self.params)
+    export_folder.write(path, config, self.params)
 
   @classmethod
   def from_checkpoint(cls, path: str | os.PathLike[str]) -> 'WorldModel':
@@ -66,12 +65,12 @@ class WorldModel(world_model.WorldModel):
       ValueError: a file that is cut off, of another model or layout.
     """
     folder = find(path)
-    config = _read_config(folder / _CONFIG)
-    with _told(folder / _CONFIG):
+    config = export_folder.read_config(folder / export_folder.CONFIG)
+    with export_folder.told(folder / export_folder.CONFIG):
       model = models.from_config(config['model'])
       shapes = inference_shapes(model)
-    params = _read_weights(
-      folder / _WEIGHTS, shapes, f'the model {model.config.name!r}'
+    params = export_folder.read_weights(
+      folder / export_folder.WEIGHTS, shapes, f'the model {model.config.name!r}'
     )
     known = None
     if model.acting is not None:
@@ -79,8 +78,8 @@ class WorldModel(world_model.WorldModel):
       size, dim = known.mean.size, model.acting.action_spec.dim
       if size != dim:
         raise ValueError(
-          f'{folder / _CONFIG}: units of {size} raw actions, where the model '
-          f'takes {dim}; take weights and config of one export.'
+          f'{folder / export_folder.CONFIG}: units of {size} actions, where '
+          f'the model takes {dim}; take weights and config of one export.'
         )
     return cls(model, params, known, config.get('record', {}))
 
@@ -151,9 +150,10 @@ class WorldModel(world_model.WorldModel):
     return cls(model, params, action_statistics, record)
 
 
-@dataclasses.dataclass(frozen=True)
+@pytrees.register('params', meaning=lambda x: (x.head.config, x.head.sizes))
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TrainedHead:
-  """A head that has been learnt, and the encoder whose latents it reads.
+  """A head that was learnt, its encoder named; a pytree like `WorldModel`.
 
   Attributes:
     head: what was learnt.
@@ -168,6 +168,10 @@ class TrainedHead:
   encoder: str
   encoder_fingerprint: str
   record: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __repr__(self) -> str:
+    number = pytrees.count_parameters(self.params)
+    return f'TrainedHead({self.name} of {self.encoder}; {number:,} parameters)'
 
   @property
   def name(self) -> str:
@@ -194,7 +198,7 @@ class TrainedHead:
       'encoder_fingerprint': self.encoder_fingerprint,
       'record': self.record,
     }
-    _write(path, config, self.params)
+    export_folder.write(path, config, self.params)
 
   @classmethod
   def load(
@@ -218,12 +222,12 @@ class TrainedHead:
     """
     folder = find(path)
     parts = 'head', 'sizes', 'encoder', 'encoder_fingerprint'
-    config = _read_config(folder / _CONFIG, parts)
+    config = export_folder.read_config(folder / export_folder.CONFIG, parts)
     sizes: dict[str, Any] = {
       name: tuple(value) if isinstance(value, list) else value
       for name, value in config['sizes'].items()
     }
-    with _told(folder / _CONFIG):
+    with export_folder.told(folder / export_folder.CONFIG):
       head = heads.from_config(config['head'], heads.Sizes(**sizes))
       shapes = inference_shapes(head)
     known = config['encoder_fingerprint']
@@ -234,8 +238,8 @@ class TrainedHead:
         f'another ({encoder_fingerprint(model)[:12]}); train a head on that, '
         f'with --config.frozen_encoder={where}.'
       )
-    params = _read_weights(
-      folder / _WEIGHTS, shapes, f'the head {head.config.name!r}'
+    params = export_folder.read_weights(
+      folder / export_folder.WEIGHTS, shapes, f'the head {head.config.name!r}'
     )
     return cls(head, params, config['encoder'], known, config.get('record', {}))
 
@@ -297,8 +301,8 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     FileNotFoundError: nothing to load there.
     ValueError: a config that is cut off or of another layout.
   """
-  config = _read_config(find(path) / _CONFIG)['model']
-  with _told(path):
+  config = export_folder.read_config(find(path) / export_folder.CONFIG)['model']
+  with export_folder.told(path):
     return fields.to_dict(models.from_config(config).config)
 
 
@@ -327,12 +331,13 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
   candidates = [path, path / 'export']
   if len(path.parts) == 1:
     candidates.append(SHIPPED / path)
+  config = export_folder.CONFIG
   for folder in candidates:
-    if (folder / _CONFIG).is_file():
+    if (folder / config).is_file():
       return folder
-  shipped = sorted(p.parent.name for p in SHIPPED.glob(f'*/{_CONFIG}'))
+  shipped = sorted(p.parent.name for p in SHIPPED.glob(f'*/{config}'))
   raise FileNotFoundError(
-    f'checkpoint {str(path)!r}: no {_CONFIG} there or in its export/ folder; '
+    f'checkpoint {str(path)!r}: no {config} there or in its export/ folder; '
     'pass the working directory of a finished training run, an exported '
     f'folder, or one of those that ship: {", ".join(shipped) or "none"}.'
     + files.nearest(path.name, shipped)
@@ -344,85 +349,3 @@ def inference_shapes(learner: models.Learns | heads.Head) -> Variables:
   init = lambda rng_key: learner.for_inference(learner.init(rng_key))
   shapes: Variables = jax.eval_shape(init, jax.random.key(0))
   return shapes
-
-
-def _write(
-  path: str | os.PathLike[str], config: dict[str, Any], params: Params
-) -> None:
-  """Writes the folder of a model or a head, whole or not at all."""
-  flat = flax.traverse_util.flatten_dict(params, sep='/')
-  # Not ascontiguousarray, which gives a scalar an axis.
-  tensors = {k: np.asarray(v, order='C') for k, v in flat.items()}
-  text = json.dumps({'format_version': FORMAT_VERSION, **config}, indent=2)
-  files.check_replaceable(path, (_WEIGHTS, _CONFIG).__contains__)
-  with files.folder_written_whole(path) as folder:
-    # Not save_file: it makes files that nobody else may read.
-    (folder / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors))
-    (folder / _CONFIG).write_text(text + '\n')
-
-
-def _read_config(
-  path: pathlib.Path, parts: Sequence[str] = ('model', 'units')
-) -> dict[str, Any]:
-  config: Any = files.read_json(path)
-  if not isinstance(config, dict) or 'format_version' not in config:
-    raise ValueError(
-      f'{path}: not the config of an exported checkpoint; WorldModel.'
-      'from_pretrained reads what others published.'
-    )
-  version = config['format_version']
-  if version != FORMAT_VERSION:
-    raise ValueError(
-      f'{path}: written in layout {version}, this version of jepa_wm reads '
-      f'layout {FORMAT_VERSION}; export the checkpoint again with this version.'
-    )
-  if 'head' in config and 'head' not in parts:
-    raise ValueError(
-      f'{path}: the head {config["head"].get("name")!r}, which reads the '
-      f'latents of {config.get("encoder")}; pass that, and this as what the '
-      'head is for (--proposals, --decoder).'
-    )
-  if 'head' in parts and 'head' not in config:
-    raise ValueError(f'{path}: a model, where a head is wanted.')
-  if missing := set(parts) - config.keys():
-    raise ValueError(f'{path}: {sorted(missing)} missing; export it again.')
-  texts = 'encoder', 'encoder_fingerprint'
-  for name in (*parts, 'record'):
-    value = config.get(name, {})
-    # A model without actions has no units.
-    is_there = name != 'units' or value is not None
-    if is_there and not isinstance(value, str if name in texts else dict):
-      raise ValueError(
-        f'{path}: {name} is {value!r:.40}; it was edited, export it again.'
-      )
-  found: dict[str, Any] = config
-  return found
-
-
-@contextlib.contextmanager
-def _told(path: files.Path) -> Iterator[None]:
-  """A ValueError says which config a model cannot be built of."""
-  try:
-    yield
-  except fields.UnknownNameError as error:
-    where = f'{path} (parts of your own need --import=FILE.py)'
-    raise fields.UnknownNameError(f'{where}: {error}') from error
-  except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
-    why = f'{type(error).__name__}: {" ".join(str(error).split()):.200}'
-    raise ValueError(
-      f'{path}: no model can be built of it ({why}); it was edited, export it '
-      'again.'
-    ) from error
-
-
-def _read_weights(
-  path: pathlib.Path, shapes: Variables, what: str
-) -> Variables:
-  """Tensors of `path`, checked one by one against what is declared."""
-  if not path.is_file():
-    raise FileNotFoundError(f'{path}: missing beside its {_CONFIG}.')
-  expected = flax.traverse_util.flatten_dict(shapes, sep='/')
-  tensors = safetensors_file.read_declared(path, expected, what)
-  params = {k: jnp.asarray(v) for k, v in tensors.items()}
-  unflat: Variables = flax.traverse_util.unflatten_dict(params, sep='/')
-  return unflat

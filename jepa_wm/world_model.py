@@ -7,17 +7,18 @@ that `jepa_wm.planning` asks for. `exports` saves and loads it.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import models
+from jepa_wm import models, planning, pytrees
 from jepa_wm.models import acting
-from jepa_wm.planning import constraints
 from jepa_wm.types import (
   ActionSpec,
+  CostFn,
   LatentState,
   Observation,
   ObservationSpec,
@@ -26,10 +27,21 @@ from jepa_wm.types import (
 )
 from jepa_wm.units import ActionStatistics
 
+_CEM = planning.CEM()
 
-@dataclasses.dataclass(frozen=True)
+_as_pytree = pytrees.register(
+  'params', 'units', meaning=lambda world: world.model.config
+)
+
+
+@_as_pytree
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class WorldModel:
   """A model, its parameters, and the units its actions were trained in.
+
+  A pytree: `params` and `units` are its leaves, and two models of equal
+  settings are of one kind, so that a jitted function of a model compiles once
+  for both, and `jax.tree.map(stack, one, other)` is an ensemble for `vmap`.
 
   Attributes:
     model: a published system as it was configured (`jepa_wm.models`).
@@ -43,6 +55,22 @@ class WorldModel:
   params: Params
   units: ActionStatistics | None
   record: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __init_subclass__(cls) -> None:
+    """What is derived from it is a pytree, too."""
+    super().__init_subclass__()
+    _as_pytree(cls)
+
+  def __repr__(self) -> str:
+    spec = self.observation_spec
+    number = pytrees.count_parameters(self.params)
+    sizes = [f'{name} {list(x.shape)}' for name, x in spec.items()]
+    sizes.append(f'latent {self.model.latent_dim}')
+    if (model := self.model.acting) is not None:
+      block, dim = model.action_spec.block, model.action_spec.dim
+      sizes += [f'action {block} x {dim}', f'history {model.history}']
+    name = self.model.config.name
+    return f'WorldModel({name}: {", ".join(sizes)}; {number:,} parameters)'
 
   @property
   def observation_spec(self) -> ObservationSpec:
@@ -134,7 +162,7 @@ class WorldModel:
     self,
     params: Params,
     observation: Observation,
-    goal: Observation,
+    goal: Observation | jax.Array | None = None,
     actions: jax.Array | None = None,
   ) -> Root:
     """Turns what is seen and one goal per problem into problems.
@@ -142,14 +170,22 @@ class WorldModel:
     Args:
       params: the model's variables.
       observation: arrays `[B, *shape]`, the frame now, or `[B, T, *shape]`, the
-        frames up to now (see `start`).
-      goal: arrays `[B, *shape]`; what it becomes is a latent `[B, D]`.
+        frames up to now (see `start`); `[*shape]` of one problem without `[B]`,
+        as `vmap` hands it in.
+      goal: arrays `[B, *shape]`, which become a latent `[B, D]`; or that
+        latent, encoded before; None where the cost looks at no goal.
       actions: `[B, T - 1, A]` normalised blocks played between the frames.
 
     Raises:
-      ValueError: what `encode` and `start` refuse.
+      ValueError: what `encode` and `start` refuse, or a goal that is neither.
     """
     _ = self._acting
+    if not isinstance(observation, Mapping):
+      self.encode(params, observation)  # Says what was expected.
+    if self._is_single(observation):
+      lift = lambda tree: jax.tree.map(lambda x: jnp.expand_dims(x, 0), tree)
+      root = self.root(params, *map(lift, (observation, goal, actions)))
+      return jax.tree.map(lambda leaf: leaf[0], root)
     spec = self.observation_spec
     seen = {
       name: jnp.expand_dims(x, 1)
@@ -157,8 +193,12 @@ class WorldModel:
       else x
       for name, x in observation.items()
     }
-    latents, wanted = acting.encode_both(self.model, params, seen, goal)
-    return Root(self.start_from(params, latents, actions), wanted)
+    if isinstance(goal, Mapping):
+      latents, goal = acting.encode_both(self.model, params, seen, goal)
+    else:
+      latents = self.encode(params, seen)
+      self._check_goal(goal, latents.shape[0])
+    return Root(self.start_from(params, latents, actions), goal)
 
   def dynamics(
     self,
@@ -173,10 +213,17 @@ class WorldModel:
     are deterministic and draw nothing from `rng_key`.
 
     Raises:
-      ValueError: an action of another size than `[..., A]`.
+      ValueError: an action that is not `[..., A]` with the leading dims of the
+        state.
     """
     del rng_key
     _check_block('action', action, self._acting.action_spec)
+    lead = jnp.shape(self.latent(state))[:-1]
+    if jnp.shape(action)[:-1] != lead:
+      raise ValueError(
+        f'action: expected {[*lead, self.action_dim]}, a block for each latent '
+        f'of the state, got {list(jnp.shape(action))}.'
+      )
     return self._acting.advance(params, state, action)
 
   def latent(self, state: LatentState) -> jax.Array:
@@ -190,11 +237,50 @@ class WorldModel:
     del params, action
     return self._acting.distance(self.latent(state), goal)
 
+  def planner(
+    self,
+    planner: planning.Planner[Any] = _CEM,
+    *,
+    horizon: int,
+    limits: planning.Limits = planning.NO_LIMITS,
+    cost_fn: CostFn | None = None,
+    step_weights: np.ndarray | None = None,
+    proposal_fn: planning.ProposalFn | None = None,
+  ) -> planning.CompiledPlanner:
+    """A planner of this model, compiled once, to be called in a loop.
+
+    `planner(rng_key, observation, goal)` encodes and plans.
+
+    Args:
+      planner: who searches and how, such as `jepa_wm.ICEM(num_samples=32)`.
+      horizon: H, blocks to look ahead.
+      limits: what actions and latents must keep to, such as
+        `jepa_wm.Limits(model.action_bounds(-1, 1))`.
+      cost_fn: the price of a step; `cost` by default.
+      step_weights: see `planning.Problem`, as `proposal_fn`.
+      proposal_fn: gives candidates of the first iteration.
+
+    Raises:
+      ValueError: limits that cannot be met; when it is called, what encoding
+        and `planning.search` refuse.
+    """
+    plan_fn = planning.BoundPlanner(
+      planner=planner,
+      dynamics_fn=self.dynamics,
+      cost_fn=self.cost if cost_fn is None else cost_fn,
+      horizon=horizon,
+      action_dim=self.action_dim,
+      limits=limits,
+      step_weights=step_weights,
+      proposal_fn=proposal_fn,
+    )
+    return planning.CompiledPlanner(plan_fn, self.root, self.params)
+
   def in_raw_units(
-    self, constraint: constraints.ActionConstraint
-  ) -> constraints.RawUnits:
+    self, constraint: planning.ActionConstraint
+  ) -> planning.RawUnits:
     """A constraint on raw actions `[..., time, raw]`, as one on blocks."""
-    return constraints.RawUnits(
+    return planning.RawUnits(
       constraint,
       to_raw=self.raw_actions,
       from_raw=self.normalize_actions,
@@ -226,12 +312,13 @@ class WorldModel:
     """
     spec = self._acting.action_spec
     _check_block('actions', actions, spec)
+    actions = jnp.asarray(actions)
     raw: jax.Array = self._units.denormalize(actions)
     return raw.reshape(*actions.shape[:-1], spec.block, spec.dim)
 
   def action_bounds(
     self, low: np.ndarray | float, high: np.ndarray | float
-  ) -> constraints.ActionBounds:
+  ) -> planning.ActionBounds:
     """Raw bounds, scalar or `[raw]`, as a planner's box `[A]` on a block.
 
     Raises:
@@ -246,9 +333,27 @@ class WorldModel:
           f'action, got {list(np.shape(bound))}.'
         )
     raw = (jnp.asarray(bound, jnp.float32) for bound in (low, high))
-    return constraints.ActionBounds(
+    return planning.ActionBounds(
       *(self.normalize_actions(jnp.broadcast_to(x, shape)) for x in raw)
     )
+
+  def _is_single(self, observation: Observation) -> bool:
+    """Whether an observation is of one problem, its arrays `[*shape]`."""
+    spec = self.observation_spec
+    return any(
+      jnp.ndim(x) == len(spec[name].shape)
+      for name, x in observation.items()
+      if name in spec
+    )
+
+  def _check_goal(self, goal: jax.Array | None, num_problems: int) -> None:
+    """Refuses what is neither no goal nor a latent of each problem."""
+    expected = num_problems, self.model.latent_dim
+    if goal is not None and jnp.shape(goal) != expected:
+      raise ValueError(
+        f'goal: expected an observation or its latents {list(expected)}, got '
+        f'{list(jnp.shape(goal))}.'
+      )
 
   @property
   def _acting(self) -> models.Advances:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import small_model
 
-from jepa_wm import world_model
+import jepa_wm
+from jepa_wm import exports, models, world_model
+from jepa_wm.models import heads
 
 
 @pytest.fixture(scope='module')
@@ -125,6 +127,21 @@ def test_actions_change_units_and_back(model):
     ),
     (lambda m: m.action_bounds(-1, np.ones(3)), r'high: expected .* got \[3\]'),
     (lambda m: m.dynamics(m.params, None, 0.0, None), 'size 10 .* got 0'),
+    (
+      lambda m: m.dynamics(
+        m.params, None, blocks(4), m.start(m.params, frames(3, 1))
+      ),
+      r'expected \[3, 10\], a block for each latent .* got \[4, 10\]',
+    ),
+    (lambda m: m.start(m.params, frames()), r'\[..., T, D\] .* got \[3\]'),
+    (
+      lambda m: m.root(m.params, frames(2), jnp.zeros((2, 4))),
+      r'its latents \[2, 3\], got \[2, 4\]',
+    ),
+    (
+      lambda m: m.root(m.params, frames(2)['pixels'], frames(2)),
+      'observation: expected named arrays',
+    ),
     (lambda m: m.encode(m.params, None), 'expected named arrays'),
     (
       lambda m: m.encode(m.params, frames(1)['pixels']),
@@ -176,3 +193,126 @@ def test_what_the_model_sees_it_says(model):
     model.encode(model.params, other)
   with pytest.raises(ValueError, match='one latent a frame and no tokens'):
     model.encode(model.params, frames(1), tokens=True)
+
+
+def test_a_model_is_an_argument_that_compiles_once_for_equal_configs():
+  traced = []
+
+  @jax.jit
+  def encode(model, observation):
+    traced.append(type(model))
+    return model.encode(model.params, observation)
+
+  for kind in (world_model.WorldModel, exports.WorldModel):
+    one, other = small_model.make(kind), small_model.make(kind)
+    other.record['date'] = 'tomorrow'
+    np.testing.assert_array_equal(
+      encode(one, frames(2)), encode(other, frames(2))
+    )
+  # A subclass may do other things by the same settings.
+  assert traced == [world_model.WorldModel, exports.WorldModel]
+  config = {**small_model.CONFIG, 'action_block': 4}
+  wider = world_model.WorldModel(
+    models.from_config(config), one.params, one.units
+  )
+  encode(wider, frames(2))
+  assert len(traced) == 3
+
+
+def test_stacked_models_are_an_ensemble(model):
+  other = jax.tree.map(lambda x: x * 1.5, model)
+  both = jax.tree.map(lambda *x: jnp.stack(x), model, other)
+
+  def look(model):
+    actions = model.normalize_actions(jnp.ones((2, 5, 2)))
+    return model.encode(model.params, frames(2)), actions
+
+  found = jax.jit(jax.vmap(look))(both)
+  for i, one in enumerate((model, other)):
+    for ours, alone in zip(found, jax.jit(look)(one)):
+      np.testing.assert_allclose(ours[i], alone, rtol=1e-5)
+  assert np.abs(found[0][0] - found[0][1]).max() > 1e-3
+  assert both.record == model.record
+
+
+def test_it_is_shown_in_a_line(model):
+  assert repr(model) == (
+    'WorldModel(lewm: pixels [16, 16, 3], latent 3, action 5 x 2, history 3; '
+    '3,697 parameters)'
+  )
+
+
+def test_a_head_is_an_argument_too():
+  head = heads.from_config({'name': 'inverse_dynamics'}, heads.Sizes(3, 10, 5))
+  make = lambda: exports.TrainedHead(
+    head, head.for_inference(head.init(jax.random.key(0))), 'runs/x', 'abc'
+  )
+  traced = []
+  total = jax.jit(
+    lambda head: (
+      traced.append(1) or sum(map(jnp.sum, jax.tree.leaves(head.params)))
+    )
+  )
+  assert total(make()) == total(make()) and len(traced) == 1
+  assert repr(make()).startswith('TrainedHead(inverse_dynamics of runs/x; ')
+
+
+def test_a_root_is_made_of_each_problem_under_vmap(model):
+  seen, wanted = frames(3), frames(3, seed=7)
+  plain = jax.jit(model.root)(model.params, seen, wanted)
+  each = jax.jit(jax.vmap(model.root, in_axes=(None, 0, 0)))(
+    model.params, seen, wanted
+  )
+  assert jax.tree.map(jnp.shape, plain) == jax.tree.map(jnp.shape, each)
+  np.testing.assert_allclose(each.goal, plain.goal, rtol=1e-5)
+  given = model.root(model.params, seen, plain.goal)
+  np.testing.assert_array_equal(given.goal, plain.goal)
+  assert model.root(model.params, seen).goal is None
+
+
+def test_a_planner_compiles_once_and_plans_as_cem_plan_does(model):
+  traced = []
+
+  def cost(*args):
+    traced.append(1)
+    return model.cost(*args)
+
+  limits = jepa_wm.Limits(model.action_bounds(-1, 1))
+  budget = {'num_samples': 8, 'num_elites': 4, 'num_iterations': 2}
+  planner = model.planner(
+    jepa_wm.ICEM(**budget, num_kept=2), horizon=3, limits=limits, cost_fn=cost
+  )
+  seen, wanted = frames(2), frames(2, seed=7)
+  plan = planner(jax.random.key(0), seen, wanted)
+  num_traced = len(traced)
+  face = jax.jit(
+    lambda params, root: jepa_wm.icem_plan(
+      params,
+      jax.random.key(0),
+      root,
+      model.dynamics,
+      model.cost,
+      horizon=3,
+      action_dim=10,
+      action_constraints=limits.actions,
+      **budget,
+      num_kept=2,
+    )
+  )
+  root = jax.jit(model.root)(model.params, seen, wanted)
+  np.testing.assert_allclose(
+    plan.actions, face(model.params, root).actions, atol=1e-5
+  )
+  warm = planner(
+    jax.random.key(1), seen, wanted, warm_start=planner.shift(plan, 1)
+  )
+  other = jax.tree.map(lambda x: 1.5 * x, model.params)
+  params = planner(jax.random.key(0), wanted, seen, params=other)
+  assert len(traced) == num_traced
+  assert np.abs(warm.actions - plan.actions).max() > 1e-3
+  assert np.abs(params.cost - plan.cost).max() > 1e-3
+  # The goal's latent is another program, and the same plan.
+  latent = planner(jax.random.key(0), seen, root.goal)
+  np.testing.assert_allclose(latent.actions, plan.actions, atol=1e-5)
+  with pytest.raises(ValueError, match=r'num_played .* 1\.\.3, got 4'):
+    planner.shift(plan, 4)

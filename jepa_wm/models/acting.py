@@ -24,6 +24,11 @@ def start(
   Raises:
     ValueError: more latents than `history`, or actions that do not fit them.
   """
+  if jnp.ndim(latents) < 2:
+    raise ValueError(
+      'latents: expected [..., T, D] of T frames up to now, newest last, got '
+      f'{list(jnp.shape(latents))}; a single frame has T = 1.'
+    )
   length = latents.shape[-2]
   if not 1 <= length <= acting.history:
     raise ValueError(
@@ -32,13 +37,13 @@ def start(
   expected = (*latents.shape[:-2], length - 1, acting.action_spec.size)
   if actions is None and length == 1:
     actions = jnp.zeros(expected, latents.dtype)
-  if actions is None or actions.shape != expected:
-    got = None if actions is None else list(actions.shape)
+  if actions is None or jnp.shape(actions) != expected:
+    got = None if actions is None else list(jnp.shape(actions))
     raise ValueError(
       f'actions: expected {list(expected)}, one normalised block between each '
       f'two frames, got {got}.'
     )
-  return acting.start(variables, latents, actions)
+  return acting.start(variables, latents, jnp.asarray(actions))
 
 
 def encode_both(

@@ -5,8 +5,10 @@ import pkgutil
 
 from jepa_wm.planning.categorical_cem import CategoricalCEM
 from jepa_wm.planning.cem import CEM
+from jepa_wm.planning.compiled import CompiledPlanner
 from jepa_wm.planning.constraints import (
   ActionBounds,
+  ActionConstraint,
   NormBall,
   RateLimit,
   RawUnits,
@@ -41,7 +43,7 @@ from jepa_wm.planning.faces import (
 from jepa_wm.planning.gradient import Gradient
 from jepa_wm.planning.grasp import GRASP
 from jepa_wm.planning.icem import ICEM
-from jepa_wm.planning.limits import Guardrail, Limits
+from jepa_wm.planning.limits import NO_LIMITS, Guardrail, Limits
 from jepa_wm.planning.mpc import (
   MpcOutput,
   first_state,
@@ -75,12 +77,15 @@ __all__ = [
   'GRASP',
   'ICEM',
   'MPPI',
+  'NO_LIMITS',
   'PLANNERS',
   'STEP_WEIGHTS',
   'ActionBounds',
+  'ActionConstraint',
   'BoundPlanner',
   'CategoricalCEM',
   'Clock',
+  'CompiledPlanner',
   'Diagnostics',
   'Gradient',
   'Guardrail',

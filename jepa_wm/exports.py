@@ -78,8 +78,8 @@ class WorldModel(world_model.WorldModel):
       size, dim = known.mean.size, model.acting.action_spec.dim
       if size != dim:
         raise ValueError(
-          f'{folder / export_folder.CONFIG}: units of {size} actions, where '
-          f'the model takes {dim}; take weights and config of one export.'
+          f'{folder}: units of {size} raw actions, where the model takes '
+          f'{dim}; take weights and config of one export.'
         )
     return cls(model, params, known, config.get('record', {}))
 

@@ -47,7 +47,7 @@ THIRD_PARTIES = {
   'dm_pix': {'data/augmentation'},
   'ml_collections': set(),
   'absl.flags': set(),
-  'gymnasium': {'envs/gymnasium', 'rl'},
+  'gymnasium': {'envs/gymnasium', 'envs/to_gymnasium', 'rl'},
   'mujoco': {'envs/mujoco', 'envs/reacher', 'envs/ogbench_cube'},
   'dm_control': {'envs/reacher'},
   'ogbench': {'envs/ogbench_cube'},

@@ -18,8 +18,10 @@ from jepa_wm.envs.two_room import TwoRoom, TwoRoomState
 from jepa_wm.envs.two_room_expert import TwoRoomExpert
 from jepa_wm.envs.worlds import WORLDS, World, register
 
-# The files that register worlds, and then any other that does. `gymnasium`
-# registers none and needs a package of an extra.
+# They need a package of an extra, and register no world.
+_OF_GYMNASIUM = {'gymnasium', 'to_gymnasium'}
+
+# The files that register worlds, and then any other that does.
 for _name in (
   'two_room',
   'push_t_expert',
@@ -27,7 +29,7 @@ for _name in (
   'reacher',
   'ogbench_cube',
   'stable_worldmodel',
-  *sorted({m.name for m in pkgutil.iter_modules(__path__)} - {'gymnasium'}),
+  *sorted({m.name for m in pkgutil.iter_modules(__path__)} - _OF_GYMNASIUM),
 ):
   importlib.import_module(f'{__name__}.{_name}')
 

@@ -1,8 +1,8 @@
 """Worlds that end: pure functions with rewards, clocks and resets, for RL.
 
 The face of gymnax 1.x: `reset(key, params)`, `step(key, state, action, params)`
-with both of gymnasium's flags. `jepa_wm.rl.gymnax` and its neighbours turn any
-such world into what a library calls.
+with both of gymnasium's flags. `to_gymnasium` and the faces of `jepa_wm.rl`
+turn any such world into what a library calls.
 """
 
 import dataclasses
@@ -102,10 +102,6 @@ class Episodic(Protocol):
 
   def observation_space(self, params: Params) -> Space:
     """What is seen."""
-    ...
-
-  def num_steps(self, params: Params) -> jax.Array | int:
-    """Steps of the longest episode."""
     ...
 
 

@@ -45,6 +45,11 @@ class EnvironmentParams:
   max_steps: jax.Array
   reward: Params = ()
 
+  @property
+  def max_steps_in_episode(self) -> jax.Array:
+    """What gymnax calls `max_steps`, and rejax asks for."""
+    return self.max_steps
+
 
 def make(
   model: world_model.WorldModel,

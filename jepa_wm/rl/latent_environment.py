@@ -171,10 +171,6 @@ class LatentEnvironment(episodic.AutoReset):
     size = 2 * params.goals.shape[-1]
     return episodic.Box(-np.inf, np.inf, (size,))
 
-  def num_steps(self, params: EnvironmentParams) -> jax.Array:
-    """Blocks of the longest episode."""
-    return params.max_steps
-
   @functools.cached_property
   def _action_box(self) -> episodic.Box:
     low, high = (

@@ -29,6 +29,8 @@ class Ablating:
     data: folder of episodes, in place of those that the study would collect.
     jobs: units at once, each with a core of its own, or a GPU; as many as there
       are by default.
+    vmap_seeds: the seeds of a row train in one program and are one job, for
+      devices that a small model leaves idle.
     units: digests of the units that a job does, without a page; what
       --emit=commands gives.
     out: folder for all files.
@@ -41,6 +43,7 @@ class Ablating:
   num_pairs: int | None = None
   data: str | None = None
   jobs: int | None = None
+  vmap_seeds: bool = False
   units: tuple[str, ...] = ()
   out: str = 'outputs/ablate'
 
@@ -130,12 +133,16 @@ class Ablation:
       raise ValueError('\n'.join(faults))
 
   def groups(self) -> list[list[study_units.Unit]]:
-    """Units by job: those that share a training, each unit once."""
+    """Units by job: those that share a training, each unit once.
+
+    With `vmap_seeds` those whose trainings differ in the seed are one job.
+    """
     found: dict[str, dict[str, study_units.Unit]] = collections.defaultdict(
       dict
     )
     for unit in self.units:
-      found[unit.training].setdefault(unit.digest, unit)
+      job = unit.alike if self.asked.vmap_seeds else unit.training
+      found[job].setdefault(unit.digest, unit)
     return [list(group.values()) for group in found.values()]
 
   def work(self) -> int:
@@ -156,7 +163,11 @@ class Ablation:
           'with --emit=commands.'
         )
     mine = [known[name] for name in self.asked.units]
-    failures = study_work.work(mine, say_fn=lambda x: print(x, flush=True))
+    failures = study_work.work(
+      mine,
+      together=self.asked.vmap_seeds,
+      say_fn=lambda x: print(x, flush=True),
+    )
     return 1 if failures else 0
 
   def minutes(self, units: Iterable[study_units.Unit]) -> float:
@@ -202,12 +213,13 @@ class Ablation:
         ]
         asked = changed(first.ask, unit.ask).items()
         lines += [f'  {unit.row}: {k}={after}' for k, (_, after) in asked]
-    groups = self.groups()
-    gigabytes = sum(self._bytes(group[0]) for group in groups) / 1e9
+    trained = {unit.training: unit for unit in self.units}
+    gigabytes = sum(map(self._bytes, trained.values())) / 1e9
     lines.append(
-      f'{len(groups)} trainings, {len(self.units)} units, '
+      f'{len(trained)} trainings, {len(self.units)} units, '
       f'{self.minutes(self.units):.0f} minutes of one device, about '
       f'{gigabytes:.1f} GB beside the data, in {self.out}'
+      + (f'; {len(self.groups())} programs' if self.asked.vmap_seeds else '')
     )
     return '\n'.join(lines)
 

@@ -41,6 +41,35 @@ def check(model: Any, path: str | os.PathLike[str]) -> None:
     )
 
 
+def read_model(
+  settings: Mapping[str, Any], path: str, *, weights: bool = True
+) -> tuple[Any, Any]:
+  """A model, and the weights of its frozen encoder if it has one.
+
+  Args:
+    settings: of the model, in JSON's types.
+    path: as for `adopt`; empty for a model that trains its encoder.
+    weights: whether the weights are read; None stands for them otherwise.
+
+  Raises:
+    ValueError: a field there is not, or an encoder that does not fit.
+    FileNotFoundError: no frozen encoder where it says.
+  """
+  model = models.from_config(settings)
+  if path and not weights:
+    check(model, path)
+    return model, None
+  if path:
+    return model, adopt(model, path)
+  if model.is_frozen:
+    raise ValueError(
+      f'config.frozen_encoder must be set for {model.config.name!r} with a '
+      'frozen target: a checkpoint of ours, the weights of its encoder, or '
+      "'random'."
+    )
+  return model, None
+
+
 def adopt(model: Any, path: str | os.PathLike[str]) -> Variables:
   """The collection 'frozen' of a model, with the weights of another.
 

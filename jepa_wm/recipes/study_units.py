@@ -50,6 +50,7 @@ class Unit:
     measure: 'plan' or 'probe'.
     ask: fields of `recipes.Planning` or `recipes.Probing`.
     training: digest of all that decides the training.
+    alike: digest of the same but for the seed.
     digest: of all that decides the result.
     out: folder of all units.
   """
@@ -62,6 +63,7 @@ class Unit:
   measure: str
   ask: dict[str, Any]
   training: str
+  alike: str
   digest: str
   out: pathlib.Path
 
@@ -131,9 +133,9 @@ def units(
         identity = _own_episodes(config)
       ask = _ask(study, size, study.rows[name], num_pairs)
       watched = {**config, 'data': {**config['data'], 'path': ''}}
-      trained_as = files.digest_json(
-        [_plain(watched), identity, provenance.code(*_LEARNS)]
-      )
+      decides = [_plain(watched), identity, provenance.code(*_LEARNS)]
+      trained_as = files.digest_json(decides)
+      del decides[0]['seed']
       digest = files.digest_json(
         [trained_as, study.measure, _plain(ask), provenance.code(*_MEASURES)]
       )
@@ -147,6 +149,7 @@ def units(
           measure=study.measure,
           ask=ask,
           training=trained_as[:16],
+          alike=files.digest_json(decides)[:16],
           digest=digest[:16],
           out=out,
         )

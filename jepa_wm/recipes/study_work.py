@@ -6,6 +6,7 @@ lock with host, pid and heartbeat lets several processes and machines share the
 folder. A unit that fails leaves its sentence and the others go on.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -76,7 +77,10 @@ def is_done(unit: Unit) -> bool:
 
 
 def work(
-  units: Sequence[Unit], *, say_fn: Callable[[str], None] = print
+  units: Sequence[Unit],
+  *,
+  together: bool = False,
+  say_fn: Callable[[str], None] = print,
 ) -> list[str]:
   """Does what is not done, one after the other.
 
@@ -84,6 +88,7 @@ def work(
 
   Args:
     units: what is asked for.
+    together: whether trainings that differ in their seeds are one program.
     say_fn: told what is being done.
 
   Returns:
@@ -93,6 +98,12 @@ def work(
     Interrupted, KeyboardInterrupt: what is done is kept.
   """
   failures, waiting = [], list(units)
+  faults: dict[str, Exception] = {}
+  if together:
+    left = [unit for unit in units if not is_done(unit)]
+    for alike in dict.fromkeys(unit.alike for unit in left):
+      mine = [unit for unit in left if unit.alike == alike]
+      faults |= _train_together(mine, say_fn)
   while waiting:
     held = []
     for unit in waiting:
@@ -102,7 +113,7 @@ def work(
         with lock.hold(unit.folder):
           if not is_done(unit):
             say_fn(f'{unit}')
-            result = _result(unit)
+            result = _result(unit, faults.get(unit.training))
             _save(unit, result)
             if result.status == 'failed':
               failures.append(f'{unit}: {result.sentence}')
@@ -114,9 +125,16 @@ def work(
   return failures
 
 
-def _result(unit: Unit) -> Result:
-  """Collects, trains and measures, as far as that is not done."""
+def _result(unit: Unit, fault: Exception | None) -> Result:
+  """Collects, trains and measures, as far as that is not done.
+
+  Args:
+    unit: what is asked for.
+    fault: what its training has come to already, if it failed.
+  """
   try:
+    if fault is not None:
+      raise fault
     _collect(unit)
     _train(unit)
   except run_lib.DivergedError as error:
@@ -167,6 +185,40 @@ def _train(unit: Unit) -> None:
   with lock.wait(unit.out / 'training' / unit.training):
     if not (unit.workdir / 'export').exists():
       training.train(unit.config, unit.workdir)
+
+
+def _train_together(
+  units: Sequence[Unit], say_fn: Callable[[str], None]
+) -> dict[str, Exception]:
+  """Trains units that differ in their seeds, where nobody is at them.
+
+  Returns:
+    What failed, by digest of the training.
+  """
+  with contextlib.ExitStack() as stack:
+    mine: list[Unit] = []
+    for unit in {unit.training: unit for unit in units}.values():
+      with contextlib.suppress(lock.HeldError):
+        held = lock.hold(unit.out / 'training' / unit.training)
+        stack.enter_context(held)
+        if not (unit.workdir / 'export').exists():
+          mine.append(unit)
+    if len(mine) < 2:
+      return {}
+    say_fn(f'{mine[0]} and {len(mine) - 1} other seeds, in one program')
+    try:
+      _collect(mine[0])
+      faults = training.train_together(
+        [unit.config for unit in mine], [unit.workdir for unit in mine]
+      )
+    except (ValueError, OSError):
+      # Each says so alone.
+      return {}
+    return {
+      unit.training: fault
+      for unit, fault in zip(mine, faults)
+      if fault is not None
+    }
 
 
 def _plan(unit: Unit) -> tuple[tuple[int, ...], dict[str, float]]:

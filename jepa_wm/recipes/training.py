@@ -1,7 +1,7 @@
 """Trains what a config says, in a folder, and goes on where it was."""
 
+import contextlib
 import dataclasses
-import datetime
 import functools
 import os
 import pathlib
@@ -10,13 +10,18 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jepa_wm import exports, files, models, provenance, sharding
+from jepa_wm import exports, files, models, sharding
 from jepa_wm import fields as fields_lib
 from jepa_wm.data import augmentation as augmentation_lib
 from jepa_wm.data import config as data_config
 from jepa_wm.evaluation.diagnostics import diagnostic, held_out
-from jepa_wm.recipes import frame_latents, frozen_encoders, sources
-from jepa_wm.training import draws, hooks, lock, optimizers
+from jepa_wm.recipes import (
+  frame_latents,
+  frozen_encoders,
+  sources,
+  training_runs,
+)
+from jepa_wm.training import draws, hooks, lock, optimizers, together
 from jepa_wm.training import run as run_lib
 
 NUM_STEPS = 3000
@@ -54,7 +59,8 @@ def read_config(config: Mapping[str, Any], *, weights: bool = True) -> Plan:
   """
   shared = read_shared(config, ('model', 'augmentation', 'evals'))
   path = config.get('frozen_encoder', '')
-  model, frozen = _model(config.get('model', {}), path, weights)
+  settings = config.get('model', {})
+  model, frozen = frozen_encoders.read_model(settings, path, weights=weights)
   data = shared['data']
   if not data.num_frames:
     shared['data'] = dataclasses.replace(data, num_frames=model.num_frames)
@@ -151,30 +157,97 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
     _train(plan, files.expand(workdir))
 
 
+def train_together(
+  configs: Sequence[Mapping[str, Any]], workdirs: Sequence[pathlib.Path]
+) -> list[Exception | None]:
+  """Trains what configs say that differ in their seeds alone, as one program.
+
+  Args:
+    configs: as for `train`.
+    workdirs: a folder for each.
+
+  Returns:
+    For each what made it fail, None for what is trained.
+
+  Raises:
+    ValueError: a field or the data does not fit, or configs differ in more.
+    OSError: as for `train`.
+    Interrupted: SIGTERM or Ctrl-C came; checkpoints were written.
+  """
+  first, *others = [{**config, 'seed': 0} for config in configs]
+  if any(other != first for other in others):
+    raise ValueError('Configs of one program may differ in their seeds alone.')
+  plan = read_config(configs[0])
+  seeds = [config.get('seed', 0) for config in configs]
+  with contextlib.ExitStack() as stack:
+    for workdir in workdirs:
+      stack.enter_context(lock.hold(workdir))
+    training = _Training(plan)
+    runs = [
+      training.run(seed, files.expand(workdir), listens=False)
+      for seed, workdir in zip(seeds, workdirs)
+    ]
+    faults = together.take_steps([run for run, _ in runs])
+    for (run, log), workdir, fault in zip(runs, workdirs, faults):
+      if fault is None:
+        training.save(run, log, files.expand(workdir))
+  return faults
+
+
+class _Training:
+  """What runs share that differ in their seeds: model, data, what is looked at.
+
+  Args:
+    plan: of one of them.
+  """
+
+  def __init__(self, plan: Plan):
+    self._source = sources.open_source(plan.data, plan.model)
+    self._plan = plan = _fitted(plan, self._source)
+    self._model = exports.WorldModel(
+      plan.model,
+      None,
+      None if plan.model.acting is None else self._source.action_statistics,
+    )
+    self._given = _given(plan, self._source)
+    self._learner = lasting(plan)
+    self._evaluate_fn = _evaluator(plan, self._source, self._model)
+
+  def run(
+    self, seed: int, workdir: pathlib.Path, *, listens: bool = True
+  ) -> tuple[run_lib.Run, hooks.Log]:
+    """A run where it goes on, and its log."""
+    plan = self._plan._replace(seed=seed)
+    batches = self._source.batches('train', seed, **self._given)
+    return training_runs.make_run(
+      plan,
+      workdir,
+      self._learner,
+      draws.DrawnBatches(batches, plan.model, seed=seed),
+      self._evaluate_fn,
+      listens=listens,
+      action_statistics=self._model.units,
+      augment_fn=plan.augmentation,
+      frozen=plan.frozen,
+      config=_identity(plan, self._source),
+    )
+
+  def save(
+    self, run: run_lib.Run, log: hooks.Log, workdir: pathlib.Path
+  ) -> None:
+    """Exports what a run has learnt."""
+    variables, record = training_runs.learnt(run, log)
+    trained = dataclasses.replace(self._model, params=variables, record=record)
+    trained.save(workdir / 'export')
+
+
 def _train(plan: Plan, workdir: pathlib.Path) -> None:
   """Takes the steps that are left, then exports."""
-  source = sources.open_source(plan.data, plan.model)
-  plan = _fitted(plan, source)
-  model = exports.WorldModel(
-    plan.model,
-    None,
-    None if plan.model.acting is None else source.action_statistics,
-  )
-  given = _given(plan, source)
-  batches = source.batches('train', plan.seed, **given)
-  variables, record = take_steps(
-    plan,
-    workdir,
-    lasting(plan),
-    draws.DrawnBatches(batches, plan.model, seed=plan.seed),
-    _evaluator(plan, source, model),
-    action_statistics=model.units,
-    augment_fn=plan.augmentation,
-    frozen=plan.frozen,
-    config=_identity(plan, source),
-  )
-  trained = dataclasses.replace(model, params=variables, record=record)
-  trained.save(workdir / 'export')
+  training = _Training(plan)
+  run, log = training.run(plan.seed, workdir)
+  for _ in run.steps():
+    pass
+  training.save(run, log, workdir)
 
 
 def _fitted(plan: Plan, source: Any) -> Plan:
@@ -271,7 +344,7 @@ def take_steps(
   """Takes the steps that are left of a run.
 
   Args:
-    plan: holds what `read_shared` reads.
+    plan: as all others for `training_runs.make_run`.
     workdir: folder of the run.
     learner: what learns.
     batches: what it learns from.
@@ -279,57 +352,14 @@ def take_steps(
     **given: the rest of what `run.Run` takes.
 
   Returns:
-    Variables for inference, and what the reader of an export wants to know of
-    how they were trained.
+    As `training_runs.learnt`.
   """
-  beside, log = hooks.usual(
-    workdir,
-    name=learner.config.name,
-    evaluators=[evaluate_fn],
-    intervals=plan.intervals,
+  run, log = training_runs.make_run(
+    plan, workdir, learner, batches, evaluate_fn, **given
   )
-  run = run_lib.Run(
-    learner,
-    plan.optimizer.transformation(),
-    batches,
-    num_steps=plan.optimizer.num_steps,
-    seed=plan.seed,
-    schedule_fn=plan.optimizer.metrics,
-    hooks=beside,
-    **given,
-  )
-  run.resume(workdir / 'checkpoints')
   for _ in run.steps():
     pass
-  return learner.for_inference(run.state.variables), {
-    'num_parameters': run.num_parameters,
-    'config': run.identity,
-    'seconds': round(log.metrics.seconds, 1),
-    'metrics': log.metrics.newest(),
-    'device': sharding.device_description(),
-    'date': datetime.date.today().isoformat(),
-    'versions': provenance.versions(),
-    'commit': provenance.commit(),
-  }
-
-
-def _model(
-  settings: Mapping[str, Any], path: str, weights: bool
-) -> tuple[Any, Any]:
-  """A model, and the weights of its frozen encoder if it has one."""
-  model = models.from_config(settings)
-  if path and not weights:
-    frozen_encoders.check(model, path)
-    return model, None
-  if path:
-    return model, frozen_encoders.adopt(model, path)
-  if model.is_frozen:
-    raise ValueError(
-      f'config.frozen_encoder must be set for {model.config.name!r} with a '
-      'frozen target: a checkpoint of ours, the weights of its encoder, or '
-      "'random'."
-    )
-  return model, None
+  return training_runs.learnt(run, log)
 
 
 def _augmentation(

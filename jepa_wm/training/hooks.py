@@ -282,6 +282,7 @@ def usual(
   name: str,
   evaluators: Sequence[EvaluateFn] = (),
   intervals: Intervals | None = None,
+  listens: bool = True,
 ) -> tuple[list[run_lib.Hook], Log]:
   """The hooks of a run that lives in a folder, in their order.
 
@@ -290,6 +291,7 @@ def usual(
     name: of what is trained, for the terminal.
     evaluators: see `Evaluate`.
     intervals: how often what happens.
+    listens: whether `StopOnSignal` is among them, the first.
 
   Returns:
     The hooks, and the one among them that logs.
@@ -299,7 +301,7 @@ def usual(
   keep = intervals.keep_checkpoints
   log = Log(workdir, name=name, every=intervals.log_every)
   return [
-    StopOnSignal(),
+    *([StopOnSignal()] if listens else []),
     CheckRoom(folder, keep=keep),
     log,
     Evaluate(evaluators, log, every=intervals.eval_every),

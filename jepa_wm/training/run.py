@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -151,19 +151,23 @@ class Run:
     self._is_stopping = False
     self._unchecked: list[Report] = []
     self._state: state_lib.TrainState | None = None
-    self._make_train_step = functools.partial(
-      step_lib.make_train_step,
-      learner,
-      optimizer,
-      self.mesh,
-      action_statistics=action_statistics,
-      augment_fn=augment_fn,
-      schedule_fn=schedule_fn,
+    self._state_fn = self._fresh_state
+    self._step_settings = {
+      'action_statistics': action_statistics,
+      'augment_fn': augment_fn,
+      'schedule_fn': schedule_fn,
+    }
+
+  def compiled(self, make_fn: Callable[..., Any]) -> Any:
+    """An update of this run by `step.make_train_step` or another of `step`."""
+    return make_fn(
+      self.learner, self._optimizer, self.mesh, **self._step_settings
     )
 
   @functools.cached_property
   def _train_step(self) -> step_lib.TrainStepFn:
-    return self._make_train_step()
+    train_step: step_lib.TrainStepFn = self.compiled(step_lib.make_train_step)
+    return train_step
 
   @property
   def state(self) -> state_lib.TrainState:
@@ -172,7 +176,7 @@ class Run:
     The next step donates it: copy what is to outlive that.
     """
     if self._state is None:
-      self._state = self._fresh_state()
+      self._state = self._state_fn()
     return self._state
 
   @property
@@ -202,21 +206,70 @@ class Run:
       DivergedError: a NaN or an infinity, found when a hook or the caller
         checks; names the step and the last good checkpoint.
     """
-    self._is_stopping = False
     try:
-      for hook in self._hooks:
-        hook.at_start(self)
+      self.begin()
       while not self.is_last:
-        report = self._take_step()
-        for hook in self._hooks:
-          hook.after_step(self, report)
+        state, metrics = self._train_step(self.state, self.next_batch())
+        report = self.took(functools.partial(_same, state), metrics)
+        self.tell(report)
         yield report
-      self.check()
-      for hook in self._hooks:
-        hook.at_end(self)
+      self.end()
     finally:
-      for hook in reversed(self._hooks):
-        hook.close()
+      self.close()
+
+  def begin(self) -> None:
+    """Starts the hooks: `steps` from the inside, as all down to `close`.
+
+    For `together`, which takes the steps of several runs at once.
+    """
+    self._is_stopping = False
+    for hook in self._hooks:
+      hook.at_start(self)
+
+  def next_batch(self) -> Any:
+    """The batch of the next step, on the devices."""
+    return sharding.shard_batch(next(self._batches), self.mesh)
+
+  def took(
+    self,
+    state_fn: Callable[[], state_lib.TrainState],
+    metrics: step_lib.Metrics,
+  ) -> Report:
+    """Notes an update, which the device may still be at.
+
+    Args:
+      state_fn: gives the state after it, if anybody asks.
+      metrics: of it.
+
+    Raises:
+      DivergedError: a step that nobody has checked for long was not finite.
+    """
+    self._state, self._state_fn = None, state_fn
+    self.step += 1
+    report = Report(self.step, metrics)
+    self._unchecked.append(report)
+    if len(self._unchecked) >= _CHECK_EVERY:
+      self.check()
+    elif len(self._unchecked) > _RUN_AHEAD:
+      ahead = self._unchecked[-_RUN_AHEAD - 1]
+      jax.block_until_ready(ahead.metrics['loss'])
+    return report
+
+  def tell(self, report: Report) -> None:
+    """Calls the hooks after a step."""
+    for hook in self._hooks:
+      hook.after_step(self, report)
+
+  def end(self) -> None:
+    """Checks the last steps and calls the hooks at the end."""
+    self.check()
+    for hook in self._hooks:
+      hook.at_end(self)
+
+  def close(self) -> None:
+    """Closes the hooks."""
+    for hook in reversed(self._hooks):
+      hook.close()
 
   def check(self) -> None:
     """Waits for the steps so far, and sets the `values` of their reports.
@@ -295,20 +348,6 @@ class Run:
     variables = {**state.variables, 'frozen': frozen}
     return dataclasses.replace(state, variables=variables)
 
-  def _take_step(self) -> Report:
-    """One update; the device may still be at it."""
-    batch = sharding.shard_batch(next(self._batches), self.mesh)
-    self._state, metrics = self._train_step(self.state, batch)
-    self.step += 1
-    report = Report(self.step, metrics)
-    self._unchecked.append(report)
-    if len(self._unchecked) >= _CHECK_EVERY:
-      self.check()
-    elif len(self._unchecked) > _RUN_AHEAD:
-      ahead = self._unchecked[-_RUN_AHEAD - 1]
-      jax.block_until_ready(ahead.metrics['loss'])
-    return report
-
   def _divergence(self, step: int, values: Mapping[str, Any]) -> str:
     bad = [name for name, value in values.items() if not np.isfinite(value)]
     advice = 'No checkpoint was written before it'
@@ -319,3 +358,7 @@ class Run:
       f'finite. {advice}; try a lower learning rate, a longer warm-up or '
       'float32, in an empty workdir.'
     )
+
+
+def _same(state: state_lib.TrainState) -> state_lib.TrainState:
+  return state

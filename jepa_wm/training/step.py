@@ -1,6 +1,6 @@
-"""One update, as a compiled function."""
+"""One update, of one run or of several, as a compiled function."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,10 @@ Metrics = dict[str, jax.Array]
 TrainStepFn = Callable[
   [state_lib.TrainState, Batch], tuple[state_lib.TrainState, Metrics]
 ]
+JointStepFn = Callable[
+  [state_lib.TrainState, Sequence[Batch]],
+  tuple[state_lib.TrainState, list[Metrics]],
+]
 AugmentFn = Callable[[jax.Array, jax.Array], jax.Array]
 """Key and uint8 pixels `[B, T, height, width, 3]` to such pixels."""
 
@@ -26,19 +30,74 @@ def make_train_step(
   learner: state_lib.Learner,
   optimizer: optax.GradientTransformation,
   mesh: jax.sharding.Mesh,
+  **given: Any,
+) -> TrainStepFn:
+  """Compiles `update`.
+
+  Args:
+    learner: as for `update`.
+    optimizer: as for `update`.
+    mesh: the state is replicated over it; batches come sharded over `data`.
+    **given: as for `update`.
+
+  Returns:
+    The same, jitted; `state` is donated and must not be used again.
+  """
+  return jax.jit(
+    update(learner, optimizer, **given),
+    donate_argnums=0,
+    out_shardings=sharding.replicated(mesh),
+  )
+
+
+def make_joint_step(
+  learner: state_lib.Learner,
+  optimizer: optax.GradientTransformation,
+  mesh: jax.sharding.Mesh,
+  **given: Any,
+) -> JointStepFn:
+  """Compiles an update of several runs as one program.
+
+  Args:
+    learner: as for `update`.
+    optimizer: as for `update`.
+    mesh: as for `make_train_step`.
+    **given: as for `update`.
+
+  Returns:
+    States stacked, and a batch of each, to new states stacked, and metrics of
+    each; jitted, the states are donated.
+  """
+  one = update(learner, optimizer, **given)
+
+  def joint_step(states, batches):
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+    states, metrics = jax.vmap(one)(states, stacked)
+    return states, [
+      jax.tree.map(lambda x, i=number: x[i], metrics)
+      for number in range(len(batches))
+    ]
+
+  return jax.jit(
+    joint_step, donate_argnums=0, out_shardings=sharding.replicated(mesh)
+  )
+
+
+def update(
+  learner: state_lib.Learner,
+  optimizer: optax.GradientTransformation,
   *,
   action_statistics: units.ActionStatistics | None = None,
   augment_fn: AugmentFn | None = None,
   schedule_fn: ScheduleFn | None = None,
 ) -> TrainStepFn:
-  """Compiles one update of `learner` by `optimizer`.
+  """One update of `learner` by `optimizer`, as a pure function.
 
   The loss is that of the whole batch, on any number of devices.
 
   Args:
     learner: gives the loss, and moves what follows the parameters.
     optimizer: turns gradients into updates.
-    mesh: the state is replicated over it; batches come sharded over `data`.
     action_statistics: normalise the actions on the device; None where there
       are none, or where they come as they should be.
     augment_fn: what is done to the pixels first; a part of the step's key is
@@ -46,9 +105,8 @@ def make_train_step(
     schedule_fn: what to report of the optimiser's schedules.
 
   Returns:
-    `(state, batch) -> (state, metrics)`, jitted; `state` is donated and must
-    not be used again. `batch` holds `observation`, a mapping of uint8 `pixels`
-    `[B, T, height, width, C]` and the like, and raw `action`
+    `(state, batch) -> (state, metrics)`. `batch` holds `observation`, a mapping
+    of uint8 `pixels` `[B, T, height, width, C]` and the like, and raw `action`
     `[B, T-1, action_block * raw_dim]`, or what else the learner takes. The
     metrics are scalars on the device: `loss` and what the learner reports,
     `grad_norm` before clipping, what `schedule_fn` says, and the bool
@@ -99,9 +157,7 @@ def make_train_step(
       'finite': _all_finite((loss, grad_norm, batch_stats)),
     }
 
-  return jax.jit(
-    train_step, donate_argnums=0, out_shardings=sharding.replicated(mesh)
-  )
+  return train_step
 
 
 def _all_finite(tree: Any) -> jax.Array:

@@ -187,6 +187,53 @@ def test_a_job_is_one_line_that_needs_nothing_else(study, tmp_path):
     )
 
 
+def test_seeds_of_one_program_are_one_job(study, tmp_path):
+  ablation = _ablation(study, tmp_path, seeds=('0', '1'), vmap_seeds=True)
+  again = 'python -m experiments.ablate --study=tiny/dropout --vmap_seeds'
+  lines = launching.commands(ablation, again)
+  assert len(lines) == 3
+  assert all('--vmap_seeds' in line for line in lines.values())
+  groups = [[unit.seed for unit in group] for group in ablation.groups()]
+  assert sorted(groups) == [[0, 1], [0, 1], [0, 1, 0, 1]]
+  assert '6 trainings, 8 units' in ablation.told()
+  assert ablation.told().endswith('; 3 programs')
+  # Nothing that decides a result is another.
+  alone = _ablation(study, tmp_path, seeds=('0', '1'))
+  assert alone.units == ablation.units
+
+
+@pytest.mark.slow
+def test_seeds_of_one_program_fill_the_table_of_separate_runs(
+  done, study, tmp_path, capsys
+):
+  _, ablation, _ = done
+  (tmp_path / 'data').symlink_to(ablation.out / 'data')
+  asked = {'seeds': ('0', '1'), 'rows': ('wild',), 'vmap_seeds': True}
+  joint = _ablation(study, tmp_path, **asked)
+  digests = tuple(unit.digest for unit in joint.units)
+  assert _ablation(study, tmp_path, **asked, units=digests).work() == 0
+  assert capsys.readouterr().out.count('in one program') == 2
+  assert joint.report([]) == 0
+  known = {(x['row'], x['seed']): x for x in _rows(ablation.out)}
+  rows = _rows(tmp_path)
+  assert len(rows) == 4
+  for row in rows:
+    wanted = known[row['row'], row['seed']]
+    assert row['status'] == wanted['status']
+    assert (
+      row['sentence'].split(str(tmp_path))[0]
+      == (wanted['sentence'].split(str(ablation.out))[0])
+    )
+    name = 'collapse/latent_std_mean'
+    if wanted[name]:
+      assert float(row[name]) == pytest.approx(
+        float(wanted[name]), rel=1e-3, nan_ok=True
+      )
+  kept = lambda out, run: {x.name for x in (out / 'runs' / run).iterdir()}
+  for run in {unit.training for unit in joint.units}:
+    assert kept(tmp_path, run) == kept(ablation.out, run)
+
+
 def test_what_would_be_done_is_told(study, tmp_path):
   told = _ablation(study, tmp_path, seeds=('0', '1')).told()
   assert '0.5: model.predictor.dropout=0.5 (was 0.0)' in told

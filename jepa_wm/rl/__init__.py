@@ -1,6 +1,8 @@
 """Agents that learn: a world model as the world that they learn in."""
 
+from jepa_wm.rl.brax import as_brax
 from jepa_wm.rl.environment_params import EnvironmentParams
+from jepa_wm.rl.gymnax import as_gymnax
 from jepa_wm.rl.latent_environment import EnvironmentState, LatentEnvironment
 from jepa_wm.rl.reach import Reach
 from jepa_wm.rl.rewards import Outcome, RewardFn, RewardParams
@@ -14,6 +16,8 @@ __all__ = [
   'Reach',
   'RewardFn',
   'RewardParams',
+  'as_brax',
+  'as_gymnax',
   'from_episodes',
   'from_frames',
   'from_world',

@@ -123,7 +123,7 @@ class LatentEnvironment(episodic.AutoReset):
     Raises:
       ValueError: an action or a reward of another shape.
     """
-    block = params.units.normalize(self._clipped(action))
+    block = params.units.normalize(self.clip(action))
     before = self.model.latent(state.latent)
     latent = self.model.dynamics(params.model, rng_key, block, state.latent)
     after = self.model.latent(latent)
@@ -171,16 +171,12 @@ class LatentEnvironment(episodic.AutoReset):
     size = 2 * params.goals.shape[-1]
     return episodic.Box(-np.inf, np.inf, (size,))
 
-  @functools.cached_property
-  def _action_box(self) -> episodic.Box:
-    low, high = (
-      np.tile(np.asarray(x, np.float32), self.model.action_block)
-      for x in (self.low, self.high)
-    )
-    return episodic.Box(low, high, low.shape)
+  def clip(self, action: jax.Array) -> jax.Array:
+    """A raw action `[block * raw]` within the bounds.
 
-  def _clipped(self, action: jax.Array) -> jax.Array:
-    """A raw action within the bounds."""
+    Raises:
+      ValueError: an action of another shape.
+    """
     space = self._action_box
     if jnp.shape(action) != space.shape:
       raise ValueError(
@@ -189,3 +185,11 @@ class LatentEnvironment(episodic.AutoReset):
         f'another, got {list(jnp.shape(action))}; batches go through jax.vmap.'
       )
     return jnp.clip(action, space.low, space.high)
+
+  @functools.cached_property
+  def _action_box(self) -> episodic.Box:
+    low, high = (
+      np.tile(np.asarray(x, np.float32), self.model.action_block)
+      for x in (self.low, self.high)
+    )
+    return episodic.Box(low, high, low.shape)

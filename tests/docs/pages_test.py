@@ -40,6 +40,12 @@ def test_the_examples_do_what_they_assert(page):
 
 
 @pytest.mark.slow
+def test_agents_learn_in_a_model():
+  pytest.importorskip('gymnasium')
+  run('agents.md')
+
+
+@pytest.mark.slow
 def test_the_recipes_do_what_they_assert(monkeypatch, tmp_path):
   monkeypatch.chdir(tmp_path)
   run('recipes.md')

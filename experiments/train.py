@@ -75,6 +75,8 @@ def main(argv: list[str]) -> None:
   config = flags.FLAGS.config.to_dict()
   workdir = pathlib.Path(flags.FLAGS.workdir)
   train_fn = recipes.train_head if 'head' in config else recipes.train
+  if 'agent' in config:
+    train_fn = recipes.train_agent
   # Before the first step; during them a hook saves and says so.
   interrupted = 'Interrupted; run the same command again to go on.'
   with command_line.one_sentence(interrupted):

@@ -1,6 +1,7 @@
 """What the commands do, without flags: a dataclass in, files out."""
 
 from jepa_wm.recipes.ablating import Ablating, Ablation, list_studies
+from jepa_wm.recipes.agents import Imagining, train_agent
 from jepa_wm.recipes.collecting import Collecting, collect
 from jepa_wm.recipes.converting import Converting, convert
 from jepa_wm.recipes.diagnosing import Diagnosing, diagnose
@@ -17,6 +18,7 @@ __all__ = [
   'Collecting',
   'Converting',
   'Diagnosing',
+  'Imagining',
   'Planning',
   'Probing',
   'Published',
@@ -31,5 +33,6 @@ __all__ = [
   'plan',
   'probe',
   'train',
+  'train_agent',
   'train_head',
 ]

@@ -1,8 +1,14 @@
 """Agents that learn: a world model as the world that they learn in."""
 
+from jepa_wm.rl.actor_critic import (
+  Imagination,
+  ImaginedActorCritic,
+  numbers,
+)
 from jepa_wm.rl.brax import as_brax
 from jepa_wm.rl.environment_params import EnvironmentParams
 from jepa_wm.rl.gymnax import as_gymnax
+from jepa_wm.rl.imagination import Imagined, imagine, lambda_returns
 from jepa_wm.rl.latent_environment import EnvironmentState, LatentEnvironment
 from jepa_wm.rl.reach import Reach
 from jepa_wm.rl.rewards import Outcome, RewardFn, RewardParams
@@ -11,6 +17,9 @@ from jepa_wm.rl.starts import from_episodes, from_frames, from_world
 __all__ = [
   'EnvironmentParams',
   'EnvironmentState',
+  'Imagination',
+  'Imagined',
+  'ImaginedActorCritic',
   'LatentEnvironment',
   'Outcome',
   'Reach',
@@ -21,4 +30,7 @@ __all__ = [
   'from_episodes',
   'from_frames',
   'from_world',
+  'imagine',
+  'lambda_returns',
+  'numbers',
 ]

@@ -1,0 +1,112 @@
+"""Agents from the command line: trained in imagination, then heads that act."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_model
+
+from experiments import train_agent
+from experiments.configs import rl as configs
+from jepa_wm import exports, recipes
+from jepa_wm.data import cache, episodes
+from jepa_wm.training import metrics
+
+
+@pytest.fixture(scope='module')
+def encoder(tmp_path_factory):
+  path = tmp_path_factory.mktemp('encoder') / 'small'
+  model = small_model.make(exports.WorldModel, history=1)
+  record = {'config': {'data': {'environment': 'two_room'}}}
+  dataclasses.replace(model, record=record).save(path)
+  return path
+
+
+def config(encoder, **agent):
+  settings = configs.get_config('imagination_tiny').to_dict()
+  settings['frozen_encoder'] = str(encoder)
+  settings['agent'] |= agent
+  return settings
+
+
+@pytest.fixture(scope='module')
+def trained(encoder, tmp_path_factory):
+  path = tmp_path_factory.mktemp('agent') / 'run'
+  recipes.train_agent(config(encoder), path)
+  return path
+
+
+def test_an_agent_is_trained_as_any_run(encoder, trained, capsys):
+  records = metrics.read(trained / 'metrics.jsonl')
+  assert [r['step'] for r in records if 'imagined/reached' in r] == [0, 2, 4]
+  assert (trained / 'curves.png').exists()
+  recipes.train_agent(config(encoder), trained)
+  assert 'Finished before' in capsys.readouterr().err
+
+
+def test_an_agent_is_a_head_that_acts_within_the_world_s_bounds(
+  encoder, trained
+):
+  model = exports.WorldModel.from_checkpoint(encoder)
+  found = exports.TrainedHead.load(trained, model=model)
+  latents = jnp.asarray(np.random.default_rng(0).normal(size=(2, 64, 3)) * 9)
+  for key in (None, jax.random.key(0)):
+    action = found.head.roles.policy(
+      found.params, key, *latents, jnp.full(64, 25.0)
+    )
+    raw = model.raw_actions(action)
+    assert raw.shape == (64, 5, 2) and np.abs(raw).max() <= 1.0 + 1e-5
+  assert found.record['reach']['used_truth'] is False
+  assert found.record['config']['agent']['environment'] == 'two_room'
+
+
+def test_recorded_episodes_and_resets_do_as_well(encoder, tmp_path):
+  rng = np.random.default_rng(0)
+  walks = [
+    episodes.Episode(
+      columns={
+        'observation/pixels': np.asarray(small_model.pixels(21, seed=index)),
+        'action': rng.uniform(-1, 1, (20, 2)).astype(np.float32),
+      },
+    )
+    for index in range(6)
+  ]
+  data = tmp_path / 'walks'
+  episodes.write_episodes(data, walks, provenance={}, held_out_fraction=0.5)
+  cache.build_cache(data)
+  settings = config(encoder, frames='episodes')
+  settings['data']['path'] = str(data)
+  recipes.train_agent(settings, tmp_path / 'episodes')
+  found = exports.TrainedHead.load(tmp_path / 'episodes')
+  assert found.record['config']['data']['fingerprint']
+  assert not found.record['reach']['used_truth']
+  recipes.train_agent(config(encoder, frames='resets'), tmp_path / 'resets')
+  found = exports.TrainedHead.load(tmp_path / 'resets')
+  assert found.record['reach']['used_truth']
+
+
+@pytest.mark.parametrize(
+  'changes, sentence',
+  [
+    ({'frozen_encoder': ''}, 'config.frozen_encoder must be set'),
+    ({'head': {'name': 'gcivl'}}, "config.head.name.*'gcivl'"),
+    ({'agent': {'frames': 'dreams'}}, "frames.*'dreams'"),
+    ({'agent': {'softness': -1.0}}, 'softness'),
+    ({'agent': {'horizn': 3}}, 'horizon'),
+    ({'agent': {'environment': 'two_rooms'}}, "Did you mean 'two_room'"),
+    ({'agent': {'environment': 'reacher'}}, 'on the host'),
+  ],
+)
+def test_what_does_not_fit_is_refused(encoder, tmp_path, changes, sentence):
+  with pytest.raises(ValueError, match=sentence):
+    recipes.train_agent(config(encoder) | changes, tmp_path)
+  assert not (tmp_path / 'export').exists()
+
+
+def test_an_agent_s_name_is_its_config():
+  words = ['train_agent', '--agent=imagination_tiny', '--workdir=x']
+  assert train_agent.with_config(words)[1].endswith(
+    'experiments/configs/rl.py:imagination_tiny'
+  )

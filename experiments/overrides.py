@@ -7,7 +7,12 @@ from experiments.configs import variants
 from jepa_wm.recipes import study_checks
 
 # What is watched with, or says where data lies, changes no training.
-_BESIDE = (*study_checks.BESIDE, 'data.path', 'frozen_encoder')
+_BESIDE = (
+  *study_checks.BESIDE,
+  'data.path',
+  'frozen_encoder',
+  'initialise_from',
+)
 
 
 def inert(argv: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ from jepa_wm.training import hooks, optimizers
 
 _RUN = {
   'frozen_encoder': '',
+  'initialise_from': '',
   'evals': held_out.EVALS,
   **dataclasses.asdict(hooks.Intervals()),
 }

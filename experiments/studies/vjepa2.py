@@ -28,6 +28,12 @@ _GIANT = {
   'model.encoder.mlp_dim': 6144,
 }
 _LARGER = {'small': vjepa.LARGER, 'full': _GIANT}
+# What follows a run at a constant rate: 12,000 of 252,000 steps in the paper.
+_COOL_DOWN = {
+  'num_steps': 12_000,
+  'optimizer.warmup_fraction': 0.0,
+}
+_SHORT = {**_COOL_DOWN, 'num_steps': 200}
 _DATA = 'the uncurated and the curated videos are not published'
 _ROBOT = 'it takes trials on robots: nothing that a simulation repeats'
 
@@ -148,7 +154,12 @@ _add(
       published=_number(
         'Table 14', 85.1, 'IN1K', COIN=90.2, SSv2=76.5, K400=87.3
       ),
-      missing='no run starts from the weights of another at another resolution',
+      start='none',
+      train={'optimizer.decay': 'linear', 'optimizer.decay_fraction': 1.0},
+      by_size={
+        'small': {**_SHORT, 'model.encoder.image_size': 36},
+        'full': {**_COOL_DOWN, 'model.encoder.image_size': 384},
+      },
     ),
   },
 )
@@ -162,8 +173,18 @@ _add(
     '16': Row(published=_said('-', 'Figures 5 and 13', 'figure')),
     '64 in the cool-down': Row(
       published=_said('+0.7', 'Figure 5', 'figure'),
-      missing='no run starts from the weights of another with longer clips',
+      start='constant',
+      train={'optimizer.decay': 'linear', 'optimizer.decay_fraction': 1.0},
+      by_size={
+        'small': {
+          **_SHORT,
+          'model.encoder.num_frames': 16,
+          'data.batch_size': 16,
+        },
+        'full': {**_COOL_DOWN, 'model.encoder.num_frames': 64},
+      },
     ),
+    'constant': Row(train={'optimizer.decay': 'constant'}),
     '64 in training': Row(
       by_size={
         'small': {'model.encoder.num_frames': 16},

@@ -42,13 +42,13 @@ def check(model: Any, path: str | os.PathLike[str]) -> None:
 
 
 def read_model(
-  settings: Mapping[str, Any], path: str, *, weights: bool = True
+  settings: Mapping[str, Any], path: str | None, *, weights: bool = True
 ) -> tuple[Any, Any]:
   """A model, and the weights of its frozen encoder if it has one.
 
   Args:
     settings: of the model, in JSON's types.
-    path: as for `adopt`; empty for a model that trains its encoder.
+    path: as for `adopt`; empty or None for a model that trains its encoder.
     weights: whether the weights are read; None stands for them otherwise.
 
   Raises:
@@ -85,7 +85,8 @@ def adopt(model: Any, path: str | os.PathLike[str]) -> Variables:
       setting or tensor that differs.
   """
   check(model, path)
-  fresh = model.init(jax.random.key(0))['frozen']
+  # Of what is drawn only this part is made.
+  fresh = jax.jit(lambda key: model.init(key)['frozen'])(jax.random.key(0))
   if path == 'random':
     return fresh
   source = read(path)
@@ -129,7 +130,7 @@ def read(path: str | os.PathLike[str]) -> Source:
   if interop.is_dinov2(path):
     variables = interop.read_dinov2(path).variables
     return Source(None, variables, {})
-  if _is_published(files.expand(path)):
+  if is_published(files.expand(path)):
     model, params, _ = interop.read(path)
     return Source(None, _encoder_of(model, params, path), {})
   found = exports.WorldModel.from_checkpoint(path)
@@ -140,6 +141,20 @@ def read(path: str | os.PathLike[str]) -> Source:
   if 'encoder' in config['encoder']:
     config = {**config, 'encoder': config['encoder']['encoder']}
   return Source(config, encoder, targets.encoding_part(params))
+
+
+def is_published(path: pathlib.Path) -> bool:
+  """Whether others wrote what is there: a file, or a folder with their config.
+
+  A checkpoint of ours is a folder whose config says its format.
+  """
+  if path.is_file():
+    return True
+  try:
+    config = files.read_json(path / 'config.json')
+  except (OSError, ValueError):
+    return False
+  return isinstance(config, dict) and 'format_version' not in config
 
 
 def fingerprint(variables: Variables) -> str:
@@ -183,20 +198,6 @@ def freeze(
     'target': {'name': 'frozen'},
     'terms': {k: x for k, x in config['terms'].items() if k in kept},
   }
-
-
-def _is_published(path: pathlib.Path) -> bool:
-  """Whether others wrote what is there: a file, or a folder with their config.
-
-  A checkpoint of ours is a folder whose config says its format.
-  """
-  if path.is_file():
-    return True
-  try:
-    config = files.read_json(path / 'config.json')
-  except (OSError, ValueError):
-    return False
-  return isinstance(config, dict) and 'format_version' not in config
 
 
 def _encoder_of(

@@ -90,6 +90,7 @@ class Row:
     plan: fields of `recipes.Planning`, `options` those of its planner.
     probe: fields of `recipes.Probing`.
     probe_by_size: more of these, of one size of the study alone.
+    start: row whose run of the same seed this one starts from; none by default.
     of: row whose checkpoint is measured where this one trains nothing; the
       reference by default.
     published: the paper's number, None where it gives none.
@@ -104,6 +105,7 @@ class Row:
   probe_by_size: Mapping[str, _Changes] = dataclasses.field(
     default_factory=dict
   )
+  start: str = ''
   of: str = ''
   published: Published | None = None
   missing: str = ''
@@ -200,6 +202,16 @@ class Study:
         raise ValueError(
           f'{self.name}: row {name!r} takes the checkpoint of {row.of!r}, '
           'which must be another row, and may then train nothing itself.'
+        )
+      if row.start and (not row.trains or row.start not in self.rows):
+        raise ValueError(
+          f'{self.name}: row {name!r} starts from {row.start!r}, which must be '
+          'another row, and must then train itself.'
+        )
+      if row.start and self.rows[row.start].start:
+        raise ValueError(
+          f'{self.name}: row {name!r} starts from {row.start!r}, which starts '
+          'from another itself.'
         )
       for size in (*row.by_size, *row.probe_by_size, *row.config):
         self.size(size)

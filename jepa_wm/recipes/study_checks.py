@@ -51,7 +51,8 @@ def effect(config: Mapping[str, Any]) -> str:
 
   Args:
     config: plain nested dict, as for `recipes.train`. A frozen encoder counts
-      by its settings and its name; its weights need not be there.
+      by its settings and its name, and so does what the run starts from; the
+      weights need not be there.
 
   Raises:
     ValueError: a field that there is not, or out of its range.
@@ -60,6 +61,7 @@ def effect(config: Mapping[str, Any]) -> str:
   plan = training.read_config(config, weights=False)
   described = {
     'frozen_encoder': frozen,
+    'initialise_from': config.get('initialise_from', ''),
     'num_steps': plan.optimizer.num_steps,
     'data': _data(plan.data),
     'augmentation': repr(plan.augmentation),

@@ -15,6 +15,7 @@ from jepa_wm.recipes import (
   collecting,
   planning,
   probing,
+  starting_weights,
   study_checks,
   training,
 )
@@ -52,6 +53,7 @@ class Unit:
     training: digest of all that decides the training.
     alike: digest of the same but for the seed.
     digest: of all that decides the result.
+    start: the unit whose training this one starts from; None for none.
     out: folder of all units.
   """
 
@@ -66,6 +68,7 @@ class Unit:
   alike: str
   digest: str
   out: pathlib.Path
+  start: 'Unit | None' = None
 
   @property
   def workdir(self) -> pathlib.Path:
@@ -113,48 +116,69 @@ def units(
     ValueError: a config that is none, or data that must be named.
     OSError: no episodes at `data`.
   """
-  chosen = study.size(size)
-  _check_data(study, size, chosen, data)
-  found = []
-  for name in rows:
-    trained = study.rows[_trained(study, name)]
-    path, collect, identity = _episodes(study, chosen, data, out)
-    if data is not None and 'data.path' in trained.changes(size):
+  _check_data(study, size, study.size(size), data)
+  maker = _Maker(study, size, out, data, resolve_fn, num_pairs)
+  return [maker.unit(name, seed) for name in rows for seed in seeds]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Maker:
+  """Makes the units of a study; fields as `units` has them."""
+
+  study: Study
+  size: str
+  out: pathlib.Path
+  data: str | None
+  resolve_fn: ResolveFn
+  num_pairs: int | None
+
+  def unit(self, name: str, seed: int) -> Unit:
+    """A row with a seed."""
+    study, size = self.study, self.size
+    chosen, trained = study.size(size), study.rows[_trained(study, name)]
+    path, collect, identity = _episodes(study, chosen, self.data, self.out)
+    if self.data is not None and 'data.path' in trained.changes(size):
       raise ValueError(
         f'{study.name}: row {name!r} names its data.path; leave out --data.'
       )
-    for seed in seeds:
-      changes = {**chosen.train, **trained.changes(size), 'seed': seed}
-      if path is not None:
-        changes['data.path'] = path
-      spec = trained.config.get(size, chosen.config)
-      config = resolve_fn(spec, changes)
-      if path is None:
-        identity = _own_episodes(config)
-      ask = _ask(study, size, study.rows[name], num_pairs)
-      watched = {**config, 'data': {**config['data'], 'path': ''}}
-      decides = [_plain(watched), identity, provenance.code(*_LEARNS)]
-      trained_as = files.digest_json(decides)
-      del decides[0]['seed']
-      digest = files.digest_json(
-        [trained_as, study.measure, _plain(ask), provenance.code(*_MEASURES)]
-      )
-      found.append(
-        Unit(
-          study=study.name,
-          row=name,
-          seed=seed,
-          config=config,
-          collect=collect,
-          measure=study.measure,
-          ask=ask,
-          training=trained_as[:16],
-          alike=files.digest_json(decides)[:16],
-          digest=digest[:16],
-          out=out,
-        )
-      )
-  return found
+    changes = {**chosen.train, **trained.changes(size), 'seed': seed}
+    if path is not None:
+      changes['data.path'] = path
+    config = self.resolve_fn(trained.config.get(size, chosen.config), changes)
+    if path is None:
+      identity = _own_episodes(config)
+    ask = _ask(study, size, study.rows[name], self.num_pairs)
+    start = self.unit(trained.start, seed) if trained.start else None
+    begins = ''
+    if start is not None:
+      config['initialise_from'], begins = str(start.workdir), start.training
+    elif config.get('initialise_from'):
+      begins = starting_weights.fingerprint(config['initialise_from'])
+    watched = {
+      **config,
+      'data': {**config['data'], 'path': ''},
+      'initialise_from': begins,
+    }
+    decides = [_plain(watched), identity, provenance.code(*_LEARNS)]
+    training_digest = files.digest_json(decides)
+    del decides[0]['seed']
+    digest = files.digest_json(
+      [training_digest, study.measure, _plain(ask), provenance.code(*_MEASURES)]
+    )
+    return Unit(
+      study=study.name,
+      row=name,
+      seed=seed,
+      config=config,
+      collect=collect,
+      measure=study.measure,
+      ask=ask,
+      training=training_digest[:16],
+      alike=files.digest_json(decides)[:16],
+      digest=digest[:16],
+      out=self.out,
+      start=start,
+    )
 
 
 def check(
@@ -179,7 +203,17 @@ def check(
 
   def resolve(row: Row) -> dict[str, Any]:
     spec = row.config.get(size, chosen.config)
-    return resolve_fn(spec, {**chosen.train, **row.changes(size)})
+    config = resolve_fn(spec, {**chosen.train, **row.changes(size)})
+    if row.start:
+      # Its run is still to come, and stands here by name.
+      config['initialise_from'] = f'row {row.start}'
+      other = resolve(study.rows[row.start])
+      starting_weights.check(
+        models.from_config(config['model']),
+        models.from_config(other['model']),
+        f'row {row.start!r}',
+      )
+    return config
 
   def effect(config: Mapping[str, Any]) -> str:
     key = json.dumps(_plain(config), sort_keys=True)
@@ -193,6 +227,8 @@ def check(
     row = study.rows[name]
     try:
       named = {**first.changes(size), **row.changes(size)}
+      if row.start or first.start:
+        named['initialise_from'] = ''
       config = resolve(row if row.trains else study.rows[_trained(study, name)])
       _ask(study, size, row, None)
       differing = study_checks.changed(base, config)

@@ -182,6 +182,8 @@ def _train(unit: Unit) -> None:
   """Trains to the end, where the run of another unit has not."""
   if (unit.workdir / 'export').exists():
     return
+  if unit.start is not None:
+    _train(unit.start)
   with lock.wait(unit.out / 'training' / unit.training):
     if not (unit.workdir / 'export').exists():
       training.train(unit.config, unit.workdir)

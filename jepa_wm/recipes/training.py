@@ -19,6 +19,7 @@ from jepa_wm.recipes import (
   frame_latents,
   frozen_encoders,
   sources,
+  starting_weights,
   training_runs,
 )
 from jepa_wm.training import draws, hooks, lock, optimizers, together
@@ -37,6 +38,7 @@ class Plan(NamedTuple):
 
   model: Any
   frozen: Any
+  start: Any
   data: data_config.DataConfig
   optimizer: optimizers.AdamW
   augmentation: augmentation_lib.Augmentation | None
@@ -50,15 +52,15 @@ def read_config(config: Mapping[str, Any], *, weights: bool = True) -> Plan:
 
   Args:
     config: as for `train`.
-    weights: whether those of a frozen encoder are read, too; `frozen` of the
-      plan is None where they are not.
+    weights: whether `frozen` and `start` are read, too; None otherwise.
 
   Raises:
     ValueError: a field there is not, or out of its range.
-    FileNotFoundError: no frozen encoder where it says.
+    FileNotFoundError: no frozen encoder, or start, where it says.
   """
-  shared = read_shared(config, ('model', 'augmentation', 'evals'))
-  path = config.get('frozen_encoder', '')
+  own = ('model', 'augmentation', 'evals', 'initialise_from')
+  shared = read_shared(config, own)
+  path, begin = map(config.get, ('frozen_encoder', 'initialise_from'))
   settings = config.get('model', {})
   model, frozen = frozen_encoders.read_model(settings, path, weights=weights)
   data = shared['data']
@@ -67,6 +69,7 @@ def read_config(config: Mapping[str, Any], *, weights: bool = True) -> Plan:
   return Plan(
     model=model,
     frozen=frozen,
+    start=starting_weights.read(model, begin) if begin and weights else None,
     augmentation=_augmentation(config, model),
     evals=diagnostic.named(config.get('evals', held_out.EVALS)),
     **shared,
@@ -140,8 +143,9 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       model must be there. That of a model with a frozen encoder also has
       `frozen_encoder`: a checkpoint of ours, published weights, or 'random';
       `frozen_encoders.freeze` brings a checkpoint's own settings of the encoder
-      into the config. Where nothing augments the frames of a cache, what a
-      frozen encoder makes of them is computed once.
+      into the config. `initialise_from` is a run, an export or published
+      weights to start from, with new schedules. Where nothing augments the
+      frames of a cache, what a frozen encoder makes of them is computed once.
     workdir: folder of the run.
 
   Raises:
@@ -218,6 +222,7 @@ class _Training:
   ) -> tuple[run_lib.Run, hooks.Log]:
     """A run where it goes on, and its log."""
     plan = self._plan._replace(seed=seed)
+    frozen = {} if plan.frozen is None else {'frozen': plan.frozen}
     batches = self._source.batches('train', seed, **self._given)
     return training_runs.make_run(
       plan,
@@ -228,7 +233,7 @@ class _Training:
       listens=listens,
       action_statistics=self._model.units,
       augment_fn=plan.augmentation,
-      frozen=plan.frozen,
+      start={**(plan.start or {}), **frozen},
       config=_identity(plan, self._source),
     )
 
@@ -311,6 +316,8 @@ def _identity(plan: Plan, source: Any) -> dict[str, Any]:
   identity: dict[str, Any] = {}
   if plan.frozen is not None:
     identity['frozen_encoder'] = frozen_encoders.fingerprint(plan.frozen)
+  if plan.start is not None:
+    identity['initialise_from'] = frozen_encoders.fingerprint(plan.start)
   if plan.augmentation:
     identity['augmentation'] = vars(plan.augmentation)
   return {

@@ -114,7 +114,7 @@ class Run:
     action_statistics: units.ActionStatistics | None = None,
     augment_fn: step_lib.AugmentFn | None = None,
     schedule_fn: step_lib.ScheduleFn | None = None,
-    frozen: Any = None,
+    start: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
     hooks: Sequence[Hook] = (),
   ):
@@ -131,8 +131,8 @@ class Run:
         are no actions, or where they come normalised.
       augment_fn: what is done to the pixels of a batch, on the device.
       schedule_fn: what to report of the optimiser's schedules.
-      frozen: the collection 'frozen' of the variables of a learner that has
-        one; what the learner draws if left out.
+      start: collections of the learner's variables in place of those that it
+        draws: 'frozen', or all that it starts from.
       config: part of the identity.
       hooks: called at every step, in this order.
     """
@@ -147,7 +147,7 @@ class Run:
       'action_statistics': action_statistics and action_statistics.to_dict(),
     }
     self._optimizer, self._batches, self._hooks = optimizer, batches, hooks
-    self._frozen = frozen
+    self._start = start or {}
     self._is_stopping = False
     self._unchecked: list[Report] = []
     self._state: state_lib.TrainState | None = None
@@ -341,12 +341,16 @@ class Run:
       jax.random.key(self.seed),
       sharding=replicated,
     )
-    if self._frozen is None:
+    if not self._start:
       return state
     # A copy: the state is donated.
-    frozen = jax.device_put(jax.tree.map(jnp.array, self._frozen), replicated)
-    variables = {**state.variables, 'frozen': frozen}
-    return dataclasses.replace(state, variables=variables)
+    given = jax.device_put(jax.tree.map(jnp.array, self._start), replicated)
+    state = dataclasses.replace(state, variables={**state.variables, **given})
+    if 'params' not in self._start:
+      return state
+    init = jax.jit(self._optimizer.init, out_shardings=replicated)
+    opt_state = init(state.variables['params'])
+    return dataclasses.replace(state, opt_state=opt_state)
 
   def _divergence(self, step: int, values: Mapping[str, Any]) -> str:
     bad = [name for name, value in values.items() if not np.isfinite(value)]

@@ -17,6 +17,7 @@ STUDY = Study(
     '1': Row(published=Published(value=73.7, source='nowhere')),
     '2': Row(probe={'num_clips': 2, 'layers': 2}),
     'tuned': Row(probe={'fine_tune': True}),
+    'longer': Row(start='1', train={'model.encoder.num_frames': 6}),
   },
   sizes={
     'small': Size(
@@ -52,8 +53,8 @@ def test_right_answers_of_a_probe_are_the_outcomes(tmp_path):
   ablation = recipes.Ablation(asked, [STUDY], variants.resolve, 'ablate')
   ablation.check()
   # Rows that ask other questions of the same training.
-  assert len({unit.training for unit in ablation.units}) == 1
-  assert len({unit.digest for unit in ablation.units}) == 3
+  assert len({unit.training for unit in ablation.units}) == 2
+  assert len({unit.digest for unit in ablation.units}) == 4
   assert study_work.work(ablation.units, say_fn=lambda x: None) == []
   for unit in ablation.units:
     result = study_work.load(unit)

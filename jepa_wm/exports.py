@@ -251,6 +251,25 @@ def encoder_fingerprint(model: world_model.WorldModel) -> str:
   return _digest(shaping, targets.encoding_part(model.params))
 
 
+def encoder_of(path: str | os.PathLike[str]) -> str | None:
+  """Where the encoder of a head is; None of what is a model.
+
+  Args:
+    path: what `TrainedHead.load` or `WorldModel.from_checkpoint` takes.
+
+  Raises:
+    FileNotFoundError: nothing to load there.
+    ValueError: a config that is cut off or of another layout.
+  """
+  path = find(path) / export_folder.CONFIG
+  config = files.read_json(path)
+  if not isinstance(config, dict) or 'head' not in config:
+    return None
+  parts = 'head', 'sizes', 'encoder', 'encoder_fingerprint'
+  found: str = export_folder.read_config(path, parts)['encoder']
+  return found
+
+
 def head_sizes(
   model: world_model.WorldModel,
   action_low: np.ndarray | float,

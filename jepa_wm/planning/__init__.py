@@ -40,6 +40,7 @@ from jepa_wm.planning.faces import (
   random_shooting_plan,
   register,
 )
+from jepa_wm.planning.fast_slow import FastSlow
 from jepa_wm.planning.gradient import Gradient
 from jepa_wm.planning.grasp import GRASP
 from jepa_wm.planning.icem import ICEM
@@ -53,7 +54,8 @@ from jepa_wm.planning.mpc import (
 )
 from jepa_wm.planning.mpc_state import Memory, MpcState
 from jepa_wm.planning.mppi import MPPI
-from jepa_wm.planning.plan_fn import BoundPlanner, Clock, PlanFn
+from jepa_wm.planning.plan_fn import BoundPlanner, Clock, FirstFn, PlanFn
+from jepa_wm.planning.policy import Policy
 from jepa_wm.planning.predictive_sampling import PredictiveSampling
 from jepa_wm.planning.problem import (
   Diagnostics,
@@ -87,6 +89,8 @@ __all__ = [
   'Clock',
   'CompiledPlanner',
   'Diagnostics',
+  'FastSlow',
+  'FirstFn',
   'Gradient',
   'Guardrail',
   'Limits',
@@ -98,6 +102,7 @@ __all__ = [
   'Plan',
   'PlanFn',
   'Planner',
+  'Policy',
   'PredictiveSampling',
   'Problem',
   'ProposalFn',

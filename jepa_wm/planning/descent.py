@@ -96,6 +96,16 @@ class Descent(abc.ABC):
     """Actions are numbers, not choices."""
     return False
 
+  @property
+  def follows(self) -> bool:
+    """Proposals are candidates among others."""
+    return False
+
+  @property
+  def searches(self) -> bool:
+    """It does."""
+    return True
+
   @abc.abstractmethod
   def num_keys(self) -> int:
     """See `driver.Planner`; the last of them prices the last candidates."""

@@ -34,6 +34,16 @@ class Planner(Protocol[Carry]):
     ...
 
   @property
+  def follows(self) -> bool:
+    """Whether it does what is proposed first, where it can; so it needs one."""
+    ...
+
+  @property
+  def searches(self) -> bool:
+    """Whether it looks at candidates of its own."""
+    ...
+
+  @property
   def num_kept(self) -> int:
     """E, how many elites a plan leaves, and a warm start may bring."""
     ...
@@ -120,7 +130,7 @@ def search(
     state, trace = jax.lax.scan(one, state, numbers)
     traces.append(trace)
   diagnostics = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *traces)
-  (actions, mean, std), elites = planner.finish(task, state.carry)
+  (actions, mean, std, searched), elites = planner.finish(task, state.carry)
   _, model_keys = task.keys(planner.num_keys())
   cost, excess = task.price(jnp.expand_dims(actions, 1), model_keys)
   return Plan(
@@ -131,6 +141,7 @@ def search(
     std=std,
     elites=elites,
     diagnostics=diagnostics,
+    searched=searched,
   )
 
 
@@ -227,9 +238,15 @@ def _start(
       f' shape {list(jnp.shape(elites))}.'
     )
   given = [] if elites is None else [jnp.asarray(elites, jnp.float32)]
+  if planner.follows and task.problem.proposal_fn is None:
+    raise ValueError(
+      f'{type(planner).__name__} does what is proposed, and nobody proposes: '
+      'give a proposal_fn, of a policy or another head.'
+    )
   if task.problem.proposal_fn is not None:
     room = planner.populations()[0] - (0 if elites is None else kept_shape[1])
-    given.append(_propose(task, room))
+    # Who only follows looks at the first, of however many.
+    given.append(_propose(task, room if planner.searches else None))
   num_given = sum(part.shape[1] for part in given)
   # Room for the elites of the first iteration.
   missing = max(0, planner.num_kept - num_given)
@@ -237,8 +254,13 @@ def _start(
   return Start(mean, jnp.concatenate(given, axis=1), jnp.int32(num_given))
 
 
-def _propose(task: Task, room: int) -> jax.Array:
-  """Candidates `[B, F, H, A]` from the problem's `proposal_fn`."""
+def _propose(task: Task, room: int | None) -> jax.Array:
+  """Candidates `[B, F, H, A]` from the problem's `proposal_fn`.
+
+  Args:
+    task: the problem.
+    room: F is below that; None where that does not matter.
+  """
   proposal_fn, (num_problems, *size) = task.problem.proposal_fn, task.shape
   assert proposal_fn is not None
   # Beyond the keys of any iteration.
@@ -246,10 +268,10 @@ def _propose(task: Task, room: int) -> jax.Array:
   proposed = proposal_fn(task.params, proposal_keys, task.problem.root)
   shape = np.shape(proposed)
   fits = len(shape) == 4 and (shape[0], *shape[2:]) == task.shape
-  if not fits or shape[1] >= room:
+  if not fits or (room is not None and shape[1] >= room):
+    below = '' if room is None else f' with F below num_samples={room}'
     raise ValueError(
       'proposal_fn must return [B, F, H, A] ='
-      f' {[num_problems, "F", *size]} with F below num_samples={room},'
-      f' got shape {list(shape)}.'
+      f' {[num_problems, "F", *size]}{below}, got shape {list(shape)}.'
     )
   return proposed.astype(jnp.float32)

@@ -1,6 +1,7 @@
 """Whoever plans for worlds that are played, and owns what a plan leaves."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -25,6 +26,13 @@ class Clock(NamedTuple):
 
   num_played: jax.Array | int
   num_left: jax.Array | int
+
+
+FirstFn = Callable[[Params, jax.Array, Root, Clock], jax.Array]
+"""`(params, rng_keys [B], root, clock) -> actions [B, F, H, A]`.
+
+A `ProposalFn` that is told the time; what it says comes first.
+"""
 
 
 class PlanFn(Protocol[Left]):
@@ -74,6 +82,8 @@ class BoundPlanner:
     planner: its settings.
     dynamics_fn: see `Problem`, as `cost_fn`, `horizon`, `action_dim`,
       `limits`, `step_weights` and `proposal_fn`.
+    first_fn: proposals that depend on the time, before those of
+      `proposal_fn`; what planners follow that do (`driver.Planner.follows`).
 
   Raises:
     ValueError: limits that cannot be met.
@@ -87,6 +97,7 @@ class BoundPlanner:
   limits: Limits = NO_LIMITS
   step_weights: np.ndarray | None = None
   proposal_fn: ProposalFn | None = None
+  first_fn: FirstFn | None = None
 
   def __post_init__(self) -> None:
     self.limits.checked(self.action_dim)
@@ -109,8 +120,7 @@ class BoundPlanner:
     warm_start: WarmStart,
     clock: Clock,
   ) -> tuple[Plan, WarmStart]:
-    """Searches, whatever the time is."""
-    del clock
+    """Searches; the time matters to `first_fn` alone."""
     problem = Problem(
       root=root,
       dynamics_fn=self.dynamics_fn,
@@ -119,12 +129,27 @@ class BoundPlanner:
       action_dim=self.action_dim,
       limits=self.limits,
       step_weights=self.step_weights,
-      proposal_fn=self.proposal_fn,
+      proposal_fn=self._proposals(clock),
     )
     plan = driver.search(
       self.planner, params, rng_keys, problem, warm_start=warm_start
     )
     return plan, WarmStart(plan.mean, plan.elites, warm_start.previous)
+
+  def _proposals(self, clock: Clock) -> ProposalFn | None:
+    """All that is proposed at a time."""
+    first_fn, others_fn = self.first_fn, self.proposal_fn
+    if first_fn is None:
+      return others_fn
+
+    def propose(params: Params, rng_keys: jax.Array, root: Root) -> jax.Array:
+      first = first_fn(params, rng_keys, root, clock)
+      if others_fn is None:
+        return first
+      others = others_fn(params, rng_keys, root)
+      return jnp.concatenate([first, others], axis=1)
+
+    return propose
 
   def shift(self, left: WarmStart, played: jax.Array) -> WarmStart:
     """What is left when the blocks `played` `[B, R, A]` have been played."""

@@ -123,6 +123,8 @@ class Plan(NamedTuple):
     elites: `[B, E, H, A]`, further sequences that the next search should look
       at, best first; E is the planner's `num_kept`.
     diagnostics: how the search went.
+    searched: `[B]` bool, whether there was a search at all; None from planners
+      that always search.
   """
 
   actions: jax.Array
@@ -132,3 +134,4 @@ class Plan(NamedTuple):
   std: jax.Array
   elites: jax.Array
   diagnostics: Diagnostics
+  searched: jax.Array | None = None

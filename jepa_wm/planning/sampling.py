@@ -69,6 +69,16 @@ class Sampling(abc.ABC, Generic[Carry]):
     return False
 
   @property
+  def follows(self) -> bool:
+    """Proposals are candidates among others."""
+    return False
+
+  @property
+  def searches(self) -> bool:
+    """It does."""
+    return True
+
+  @property
   def learns_from(self) -> int | None:
     """K, how many of the cheapest `update` is given; all where None."""
     return 1

@@ -31,17 +31,19 @@ class Start(NamedTuple):
 
 
 class Answer(NamedTuple):
-  """What a planner would say now, each `[B, H, A]`.
+  """What a planner would say now, `[B, H, A]`.
 
   Attributes:
     actions: the plan.
     mean: where the next search should start.
     std: standard deviation that candidates are drawn with.
+    searched: `[B]` bool, for whom there was a search; None for all.
   """
 
   actions: jax.Array
   mean: jax.Array
   std: jax.Array
+  searched: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)

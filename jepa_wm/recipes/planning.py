@@ -28,7 +28,9 @@ class Planning:
 
   Attributes:
     checkpoint: folder of a training run or an export, or the name of a shipped
-      checkpoint; or a list of such.
+      checkpoint; or a list of such. Of planners that do what a policy says
+      (policy, fast_slow) also the folder of a head or an agent that acts: the
+      encoder that it names then plans.
     protocol: what is measured: short, long, ... (`protocol.PROTOCOLS`); or a
       list of such.
     environment: world to plan in; by default the one that a checkpoint was
@@ -56,8 +58,12 @@ class Planning:
     cost: steps of a rollout whose distance to the goal counts: the 'last' one,
       'all', their mean, or 'linear', later ones more.
     distance: of a latent from the goal's.
-    proposals: folder of a trained inverse-dynamics head, whose actions every
-      search looks at first; of the same encoder as the checkpoint.
+    cost_head: folder of a trained head that prices latents in place of a
+      distance, such as gcivl or actor_critic; of the same encoder as the
+      checkpoint.
+    proposals: folder of a trained head that acts, whose actions every search
+      looks at first, and which the planners policy and fast_slow follow; of the
+      same encoder as the checkpoint.
     decoder: folder of a trained decoder, which draws for the report what the
       model imagines; of the same encoder as the checkpoint.
     history: frames that the model sees at most, the one now and those an action
@@ -88,6 +94,7 @@ class Planning:
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   cost: str = _DEFAULTS.cost
   distance: str = _DEFAULTS.distance
+  cost_head: str | None = None
   proposals: str | None = None
   decoder: str | None = None
   history: int = _DEFAULTS.history
@@ -151,14 +158,23 @@ class Planning:
     planners = self.planners()
     found = []
     for checkpoint in self.checkpoint:
+      encoder, acts = planning_heads.who_plans(
+        checkpoint, self.proposals, planners
+      )
       environment = self.environment
       if environment is None:
-        environment = planning_runs.environment_of(checkpoint)
-      proposals = None
-      if self.proposals is not None:
-        proposals = planning_heads.proposals(self.proposals, checkpoint)
+        environment = planning_runs.environment_of(encoder)
+      given: dict[str, Any] = {}
+      if acts is not None:
+        given['proposals'] = planning_heads.proposals(
+          acts, encoder, environment
+        )
+      if self.cost_head is not None:
+        given['cost_head'] = planning_heads.cost_head(
+          self.cost_head, encoder, environment
+        )
       for name, settings in itertools.product(self.protocol, planners):
-        settings = dataclasses.replace(settings, proposals=proposals)
+        settings = dataclasses.replace(settings, **given)
         chosen = protocol.get(
           name,
           environment=environment,
@@ -172,13 +188,15 @@ class Planning:
           settings = flop_budget.within(
             self.budget_flops,
             settings,
-            exports.WorldModel.from_checkpoint(checkpoint),
+            exports.WorldModel.from_checkpoint(encoder),
             chosen,
           )
         seeds = range(self.seed, self.seed + self.num_seeds)
         shifts = _shifts(environment, self.shift)
         found += [
-          planning_runs.Combination(checkpoint, chosen, settings, shift, seed)
+          planning_runs.Combination(
+            checkpoint, chosen, settings, shift, seed, encoder
+          )
           for shift, seed in itertools.product(shifts, seeds)
         ]
     return found

@@ -1,38 +1,194 @@
-"""What heads do for plans: propose actions, draw imagination."""
+"""What heads do for plans: act, propose, price, draw imagination."""
 
 import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from jepa_wm import exports
+import jax
+import jax.numpy as jnp
+
+from jepa_wm import exports, planning
 from jepa_wm.envs import worlds
-from jepa_wm.evaluation.diagnostics import imagination
+from jepa_wm.evaluation.diagnostics import finding, imagination
 from jepa_wm.evaluation.planning import planner_settings
+from jepa_wm.models.heads import rolling
+from jepa_wm.types import DynamicsFn, LatentState, Params, Root
 
 
-def proposals(path: str, checkpoint: str) -> planner_settings.Proposals:
+def proposals(
+  path: str, checkpoint: str, environment: str
+) -> planner_settings.Proposals:
   """A head that proposes actions, for the planners of a checkpoint.
 
   Args:
     path: of the head, as for `TrainedHead.load`.
     checkpoint: as for `WorldModel.from_checkpoint`.
+    environment: name of the world that is planned in.
 
   Raises:
     OSError: no head or no checkpoint.
-    ValueError: a broken one, or a head of another encoder or without the role.
+    ValueError: a broken one, or a head of another encoder, other actions or
+      another world, or without the role.
   """
-  model = exports.WorldModel.from_checkpoint(checkpoint)
-  found = exports.TrainedHead.load(path, model=model, where=checkpoint)
-  make_fn = found.head.roles.proposal
+  found = _fitting('proposals', path, checkpoint, environment)
+  make_fn, policy_fn = found.head.roles.proposal, found.head.roles.policy
   if make_fn is None:
     raise ValueError(
       f'--proposals={path}: the head {found.name!r} proposes no actions; pass '
-      "a 'policy' or an 'inverse_dynamics'."
+      "one that acts, such as 'policy', 'gcivl' or 'inverse_dynamics'."
     )
+  block = found.head.sizes.action_block
+
+  def make_first_fn(
+    dynamics_fn: DynamicsFn,
+    read_fn: Callable[[LatentState], jax.Array],
+    horizon: int,
+  ) -> planning.FirstFn:
+    assert policy_fn is not None
+
+    def propose(
+      params: Params, rng_keys: jax.Array, root: Root, clock: planning.Clock
+    ) -> jax.Array:
+      left = jnp.asarray(clock.num_left, jnp.float32) * block
+      act = rolling.rolled(
+        policy_fn,
+        found.params,
+        dynamics_fn,
+        read_fn,
+        horizon,
+        block=block,
+        steps=jnp.expand_dims(left, 0),
+      )
+      return act(params, rng_keys, root)
+
+    return propose
+
   return planner_settings.Proposals(
     f'{found.name} {found.digest[:16]}',
     lambda dynamics_fn, read_fn, horizon: make_fn(
       dynamics_fn, read_fn, horizon, found.params
     ),
+    None if policy_fn is None else make_first_fn,
   )
+
+
+def who_plans(
+  checkpoint: str,
+  proposals: str | None,
+  planners: Sequence[planner_settings.PlannerSettings],
+) -> tuple[str, str | None]:
+  """The model of a checkpoint, and who proposes.
+
+  Args:
+    checkpoint: a model, or a head that acts and names its encoder.
+    proposals: a head, if one was named beside it.
+    planners: who is to plan.
+
+  Returns:
+    What `WorldModel.from_checkpoint` and `TrainedHead.load` take; None where
+    nobody proposes.
+
+  Raises:
+    OSError: nothing there.
+    ValueError: a broken one, a head beside another, or planners that would not
+      follow it.
+  """
+  encoder = exports.encoder_of(checkpoint)
+  if encoder is None:
+    return checkpoint, proposals
+  if proposals is not None:
+    raise ValueError(
+      f'--proposals={proposals} and --checkpoint={checkpoint} are two heads, '
+      f'and one acts; pass --checkpoint={encoder} with one of them.'
+    )
+  others = [x.name for x in planners if not x.planner.follows]
+  if others:
+    raise ValueError(
+      f'--checkpoint={checkpoint} is a head, which planners that do what it '
+      f'says take (policy, fast_slow), and not {", ".join(others)}; pass '
+      f'--checkpoint={encoder} --proposals={checkpoint}.'
+    )
+  return encoder, checkpoint
+
+
+def cost_head(
+  path: str, checkpoint: str, environment: str
+) -> planner_settings.CostHead:
+  """A head that prices latents, for the planners of a checkpoint.
+
+  Args and errors are those of `proposals`.
+  """
+  found = _fitting('cost_head', path, checkpoint, environment)
+  cost_fn = found.head.roles.cost
+  if cost_fn is None:
+    raise ValueError(
+      f'--cost_head={path}: the head {found.name!r} prices nothing; pass one '
+      "that does, such as 'gcivl' or 'actor_critic'."
+    )
+  return planner_settings.CostHead(
+    f'{found.name} {found.digest[:16]}',
+    functools.partial(cost_fn, found.params),
+  )
+
+
+def _fitting(
+  flag: str, path: str, checkpoint: str, environment: str
+) -> exports.TrainedHead:
+  """A head that reads a checkpoint's latents and knows its world's actions.
+
+  Raises:
+    OSError: no head or no checkpoint.
+    ValueError: it does not fit.
+  """
+  model = exports.WorldModel.from_checkpoint(checkpoint)
+  found = exports.TrainedHead.load(path, model=model, where=checkpoint)
+  sizes = found.head.sizes
+  known = sizes.action_dim, sizes.action_block
+  wanted = model.action_dim, model.action_block
+  if sizes.action_dim and known != wanted:
+    raise ValueError(
+      f'--{flag}={path}: the head {found.name!r} knows blocks of {known[1]} '
+      f'steps with {known[0]} numbers, and {checkpoint} takes blocks of '
+      f'{wanted[1]} with {wanted[0]}; train a head for it, with '
+      f'--config.frozen_encoder={checkpoint}.'
+    )
+  trained = found.record.get('config', {}).get('data', {}).get('environment')
+  if trained in worlds.WORLDS and not _alike(trained, environment):
+    raise ValueError(
+      f'--{flag}={path}: the head {found.name!r} was trained in {trained!r} '
+      f'and is asked for {environment!r}; train one on episodes of that.'
+    )
+  return found
+
+
+def _alike(world: str, other: str) -> bool:
+  """Whether vectors and pairs of one world are the other's too."""
+  names = [worlds.get(name).same_as or name for name in (world, other)]
+  return names[0] == names[1]
+
+
+def who_acted(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
+  """For the page: when a policy acted and when a search did, if both may.
+
+  Args:
+    record: of a result.
+  """
+  acted = record.get('acted')
+  if acted is None:
+    return {}
+  number = acted['policy'] + acted['search']
+  found = finding.Finding(
+    'Who acted when',
+    scalars={name: acted[name] for name in ('policy', 'search')},
+    table=finding.Table(
+      ('environment step', 'plans of the policy', 'plans of the search'),
+      [[row['step'], row['policy'], row['search']] for row in acted['by_step']],
+    ),
+    sentence=f'Of {number} plans the policy made {acted["policy"]}, and where '
+    f'what it was predicted to cost was not enough, the search '
+    f'{acted["search"]}.',
+  )
+  return {'who_acted': found}
 
 
 def drawing(

@@ -37,11 +37,13 @@ class Combination:
   """One line of what was asked for.
 
   Attributes:
-    checkpoint: as for `WorldModel.from_checkpoint`.
+    checkpoint: what was named: as for `WorldModel.from_checkpoint`, or a head
+      that acts.
     protocol: what is measured.
     settings: who plans.
     shift: group of factors that is drawn anew for every pair, None for none.
     seed: of the planner's and the random policy's draws.
+    encoder: the model that plans, as for `WorldModel.from_checkpoint`.
   """
 
   checkpoint: str
@@ -49,6 +51,7 @@ class Combination:
   settings: planner_settings.PlannerSettings
   shift: str | None
   seed: int
+  encoder: str
 
   def __str__(self) -> str:
     parts = [self.checkpoint, self.protocol.name, self.settings.name]
@@ -126,17 +129,17 @@ class Plans:
     hashes: dict[str, str] = {}
     self._folders = []
     for one in self.combinations:
-      if one.checkpoint not in hashes:
-        hashes[one.checkpoint] = _hash_model(self._model(one.checkpoint))
+      if one.encoder not in hashes:
+        hashes[one.encoder] = _hash_model(self._model(one.encoder))
       planning_model.check_history(
-        self._model(one.checkpoint), one.settings.history
+        self._model(one.encoder), one.settings.history
       )
       problems = self._pairs(one.protocol, one.shift)
-      drawn_by = self._decoder(one.checkpoint, one.protocol.environment)
+      drawn_by = self._decoder(one.encoder, one.protocol.environment)
       identity = runs.identify(
         {
           **({} if drawn_by is None else {'decoder': drawn_by.digest}),
-          'checkpoint': hashes[one.checkpoint],
+          'checkpoint': hashes[one.encoder],
           'protocol': one.protocol.to_dict(),
           'planner': one.settings.to_dict(),
           'pairs': problems.manifest_sha256,
@@ -189,13 +192,15 @@ class Plans:
           result = self._plan(one, stages, bar)
           bar.set_description(f'drawing ({one.protocol.name})')
           seen = planning_heads.imagined(
-            self._decoder(one.checkpoint, one.protocol.environment),
-            self._model(one.checkpoint),
+            self._decoder(one.encoder, one.protocol.environment),
+            self._model(one.encoder),
             one.protocol.environment,
           )
-          drawn = report.draw(
-            result, findings=self._examined(one, {}), imagined=seen
-          )
+          found_out = {
+            **planning_heads.who_acted(result.record),
+            **self._examined(one, {}),
+          }
+          drawn = report.draw(result, findings=found_out, imagined=seen)
           runs.save(drawn, self._folders[i])
           finished[i] = drawn
         except KeyboardInterrupt:
@@ -259,7 +264,7 @@ class Plans:
   def _plan(
     self, one: Combination, stages: stages_lib.Stages, bar: tqdm.tqdm
   ) -> planning_benchmark.Result:
-    model = self._model(one.checkpoint)
+    model = self._model(one.encoder)
     problems = self._pairs(one.protocol, one.shift)
     stage = stages.get(one.protocol.environment, model.image_size)
     return planning_benchmark.run(
@@ -314,7 +319,10 @@ class Plans:
 
   def _kept(self, i: int, run: runs.Run) -> runs.Run:
     """A run of an earlier call, with what it was not asked then."""
-    findings = self._examined(self.combinations[i], run.findings)
+    findings = {
+      **planning_heads.who_acted(run.record),
+      **self._examined(self.combinations[i], run.findings),
+    }
     if findings.keys() - run.findings.keys():
       more = {**run.findings, **findings}
       runs.save(dataclasses.replace(run, findings=more), self._folders[i])
@@ -328,7 +336,7 @@ class Plans:
     if one.shift is not None or world.on_host:
       return {}
     horizon = one.protocol.horizon
-    model = self._model(one.checkpoint)
+    model = self._model(one.encoder)
     episodes = diagnostic.Episodes(
       functools.partial(played.windows, model, world, horizon=horizon),
       world,
@@ -337,7 +345,7 @@ class Plans:
     question = diagnostic.Question(model, episodes, jax.random.key(0))
     findings = {}
     for ask in self._asked:
-      key = one.checkpoint, one.protocol.environment, horizon, ask.name
+      key = one.encoder, one.protocol.environment, horizon, ask.name
       if ask.name in known:
         self._findings[key] = known[ask.name]
       if key not in self._findings:

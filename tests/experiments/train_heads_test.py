@@ -1,9 +1,11 @@
 """Heads from the command line: trained, then used by planning."""
 
 import dataclasses
+import functools
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 import small_model
@@ -11,10 +13,11 @@ from given_flags import given_flags
 
 from experiments import plan
 from experiments.configs import heads as configs
-from jepa_wm import exports, recipes
+from jepa_wm import exports, fields, recipes
 from jepa_wm.data import cache, episodes
 from jepa_wm.evaluation.diagnostics import imagination
 from jepa_wm.evaluation.report import videos
+from jepa_wm.models import heads
 from jepa_wm.recipes import planning_heads, training_heads
 from jepa_wm.training import metrics
 
@@ -120,13 +123,88 @@ def test_proposals_are_part_of_a_result_and_of_one_encoder_alone(
   encoder, trained, tmp_path
 ):
   head = trained / 'inverse_dynamics'
-  found = planning_heads.proposals(str(head), str(encoder))
+  find = functools.partial(planning_heads.proposals, environment='two_room')
+  found = find(str(head), str(encoder))
   digest = exports.TrainedHead.load(head).digest
   assert found.name == f'inverse_dynamics {digest[:16]}'
   with pytest.raises(ValueError, match=re.escape(str(encoder))):
-    planning_heads.proposals(str(head), 'two_room_small')
+    find(str(head), 'two_room_small')
   with pytest.raises(ValueError, match='proposes no actions'):
-    planning_heads.proposals(str(trained / 'probe'), str(encoder))
+    find(str(trained / 'probe'), str(encoder))
+
+
+def test_a_head_prices_for_its_own_encoder(encoder, trained):
+  find = functools.partial(planning_heads.cost_head, environment='two_room')
+  found = find(str(trained / 'gcivl'), str(encoder))
+  assert found.name.startswith('gcivl ')
+  size = exports.TrainedHead.load(trained / 'gcivl').head.sizes.latent_dim
+  price = found.cost_fn(np.ones((2, 3, size)), np.ones((2, 1, size)))
+  assert price.shape == (2, 3)
+  with pytest.raises(ValueError, match="'inverse_dynamics' prices nothing"):
+    find(str(trained / 'inverse_dynamics'), str(encoder))
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'action_dim': 4}, r'blocks of \d steps with 4 numbers, and .* takes'),
+    ({'environment': 'push_t'}, "trained in 'push_t' and is asked for 'two_ro"),
+  ],
+)
+def test_other_actions_and_other_worlds_are_refused(
+  encoder, trained, tmp_path, changes, message
+):
+  found = exports.TrainedHead.load(trained / 'gcivl')
+  if 'action_dim' in changes:
+    bounds = {'action_low': (-1.0,) * 4, 'action_high': (1.0,) * 4}
+    sizes = dataclasses.replace(found.head.sizes, **changes, **bounds)
+    settings = fields.to_dict(found.head.config)
+    head = heads.from_config(settings, sizes)
+    found = dataclasses.replace(
+      found, head=head, params=head.for_inference(head.init(jax.random.key(0)))
+    )
+  else:
+    found = dataclasses.replace(found, record={'config': {'data': changes}})
+  found.save(tmp_path / 'other')
+  with pytest.raises(ValueError, match=message):
+    planning_heads.proposals(str(tmp_path / 'other'), str(encoder), 'two_room')
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'planner': 'cem'}, 'is a head, which planners .* and not cem; pass'),
+    ({'proposals': 'runs/other'}, 'are two heads, and one acts'),
+    ({'distance': 'l1', 'cost_head': ''}, 'distance=l1 would do nothing'),
+    ({'checkpoint': ''}, 'does what a policy says, and there is none'),
+    ({'budget_flops': 1e9}, 'budget_flops is for planners with num_samples'),
+  ],
+)
+def test_a_policy_that_cannot_act_so_is_a_sentence(
+  encoder, trained, changes, message
+):
+  given = {'planner': 'policy', 'checkpoint': str(trained / 'gcivl')} | changes
+  if 'cost_head' in given:
+    given['cost_head'] = str(trained / 'gcivl')
+  given['checkpoint'] = given['checkpoint'] or str(encoder)
+  with pytest.raises(ValueError, match=message):
+    recipes.Planning(**given).combinations()
+
+
+def test_the_folder_of_a_head_brings_its_encoder(encoder, trained):
+  given = recipes.Planning(
+    planner=('policy', 'fast_slow'), checkpoint=str(trained / 'gcivl')
+  )
+  for one in given.combinations():
+    assert (one.encoder, one.checkpoint) == (str(encoder), given.checkpoint[0])
+    assert one.settings.to_dict()['proposals'].startswith('gcivl ')
+  acted = {'policy': 3, 'search': 1, 'by_step': [
+    {'step': 0, 'policy': 1, 'search': 1},
+    {'step': 5, 'policy': 2, 'search': 0},
+  ]}  # fmt: skip
+  found = planning_heads.who_acted({'acted': acted})['who_acted']
+  assert found.table.rows == [[0, 1, 1], [5, 2, 0]]
+  assert planning_heads.who_acted({}) == {}
 
 
 def test_a_decoder_draws_for_worlds_that_are_played(encoder, trained):
@@ -174,3 +252,27 @@ def test_plans_with_proposals_and_draws_what_is_imagined(
   page = (tmp_path / 'out' / 'report.html').read_text()
   assert 'What it imagines' in page
   assert (tmp_path / 'out' / 'imagination.png').exists()
+
+
+@pytest.mark.slow
+def test_who_acts_and_who_prices_are_in_the_record(trained, tmp_path):
+  flags = [
+    f'--checkpoint={trained / "gcivl"}',
+    f'--cost_head={trained / "gcivl"}',
+    f'--out={tmp_path / "out"}',
+    *('--planner=policy,fast_slow', '--num_samples=8', '--num_elites=2'),
+    *('--num_iterations=1', '--num_pairs=4', '--diagnostics='),
+  ]
+  with given_flags(plan, *flags):
+    plan.run(show_progress=False)
+  records = json.loads((tmp_path / 'out' / 'results.json').read_text())
+  assert [r['planner']['name'] for r in records] == ['policy', 'fast_slow']
+  for record in records:
+    assert record['checkpoint'] == str(trained / 'gcivl')
+    assert record['planner']['cost_head'].startswith('gcivl ')
+    rows = record['acted']['by_step']
+    assert [row['step'] for row in rows] == [0, 25]
+    assert all(row['policy'] + row['search'] <= 4 for row in rows)
+  assert records[0]['acted']['search'] == 0
+  page = (tmp_path / 'out' / 'report.html').read_text()
+  assert 'Who acted when' in page

@@ -21,12 +21,18 @@ SETTINGS = {
   'categorical_cem': {'num_elites': 4},
   'gradient': {},
   'grasp': {'sync_period': 1},
+  'fast_slow': {'num_elites': 4},
 }
+
+
+def propose(params, rng_keys, root):
+  return jnp.ones((len(root.goal), 1, 4, 2), root.goal.dtype)
 
 
 @functools.partial(jax.jit, static_argnames='name')
 def plan(name, rng_key, root):
-  planner = planning.PLANNERS[name](**FEW | SETTINGS[name])
+  settings = {} if name == 'policy' else FEW | SETTINGS[name]
+  planner = planning.PLANNERS[name](**settings)
   limits = planning.Limits(
     guardrails=[
       planning.Guardrail(lambda params, state, action, goal: state[..., 0])
@@ -44,6 +50,7 @@ def plan(name, rng_key, root):
     horizon=4,
     action_dim=2,
     limits=limits,
+    proposal_fn=propose if planner.follows else None,
   )
   start = planning.WarmStart(jnp.ones((len(root.goal), 4, 2)))
   return planning.search(planner, None, rng_key, problem, warm_start=start)

@@ -175,6 +175,7 @@ def test_looks_at_proposals_and_keeps_the_best(name):
   [
     pytest.param(name, marks=[] if name == 'mppi' else [pytest.mark.slow])
     for name in planning.PLANNERS
+    if name not in ('policy', 'fast_slow')
   ],
 )
 def test_patience_skips_the_rest(name):

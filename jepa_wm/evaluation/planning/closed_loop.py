@@ -59,6 +59,8 @@ class ClosedLoop:
     score: how the problems go.
     planned: one entry per moment of planning.
     diagnostics: how the search for first plans went, `[I, n]` each.
+    num_searched: of every moment, how many of its plans were searched for, and
+      how many there were; empty of planners that always search.
     num_plans: plans made for problems that were open.
     planning_seconds: time spent in looking, planning and playing, not in
       compiling.
@@ -80,6 +82,7 @@ class ClosedLoop:
     )
     self.planned: list[PlannedPath] = []
     self.diagnostics: list[planning.Diagnostics] = []
+    self.num_searched: dict[int, tuple[int, int]] = {}
     self.num_plans = 0
     self.planning_seconds = 0.0
     self._planner = programs_lib.BatchPlanner(
@@ -128,6 +131,21 @@ class ClosedLoop:
     return jax.tree.map(
       lambda *parts: np.concatenate(parts, axis=1), *self.diagnostics
     )
+
+  def who_acted(self) -> dict[str, Any] | None:
+    """Plans of a policy and of a search, by the step they were made at.
+
+    None of planners that always search.
+    """
+    steps = self._steps_per_plan()
+    rows = [
+      {'step': number * steps, 'policy': total - searched, 'search': searched}
+      for number, (searched, total) in sorted(self.num_searched.items())
+    ]
+    if not rows:
+      return None
+    sums = {x: sum(row[x] for row in rows) for x in ('policy', 'search')}
+    return {**sums, 'by_step': rows}
 
   def _run_wave(
     self,
@@ -186,6 +204,12 @@ class ClosedLoop:
         f'the model priced its plan for pair {self.pairs.ids[worst]} with NaN '
         'or infinity; its weights or its dynamics are broken, so there is '
         'nothing to score.'
+      )
+    if (searched := outputs['searched']) is not None:
+      before = self.num_searched.get(number, (0, 0))
+      self.num_searched[number] = (
+        before[0] + int(searched.sum()),
+        before[1] + len(searched),
       )
     if number == 0:
       diagnostics = outputs['diagnostics']

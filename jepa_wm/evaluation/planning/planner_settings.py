@@ -27,12 +27,36 @@ class Proposals:
     name: of it, with what is needed to tell it from others like it.
     make_fn: called with the dynamics, what reads the newest latent of a state,
       and the horizon: the `ProposalFn` of a search. Two of one name are one.
+    make_first_fn: the same of a `planning.FirstFn`, whose one proposal is what
+      planners follow that do; None of who cannot act alone.
   """
 
   name: str
   make_fn: Callable[
     [DynamicsFn, Callable[[LatentState], jax.Array], int], planning.ProposalFn
   ] = dataclasses.field(compare=False)
+  make_first_fn: (
+    Callable[
+      [DynamicsFn, Callable[[LatentState], jax.Array], int], planning.FirstFn
+    ]
+    | None
+  ) = dataclasses.field(default=None, compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class CostHead:
+  """Who prices latents in place of a distance.
+
+  Attributes:
+    name: of it, with what is needed to tell it from others like it.
+    cost_fn: `(latents [..., D], goal [..., D]) -> [...]`, lower is better; it
+      broadcasts. Two of one name are one.
+  """
+
+  name: str
+  cost_fn: Callable[[jax.Array, jax.Array], jax.Array] = dataclasses.field(
+    compare=False
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +71,11 @@ class PlannerSettings:
     warm_start: whether a plan starts from what is left of the one before it.
     history: observations that the model sees at most, one action block apart.
     proposals: who gives the first candidates beside the planner.
+    cost_head: who prices latents, in place of a `distance`.
 
   Raises:
-    ValueError: no such cost or distance, or no history.
+    ValueError: no such cost or distance, no history, or a distance beside who
+      prices in its place.
   """
 
   planner: planning.Planner[Any] = _DEFAULT
@@ -59,11 +85,17 @@ class PlannerSettings:
   warm_start: bool = True
   history: int = 1
   proposals: Proposals | None = None
+  cost_head: CostHead | None = None
 
   def __post_init__(self) -> None:
     fields.check_choice('cost', self.cost, planning.STEP_WEIGHTS)
     fields.check_choice('distance', self.distance, planning.DISTANCES)
     fields.check_counts(self, {'history': 1})
+    if self.cost_head is not None and self.distance != 'squared':
+      raise ValueError(
+        f'distance={self.distance} would do nothing: the head '
+        f'{self.cost_head.name} prices latents; leave one of the two out.'
+      )
 
   @property
   def name(self) -> str:
@@ -82,8 +114,10 @@ class PlannerSettings:
       Shapes and dtypes of what the planner answers, for B = A = 1.
 
     Raises:
-      ValueError: what the planner says about numbers that make no sense.
+      ValueError: what the planner says about numbers that make no sense, or
+        nobody acts whom it could follow.
     """
+    self._check_followed()
 
     def dynamics(
       params: Params, rng_key: jax.Array, action: jax.Array, state: jax.Array
@@ -91,9 +125,18 @@ class PlannerSettings:
       del params, rng_key
       return state + action
 
+    def propose(params: Params, rng_keys: jax.Array, root: Root) -> jax.Array:
+      del params, rng_keys, root
+      return jnp.zeros((1, 1, horizon, 1))
+
     def plan(rng_key: jax.Array, origin: jax.Array) -> planning.Plan:
       problem = planning.Problem(
-        Root(origin, origin), dynamics, planning.squared_distance, horizon, 1
+        Root(origin, origin),
+        dynamics,
+        planning.squared_distance,
+        horizon,
+        1,
+        proposal_fn=propose if self.planner.follows else None,
       )
       return planning.search(self.planner, {}, rng_key, problem)
 
@@ -101,6 +144,22 @@ class PlannerSettings:
       return jax.eval_shape(plan, jax.random.key(0), jnp.zeros((1, 1)))
     except ValueError as error:
       raise ValueError(f'planner {self.name}: {error}') from error
+
+  def _check_followed(self) -> None:
+    """Refuses a planner that follows whoever is not there."""
+    if not self.planner.follows:
+      return
+    if self.proposals is None:
+      raise ValueError(
+        f'planner {self.name} does what a policy says, and there is none: name '
+        'the folder of a head that acts, such as policy, gcivl or '
+        'actor_critic, with --proposals.'
+      )
+    if self.proposals.make_first_fn is None:
+      raise ValueError(
+        f'planner {self.name} does what a policy says, and '
+        f'{self.proposals.name} has none; take a head that acts.'
+      )
 
   def to_dict(self) -> dict[str, Any]:
     """All of it, the planner's defaults too, for a result record."""
@@ -113,10 +172,12 @@ class PlannerSettings:
     usage = {
       field.name: getattr(self, field.name)
       for field in dataclasses.fields(self)
-      if field.name not in ('planner', 'proposals')
+      if field.name not in ('planner', 'proposals', 'cost_head')
     }
     if self.proposals is not None:
       usage['proposals'] = self.proposals.name
+    if self.cost_head is not None:
+      usage |= {'cost_head': self.cost_head.name, 'distance': None}
     return {'name': self.name, **options, **usage}
 
 
@@ -141,7 +202,8 @@ def make_planner(
     if option not in known:
       raise ValueError(
         f'planner {name!r} has no option {option!r}.'
-        f'{files.nearest(option, known)} It has {", ".join(sorted(known))}.'
+        f'{files.nearest(option, known)} It has '
+        f'{", ".join(sorted(known)) or "none"}.'
       )
     kinds = known[option]
     # A whole number may stand for any number, but True is none.

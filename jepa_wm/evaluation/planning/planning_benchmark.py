@@ -228,6 +228,7 @@ def _describe(
     'flops_per_plan': loop.flops_per_plan,
     'num_parameters': _count(model.params),
     'planner': loop.settings.to_dict(),
+    **({'acted': acted} if (acted := loop.who_acted()) else {}),
     'checkpoint': None,
     'training': _training(model),
     'shift': None,

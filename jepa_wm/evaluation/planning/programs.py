@@ -16,7 +16,7 @@ from jepa_wm.evaluation.planning import (
   planning_model,
 )
 from jepa_wm.evaluation.planning import protocol as protocol_lib
-from jepa_wm.types import Params
+from jepa_wm.types import CostFn, Params
 
 
 class Programs:
@@ -110,7 +110,7 @@ class BatchPlanner:
     Returns:
       `(ids [n], number, start, memory, goals)` with at most `batch_size` rows
       to a dict of `actions` `[n, H, A]`, `raw` `[n, H, block, raw]`, `left`,
-      `cost` `[n]` and `diagnostics` `[n, I]`.
+      `cost` `[n]`, `searched` `[n]` or None, and `diagnostics` `[n, I]`.
     """
     ids = np.zeros(len(jax.tree.leaves(goals)[0]), np.uint32)
     rows = np.zeros(1, int)
@@ -173,20 +173,36 @@ class BatchPlanner:
     limits: tuple[planning.ActionBounds, ...] = ()
     if settings.bounded and not settings.planner.discrete:
       limits = (model.action_bounds(*self.bounds),)
-    proposal_fn = None
-    if settings.proposals is not None:
-      proposal_fn = settings.proposals.make_fn(
-        model.dynamics, model.latent, protocol.horizon
-      )
+    planner, proposals = settings.planner, settings.proposals
+    proposal_fn: planning.ProposalFn | None = None
+    first_fn: planning.FirstFn | None = None
+    if proposals is not None:
+      given = model.dynamics, model.latent, protocol.horizon
+      if planner.searches:
+        proposal_fn = proposals.make_fn(*given)
+      if planner.follows and proposals.make_first_fn is not None:
+        first_fn = proposals.make_first_fn(*given)
     return planning.BoundPlanner(
-      planner=settings.planner,
+      planner=planner,
       dynamics_fn=model.dynamics,
-      cost_fn=planning_model.cost_fn(model, settings.distance),
+      cost_fn=self._cost_fn(),
       horizon=protocol.horizon,
       action_dim=model.action_dim,
       limits=planning.Limits(limits),
       step_weights=planning.step_weights(protocol.horizon, settings.cost),
       proposal_fn=proposal_fn,
+      first_fn=first_fn,
+    )
+
+  def _cost_fn(self) -> CostFn:
+    """The price of a state, by a head or by a distance."""
+    head = self.settings.cost_head
+    if head is None:
+      return planning_model.cost_fn(self.model, self.settings.distance)
+    price = head.cost_fn
+    return planning.reading(
+      self.model.latent,
+      lambda params, latent, action, goal: price(latent, goal),
     )
 
   def _plan(
@@ -226,6 +242,7 @@ class BatchPlanner:
       'raw': self.model.raw_actions(plan.actions),
       'left': left,
       'cost': plan.cost,
+      'searched': plan.searched,
       'diagnostics': jax.tree.map(jnp.transpose, plan.diagnostics),
     }
 

@@ -17,7 +17,7 @@ def rolled(
   horizon: int,
   *,
   block: int,
-  steps: Sequence[int],
+  steps: Sequence[int] | jax.Array,
   num_drawn: int = 0,
 ) -> head.ProposalFn:
   """Candidates of a planner: what a policy does in the model's imagination.

@@ -63,13 +63,34 @@ def test_a_record_names_an_optimiser():
 
 def test_every_planner_has_a_record_and_plans():
   for name, planner in planning.PLANNERS.items():
-    settings = PlannerSettings(planner())
+    actor = planner_settings.Proposals('actor', None, lambda *_: None)
+    follows = planner().follows
+    settings = PlannerSettings(planner(), proposals=actor if follows else None)
     record = settings.to_dict()
     assert record['name'] == settings.name == name
-    assert 'num_iterations' in record and 'num_samples' in record
+    searches = 'num_iterations' in record and 'num_samples' in record
+    assert searches == planner().searches
     json.dumps(record)
     plan = settings.dry_run(3)
     assert plan.actions.shape == (1, 3, 1)
+
+
+def test_who_follows_needs_somebody_who_acts():
+  alone = PlannerSettings(planning.Policy())
+  with pytest.raises(ValueError, match=r'policy does .* there is none'):
+    alone.dry_run(3)
+  library = planner_settings.Proposals('library', lambda *_: None)
+  alone = dataclasses.replace(alone, proposals=library)
+  with pytest.raises(ValueError, match='library has none; take a head'):
+    alone.dry_run(3)
+
+
+def test_a_head_prices_in_place_of_a_distance():
+  head = planner_settings.CostHead('gcivl 0123', lambda latents, goal: 0)
+  record = PlannerSettings(cost_head=head).to_dict()
+  assert record['cost_head'] == 'gcivl 0123' and record['distance'] is None
+  with pytest.raises(ValueError, match='distance=l1 would do nothing'):
+    PlannerSettings(cost_head=head, distance='l1')
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,169 @@
+"""Fast and slow: whoever proposes acts; where that will not do, a search."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jepa_wm.planning import checks, costs, faces, rollout, sampling
+from jepa_wm.planning.cem import CEM
+from jepa_wm.planning.gaussian import Gaussian
+from jepa_wm.planning.problem import Diagnostics, WarmStart
+from jepa_wm.planning.task import Answer, Start, Task
+
+
+class Both(NamedTuple):
+  """The search, and who it stands in for.
+
+  Attributes:
+    search: of the problems that need one.
+    proposal: `[B, H, A]`.
+    cost: `[B]`, of that, with penalties.
+    slow: `[B]` bool, whose proposal will not do.
+  """
+
+  search: sampling.Sampled[Gaussian]
+  proposal: jax.Array
+  cost: jax.Array
+  slow: jax.Array
+
+
+@faces.register('fast_slow')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FastSlow:
+  """Follows the first proposal where it is good enough, else searches by CEM.
+
+  It is where the model predicts that it costs `threshold` at most, or saves the
+  share `gain` of what standing here costs. All proposals are candidates of the
+  search. Where no problem of a batch needs one, its time is saved.
+
+  Attributes:
+    threshold: a cost that is good enough, whatever it is now.
+    gain: share of the cost now that a proposal must save.
+    num_samples: N of the search, see `CEM`, as `num_elites`, `num_iterations`
+      and `init_std`.
+    num_elites: K.
+    num_iterations: I.
+    init_std: standard deviation of the first candidates.
+
+  Raises:
+    ValueError: a negative threshold or gain, what `CEM` refuses, and without a
+      `proposal_fn`, when it is asked for a plan.
+  """
+
+  threshold: float = 1.0
+  gain: float = 0.1
+  num_samples: int = 32
+  num_elites: int = 4
+  num_iterations: int = 3
+  init_std: float = 1.0
+
+  def __post_init__(self) -> None:
+    checks.not_negative(threshold=self.threshold, gain=self.gain)
+    _ = self._search
+
+  @property
+  def _search(self) -> CEM:
+    return CEM(
+      num_samples=self.num_samples,
+      num_elites=self.num_elites,
+      num_iterations=self.num_iterations,
+      init_std=self.init_std,
+    )
+
+  @property
+  def discrete(self) -> bool:
+    """Actions are numbers, not choices."""
+    return False
+
+  @property
+  def follows(self) -> bool:
+    """It does so where it can."""
+    return True
+
+  @property
+  def searches(self) -> bool:
+    """It does so where it must."""
+    return True
+
+  @property
+  def num_kept(self) -> int:
+    """The first that is given is a proposal, so no elites are."""
+    return 0
+
+  @property
+  def patience(self) -> None:
+    """The search is short."""
+    return None
+
+  def populations(self) -> list[int]:
+    """Those of the search."""
+    return self._search.populations()
+
+  def num_keys(self) -> int:
+    """One more than the search has, for the price of the proposal."""
+    return self._search.num_keys() + 1
+
+  def begin(self, task: Task, start: Start) -> Both:
+    """Prices the proposal, and says who needs a search."""
+    proposal = task.project(start.given[:, 0])
+    _, model_keys = task.keys(self._search.num_keys())
+    prices = task.price(jnp.expand_dims(proposal, 1), model_keys)
+    cost = task.penalize(prices)[:, 0]
+    now = _cost_now(task)
+    is_enough = cost <= self.threshold
+    is_enough |= now - cost >= self.gain * jnp.abs(now)
+    return Both(self._search.begin(task, start), proposal, cost, ~is_enough)
+
+  def iterate(
+    self, task: Task, carry: Both, size: int, iteration: jax.Array
+  ) -> tuple[Both, Diagnostics]:
+    """One iteration of the search, if any problem needs it."""
+
+    def search(
+      inner: sampling.Sampled[Gaussian],
+    ) -> tuple[sampling.Sampled[Gaussian], Diagnostics]:
+      return self._search.iterate(task, inner, size, iteration)
+
+    def skip(
+      inner: sampling.Sampled[Gaussian],
+    ) -> tuple[sampling.Sampled[Gaussian], Diagnostics]:
+      return inner, told
+
+    alone = jnp.expand_dims(carry.cost, 1)
+    told = sampling.diagnose(alone, alone, jnp.zeros_like(carry.proposal))
+    inner, found = jax.lax.cond(jnp.any(carry.slow), search, skip, carry.search)
+    # A problem's record does not depend on those beside it.
+    found = jax.tree.map(
+      lambda new, old: jnp.where(carry.slow, new, old), found, told
+    )
+    return carry._replace(search=inner), found
+
+  def finish(self, task: Task, carry: Both) -> tuple[Answer, jax.Array]:
+    """The proposal, or what the search says."""
+    found, elites = self._search.finish(task, carry.search)
+    slow, still = carry.slow.reshape(-1, 1, 1), jnp.zeros_like(carry.proposal)
+    answer = Answer(
+      jnp.where(slow, found.actions, carry.proposal),
+      jnp.where(slow, found.mean, carry.proposal),
+      jnp.where(slow, found.std, still),
+      carry.slow,
+    )
+    return answer, elites
+
+  def shift(self, left: WarmStart, num_played: int) -> WarmStart:
+    """Drops what has been played and pads the end with zeros."""
+    return left.shifted(num_played)
+
+
+def _cost_now(task: Task) -> jax.Array:
+  """What it would cost to stay, `[B]`: the state as it is, and no action."""
+  problem = task.problem
+  state, goal = rollout.broadcast_root(problem.root, 1)
+  action = jnp.zeros((task.shape[0], 1, task.shape[2]), jnp.float32)
+  weights = problem.step_weights
+  if weights is None:
+    weights = costs.step_weights(problem.horizon)
+  cost = problem.cost_fn(task.params, state, action, goal)[:, 0]
+  return float(weights.sum()) * cost.astype(jnp.float32)

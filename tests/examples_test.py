@@ -30,6 +30,12 @@ def test_a_loop_walks_to_its_goals():
   assert distances.min() < 16.0
 
 
+@pytest.mark.slow
+def test_an_actor_learns_in_imagination_what_it_does_in_the_world():
+  main = load('train_in_imagination').main
+  assert main(num_updates=60, num_pairs=20) > 0.6
+
+
 def test_a_linear_map_reads_places(tmp_path):
   assert load('read_latents').main('latents.png', num_episodes=8) < 12.0
   assert (tmp_path / 'latents.png').is_file()

@@ -152,19 +152,7 @@ def _train(plan: AgentTraining, workdir: pathlib.Path) -> None:
   if not environment:
     environment = planning_runs.environment_of(plan.encoder)
   env, params, described = _environment(plan, model, environment)
-  bounds = model.action_bounds(np.array(env.low), np.array(env.high))
-  spec = model.levels[0].model.action_spec
-  head: Any = heads.from_config(
-    plan.settings,
-    heads.Sizes(
-      latent_dim=model.model.latent_dim,
-      action_dim=spec.size,
-      action_block=spec.block,
-      image_size=sources.image_size(model.model) or 0,
-      action_low=tuple(np.ravel(bounds.low).tolist()),
-      action_high=tuple(np.ravel(bounds.high).tolist()),
-    ),
-  )
+  head: Any = heads.from_config(plan.settings, env.sizes)
   learner: Any = rl.ImaginedActorCritic(
     env, params, head, plan.agent.imagination
   )

@@ -1,18 +1,14 @@
 """What heads do for plans: act, propose, price, draw imagination."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from jepa_wm import exports, planning
+from jepa_wm import exports
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import finding, imagination
 from jepa_wm.evaluation.planning import planner_settings
 from jepa_wm.models.heads import rolling
-from jepa_wm.types import DynamicsFn, LatentState, Params, Root
 
 
 def proposals(
@@ -37,38 +33,20 @@ def proposals(
       f'--proposals={path}: the head {found.name!r} proposes no actions; pass '
       "one that acts, such as 'policy', 'gcivl' or 'inverse_dynamics'."
     )
-  block = found.head.sizes.action_block
-
-  def make_first_fn(
-    dynamics_fn: DynamicsFn,
-    read_fn: Callable[[LatentState], jax.Array],
-    horizon: int,
-  ) -> planning.FirstFn:
-    assert policy_fn is not None
-
-    def propose(
-      params: Params, rng_keys: jax.Array, root: Root, clock: planning.Clock
-    ) -> jax.Array:
-      left = jnp.asarray(clock.num_left, jnp.float32) * block
-      act = rolling.rolled(
-        policy_fn,
-        found.params,
-        dynamics_fn,
-        read_fn,
-        horizon,
-        block=block,
-        steps=jnp.expand_dims(left, 0),
-      )
-      return act(params, rng_keys, root)
-
-    return propose
-
+  first: Any = None
+  if policy_fn is not None:
+    first = functools.partial(
+      rolling.followed,
+      policy_fn,
+      found.params,
+      block=found.head.sizes.action_block,
+    )
   return planner_settings.Proposals(
     f'{found.name} {found.digest[:16]}',
     lambda dynamics_fn, read_fn, horizon: make_fn(
       dynamics_fn, read_fn, horizon, found.params
     ),
-    None if policy_fn is None else make_first_fn,
+    first,
   )
 
 

@@ -1,5 +1,6 @@
 """Agents that learn: a world model as the world that they learn in."""
 
+from jepa_wm.rl.acting import as_policy, evaluate
 from jepa_wm.rl.actor_critic import (
   Imagination,
   ImaginedActorCritic,
@@ -27,6 +28,8 @@ __all__ = [
   'RewardParams',
   'as_brax',
   'as_gymnax',
+  'as_policy',
+  'evaluate',
   'from_episodes',
   'from_frames',
   'from_world',

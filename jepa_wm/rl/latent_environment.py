@@ -19,6 +19,7 @@ import numpy as np
 
 from jepa_wm import world_model
 from jepa_wm.envs import episodic
+from jepa_wm.models.heads import head
 from jepa_wm.rl import reach as reach_lib
 from jepa_wm.rl import rewards
 from jepa_wm.rl.environment_params import EnvironmentParams
@@ -170,6 +171,21 @@ class LatentEnvironment(episodic.AutoReset):
     """Two latents, unbounded."""
     size = 2 * params.goals.shape[-1]
     return episodic.Box(-np.inf, np.inf, (size,))
+
+  @property
+  def sizes(self) -> head.Sizes:
+    """What a head must know that acts or prices here."""
+    model = self.model
+    bounds = model.action_bounds(np.array(self.low), np.array(self.high))
+    low, high = (tuple(np.ravel(x).tolist()) for x in (bounds.low, bounds.high))
+    return head.Sizes(
+      latent_dim=model.model.latent_dim,
+      action_dim=model.action_dim,
+      action_block=model.action_block,
+      image_size=model.image_size if 'pixels' in model.observation_spec else 0,
+      action_low=low,
+      action_high=high,
+    )
 
   def clip(self, action: jax.Array) -> jax.Array:
     """A raw action `[block * raw]` within the bounds.

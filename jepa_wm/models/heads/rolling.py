@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from jepa_wm import planning
 from jepa_wm.models.heads import head
 from jepa_wm.types import DynamicsFn, LatentState, Params, PolicyFn, Root
 
@@ -73,5 +74,46 @@ def rolled(
       if h + 1 < horizon:
         state = dynamics_fn(params, fold(rng_keys, h), blocks[-1], state)
     return jnp.stack(blocks, axis=2)
+
+  return propose
+
+
+def followed(
+  policy_fn: PolicyFn,
+  policy_params: Params,
+  dynamics_fn: DynamicsFn,
+  read_fn: Callable[[LatentState], jax.Array],
+  horizon: int,
+  *,
+  block: int,
+) -> planning.FirstFn:
+  """What a policy does by itself, told the time: for planners that follow it.
+
+  Args:
+    policy_fn: who acts.
+    policy_params: first argument of that.
+    dynamics_fn: the model's.
+    read_fn: the newest latent of a state.
+    horizon: H, blocks of a plan.
+    block: environment steps of an action block.
+
+  Returns:
+    `(params of the model, rng_keys, root, clock) -> [B, 1, H, A]`.
+  """
+
+  def propose(
+    params: Params, rng_keys: jax.Array, root: Root, clock: planning.Clock
+  ) -> jax.Array:
+    left = jnp.asarray(clock.num_left, jnp.float32) * block
+    act = rolled(
+      policy_fn,
+      policy_params,
+      dynamics_fn,
+      read_fn,
+      horizon,
+      block=block,
+      steps=jnp.expand_dims(left, 0),
+    )
+    return act(params, rng_keys, root)
 
   return propose

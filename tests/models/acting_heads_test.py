@@ -85,7 +85,7 @@ def test_proposals_are_what_the_policy_does_in_the_model(policy):
 
 
 def test_inverse_dynamics_is_a_policy_with_a_countdown():
-  head = acting.build('inverse_dynamics', horizons=(10, 5))
+  head = acting.build('inverse_dynamics', horizons=(10, 5), share=1.0)
   params = jax.jit(head.init)(KEY)
   params = jax.tree.map(
     lambda x: x + 0.3 * jax.random.normal(KEY, x.shape), params
@@ -105,6 +105,18 @@ def test_inverse_dynamics_is_a_policy_with_a_countdown():
   assert np.abs(late - soon).max() > 1e-3
   expected = [[[late, soon], [soon, soon]]]
   np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_inverse_dynamics_means_to_arrive_before_the_end():
+  head = acting.build('inverse_dynamics', share=0.5, max_steps=40)
+  params = jax.tree.map(
+    lambda x: x + 0.3 * jax.random.normal(KEY, x.shape), head.init(KEY)
+  )
+  latent, goal = jnp.zeros((3, 2)), jnp.ones((3, 2))
+  left = jnp.array([60.0, 200.0, 2.0])
+  act = head.roles.policy(params, None, latent, goal, left)
+  meant = head.act(params, latent, goal, jnp.array([30.0, 40.0, 5.0]))
+  np.testing.assert_allclose(act, meant, atol=1e-6)
 
 
 def test_an_actor_critic_acts_and_prices_by_its_lowest_value():

@@ -25,6 +25,9 @@ class InverseDynamicsConfig:
     depth: residual blocks.
     max_steps: environment steps from a frame to its goal at most.
     horizons: steps to go that are proposed for, each one candidate.
+    share: of the steps that are left, as a policy it means to arrive in so
+      many; the rest is for what goes wrong. 1 arrives at the last moment, as
+      the noisy players of recorded episodes do.
   """
 
   name: ClassVar[str] = 'inverse_dynamics'
@@ -35,9 +38,10 @@ class InverseDynamicsConfig:
   depth: int = 3
   max_steps: int = 100
   horizons: tuple[int, ...] = (10, 15, 20, 25, 35, 50, 70, 100)
+  share: float = 0.5
 
   def __post_init__(self) -> None:
-    fields.check(self)
+    fields.check(self, shares=('share',))
     if min(self.horizons) < 1:
       raise ValueError(f'horizons must be positive, got {self.horizons}.')
 
@@ -106,12 +110,15 @@ class InverseDynamics(head.Plain):
     goals: jax.Array,
     steps: jax.Array,
   ) -> jax.Array:
-    """The block `[..., A]` that leads there in `steps`; a `PolicyFn`.
+    """The block `[..., A]` of who has so many `steps` left; a `PolicyFn`.
 
-    There is one, so nothing is drawn.
+    It means to arrive in `share` of them, but in an action block at least and
+    `max_steps` at most, which is all that was learnt. Nothing is drawn.
     """
     del rng_key
-    return self.act(params, latents, goals, steps)
+    least = min(self.sizes.action_block, self.config.max_steps)
+    meant = jnp.clip(self.config.share * steps, least, self.config.max_steps)
+    return self.act(params, latents, goals, meant)
 
   def proposal_fn(
     self,
@@ -122,7 +129,7 @@ class InverseDynamics(head.Plain):
   ) -> head.ProposalFn:
     """One candidate for each of `horizons`, see `rolling.rolled`."""
     return rolling.rolled(
-      self.policy,
+      lambda params, rng_key, *seen: self.act(params, *seen),
       variables,
       dynamics_fn,
       read_fn,

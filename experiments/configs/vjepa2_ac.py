@@ -19,7 +19,6 @@ import ml_collections
 
 from experiments.configs import variants
 from jepa_wm import exports
-from jepa_wm.networks import video_vit
 
 VARIANTS = ('two_room_small', 'published', 'two_room_tiny')
 
@@ -32,9 +31,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     # Up for 4,500 steps of batch 256, level for 85,500, down to 0 for 4,500.
     model: dict[str, Any] = {
       'name': 'vjepa2_ac',
-      'encoder': {
-        'encoder': {'name': 'video_vit', **video_vit.VIT_SIZES['vit_giant']}
-      },
+      'encoder': {'encoder': {'name': 'video_vit', 'size': 'giant'}},
       'dtype': 'bfloat16',
     }
     config.num_steps = 94_500

@@ -67,11 +67,7 @@ DIFFERS = {
   'full': 'One folder of clips, a probe of 2,000 of them, and one clip at '
   'evaluation where nothing else is said.',
 }
-HUGE = {
-  'model.encoder.width': 1280,
-  'model.encoder.depth': 32,
-  'model.encoder.mlp_dim': 5120,
-}
+HUGE = {'model.encoder.size': 'huge'}
 LARGER = {
   'model.encoder.width': 128,
   'model.encoder.depth': 4,

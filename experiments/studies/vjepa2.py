@@ -21,12 +21,7 @@ _DIFFERS = {
   'reports the mean of six tasks.',
   'full': 'One folder of clips, one task, a probe of 2,000 clips.',
 }
-_GIANT = {
-  'model.encoder.width': 1408,
-  'model.encoder.depth': 40,
-  'model.encoder.num_heads': 22,
-  'model.encoder.mlp_dim': 6144,
-}
+_GIANT = {'model.encoder.size': 'giant'}
 _LARGER = {'small': vjepa.LARGER, 'full': _GIANT}
 # What follows a run at a constant rate: 12,000 of 252,000 steps in the paper.
 _COOL_DOWN = {

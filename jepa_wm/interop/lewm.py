@@ -20,7 +20,7 @@ import numpy as np
 from jepa_wm import fields
 from jepa_wm.interop import config_sections, layouts, state_dicts
 from jepa_wm.models import jepa, lewm
-from jepa_wm.networks import action_encoders, causal, projectors, vit
+from jepa_wm.networks import action_encoders, causal, projectors, sizes, vit
 from jepa_wm.types import Params
 
 NAME = 'LeWM of stable-worldmodel'
@@ -295,7 +295,7 @@ def to_config(config: lewm.LeWM) -> dict[str, Any]:
       'emb_dim': width,
       'mlp_scale': _MLP_SCALE,
     },
-    'projector': projector(vit.SIZES[encoder.size]['width']),
+    'projector': projector(sizes.VIT[encoder.size]['width']),
     'pred_proj': projector(width),
   }
 
@@ -320,10 +320,10 @@ def _settings(
     section.only('input_dim', 'output_dim', 'hidden_dim', 'norm_fn')
 
   size = encoder.get('size', 'tiny')
-  if size not in vit.SIZES:
+  if size not in sizes.VIT:
     raise ValueError(
       f"config.json: the encoder's size is {size!r}, the model has "
-      f'{", ".join(vit.SIZES)}.'
+      f'{", ".join(sizes.VIT)}.'
     )
   width = predictor.get('hidden_dim')
   for section, key in (

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from jepa_wm import fields
 from jepa_wm.models import jepa, masked, masked_wanted, model, settings, targets
-from jepa_wm.networks import masked_predictor, positions, video_vit
+from jepa_wm.networks import masked_predictor, positions, sizes, video_vit
 from jepa_wm.objectives import hidden_tokens, mask_settings
 from jepa_wm.objectives import terms as terms_lib
 
@@ -33,7 +33,7 @@ class IJEPA(settings.MaskedSettings):
       patch_size=14,
       tubelet_size=1,
       num_frames=1,
-      **video_vit.VIT_SIZES['vit_huge'],
+      **sizes.VIT['huge'],
       positions=positions.SinCos(order='column_first'),
       init_style='plain',
     ),

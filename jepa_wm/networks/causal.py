@@ -7,23 +7,16 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 
-from jepa_wm.networks import attention, layers, predictors, transformer
+from jepa_wm.networks import (
+  attention,
+  layers,
+  predictors,
+  sizes,
+  transformer,
+)
 
 Cache = tuple[transformer.BlockCache, ...]
 """What a `CausalPredictor` remembers of a window, one per block."""
-
-
-SIZES = {
-  'tiny': {'depth': 3, 'num_heads': 8, 'mlp_dim': 1024},
-  'small': {'depth': 6, 'num_heads': 16, 'mlp_dim': 2048},
-  'base': {'depth': 12, 'num_heads': 32, 'mlp_dim': 4096},
-}
-"""Sizes by the names of LeWM's ablation.
-
-'small' is the released predictor. What the paper's other two are is published
-nowhere (its text says ViT-T, ViT-S and ViT-B, and the released one is none of
-them): here they have half and twice the blocks, heads and MLP of it.
-"""
 
 
 @predictors.PREDICTORS.register
@@ -33,28 +26,23 @@ class CausalConfig(predictors.TransformerConfig):
 
   Attributes:
     width: size of a token inside, published as the latent's.
-    size: one of `SIZES`, which says depth, heads and MLP; 'own' for the fields
-      themselves.
+    size: one of `sizes.CAUSAL`, which says depth, heads and MLP; 'own' for the
+      fields themselves.
   """
 
   name: ClassVar[str] = 'causal'
-  choices: ClassVar[Mapping[str, Sequence[str]]] = {'size': ('own', *SIZES)}
+  choices: ClassVar[Mapping[str, Sequence[str]]] = {
+    'size': (sizes.OWN, *sizes.CAUSAL)
+  }
 
   width: int = 192
   depth: int = 6
   mlp_dim: int = 2048
-  size: str = 'own'
+  size: str = sizes.OWN
 
   def __post_init__(self) -> None:
     """Checks every field, and fills in those that `size` says."""
-    for name, value in SIZES.get(self.size, {}).items():
-      given = getattr(self, name)
-      if given not in (value, getattr(CausalConfig, name)):
-        raise ValueError(
-          f'{name}={given} would do nothing: size={self.size!r} says {value}; '
-          'leave one of the two out.'
-        )
-      object.__setattr__(self, name, value)
+    sizes.fill_in(self, sizes.CAUSAL)
     super().__post_init__()
 
   def build(
@@ -62,8 +50,8 @@ class CausalConfig(predictors.TransformerConfig):
   ) -> nn.Module:
     """See `predictors.PredictorConfig`; a latent is one vector to it."""
     del grid, state_dim
-    sizes = {name: x for name, x in vars(self).items() if name != 'size'}
-    return CausalPredictor(**sizes, dtype=dtype)
+    given = {name: x for name, x in vars(self).items() if name != 'size'}
+    return CausalPredictor(**given, dtype=dtype)
 
 
 class CausalPredictor(predictors.WindowPredictor, transformer.Heads):

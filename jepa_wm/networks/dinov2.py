@@ -7,13 +7,21 @@ import flax.linen as nn
 import jax
 
 from jepa_wm import fields
-from jepa_wm.networks import attention, encoders, layers, patches, transformer
+from jepa_wm.networks import (
+  attention,
+  encoders,
+  layers,
+  patches,
+  sizes,
+  transformer,
+)
 from jepa_wm.types import Observation
 
 SIZES = {
-  'small': {'width': 384, 'depth': 12, 'num_heads': 6},
-  'base': {'width': 768, 'depth': 12, 'num_heads': 12},
+  name: {key: x for key, x in sizes.VIT[name].items() if key != 'mlp_dim'}
+  for name in ('small', 'base', 'large')
 }
+"""Sizes of the released weights whose MLPs are plain: the giant's are gated."""
 
 PATCH_SIZE = 14
 """Side of a patch of every published size."""
@@ -57,8 +65,8 @@ class Dinov2Config(encoders.OfFrames):
 
   def build(self, dtype: Any) -> nn.Module:
     """See `encoders.Encoder`."""
-    sizes: Any = SIZES[self.size]
-    return Dinov2(**sizes, dtype=dtype)
+    size: Any = SIZES[self.size]
+    return Dinov2(**size, dtype=dtype)
 
 
 class ScaledBlock(layers.Module):

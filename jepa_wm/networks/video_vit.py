@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields, units
-from jepa_wm.networks import encoders, layers, patches, transformer
+from jepa_wm.networks import encoders, layers, patches, sizes, transformer
 from jepa_wm.networks import positions as positions_lib
 from jepa_wm.types import Observation
 
@@ -27,17 +27,6 @@ INITS = ('depth_scaled', 'plain')
 Grid = positions_lib.Grid
 Intermediates = dict[str, jax.Array]
 
-VIT_SIZES: dict[str, dict[str, Any]] = {
-  'vit_tiny': {'width': 192, 'depth': 12, 'num_heads': 3, 'mlp_dim': 768},
-  'vit_small': {'width': 384, 'depth': 12, 'num_heads': 6, 'mlp_dim': 1536},
-  'vit_base': {'width': 768, 'depth': 12, 'num_heads': 12, 'mlp_dim': 3072},
-  'vit_large': {'width': 1024, 'depth': 24, 'num_heads': 16, 'mlp_dim': 4096},
-  'vit_huge': {'width': 1280, 'depth': 32, 'num_heads': 16, 'mlp_dim': 5120},
-  # The heads of V-JEPA 2; I-JEPA's ViT of this size has 16.
-  'vit_giant': {'width': 1408, 'depth': 40, 'num_heads': 22, 'mlp_dim': 6144},
-}
-"""Published sizes of encoders (V-JEPA 2, arXiv 2506.09985, and before)."""
-
 
 @CLIP_ENCODERS.register
 @encoders.ENCODERS.register
@@ -46,6 +35,8 @@ class VideoViTConfig(transformer.Sizes, encoders.OfFrames):
   """The settings of a `VideoViT`; the defaults are V-JEPA 2's ViT-L/16.
 
   Attributes:
+    size: one of `sizes.VIT`, which says width, depth, heads and MLP; 'own' for
+      the fields themselves.
     image_size: see `encoders.OfFrames`, as `pixel_norm`.
     patch_size: side of a patch in pixels.
     tubelet_size: frames of a token; 1 for images.
@@ -56,6 +47,7 @@ class VideoViTConfig(transformer.Sizes, encoders.OfFrames):
 
   name: ClassVar[str] = 'video_vit'
 
+  size: str = sizes.OWN
   image_size: int = 256
   patch_size: int = 16
   tubelet_size: int = 2
@@ -69,8 +61,14 @@ class VideoViTConfig(transformer.Sizes, encoders.OfFrames):
   def __post_init__(self) -> None:
     """Checks every field, and that the sizes divide."""
     fields.check(
-      self, {'init_style': INITS, 'pixel_norm': (*units.PIXEL_NORMS,)}
+      self,
+      {
+        'size': (sizes.OWN, *sizes.VIT),
+        'init_style': INITS,
+        'pixel_norm': (*units.PIXEL_NORMS,),
+      },
     )
+    sizes.fill_in(self, sizes.VIT)
     for size, part in (
       ('image_size', 'patch_size'),
       ('num_frames', 'tubelet_size'),

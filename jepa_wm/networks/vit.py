@@ -7,13 +7,7 @@ import flax.linen as nn
 import jax
 
 from jepa_wm import fields, units
-from jepa_wm.networks import encoders, layers, patches, transformer
-
-SIZES = {
-  'tiny': {'width': 192, 'depth': 12, 'num_heads': 3, 'mlp_dim': 768},
-  'small': {'width': 384, 'depth': 12, 'num_heads': 6, 'mlp_dim': 1536},
-  'base': {'width': 768, 'depth': 12, 'num_heads': 12, 'mlp_dim': 3072},
-}
+from jepa_wm.networks import encoders, layers, patches, sizes, transformer
 
 
 @encoders.ENCODERS.register
@@ -22,7 +16,7 @@ class ViTConfig(encoders.OfFrames):
   """The settings of a `ViT`; the defaults are LeWM's.
 
   Attributes:
-    size: one of `SIZES`.
+    size: one of `sizes.VIT`.
     patch_size: side of a patch in pixels.
     image_size: see `encoders.OfFrames`, as `pixel_norm`.
   """
@@ -35,7 +29,9 @@ class ViTConfig(encoders.OfFrames):
   pixel_norm: str = 'imagenet'
 
   def __post_init__(self) -> None:
-    fields.check(self, {'size': (*SIZES,), 'pixel_norm': (*units.PIXEL_NORMS,)})
+    fields.check(
+      self, {'size': (*sizes.VIT,), 'pixel_norm': (*units.PIXEL_NORMS,)}
+    )
     if self.image_size % self.patch_size:
       raise ValueError(
         f'encoder.image_size={self.image_size} must be a multiple of '
@@ -44,12 +40,12 @@ class ViTConfig(encoders.OfFrames):
 
   def build(self, dtype: Any) -> nn.Module:
     """See `encoders.Encoder`."""
-    sizes: Any = SIZES[self.size]
+    size: Any = sizes.VIT[self.size]
     return ViT(
       patch_size=self.patch_size,
       image_size=self.image_size,
       dtype=dtype,
-      **sizes,
+      **size,
     )
 
 
@@ -62,8 +58,8 @@ class ViT(layers.Module):
   Source: An image is worth 16x16 words, arXiv 2010.11929; DeiT's sizes, arXiv
   2012.12877, table 1.
 
-  Its fields are those of `ViTConfig`, the size taken apart as in `SIZES`, and
-  the `epsilon` of every LayerNorm.
+  Its fields are those of `ViTConfig`, the size taken apart as in `sizes.VIT`,
+  and the `epsilon` of every LayerNorm.
   """
 
   width: int

@@ -7,7 +7,6 @@ import pytest
 from experiments.configs import ijepa, vjepa
 from jepa_wm import exports, fields, models
 from jepa_wm.data import config as data_config
-from jepa_wm.networks import video_vit
 from jepa_wm.recipes import training
 from jepa_wm.training import checkpoints, metrics, optimizers
 
@@ -93,12 +92,6 @@ def test_published_schedules_meet_their_corners(
   if variant == 'vjepa2':
     assert optimizer.schedule(239_999) == np.float32(5.25e-4)
     assert optimizer.schedule(245_999) == pytest.approx(2.63e-4, rel=1e-5)
-
-
-def test_published_sizes_have_names():
-  encoder = video_vit.VideoViTConfig()
-  size = video_vit.VIT_SIZES['vit_large']
-  assert size == {name: getattr(encoder, name) for name in size}
 
 
 @pytest.mark.parametrize('module', [ijepa, vjepa])

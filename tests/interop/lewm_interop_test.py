@@ -17,7 +17,7 @@ import pytest
 from jepa_wm import exports, interop, units
 from jepa_wm.interop import lewm, state_dicts
 from jepa_wm.models import lewm as models_lewm
-from jepa_wm.networks import causal, conv, projectors, vit
+from jepa_wm.networks import causal, conv, projectors, sizes, vit
 
 FIXTURE = pathlib.Path(__file__).parent / 'fixtures' / 'lewm'
 STATISTICS = units.ActionStatistics(
@@ -28,8 +28,8 @@ STATISTICS = units.ActionStatistics(
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
   """The fixture's config says 'tiny', its ViT is a good deal smaller."""
-  sizes = {'width': 6, 'depth': 2, 'num_heads': 3, 'mlp_dim': 9}
-  monkeypatch.setitem(vit.SIZES, 'tiny', sizes)
+  small = {'width': 6, 'depth': 2, 'num_heads': 3, 'mlp_dim': 9}
+  monkeypatch.setitem(sizes.VIT, 'tiny', small)
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def test_weights_that_do_not_fit_their_config(folder, changes, message):
 @pytest.mark.parametrize(
   ('section', 'changes', 'message'),
   [
-    ('encoder', {'size': 'huge'}, "size is 'huge', the model has tiny, small"),
+    ('encoder', {'size': 'vast'}, "size is 'vast', the model has tiny, small"),
     ('encoder', {'hidden_act': 'relu'}, "'encoder' sets 'hidden_act', which"),
     ('predictor', {'depth': None}, "'predictor' has no 'depth'"),
     ('predictor', {'hidden_dim': 8}, 'has input_dim=6, the model needs 8'),

@@ -3,26 +3,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.networks import conv, vit
+from jepa_wm.networks import conv, sizes, vit
 
 
 def count(tree):
   return sum(x.size for x in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize('preset', vit.SIZES)
+@pytest.mark.parametrize('preset', sizes.VIT)
 def test_vit_sizes(preset):
-  sizes = vit.SIZES[preset]
-  module = vit.ViT(patch_size=14, image_size=224, **sizes)
+  size = sizes.VIT[preset]
+  module = vit.ViT(patch_size=14, image_size=224, **size)
   params = jax.eval_shape(
     module.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3))
   )
-  w, m = sizes['width'], sizes['mlp_dim']
+  w, m = size['width'], size['mlp_dim']
   attention, mlp, norms = 4 * (w * w + w), 2 * w * m + w + m, 4 * w
   patches, tokens = 14 * 14 * 3 * w + w, (1 + 1 + 256) * w
-  blocks = sizes['depth'] * (attention + mlp + norms)
+  blocks = size['depth'] * (attention + mlp + norms)
   assert count(params) == blocks + patches + tokens + 2 * w
-  if preset == 'vit_tiny':
+  if preset == 'tiny':
     assert count(params) == 5_501_376  # what the published model counts
 
 

@@ -107,7 +107,7 @@ lewm.add(
 lewm.add(
   'decoder',
   'Does it help to draw the pixels while learning?',
-  'appendix',
+  'Table 7',
   'without',
   {
     'without': Row(published=lewm.table(7, 96.0, 2.83)),

@@ -67,8 +67,8 @@ DIFFERS = {
   'full': 'One folder of clips, a probe of 2,000 of them, and one clip at '
   'evaluation where nothing else is said.',
 }
-HUGE = {'model.encoder.size': 'huge'}
-LARGER = {
+HUGE: dict[str, Any] = {'model.encoder.size': 'huge'}
+LARGER: dict[str, Any] = {
   'model.encoder.width': 128,
   'model.encoder.depth': 4,
   'model.encoder.mlp_dim': 512,

@@ -4,6 +4,8 @@ Its tables were read in the paper. What cannot be repeated here is listed: the
 curated data, and robots; the other rows of V-JEPA 2-AC are in vjepa2_ac.py.
 """
 
+from typing import Any
+
 from experiments.studies import vjepa
 from jepa_wm.recipes.study import Published, Row, Size
 
@@ -21,7 +23,7 @@ _DIFFERS = {
   'reports the mean of six tasks.',
   'full': 'One folder of clips, one task, a probe of 2,000 clips.',
 }
-_GIANT = {'model.encoder.size': 'giant'}
+_GIANT: dict[str, Any] = {'model.encoder.size': 'giant'}
 _LARGER = {'small': vjepa.LARGER, 'full': _GIANT}
 # What follows a run at a constant rate: 12,000 of 252,000 steps in the paper.
 _COOL_DOWN = {

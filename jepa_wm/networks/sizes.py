@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-VIT = {
+VIT: dict[str, dict[str, Any]] = {
   'tiny': {'width': 192, 'depth': 12, 'num_heads': 3, 'mlp_dim': 768},
   'small': {'width': 384, 'depth': 12, 'num_heads': 6, 'mlp_dim': 1536},
   'base': {'width': 768, 'depth': 12, 'num_heads': 12, 'mlp_dim': 3072},

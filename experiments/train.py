@@ -74,9 +74,7 @@ def main(argv: list[str]) -> None:
     )
   config = flags.FLAGS.config.to_dict()
   workdir = pathlib.Path(flags.FLAGS.workdir)
-  train_fn = recipes.train_head if 'head' in config else recipes.train
-  if 'agent' in config:
-    train_fn = recipes.train_agent
+  train_fn = _recipe(config)
   # Before the first step; during them a hook saves and says so.
   interrupted = 'Interrupted; run the same command again to go on.'
   with command_line.one_sentence(interrupted):
@@ -93,6 +91,18 @@ def main(argv: list[str]) -> None:
   if last.get('collapse/verdict', 'healthy') != 'healthy':
     print(last['collapse/sentence'], file=sys.stderr)
   print(f'Trained: {workdir / "export"}.{_next(config, workdir)}')
+
+
+def _recipe(config: Mapping[str, Any]) -> Any:
+  """Who trains what a config says, by the sections that it has."""
+  for section, recipe in (
+    ('online', recipes.train_online),
+    ('agent', recipes.train_agent),
+    ('head', recipes.train_head),
+  ):
+    if section in config:
+      return recipe
+  return recipes.train
 
 
 def _next(config: Mapping[str, Any], workdir: pathlib.Path) -> str:

@@ -1,10 +1,15 @@
-"""Agents that learn in the imagination of a trained model.
+"""Agents that learn with a world model.
 
-  --config=experiments/configs/rl.py:imagination  an actor and its critics
+  --config=experiments/configs/rl.py:imagination  an actor and its critics, in
+      the imagination of a trained model (`--config.frozen_encoder`, by default
+      the checkpoint that ships)
+  --config=experiments/configs/rl.py:online       a model from nothing, or from
+      `--config.initialise_from`, that plans, plays, and learns from that
+  --config=experiments/configs/rl.py:mpc_then_rl  a trained model that plans
+      first and learns from the episodes in which planning failed
 
-also as `_tiny`, seconds, for a look. The model is that of
-`--config.frozen_encoder`, by default the checkpoint that ships.
-`experiments.train_agent` takes the name alone: `--agent=imagination`.
+each also as `_tiny`, seconds, for a look. `experiments.train_agent` takes the
+name alone: `--agent=imagination`.
 
 Source of the settings: the first ones that were tried, in Two Room.
 """
@@ -14,13 +19,13 @@ from typing import Any
 
 import ml_collections
 
-from experiments.configs import variants
+from experiments.configs import lewm, variants
 from jepa_wm import fields, recipes
 from jepa_wm.data import config as data_config
 from jepa_wm.models import heads
 from jepa_wm.training import hooks, optimizers
 
-AGENTS = ('imagination',)
+AGENTS = ('imagination', 'online', 'mpc_then_rl')
 VARIANTS = (*AGENTS, *(f'{name}_tiny' for name in AGENTS))
 
 
@@ -37,7 +42,32 @@ def get_config(variant: str = 'imagination') -> ml_collections.ConfigDict:
     ValueError: there is no such variant.
   """
   variants.check(variant, VARIANTS)
-  tiny = variant.endswith('_tiny')
+  name = variant.removesuffix('_tiny')
+  tiny = variant != name
+  return _imagination(tiny) if name == 'imagination' else _online(name, tiny)
+
+
+def _online(name: str, tiny: bool) -> ml_collections.ConfigDict:
+  """The model of the recipe that ships, which acts while it learns."""
+  config = lewm.get_config('two_room_tiny' if tiny else 'two_room_small')
+  rounds = {'steps_per_round': 120}
+  if tiny:
+    rounds = {'steps_per_round': 2, 'episodes_per_round': 2, 'num_pairs': 2}
+    rounds |= {'episode_length': 25}
+  given: dict[str, Any] = rounds
+  if name == 'mpc_then_rl':
+    config.initialise_from = '' if tiny else 'two_room_small'
+    given = {**given, 'only_failed': True, 'protocol': 'long'}
+  online = recipes.Online(**given)
+  config.online = dataclasses.asdict(online)
+  config.num_steps = 5 * online.steps_per_round
+  config.eval_every = config.checkpoint_every = online.steps_per_round
+  config.log_every = max(online.steps_per_round // 4, 1)
+  config.data.batch_size = 4 if tiny else 64
+  return config
+
+
+def _imagination(tiny: bool) -> ml_collections.ConfigDict:
   num_steps = 4 if tiny else 250
   every = num_steps // 2
   head: dict[str, Any] = {'name': 'actor_critic'}

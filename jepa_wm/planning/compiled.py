@@ -41,7 +41,7 @@ class CompiledPlanner:
       params: first argument of all functions, where a call brings no others.
     """
     self.plan_fn, self.params, self._encode_fn = plan_fn, params, encode_fn
-    self._program = jax.jit(self._plan)
+    self._program: Any = jax.jit(self._plan)
 
   def __call__(
     self,
@@ -78,6 +78,12 @@ class CompiledPlanner:
       params, rng_key, observation, goal, actions, warm_start
     )
     return plan
+
+  @property
+  def num_programs(self) -> int:
+    """Programs compiled so far, one for all calls of the same shapes."""
+    number: int = self._program._cache_size()
+    return number
 
   def first(self, num_problems: int) -> WarmStart:
     """Nothing planned yet, for B problems."""

@@ -5,6 +5,7 @@ from jepa_wm.recipes.agents import Imagining, train_agent
 from jepa_wm.recipes.collecting import Collecting, collect
 from jepa_wm.recipes.converting import Converting, convert
 from jepa_wm.recipes.diagnosing import Diagnosing, diagnose
+from jepa_wm.recipes.online import Online, train_online
 from jepa_wm.recipes.planning import Planning, plan
 from jepa_wm.recipes.probing import Probing, probe
 from jepa_wm.recipes.study import Published, Row, Size, Study
@@ -19,6 +20,7 @@ __all__ = [
   'Converting',
   'Diagnosing',
   'Imagining',
+  'Online',
   'Planning',
   'Probing',
   'Published',
@@ -35,4 +37,5 @@ __all__ = [
   'train',
   'train_agent',
   'train_head',
+  'train_online',
 ]

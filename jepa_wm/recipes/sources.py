@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -60,7 +59,7 @@ class Episodes:
       'batch_size': data.batch_size,
     }
     if data.source == 'cache':
-      self._splits = _open_cache(files.expand(data.path), data.num_episodes)
+      self._splits = open_episodes(data.path, data.num_episodes)
       train = self._splits['train']
       self._check(
         train.columns['action'].shape[1], train.columns[columns.PIXELS].shape[1]
@@ -247,15 +246,20 @@ def _clips(
   return clips.moving_digits(look, data.num_frames, **sizes)
 
 
-def _open_cache(
-  path: pathlib.Path, num_episodes: int = 0
+def open_episodes(
+  path: files.Path, num_episodes: int = 0
 ) -> dict[str, cache.Cache]:
   """Both splits, decoded first where nobody has done so yet.
 
   Args:
     path: of the episodes.
     num_episodes: how many there are to train on, 0 for all.
+
+  Raises:
+    FileNotFoundError: there are none.
+    ValueError: fewer than `num_episodes`.
   """
+  path = files.expand(path)
   if not path.exists():
     raise FileNotFoundError(
       f'There is no dataset at {path}; make one with `python -m '

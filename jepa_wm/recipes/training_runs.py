@@ -2,6 +2,7 @@
 
 import datetime
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from jepa_wm import provenance, sharding
@@ -17,6 +18,7 @@ def make_run(
   evaluate_fn: hooks.EvaluateFn,
   *,
   listens: bool = True,
+  first_hooks: Sequence[run_lib.Hook] = (),
   **given: Any,
 ) -> tuple[run_lib.Run, hooks.Log]:
   """A run in a folder, at the step where it goes on.
@@ -28,6 +30,7 @@ def make_run(
     batches: what it learns from.
     evaluate_fn: what is logged of it now and then.
     listens: whether it stops at signals.
+    first_hooks: what happens before it is logged, evaluated and saved.
     **given: the rest of what `run.Run` takes.
 
   Returns:
@@ -47,7 +50,7 @@ def make_run(
     num_steps=plan.optimizer.num_steps,
     seed=plan.seed,
     schedule_fn=plan.optimizer.metrics,
-    hooks=beside,
+    hooks=[*first_hooks, *beside],
     **given,
   )
   run.resume(workdir / 'checkpoints')

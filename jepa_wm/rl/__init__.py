@@ -11,11 +11,16 @@ from jepa_wm.rl.environment_params import EnvironmentParams
 from jepa_wm.rl.gymnax import as_gymnax
 from jepa_wm.rl.imagination import Imagined, imagine, lambda_returns
 from jepa_wm.rl.latent_environment import EnvironmentState, LatentEnvironment
+from jepa_wm.rl.online import Act, Batches, Round
+from jepa_wm.rl.playing import Actor
 from jepa_wm.rl.reach import Reach
 from jepa_wm.rl.rewards import Outcome, RewardFn, RewardParams
 from jepa_wm.rl.starts import from_episodes, from_frames, from_world
 
 __all__ = [
+  'Act',
+  'Actor',
+  'Batches',
   'EnvironmentParams',
   'EnvironmentState',
   'Imagination',
@@ -26,6 +31,7 @@ __all__ = [
   'Reach',
   'RewardFn',
   'RewardParams',
+  'Round',
   'as_brax',
   'as_gymnax',
   'as_policy',

@@ -1,6 +1,7 @@
 """Agents from the command line: trained in imagination, then heads that act."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -102,6 +103,43 @@ def test_recorded_episodes_and_resets_do_as_well(encoder, tmp_path):
 def test_what_does_not_fit_is_refused(encoder, tmp_path, changes, sentence):
   with pytest.raises(ValueError, match=sentence):
     recipes.train_agent(config(encoder) | changes, tmp_path)
+  assert not (tmp_path / 'export').exists()
+
+
+@pytest.mark.slow
+def test_a_model_learns_while_it_acts_and_goes_on_where_it_was(tmp_path):
+  settings = configs.get_config('online_tiny').to_dict()
+  settings['num_steps'] = 4
+  settings['data']['batch_size'] = 8
+  recipes.train_online(settings, tmp_path / 'run')
+  rows = json.loads((tmp_path / 'run' / 'rounds.json').read_text())
+  assert [row['step'] for row in rows] == [0, 2, 4]
+  assert [row['environment_steps'] for row in rows] == [0, 50, 100]
+  assert all(row['low'] <= row['success'] <= row['high'] for row in rows)
+  model = exports.WorldModel.from_checkpoint(tmp_path / 'run')
+  np.testing.assert_allclose(model.units.std, 1 / np.sqrt(3), rtol=1e-6)
+  # Into a world whose door has moved, with what was played so far.
+  settings['online'] |= {'shift': 'door', 'first_policy': 'random'}
+  settings['initialise_from'] = str(tmp_path / 'run')
+  recipes.train_online(settings, tmp_path / 'moved')
+  assert (tmp_path / 'moved' / 'export').is_dir()
+
+
+@pytest.mark.parametrize(
+  'changes, sentence',
+  [
+    ({'first_policy': ''}, 'nothing to learn from'),
+    ({'shift': 'doors'}, "Did you mean 'door'"),
+    ({'episodes': 'nowhere'}, 'no dataset at'),
+    ({'episode_length': 27}, 'whole blocks'),
+  ],
+)
+def test_what_cannot_be_played_is_refused(tmp_path, changes, sentence):
+  settings = configs.get_config('online_tiny').to_dict()
+  settings['online'] |= changes
+  settings['data']['batch_size'] = 8
+  with pytest.raises((ValueError, OSError), match=sentence):
+    recipes.train_online(settings, tmp_path)
   assert not (tmp_path / 'export').exists()
 
 

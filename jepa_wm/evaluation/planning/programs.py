@@ -44,11 +44,12 @@ class Programs:
     """The program of a model and an identity, compiled if it is not there.
 
     Args:
-      model: the very model, not one that looks like it.
+      model: the very model, or a pytree that differs from it in the values of
+        its `params` alone.
       identity: whatever else decides the program, compared by `==`.
       compile_fn: makes the program.
     """
-    if self._model is not model:
+    if self._model is None or not _are_alike(self._model, model):
       self._model, self._found = model, []
     for known, program in self._found:
       if known == identity:
@@ -245,6 +246,26 @@ class BatchPlanner:
       'searched': plan.searched,
       'diagnostics': jax.tree.map(jnp.transpose, plan.diagnostics),
     }
+
+
+def _are_alike(
+  one: planning_model.PlanningModel, other: planning_model.PlanningModel
+) -> bool:
+  """Whether a program of one model is that of another, given its `params`."""
+  if one is other:
+    return True
+  structures: list[Any] = [jax.tree.structure(x) for x in (one, other)]
+  # One leaf: no pytree, so that nothing is known of it.
+  if structures[0] != structures[1] or structures[0].num_nodes == 1:
+    return False
+  rest = zip(*(_beside_params(model) for model in (one, other)), strict=True)
+  return all(np.array_equal(a, b) for a, b in rest)
+
+
+def _beside_params(model: planning_model.PlanningModel) -> list[Any]:
+  """The arrays of a pytree that are none of its `params`."""
+  own = {id(leaf) for leaf in jax.tree.leaves(model.params)}
+  return [leaf for leaf in jax.tree.leaves(model) if id(leaf) not in own]
 
 
 def _take(tree: Any, rows: np.ndarray) -> Any:

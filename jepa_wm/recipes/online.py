@@ -1,0 +1,347 @@
+"""Trains a model while it acts in its world, and says how far it gets."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jepa_wm import exports, fields, files, planning, rl, units
+from jepa_wm.data import columns, episodes
+from jepa_wm.data import replay as replay_lib
+from jepa_wm.envs import stage as stage_lib
+from jepa_wm.envs import variation, worlds
+from jepa_wm.evaluation.planning import (
+  pairs,
+  planner_settings,
+  planning_benchmark,
+  programs,
+  protocol,
+)
+from jepa_wm.recipes import frozen_encoders, sources, training
+from jepa_wm.training import draws, lock, metrics
+
+_PLANNER = planning.ICEM(
+  num_samples=32, num_elites=4, num_iterations=3, num_kept=2
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Online:
+  """How a model learns while it acts; the section `online` of a config.
+
+  Attributes:
+    environment: world to act in.
+    shift: a group of its factors of variation that is drawn anew, so that the
+      world is another than the one a model knows; none where empty.
+    shift_seed: of that draw.
+    steps_per_round: updates between two rounds of play.
+    episodes_per_round: episodes of a round.
+    episode_length: environment steps of an episode.
+    episodes: archive of recorded episodes that it begins with; none where
+      empty.
+    first_policy: who plays the first round, before any update; nobody where
+      empty, which needs `episodes`.
+    only_failed: whether episodes that came to their target are dropped: search
+      first, learn where it fails.
+    noise: deviation of what is added to actions, as a share of half their
+      range.
+    horizon: blocks that a plan of iCEM, 32 candidates three times, looks ahead.
+    protocol: what is measured after every round.
+    num_pairs: problems of it.
+
+  Raises:
+    ValueError: a field out of its range.
+  """
+
+  environment: str = 'two_room'
+  shift: str = ''
+  shift_seed: int = 0
+  steps_per_round: int = 120
+  episodes_per_round: int = 24
+  episode_length: int = 100
+  episodes: str = ''
+  first_policy: str = 'smooth'
+  only_failed: bool = False
+  noise: float = 0.0
+  horizon: int = 5
+  protocol: str = 'short'
+  num_pairs: int = 100
+
+  def __post_init__(self) -> None:
+    world = worlds.get(self.environment)
+    fields.check(
+      self,
+      choices={
+        'environment': tuple(worlds.WORLDS),
+        'shift': ('', *world.variation_groups),
+        'first_policy': ('', *world.policies),
+        'protocol': tuple(protocol.PROTOCOLS),
+        'episodes': (self.episodes,),
+      },
+      may_be_zero=('shift_seed',),
+    )
+    if not (self.first_policy or self.episodes):
+      raise ValueError(
+        'config.online.first_policy is empty, so there is nothing to learn '
+        'from before the first update: name one, such as smooth, or an '
+        'archive, config.online.episodes.'
+      )
+
+  def world(self) -> Any:
+    """The environment, with what is drawn anew of it."""
+    env = worlds.get(self.environment).make()
+    if not self.shift:
+      return env
+    return variation.vary(env, self.shift, jax.random.key(self.shift_seed))
+
+
+def train_online(
+  config: Mapping[str, Any], workdir: str | os.PathLike[str]
+) -> None:
+  """Trains what `config` says while it acts, in `workdir`.
+
+  It leaves what `train` leaves, the episodes in `replay/`, and `rounds.json`:
+  success against environment steps.
+
+  Args:
+    config: plain nested dict: that of `train` with `online` (fields of
+      `Online`); of `data` the batch and its windows alone are read.
+    workdir: folder of the run.
+
+  Raises:
+    ValueError: a field or the world does not fit.
+    OSError: a folder that cannot be read or written, or another process trains
+      in it.
+    DivergedError: a NaN or an infinity.
+    Interrupted: SIGTERM or Ctrl-C came; a checkpoint was written.
+  """
+  config = dict(config)
+  settings = training.build(Online, 'config.online', config.pop('online'))
+  plan = training.read_config(config)
+  with lock.hold(workdir):
+    folder = files.expand(workdir)
+    size = plan.model.observation_spec['pixels'].shape[0]
+    opened = worlds.get(settings.environment).stage(
+      settings.world(), image_size=size
+    )
+    with opened as stage:
+      statistics = _units(stage, config.get('initialise_from'))
+      model = exports.WorldModel(plan.model, None, statistics)
+      _train(plan, settings, stage, model, folder)
+
+
+def _train(
+  plan: training.Plan,
+  settings: Online,
+  stage: stage_lib.Stage,
+  model: exports.WorldModel,
+  workdir: pathlib.Path,
+) -> None:
+  """Takes the steps that are left, then exports."""
+  replay = replay_lib.Replay(workdir / 'replay')
+  num_before, before = _begin(replay, settings.episodes)
+  act = _act(plan, settings, stage, model, replay, num_before)
+  batches = rl.Batches(
+    replay,
+    num_frames=plan.data.num_frames,
+    stride=plan.model.stride,
+    batch_size=plan.data.batch_size,
+    seed=plan.seed,
+    columns=['observation/pixels', 'action'],
+  )
+  # The archive may move; what is in it may not change.
+  described = dataclasses.asdict(settings) | before
+  begins: dict[str, Any] = {}
+  if plan.start is not None:
+    begins['initialise_from'] = frozen_encoders.fingerprint(plan.start)
+  variables, record = training.take_steps(
+    plan,
+    workdir,
+    training.lasting(plan),
+    draws.DrawnBatches(batches, plan.model, seed=plan.seed),
+    _evaluator(settings, stage, model, act),
+    first_hooks=[act],
+    action_statistics=model.units,
+    augment_fn=plan.augmentation,
+    start=plan.start or {},
+    config={
+      'model': fields.to_dict(plan.model.config),
+      'online': described,
+      'data': {
+        'environment': settings.environment,
+        'batch_size': plan.data.batch_size,
+        'num_frames': plan.data.num_frames,
+      },
+      'optimizer': dataclasses.asdict(plan.optimizer),
+      **begins,
+    },
+  )
+  dataclasses.replace(model, params=variables, record=record).save(
+    workdir / 'export'
+  )
+  rows = _rounds(workdir)
+  files.write_whole(workdir / 'rounds.json', json.dumps(rows, indent=2) + '\n')
+  print(_table(rows), flush=True)
+
+
+def _act(
+  plan: training.Plan,
+  settings: Online,
+  stage: stage_lib.Stage,
+  model: exports.WorldModel,
+  replay: replay_lib.Replay,
+  num_before: int,
+) -> rl.Act:
+  """Who plays between the steps."""
+  return rl.Act(
+    replay,
+    stage,
+    rl.Actor(
+      _PLANNER,
+      horizon=settings.horizon,
+      num_episodes=settings.episodes_per_round,
+      num_steps=settings.episode_length,
+      noise=settings.noise,
+    ),
+    lambda variables: dataclasses.replace(model, params=variables),
+    every=settings.steps_per_round,
+    seed=plan.seed,
+    first_policy=settings.first_policy,
+    only_failed=settings.only_failed,
+    num_before=num_before,
+  )
+
+
+def _rounds(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """How far the model got, round by round, from the log of its run."""
+  return [
+    {
+      'step': record['step'],
+      **{
+        name.removeprefix('real/'): value
+        for name, value in record.items()
+        if name.startswith('real/')
+      },
+    }
+    for record in metrics.read(workdir / 'metrics.jsonl')
+    if 'real/success' in record
+  ]
+
+
+def _begin(replay: replay_lib.Replay, path: str) -> tuple[int, dict[str, str]]:
+  """Copies recorded episodes into a replay, those that are not there yet.
+
+  Returns:
+    How many there are, and what says which they are.
+  """
+  if not path:
+    return 0, {}
+  table = sources.open_episodes(path)['train']
+  for number in range(replay.end, len(table.lengths)):
+    first, length = table.offsets[number], table.lengths[number]
+    rows = np.arange(first, first + length)
+    replay.append(
+      episodes.Episode(
+        columns={
+          columns.PIXELS: table.columns[columns.PIXELS][rows],
+          'action': np.asarray(table.columns['action'][rows[:-1]], np.float32),
+        },
+        provenance={'index': number},
+      )
+    )
+  return len(table.lengths), {'episodes': episodes.fingerprint(path)}
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Success against environment steps, for a terminal."""
+  lines = ['environment steps  episodes  success            random']
+  for row in rows:
+    low, high = 100 * row['low'], 100 * row['high']
+    rate = f'{100 * row["success"]:.0f} % ({low:.0f} to {high:.0f})'
+    lines.append(
+      f'{row["environment_steps"]:17.0f}  {row["episodes"]:8.0f}  {rate:17}  '
+      f'{100 * row["floor"]:.0f} %'
+    )
+  return '\n'.join(lines)
+
+
+def _evaluator(
+  settings: Online,
+  stage: stage_lib.Stage,
+  model: exports.WorldModel,
+  act: rl.Act,
+) -> Callable[[Any, Any], Mapping[str, float | str]]:
+  """Plans the problems of a protocol after every round, the same always."""
+  chosen = protocol.get(
+    settings.protocol,
+    environment=settings.environment,
+    horizon=settings.horizon,
+    receding_horizon=1,
+  )
+  problems = _problems(chosen, settings, stage)
+  compiled = programs.Programs()
+  baselines: list[planning_benchmark.Baseline] = []
+
+  def evaluate(variables: Any, records: Any) -> dict[str, float | str]:
+    if not baselines:
+      baselines.append(
+        planning_benchmark.measure_baseline(chosen, problems, stage=stage)
+      )
+    result = planning_benchmark.run(
+      dataclasses.replace(model, params=variables),
+      chosen,
+      problems,
+      settings=planner_settings.PlannerSettings(_PLANNER),
+      stage=stage,
+      baseline=baselines[0],
+      programs=compiled,
+    )
+    low, high = result.record['interval_95']
+    step = max((x['step'] for x in records), default=0)
+    # A round that was played just now has taught nothing yet.
+    rounds = -(-step // settings.steps_per_round)
+    played = rounds * settings.episodes_per_round
+    found = {
+      'real/success': result.record['success_rate'],
+      'real/low': low,
+      'real/high': high,
+      'real/floor': baselines[0].floor,
+      'real/ceiling': baselines[0].ceiling,
+      'real/episodes': float(played),
+      'real/environment_steps': float(played * settings.episode_length),
+    }
+    if act.rounds:
+      found['acting/reached'] = act.rounds[-1].reached
+    return found
+
+  return evaluate
+
+
+def _problems(
+  chosen: protocol.Protocol, settings: Online, stage: stage_lib.Stage
+) -> pairs.Pairs:
+  """Problems whose starts and goals can be in the world."""
+  problems = pairs.load_pairs(chosen, settings.num_pairs)
+  if not settings.shift:
+    return problems
+  env: Any = settings.world()
+  allowed = jax.vmap(lambda start, goal: env.allows(start) & env.allows(goal))
+  rows = np.flatnonzero(allowed(problems.starts, problems.goals))
+  return problems.take(rows)
+
+
+def _units(
+  stage: stage_lib.Stage, start: str | None
+) -> units.ActionStatistics | None:
+  """Those of the model it starts from, or of uniform actions."""
+  if start:
+    return exports.WorldModel.from_checkpoint(start).units
+  low, high = (
+    np.asarray(x, np.float32) for x in (stage.action_low, stage.action_high)
+  )
+  return units.ActionStatistics((low + high) / 2, (high - low) / 12**0.5)

@@ -111,6 +111,11 @@ def _next(config: Mapping[str, Any], workdir: pathlib.Path) -> str:
   needs = f' --import={",".join(own)}' if own else ''
   if 'head' in config:
     roles = exports.TrainedHead.load(workdir).head.roles
+    if roles.policy is not None:
+      return (
+        ' Act with it: python -m experiments.plan --planner=policy '
+        f'--checkpoint={workdir}{needs}'
+      )
     use = '' if roles.picture is None else f'--decoder={workdir}'
     use = use if roles.proposal is None else f'--proposals={workdir}'
     plan = ' Plan with it: python -m experiments.plan --checkpoint='

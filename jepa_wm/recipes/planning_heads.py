@@ -86,6 +86,14 @@ def who_plans(
       f'says take (policy, fast_slow), and not {", ".join(others)}; pass '
       f'--checkpoint={encoder} --proposals={checkpoint}.'
     )
+  try:
+    exports.find(encoder)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(
+      f'--checkpoint={checkpoint} is a head of the encoder at {encoder}, which '
+      'is not there; pass --checkpoint=ENCODER '
+      f'--proposals={checkpoint}.'
+    ) from error
   return encoder, checkpoint
 
 

@@ -191,6 +191,14 @@ def test_a_policy_that_cannot_act_so_is_a_sentence(
     recipes.Planning(**given).combinations()
 
 
+def test_a_head_whose_encoder_has_moved_is_a_sentence(trained, tmp_path):
+  found = exports.TrainedHead.load(trained / 'gcivl')
+  dataclasses.replace(found, encoder='runs/gone').save(tmp_path / 'head')
+  given = recipes.Planning(planner='policy', checkpoint=str(tmp_path / 'head'))
+  with pytest.raises(FileNotFoundError, match='runs/gone, which is not there'):
+    given.combinations()
+
+
 def test_the_folder_of_a_head_brings_its_encoder(encoder, trained):
   given = recipes.Planning(
     planner=('policy', 'fast_slow'), checkpoint=str(trained / 'gcivl')

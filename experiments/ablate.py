@@ -6,7 +6,9 @@
 trains every row of the study at the small size with three seeds, plans with all
 of them on the same pairs, and writes `report.html`, `rows.csv`, `rows.parquet`,
 `study.json` and `commands.txt` in a folder of `--out`. Killed and started again
-it goes on where it was. At full size, with episodes of your own:
+it goes on where it was. A table's name, `--study=lewm/main_table`, stands for a
+study of each of its tasks, and a page over all of them. At full size, with
+episodes of your own:
 
   python -m experiments.ablate --study=lewm/dropout --size=full \
     --data=data/push_t_224
@@ -88,12 +90,12 @@ def run() -> int:
   if len(asked) > 1:
     raise ValueError(f'{" and ".join(asked)} exclude each other; give one.')
   if _LIST.value:
-    chosen = [named.find(name) for name in ablating.study]
+    chosen = named.find(ablating.study)
     print(recipes.list_studies(chosen or named.all_studies()))
     return 0
   if bool(_CONFIG.value) != bool(_GRID.value):
     raise ValueError('config and grid go together; give both, or --study.')
-  studies = [named.find(name) for name in ablating.study]
+  studies = named.find(ablating.study)
   if _CONFIG.value:
     studies.append(named.grid(_CONFIG.value, _GRID.value))
   if not studies:

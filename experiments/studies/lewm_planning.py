@@ -200,6 +200,8 @@ for _world, _numbers in _TABLE.items():
       for name, value in _numbers.items()
     },
     sizes=_sizes(_world),
+    table='lewm/main_table',
+    task=_world,
     metrics=('random_floor', 'expert_ceiling', *lewm.METRICS[:4]),
     differs=f'{_DINO} Starts that lie in their goal are dropped: the paper '
     'counts them, and its random floor in Cube is 48.',

@@ -20,14 +20,19 @@ def all_studies() -> list[recipes.Study]:
   return [registry.find(name) for name in registry.names()]
 
 
-def find(name: str) -> recipes.Study:
-  """A study by name.
+def find(names: Sequence[str]) -> list[recipes.Study]:
+  """Studies by name, each once; a table's name stands for all its studies.
 
   Raises:
-    ValueError: there is none; the nearest name is suggested.
+    ValueError: there is none of a name; the nearest is suggested.
   """
-  all_studies()
-  return study_lib.STUDIES.find(name)
+  known = all_studies()
+  found: dict[str, recipes.Study] = {}
+  for name in names:
+    tasks = [study for study in known if study.table == name]
+    chosen = tasks or [study_lib.STUDIES.find(name)]
+    found |= {study.name: study for study in chosen}
+  return list(found.values())
 
 
 def grid(config: str, fields: Sequence[str]) -> recipes.Study:

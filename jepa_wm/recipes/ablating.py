@@ -10,7 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jepa_wm import fields, files, provenance, sharding
-from jepa_wm.recipes import study_tables, study_units, study_work
+from jepa_wm.recipes import (
+  study_tables,
+  study_tasks,
+  study_units,
+  study_work,
+)
 from jepa_wm.recipes.study import Study
 from jepa_wm.recipes.study_checks import changed
 
@@ -20,7 +25,8 @@ class Ablating:
   """Which studies are run, how large, and where the files go.
 
   Attributes:
-    study: names, as 'lewm/dropout'; --list prints all.
+    study: names, as 'lewm/dropout', or of a table of several, as
+      'lewm/main_table'; --list prints all.
     rows: names of rows, of every study; the reference, also called 'ref', is
       always among them. All by default.
     size: of the studies: 'small' for two cores, 'full' for an accelerator.
@@ -238,13 +244,11 @@ class Ablation:
       1 where a unit failed or is missing, 0 otherwise.
     """
     failed = False
+    for name, group in study_tasks.tables(self._studies).items():
+      self._write_table(name, [(x, self._results(x)) for x in group])
     for study in self._studies:
-      results = [(u, study_work.load(u)) for u in self._units[study.name]]
-      failures = [
-        f'{unit}: {"nothing came of it" if result is None else result.sentence}'
-        for unit, result in results
-        if result is None or result.status == 'failed'
-      ]
+      results = self._results(study)
+      failures = _failures(results)
       folder = self.out / 'studies' / f'{study.name}-{self.asked.size}'
       self._write(study, results, folder, failures, commands)
       print(f'\n{study.name}\n{study_tables.table(study, results)}\n')
@@ -254,6 +258,24 @@ class Ablation:
       failed = failed or bool(failures)
     return int(failed)
 
+  def _results(self, study: Study) -> study_tables.Results:
+    return [(u, study_work.load(u)) for u in self._units[study.name]]
+
+  def _write_table(self, name: str, measured: study_tasks.Measured) -> None:
+    """Writes the page over the tasks of a table, and prints its rows."""
+    folder = self.out / 'studies' / f'{name}-{self.asked.size}'
+    page = study_tasks.page(
+      measured,
+      size=self.asked.size,
+      command=self._command,
+      failures=[x for _, results in measured for x in _failures(results)],
+      about=_about(),
+    )
+    files.write_whole(folder / 'report.html', page)
+    files.write_whole(folder / 'rows.csv', study_tasks.to_csv(measured))
+    print(f'\n{name}\n{study_tasks.table(measured)}\n')
+    print(f'{folder}: report.html, rows.csv', flush=True)
+
   def _write(
     self,
     study: Study,
@@ -262,18 +284,13 @@ class Ablation:
     failures: Sequence[str],
     commands: Sequence[str],
   ) -> None:
-    about = {
-      **provenance.versions(),
-      'commit': provenance.commit() or 'unknown',
-      'device': sharding.device_description(),
-    }
     page = study_tables.page(
       study,
       results,
       size=self.asked.size,
       command=self._command,
       failures=failures,
-      about=about,
+      about=_about(),
     )
     described = study_tables.described(study, results)
     files.write_whole(folder / 'report.html', page)
@@ -285,6 +302,23 @@ class Ablation:
     parquet = _parquet(study_tables.columns(study, results))
     if parquet is not None:
       files.write_whole(folder / 'rows.parquet', parquet)
+
+
+def _failures(results: study_tables.Results) -> list[str]:
+  """A sentence for each unit that came to nothing."""
+  return [
+    f'{unit}: {"nothing came of it" if result is None else result.sentence}'
+    for unit, result in results
+    if result is None or result.status == 'failed'
+  ]
+
+
+def _about() -> dict[str, str]:
+  return {
+    **provenance.versions(),
+    'commit': provenance.commit() or 'unknown',
+    'device': sharding.device_description(),
+  }
 
 
 def list_studies(studies: Sequence[Study]) -> str:

@@ -167,6 +167,9 @@ class Study:
     metrics: what else is shown of a row, names of what a run logs and of what
       diagnostics find, as 'surprise/auroc'.
     differs: what is not as in the paper, one sentence for each size.
+    table: name of the table that this study is one task of; run together, the
+      studies of a table also have a page over all tasks.
+    task: which one.
   """
 
   name: str
@@ -178,6 +181,8 @@ class Study:
   measure: str = 'plan'
   metrics: tuple[str, ...] = ()
   differs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  table: str = ''
+  task: str = ''
 
   def __post_init__(self) -> None:
     """Checks what the words say of each other.
@@ -197,6 +202,8 @@ class Study:
       raise ValueError(
         f"{self.name}: measure must be 'plan' or 'probe', got {self.measure!r}."
       )
+    if bool(self.table) != bool(self.task):
+      raise ValueError(f'{self.name}: table and task go together.')
     for name, row in self.rows.items():
       if row.of and (row.trains or row.of not in self.rows):
         raise ValueError(

@@ -277,7 +277,11 @@ def _numbers(line: study_page.Line) -> dict[str, Any]:
 
 def table(study: Study, results: Results) -> str:
   """The lines as text for a terminal."""
-  cells = study_page.cells(lines(study, results))
+  return aligned(study_page.cells(lines(study, results)))
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> str:
+  """Cells as text in columns."""
   widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
   return '\n'.join(
     '  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()

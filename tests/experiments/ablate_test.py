@@ -351,7 +351,7 @@ def test_rows_of_other_episodes_are_other_trainings(tmp_path):
 
 def test_a_misspelt_study_is_met_by_the_nearest():
   with pytest.raises(ValueError, match="Did you mean 'lewm/dropout'"):
-    named.find('lewm/droput')
+    named.find(['lewm/droput'])
 
 
 def test_a_grid_is_a_study_of_all_combinations():

@@ -12,7 +12,7 @@ from jepa_wm.evaluation.report import page_tables
 from jepa_wm.evaluation.report.page_style import STYLE
 from jepa_wm.evaluation.statistics import ablations
 
-_PAGE = string.Template("""<!doctype html>
+PAGE = string.Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title><style>$style</style></head><body><main>
@@ -22,6 +22,7 @@ $body
 <pre>$command</pre></section>
 <footer>$footer</footer></main></body></html>
 """)
+"""What stands around the body of a page."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,7 @@ def build(
   sources = {x.row: x.source for x in lines if x.source}
   body += f'<section><h2>Sources</h2>{page_tables.definitions(sources)}'
   body += '</section>'
-  return _PAGE.substitute(
+  return PAGE.substitute(
     title=html.escape(title),
     style=STYLE,
     source=html.escape(source),

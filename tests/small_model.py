@@ -24,10 +24,10 @@ CONFIG = {
 }
 
 
-def make(cls, *, history=3):
+def make(cls, *, history=3, **config):
   """The model as a `cls`, one of the two `WorldModel`s."""
   predictor = {**CONFIG['predictor'], 'history': history}
-  model = models.from_config({**CONFIG, 'predictor': predictor})
+  model = models.from_config({**CONFIG, 'predictor': predictor, **config})
   # Drawn here: a fresh predictor is deaf to actions (AdaLN-zero), and drawing
   # each tensor by JAX would take longer than all tests of this file.
   rng = np.random.default_rng(0)

@@ -21,7 +21,13 @@ import numpy as np
 from jepa_wm.models import acting, model, modules, targets
 from jepa_wm.networks import encoders
 from jepa_wm.objectives import terms as terms_lib
-from jepa_wm.types import ActionSpec, LatentState, Observation, Variables
+from jepa_wm.types import (
+  ActionSpec,
+  LatentState,
+  Observation,
+  PolicyFn,
+  Variables,
+)
 
 Terms = tuple[terms_lib.Prediction, *tuple[terms_lib.Term, ...]]
 """The terms of a loss, that of the prediction first."""
@@ -242,6 +248,25 @@ class Jepa(model.Built):
     """See `model.Advances`."""
     return self.distance_fn(latents, goal)
 
+  @property
+  def policy(self) -> PolicyFn | None:
+    """What acts, where a term has taught it; its draws are the likeliest."""
+    if self.networks.policy is None:
+      return None
+
+    def act(
+      params: Variables,
+      rng_key: jax.Array | None,
+      latents: jax.Array,
+      goals: jax.Array,
+      steps: jax.Array,
+    ) -> jax.Array:
+      del rng_key, steps
+      found: jax.Array = self._apply(params, latents, goals, method='act')
+      return found
+
+    return act
+
   def losses(
     self, variables: Variables, batch: model.Batch, rng_key: jax.Array
   ) -> model.Losses:
@@ -270,16 +295,19 @@ class Jepa(model.Built):
           jax.random.fold_in(rng_key, 2),
         )
       )
-      inferred = networks.infer_actions(latents)
-      return latents, rolled, inferred, networks.draw(latents)
+      beside = (
+        networks.infer_actions(latents),
+        networks.mean_actions(latents),
+      )
+      return latents, rolled, beside, networks.draw(latents)
 
-    (latents, rolled, inferred, drawn), updates = self.networks.apply(
+    (latents, rolled, beside, drawn), updates = self.networks.apply(
       targets.merged(variables),
       method=forward,
       rngs={'dropout': dropout_key},
       mutable=['batch_stats'],
     )
-    outcome = terms_lib.Outcome(latents, rolled, actions, inferred)
+    outcome = terms_lib.Outcome(latents, rolled, actions, *beside)
     if drawn is not None:
       seen = batch['observation']['pixels'].astype(jnp.float32) / 255.0
       outcome = outcome._replace(pictures=(drawn, seen))

@@ -90,6 +90,7 @@ class LeWM(settings.ActingSettings):
         inverse_dynamics=modules.inverse_dynamics(
           self.terms, action_spec, dtype
         ),
+        policy=modules.policy(self.terms, action_spec, dtype),
         decoder=modules.decoder(self.terms, self.encoder.spec, dtype),
         predicts_change=self.predicts == 'change',
       ),

@@ -15,6 +15,7 @@ from jepa_wm.types import (
   LatentState,
   Observation,
   ObservationSpec,
+  PolicyFn,
   Variables,
 )
 
@@ -129,6 +130,11 @@ class Advances(Encodes, Protocol):
   @property
   def history(self) -> int:
     """Most latents that a state can be started from."""
+    ...
+
+  @property
+  def policy(self) -> PolicyFn | None:
+    """What acts, learnt with the model; None where nothing was."""
     ...
 
   def start(

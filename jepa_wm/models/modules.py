@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm.networks import decoder as decoder_lib
-from jepa_wm.networks import projectors
-from jepa_wm.objectives import dynamics, reconstruction, terms
+from jepa_wm.networks import mlp, projectors
+from jepa_wm.objectives import dynamics, imitation, reconstruction, terms
 from jepa_wm.types import ActionSpec, LatentState, ObservationSpec
 
 
@@ -27,6 +27,8 @@ class Networks(nn.Module):
     prediction_projector: what it gives, to latents `[..., D]`.
     inverse_dynamics: two successive latents to the action block between them,
       where a term asks for it.
+    policy: a latent and a goal to the action block to be played, where a term
+      asks for it.
     decoder: latents to pictures in 0..1, where a term asks for it.
     predicts_change: whether predictions are added to the latents they start
       from.
@@ -39,6 +41,7 @@ class Networks(nn.Module):
   action_encoder: nn.Module | None = None
   prediction_projector: nn.Module | None = None
   inverse_dynamics: nn.Module | None = None
+  policy: nn.Module | None = None
   decoder: nn.Module | None = None
   predicts_change: bool = False
 
@@ -94,6 +97,22 @@ class Networks(nn.Module):
       return None
     return self.inverse_dynamics(latents[..., :-1, :], latents[..., 1:, :])
 
+  def mean_actions(self, latents: jax.Array) -> jax.Array | None:
+    """What is meant at each of latents `[..., T, D]` for each later one.
+
+    `[..., T - 1, T - 1, A]`, at frame t for frame k + 1, if asked.
+    """
+    if self.policy is None:
+      return None
+    here, later = latents[..., :-1, None, :], latents[..., None, 1:, :]
+    return self.act(here, later)
+
+  def act(self, latents: jax.Array, goals: jax.Array) -> jax.Array:
+    """Blocks `[..., A]` at latents `[..., D]` on the way to goals, alike."""
+    assert self.policy is not None
+    found: jax.Array = self.policy(latents, goals)
+    return found
+
   def draw(self, latents: jax.Array) -> jax.Array | None:
     """Pictures `[..., height, width, 3]` of latents `[..., D]`, if asked."""
     if self.decoder is None:
@@ -114,6 +133,7 @@ class Networks(nn.Module):
     latents = self.encode(inputs)
     if self.inverse_dynamics is not None:
       self.inverse_dynamics(latents, latents)
+    self.mean_actions(latents)
     self.draw(latents)
     return self.predict(latents, actions)
 
@@ -140,6 +160,16 @@ def inverse_dynamics(
       return projectors.InverseDynamics(
         features=action_spec.size, hidden_dim=term.hidden_dim, dtype=dtype
       )
+  return None
+
+
+def policy(
+  all_terms: Sequence[terms.Term], action_spec: ActionSpec, dtype: Any
+) -> nn.Module | None:
+  """What acts for the term `policy`, where it is a term."""
+  for term in all_terms:
+    if isinstance(term, imitation.Policy):
+      return mlp.MLP(action_spec.size, term.width, term.depth, dtype=dtype)
   return None
 
 

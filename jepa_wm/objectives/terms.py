@@ -28,6 +28,8 @@ class Outcome(NamedTuple):
       and what it should have been, two arrays of one shape `[B, ..., D]`.
     actions: `[B, T - 1, A]` in normalised units, None without actions.
     inferred: the same, by a head that saw the latents; None without one.
+    meant: `[B, T - 1, T - 1, A]`, by a policy, at each frame for each later
+      one; None without one.
     weights: for every entry of `rolled`, which of its rows `[B, ...]` count;
       None where all do.
     extra: what only one model and its own terms know of.
@@ -39,6 +41,7 @@ class Outcome(NamedTuple):
   rolled: Sequence[tuple[jax.Array, jax.Array]] = ()
   actions: jax.Array | None = None
   inferred: jax.Array | None = None
+  meant: jax.Array | None = None
   weights: Sequence[jax.Array] | None = None
   extra: Any = None
   pictures: tuple[jax.Array, jax.Array] | None = None

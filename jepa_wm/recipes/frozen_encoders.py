@@ -191,7 +191,7 @@ def freeze(
       f'{path}: a checkpoint of {theirs["name"]!r}; the latents of '
       f'{config["name"]!r} are those of lewm or pldm.'
     )
-  kept = ('prediction', 'inverse_dynamics')
+  kept = ('prediction', 'inverse_dynamics', 'policy')
   return {
     **config,
     **{part: theirs[part] for part in ('encoder', 'projector', 'latent_dim')},

@@ -9,6 +9,7 @@ from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import finding, imagination
 from jepa_wm.evaluation.planning import planner_settings
 from jepa_wm.models.heads import rolling
+from jepa_wm.types import PolicyFn
 
 
 def proposals(
@@ -17,7 +18,8 @@ def proposals(
   """A head that proposes actions, for the planners of a checkpoint.
 
   Args:
-    path: of the head, as for `TrainedHead.load`.
+    path: of the head, as for `TrainedHead.load`; or the checkpoint, where the
+      model has learnt a policy itself.
     checkpoint: as for `WorldModel.from_checkpoint`.
     environment: name of the world that is planned in.
 
@@ -26,6 +28,8 @@ def proposals(
     ValueError: a broken one, or a head of another encoder, other actions or
       another world, or without the role.
   """
+  if exports.encoder_of(path) is None:
+    return _own(path, checkpoint)
   found = _fitting('proposals', path, checkpoint, environment)
   make_fn, policy_fn = found.head.roles.proposal, found.head.roles.policy
   if make_fn is None:
@@ -47,6 +51,52 @@ def proposals(
       dynamics_fn, read_fn, horizon, found.params
     ),
     first,
+  )
+
+
+def _policy(checkpoint: str) -> PolicyFn | None:
+  """The policy that a model has learnt itself."""
+  acting = exports.WorldModel.from_checkpoint(checkpoint).model.acting
+  return None if acting is None else acting.policy
+
+
+def _own(path: str, checkpoint: str) -> planner_settings.Proposals:
+  """What the model of a checkpoint proposes itself."""
+  model = exports.WorldModel.from_checkpoint(path)
+  policy_fn = _policy(path)
+  if policy_fn is None:
+    raise ValueError(
+      f'--proposals={path}: a model without a policy; pass a head that acts, '
+      'or a model trained with --config.model.terms.policy.weight above 0.'
+    )
+  known, wanted = (
+    exports.encoder_fingerprint(x)
+    for x in (model, exports.WorldModel.from_checkpoint(checkpoint))
+  )
+  if known != wanted:
+    raise ValueError(
+      f'--proposals={path} reads the latents of its own encoder '
+      f'({known[:12]}), and {checkpoint} has another ({wanted[:12]}); pass '
+      f'--checkpoint={path}.'
+    )
+  block = model.action_block
+  settings: dict[str, Any] = {'block': block}
+
+  def propose(dynamics_fn: Any, read_fn: Any, horizon: int) -> Any:
+    return rolling.rolled(
+      policy_fn,
+      model.params,
+      dynamics_fn,
+      read_fn,
+      horizon,
+      steps=[horizon * block],
+      **settings,
+    )
+
+  return planner_settings.Proposals(
+    f'{model.model.config.name} {known[:16]}',
+    propose,
+    functools.partial(rolling.followed, policy_fn, model.params, **settings),
   )
 
 
@@ -73,6 +123,9 @@ def who_plans(
   """
   encoder = exports.encoder_of(checkpoint)
   if encoder is None:
+    follows = any(x.planner.follows for x in planners)
+    if proposals is None and follows and _policy(checkpoint) is not None:
+      return checkpoint, checkpoint
     return checkpoint, proposals
   if proposals is not None:
     raise ValueError(

@@ -215,6 +215,43 @@ def test_the_folder_of_a_head_brings_its_encoder(encoder, trained):
   assert planning_heads.who_acted({}) == {}
 
 
+def test_a_model_that_learnt_a_policy_acts_by_itself(encoder, tmp_path):
+  model = small_model.make(
+    exports.WorldModel,
+    terms={'prediction': {}, 'policy': {'width': 8, 'depth': 1}},
+  )
+  record = {'config': {'data': {'environment': 'two_room'}}}
+  path = tmp_path / 'joint'
+  dataclasses.replace(model, record=record).save(path)
+  given = recipes.Planning(planner='policy', checkpoint=str(path))
+  (one,) = given.combinations()
+  assert one.settings.to_dict()['proposals'].startswith('lewm ')
+  # A search takes it only where it is asked to.
+  (one,) = recipes.Planning(checkpoint=str(path)).combinations()
+  assert one.settings.proposals is None
+  (one,) = recipes.Planning(
+    checkpoint=str(path), proposals=str(path)
+  ).combinations()
+  assert one.settings.proposals.name.startswith('lewm ')
+  root = model.root(model.params, {'pixels': small_model.pixels(2)}, {
+    'pixels': small_model.pixels(2, seed=1)
+  })  # fmt: skip
+  make_fn = one.settings.proposals.make_fn(model.dynamics, model.latent, 3)
+  keys = jax.random.split(jax.random.key(0), 2)
+  blocks = make_fn(model.params, keys, root)
+  assert blocks.shape == (2, 1, 3, 10)
+  first = model.model.policy(
+    model.params, None, model.latent(root.state), root.goal, None
+  )
+  np.testing.assert_allclose(blocks[:, 0, 0], first, atol=1e-5)
+  for wrong, message in (
+    (str(encoder), 'a model without a policy'),
+    (str(path), 'has another'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      recipes.Planning(checkpoint=str(encoder), proposals=wrong).combinations()
+
+
 def test_a_decoder_draws_for_worlds_that_are_played(encoder, trained):
   model = exports.WorldModel.from_checkpoint(encoder)
   given = (model, str(encoder), 'two_room')

@@ -7,6 +7,8 @@
       `--config.initialise_from`, that plans, plays, and learns from that
   --config=experiments/configs/rl.py:mpc_then_rl  a trained model that plans
       first and learns from the episodes in which planning failed
+  --config=experiments/configs/rl.py:gcbc         of recorded episodes, as are
+      gcidm, gcivl and gciql: the heads of `heads.py` by their usual names
 
 each also as `_tiny`, seconds, for a look. `experiments.train_agent` takes the
 name alone: `--agent=imagination`.
@@ -19,13 +21,21 @@ from typing import Any
 
 import ml_collections
 
+from experiments.configs import heads as head_configs
 from experiments.configs import lewm, variants
 from jepa_wm import fields, recipes
 from jepa_wm.data import config as data_config
 from jepa_wm.models import heads
 from jepa_wm.training import hooks, optimizers
 
-AGENTS = ('imagination', 'online', 'mpc_then_rl')
+_OFFLINE = {
+  'gcbc': 'policy',
+  'gcidm': 'inverse_dynamics',
+  'gcivl': 'gcivl',
+  'gciql': 'gciql',
+}
+
+AGENTS = ('imagination', 'online', 'mpc_then_rl', *_OFFLINE)
 VARIANTS = (*AGENTS, *(f'{name}_tiny' for name in AGENTS))
 
 
@@ -44,6 +54,9 @@ def get_config(variant: str = 'imagination') -> ml_collections.ConfigDict:
   variants.check(variant, VARIANTS)
   name = variant.removesuffix('_tiny')
   tiny = variant != name
+  if name in _OFFLINE:
+    suffix = variant.removeprefix(name)
+    return head_configs.get_config(_OFFLINE[name] + suffix)
   return _imagination(tiny) if name == 'imagination' else _online(name, tiny)
 
 

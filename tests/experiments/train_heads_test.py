@@ -13,6 +13,7 @@ from given_flags import given_flags
 
 from experiments import plan
 from experiments.configs import heads as configs
+from experiments.configs import rl
 from jepa_wm import exports, fields, recipes
 from jepa_wm.data import cache, episodes
 from jepa_wm.evaluation.diagnostics import imagination
@@ -270,6 +271,13 @@ def test_the_strip_has_truth_above_imagination():
   sheet = videos.draw_strip(imagination.Videos(true, true + 200, 5))
   assert sheet.startswith(b'\x89PNG')
   assert videos.draw_gif(imagination.Videos(true, true, 5))[:3] == b'GIF'
+
+
+@pytest.mark.parametrize('tiny', ['', '_tiny'])
+def test_agents_of_recorded_episodes_are_heads(tiny):
+  for agent, head in (('gcbc', 'policy'), ('gcidm', 'inverse_dynamics')):
+    settings = rl.get_config(agent + tiny)
+    assert settings == configs.get_config(head + tiny)
 
 
 @pytest.mark.parametrize('variant', configs.VARIANTS)

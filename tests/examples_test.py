@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 
+import jax
 import pytest
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / 'examples'
@@ -34,6 +35,16 @@ def test_a_loop_walks_to_its_goals():
 def test_an_actor_learns_in_imagination_what_it_does_in_the_world():
   main = load('train_in_imagination').main
   assert main(num_updates=60, num_pairs=20) > 0.6
+
+
+@pytest.mark.peer
+@pytest.mark.slow
+@pytest.mark.filterwarnings('ignore')
+def test_rejax_learns_in_the_model_that_ships():
+  pytest.importorskip('rejax')
+  with jax.numpy_rank_promotion('allow'):
+    shares = load('train_with_rejax').main(num_blocks=6_144, num_pairs=4)
+  assert set(shares) == {'short', 'long'}
 
 
 def test_a_linear_map_reads_places(tmp_path):

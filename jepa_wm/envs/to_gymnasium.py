@@ -79,9 +79,10 @@ class EpisodicEnv(gymnasium.Env[Any, np.ndarray]):
     """Plays an action.
 
     Raises:
-      ValueError: an action of another shape, or with NaN in it.
+      ValueError: an action of another shape, or with NaN in it, or no episode
+        was begun.
     """
-    action = _checked(action, self.action_space)
+    action = _checked(action, self.action_space, self._state)
     found = self._step(self._key(), self._state, action, self.params)
     self._state = found.state
     info = {name: np.asarray(x).item() for name, x in found.info.items()}
@@ -185,9 +186,10 @@ class EpisodicVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     """Plays actions `[num_envs, A]`.
 
     Raises:
-      ValueError: actions of another shape, or with NaN in them.
+      ValueError: actions of another shape, or with NaN in them, or no episode
+        was begun.
     """
-    actions = _checked(actions, self.action_space)
+    actions = _checked(actions, self.action_space, self._state)
     self._keys, found = self._play(
       self._keys, self._state, actions, self.params
     )
@@ -305,8 +307,12 @@ def _open(
   )
 
 
-def _checked(action: Any, space: gymnasium.Space[Any]) -> np.ndarray:
-  """An action as the program takes it."""
+def _checked(
+  action: Any, space: gymnasium.Space[Any], state: Any
+) -> np.ndarray:
+  """An action as the program takes it, in an episode that has begun."""
+  if state is None:
+    raise ValueError('no episode has begun: call reset before step.')
   action = np.asarray(action, np.float32)
   if action.shape != space.shape:
     raise ValueError(
@@ -314,8 +320,8 @@ def _checked(action: Any, space: gymnasium.Space[Any]) -> np.ndarray:
     )
   if not np.all(np.isfinite(action)):
     raise ValueError(
-      f'action: expected finite numbers, got {np.isnan(action).sum()} NaN in '
-      f'{action.size}; the policy is broken.'
+      'action: expected finite numbers, got NaN or infinity in '
+      f'{np.sum(~np.isfinite(action))} of {action.size}; the policy is broken.'
     )
   return action
 

@@ -90,7 +90,17 @@ class LatentEnvironment(episodic.AutoReset):
 
     Returns:
       What is seen, `[2 D]`, and the state.
+
+    Raises:
+      ValueError: starts or goals of another latent size than the model's.
     """
+    size = self.model.model.latent_dim
+    for name, rows in (('starts', params.starts), ('goals', params.goals)):
+      if rows.shape[-1] != size:
+        raise ValueError(
+          f'{name}: expected latents of size {size} of this model, got shape '
+          f'{list(rows.shape)}.'
+        )
     start_key, goal_key = jax.random.split(rng_key)
     row = jax.random.randint(start_key, (), 0, len(params.starts))
     first, end = params.goal_ranges[row]

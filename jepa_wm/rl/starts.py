@@ -243,6 +243,7 @@ def _made(
   **arrays: Any,
 ) -> Made:
   """The environment of these arrays, its reach fitted where none is given."""
+  model.action_bounds(*bounds)  # Says what does not fit.
   given = dict(settings)
   reach: Any = given.pop('reach', None)
   reward_fn: Any = given.pop('reward_fn', None)

@@ -136,10 +136,12 @@ def test_settings_and_actions_that_make_no_sense():
   with pytest.raises(ValueError, match='num_envs: expected at least 1, got 0'):
     to_gymnasium.make_vec('two_room', num_envs=0)
   env = to_gymnasium.EpisodicEnv(*small_room())
+  with pytest.raises(ValueError, match='call reset before step'):
+    env.step(np.zeros(2))
   env.reset(seed=0)
   with pytest.raises(ValueError, match=r'action: expected \[2\], got \[3\]'):
     env.step(np.zeros(3))
-  with pytest.raises(ValueError, match='got 1 NaN in 2; the policy is broken'):
+  with pytest.raises(ValueError, match='NaN or infinity in 1 of 2; the pol'):
     env.step(np.array([0, np.nan]))
 
 

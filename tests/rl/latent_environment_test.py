@@ -244,6 +244,18 @@ def test_spaces_are_in_raw_units(model, rng_key):
       r'low: expected a number or \[2\]',
     ),
     (
+      lambda e, p: jax.eval_shape(
+        e.reset, KEY, p.replace(goals=jnp.zeros((5, 4)))
+      ),
+      r'goals: expected latents of size 3 of this model, got shape \[5, 4\]',
+    ),
+    (
+      lambda e, p: rl.from_frames(
+        e.model, {'pixels': small_model.pixels(2)}, low=-1, high=[1, 2, 3]
+      ),
+      r'high: expected a number or \[2\], one for each raw action, got \[3\]',
+    ),
+    (
       lambda e, p: rl.from_frames(
         e.model, {'pixels': small_model.pixels(2)}, low=-1, high=1
       ),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -130,10 +131,12 @@ def load(
     num_clips: clips of each held-out video; a video is as long as they are.
 
   Raises:
-    ValueError: no such dataset, or frames of another size.
+    ValueError: no such dataset, frames of another size, or more clips than the
+      memory holds.
     OSError: episodes that cannot be read.
   """
   clip = {'batch_size': _BATCH_SIZE, 'seed': seed}
+  _check_room(counts, image_size, num_frames, num_clips)
   lengths = {
     split: num_frames * (num_clips if split == 'held_out' else 1)
     for split in probe_training.SPLITS
@@ -165,6 +168,31 @@ class _Source(NamedTuple):
   streams: dict[str, Iterable[Mapping[str, Any]]]
   state_names: tuple[str, ...] = _POSITION
   num_classes: int = 0
+
+
+def _check_room(
+  counts: Mapping[str, int], image_size: int, num_frames: int, num_clips: int
+) -> None:
+  """Refuses clips that this machine's memory cannot hold.
+
+  Raises:
+    ValueError: names the split of most bytes.
+  """
+  clip = 3 * num_frames * image_size**2
+  sizes = {
+    split: count * clip * (num_clips if split == 'held_out' else 1)
+    for split, count in counts.items()
+  }
+  memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  if sum(sizes.values()) < memory:
+    return
+  most = max(sizes, key=lambda split: sizes[split])
+  field = {'held_out': 'num_test'}.get(most, f'num_{most}')
+  raise ValueError(
+    f'{field}={counts[most]:,} clips of {num_frames} frames of {image_size} '
+    f'pixels take {sizes[most] / 1e9:,.0f} GB of memory, and this machine has '
+    f'{memory / 1e9:.0f} GB; ask for fewer.'
+  )
 
 
 def _cut(videos: Clips, num_frames: int) -> Clips:

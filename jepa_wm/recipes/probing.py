@@ -8,6 +8,8 @@ and a third split is reported.
 
 import dataclasses
 import functools
+import pathlib
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -238,7 +240,11 @@ def probe(
     is_tuned = probing.fine_tune and name == model.model.config.name
     tuned = (read, model.params) if is_tuned else None
     train_fn = functools.partial(_train, probing, dataset, tuned)
-    records += _probed(dataset, name, tokens_fn, train_fn, about, show_progress)
+    # Many tokens lie here, one representation's after another's.
+    with tempfile.TemporaryDirectory(prefix='.tokens-', dir=out) as folder:
+      records += _probed(
+        dataset, name, tokens_fn, train_fn, about, show_progress, folder
+      )
   print(f'\n{probe_report.table(records)}\n', flush=True)
   planning_benchmark.write_results(records, out / 'results.json')
   pictures = {'probe.png': probe_report.draw(records)}
@@ -257,13 +263,17 @@ def _probed(
   train_fn: Callable[..., probe_training.Outcome],
   about: dict[str, Any],
   show_progress: bool,
+  folder: str,
 ) -> list[dict[str, Any]]:
   """A record of every target that is read off one representation."""
   began = time.perf_counter()
   with bars.Bar(f'{name}: tokens', len(dataset.splits), show_progress) as bar:
     tokens = {
       split: representations.collect(
-        tokens_fn, clips.observation, progress_fn=bar.part(number)
+        tokens_fn,
+        clips.observation,
+        file=pathlib.Path(folder) / f'{split}.npy',
+        progress_fn=bar.part(number),
       )
       for number, (split, clips) in enumerate(dataset.splits.items())
     }
@@ -290,7 +300,7 @@ def _train(
   probing: Probing,
   dataset: probe_data.Dataset,
   tuned: tuple[models.Learns, Variables] | None,
-  tokens: dict[str, jax.Array],
+  tokens: dict[str, Any],
   target: str,
   progress_fn: Callable[[float], None],
 ) -> probe_training.Outcome:

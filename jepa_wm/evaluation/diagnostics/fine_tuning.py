@@ -11,7 +11,11 @@ import numpy as np
 import optax
 
 from jepa_wm import models
-from jepa_wm.evaluation.diagnostics import probe_training, representations
+from jepa_wm.evaluation.diagnostics import (
+  probe_streams,
+  probe_training,
+  representations,
+)
 from jepa_wm.types import Observation, Variables
 
 _BATCH_SIZE = 32  # Of what is only read.
@@ -68,7 +72,7 @@ def tune(
   tokens = representations.collect(
     representations.of_model(model, variables), splits['train'].observation
   )
-  statistics = probe_training.statistics_of(tokens)
+  statistics = probe_streams.statistics_of(tokens)
   scale, targets = _scaled(splits)
   start = {
     'probe': probe.init(jax.random.key(training.seed), tokens[:1]),
@@ -188,7 +192,7 @@ def _scaled(
   if np.issubdtype(targets['train'].dtype, np.integer):
     return np.ones(1), targets
   mean, scale = map(
-    np.asarray, probe_training.statistics_of(jnp.asarray(targets['train']))
+    np.asarray, probe_streams.statistics_of(jnp.asarray(targets['train']))
   )
   return scale[0], {name: (x - mean) / scale for name, x in targets.items()}
 

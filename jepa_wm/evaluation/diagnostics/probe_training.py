@@ -1,7 +1,6 @@
 """Trains probes on frozen tokens: a grid at once, chosen on validation."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import optax
 
 from jepa_wm import fields
-from jepa_wm.evaluation.diagnostics import probe_scores
+from jepa_wm.evaluation.diagnostics import probe_scores, probe_streams
 
 SPLITS = ('train', 'validation', 'held_out')
 """Fitted on, chosen on, reported on."""
@@ -27,13 +26,14 @@ class Examples:
   """Frozen tokens, and what is to be read off them.
 
   Attributes:
-    tokens: float32 `[N * num_clips, P, D]`.
+    tokens: float32 `[N * num_clips, P, D]`; mapped from disk, they are read a
+      part at a time.
     targets: float32 `[N, S]`, or int32 `[N]`, labels from 0.
     num_clips: clips of each example, one after another, of which predictions
       are averaged: probabilities of labels, values of states.
   """
 
-  tokens: jax.Array
+  tokens: probe_streams.Tokens
   targets: jax.Array
   num_clips: int = 1
 
@@ -57,7 +57,7 @@ class Examples:
         f'{tokens.dtype} {tokens.shape} and {targets.dtype} {targets.shape}.'
       )
     for name, array in (('tokens', tokens), ('targets', targets)):
-      if not jnp.isfinite(array).all():
+      if not probe_streams.are_finite(array):
         raise ValueError(
           f'{name} must be finite; a NaN or an infinity in them is of the '
           'model or the data, which no probe can read.'
@@ -162,12 +162,12 @@ def train(
   _check(probe, splits, target_names)
   fitted = splits['train']
   labels = _are_labels(fitted)
-  statistics = statistics_of(fitted.tokens)
+  statistics = probe_streams.statistics_of(fitted.tokens)
   tokens = {k: v.tokens for k, v in splits.items()}
   targets = {k: v.targets for k, v in splits.items()}
   scale = jnp.ones((1, 1))
   if not labels:
-    mean, scale = statistics_of(fitted.targets)
+    mean, scale = probe_streams.statistics_of(fitted.targets)
     targets = {k: (v - mean) / scale for k, v in targets.items()}
   params = _fit(
     probe, statistics, tokens['train'], targets['train'], training, progress_fn
@@ -202,18 +202,36 @@ def train(
 def _fit(
   probe: Any,
   statistics: Statistics,
-  tokens: jax.Array,
+  tokens: probe_streams.Tokens,
   targets: jax.Array,
   training: Training,
   progress_fn: Callable[[float], None],
 ) -> Any:
   """Parameters of all probes of the grid, leaves `[G, ...]`."""
   init_key, batch_key = jax.random.split(jax.random.key(training.seed))
-  carry = _start(probe, training, init_key, tokens[:1])
-  cuts = np.linspace(0, training.num_steps, _NUM_CHUNKS + 1).astype(int)
-  for first, end in itertools.pairwise(cuts):
+  carry = _start(probe, training, init_key, jnp.asarray(tokens[:1]))
+  batch_size = min(training.batch_size, len(tokens))
+  chunks = probe_streams.parts(
+    tokens,
+    targets,
+    batch_key,
+    num_steps=training.num_steps,
+    batch_size=batch_size,
+    num_chunks=_NUM_CHUNKS,
+  )
+  for first, end, held, wanted in chunks:
     carry = _advance(
-      probe, training, carry, statistics, tokens, targets, batch_key, first, end
+      probe,
+      training,
+      carry,
+      statistics,
+      held,
+      wanted,
+      batch_key,
+      first,
+      end,
+      batch_size=batch_size,
+      drawn=isinstance(tokens, np.memmap),
     )
     jax.block_until_ready(carry)
     progress_fn(end / training.num_steps)
@@ -232,7 +250,7 @@ def _start(
   )(*_sides(training))
 
 
-@jax.jit(static_argnames=('probe', 'training'))
+@jax.jit(static_argnames=('probe', 'training', 'batch_size', 'drawn'))
 def _advance(
   probe: Any,
   training: Training,
@@ -243,9 +261,14 @@ def _advance(
   batch_key: jax.Array,
   first: jax.Array,
   end: jax.Array,
+  *,
+  batch_size: int,
+  drawn: bool,
 ) -> Any:
-  """`carry` after the steps from `first` until before `end`."""
-  batch_size = min(training.batch_size, len(tokens))
+  """`carry` after the steps from `first` until before `end`.
+
+  Tokens that are `drawn` are the batches of these steps, one after another.
+  """
 
   def loss_fn(params: Any, inputs: jax.Array, wanted: jax.Array) -> jax.Array:
     outputs = _read(probe, params, statistics, inputs)
@@ -255,9 +278,10 @@ def _advance(
     return jnp.mean(jnp.square(outputs - wanted))
 
   def step(index: jax.Array, carry: Any) -> Any:
-    rows = jax.random.randint(
-      jax.random.fold_in(batch_key, index), (batch_size,), 0, len(tokens)
-    )
+    if drawn:
+      rows = (index - first) * batch_size + jnp.arange(batch_size)
+    else:
+      rows = probe_streams.rows_of(batch_key, index, batch_size, len(tokens))
     inputs, wanted = tokens[rows], targets[rows]
 
     def update(rate: Any, decay: Any, params: Any, state: Any) -> Any:
@@ -301,7 +325,7 @@ def _read_all(
 
 
 def _predict(
-  probe: Any, params: Any, statistics: Statistics, tokens: jax.Array
+  probe: Any, params: Any, statistics: Statistics, tokens: probe_streams.Tokens
 ) -> np.ndarray:
   """Outputs `[G, N, features]`."""
   batch = 256  # All at once would hold every probe's every token.
@@ -333,15 +357,6 @@ def averaged(outputs: np.ndarray, num_clips: int, labels: bool) -> np.ndarray:
   if labels:
     outputs = np.asarray(jax.nn.softmax(outputs, axis=-1))
   return outputs.reshape(-1, num_clips, outputs.shape[-1]).mean(1)
-
-
-def statistics_of(values: jax.Array) -> Statistics:
-  """Mean and deviation over all but the last axis, which is kept."""
-  axes = tuple(range(values.ndim - 1))
-  mean = jnp.mean(values, axis=axes, keepdims=True)
-  std = jnp.std(values, axis=axes, keepdims=True)
-  # What never changes is left as it is: zero, once the mean is taken off.
-  return mean, jnp.where(std > 1e-6 * (1 + jnp.abs(mean)), std, 1.0)
 
 
 def _are_labels(examples: Examples) -> bool:

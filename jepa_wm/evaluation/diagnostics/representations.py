@@ -1,17 +1,24 @@
 """What a probe reads: a model's tokens, those of a fresh one, or pixels."""
 
-from collections.abc import Callable, Mapping
+import itertools
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import fields, models
+from jepa_wm.evaluation.diagnostics import probe_streams
 from jepa_wm.networks import patches
 from jepa_wm.types import Observation, Variables
 
 TokensFn = Callable[[Observation], jax.Array]
 """What was seen, arrays `[B, T, ...]` of clips, to float32 `[B, P, D]`."""
+
+IN_MEMORY = 2**30
+"""Bytes of tokens of a split that stay in memory where a disk is there."""
 
 
 def of_model(model: models.Encodes, variables: Variables) -> TokensFn:
@@ -122,8 +129,9 @@ def collect(
   clips: Mapping[str, np.ndarray],
   *,
   batch_size: int = 32,
+  file: pathlib.Path | None = None,
   progress_fn: Callable[[float], None] = lambda share: None,
-) -> jax.Array:
+) -> probe_streams.Tokens:
   """Tokens of many clips, batch by batch.
 
   Args:
@@ -131,21 +139,48 @@ def collect(
     clips: what was seen, arrays `[N, T, ...]`.
     batch_size: clips at once; the last batch is filled up, so that one shape
       is compiled.
+    file: where tokens are written that are more than `IN_MEMORY` bytes; without
+      one they stay in memory.
     progress_fn: told the share that is done, 0..1.
 
   Returns:
-    float32 `[N, P, D]`.
+    float32 `[N, P, D]`, mapped from `file` where they are so many.
+
+  Raises:
+    OSError: the disk has no room for them.
   """
   count = len(next(iter(clips.values())))
   batch_size = min(batch_size, count)
-  collected = []
-  for first in range(0, count, batch_size):
-    rows = np.minimum(np.arange(first, first + batch_size), count - 1)
-    seen = {name: jnp.asarray(array[rows]) for name, array in clips.items()}
-    tokens = np.asarray(tokens_fn(seen), np.float32)
-    collected.append(tokens[: count - first])
-    progress_fn(min(1.0, (first + batch_size) / count))
-  return jnp.asarray(np.concatenate(collected))
+
+  def blocks() -> Iterator[np.ndarray]:
+    for start in range(0, count, batch_size):
+      rows = np.minimum(np.arange(start, start + batch_size), count - 1)
+      seen = {name: jnp.asarray(array[rows]) for name, array in clips.items()}
+      tokens = np.asarray(tokens_fn(seen), np.float32)
+      yield tokens[: count - start]
+      progress_fn(min(1.0, (start + batch_size) / count))
+
+  found = blocks()
+  first = next(found)
+  size = count * first[0].nbytes
+  if file is None or size <= IN_MEMORY:
+    return jnp.asarray(np.concatenate([first, *found]))
+  free = shutil.disk_usage(file.parent).free
+  if free < size:
+    raise OSError(
+      f'The tokens of {count} clips take {size / 1e9:.1f} GB, and '
+      f'{file.parent} has {free / 1e9:.1f} GB left: ask for fewer clips, or '
+      'choose another folder with --out.'
+    )
+  # Not through a mapping, which a full disk kills without a word.
+  with file.open('wb') as stream:
+    shape = (count, *first.shape[1:])
+    header = {'descr': '<f4', 'fortran_order': False, 'shape': shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    for block in itertools.chain([first], found):
+      stream.write(np.ascontiguousarray(block).tobytes())
+  mapped: np.memmap = np.load(file, mmap_mode='r', allow_pickle=False)
+  return mapped
 
 
 def _places(steps: int, rows: int, columns: int) -> np.ndarray:

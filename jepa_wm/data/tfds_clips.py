@@ -187,9 +187,10 @@ def _decode(data: bytes, size: int) -> np.ndarray:
   """An image file as uint8 `[size, size, 3]`, the square in its middle."""
   with PIL.Image.open(io.BytesIO(data)) as image:
     images.check_size(*image.size)
-    side = min(image.size)
-    left, top = ((length - side) // 2 for length in image.size)
-    square = image.crop((left, top, left + side, top + side)).convert('RGB')
+    turned = images.upright(image)
+    side = min(turned.size)
+    left, top = ((length - side) // 2 for length in turned.size)
+    square = turned.crop((left, top, left + side, top + side)).convert('RGB')
     square = square.resize((size, size), PIL.Image.Resampling.BILINEAR)
     return np.asarray(square)
 

@@ -120,6 +120,7 @@ def episode(
   options: reader.Options,
   *,
   alignment: str | None = None,
+  reward_alignment: str | None = None,
   provenance: Mapping[str, Any],
   is_terminal: bool = False,
   scale: float | None = None,
@@ -134,6 +135,8 @@ def episode(
     options: what was asked for.
     alignment: what a row's action did, for `T` rows; that of `options` if left
       out, where 'auto' is 'after'.
+    reward_alignment: the same of a row's reward and discount; that of the
+      actions if left out.
     provenance: what is particular to this episode.
     is_terminal: the last frame ended the task.
     scale: see `frames.to_levels`.
@@ -172,7 +175,8 @@ def episode(
     for name in getattr(choice, role):
       array = vectors(where, columns[name], name)
       of_rows = len(array) == rows
-      numbers[role] = aligned(array, alignment) if of_rows else array
+      led = reward_alignment or alignment
+      numbers[role] = aligned(array, led) if of_rows else array
   for role, array in numbers.items():
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if len(bad):
@@ -210,6 +214,37 @@ def aligned(actions: np.ndarray, alignment: str) -> np.ndarray:
   if alignment == 'rotated':
     actions = np.roll(actions, 1, axis=0)
   return actions[:-1]
+
+
+def reward_of(
+  where: Any,
+  name: str,
+  rewards: np.ndarray,
+  used: np.ndarray,
+  warnings: list[str],
+) -> dict[str, str]:
+  """The `steps` of `choose` for a column of rewards that a source may have.
+
+  Args:
+    where: the source, for the warning.
+    name: of the column.
+    rewards: all of it, `[N, ...]`.
+    used: bools or indices of the rows that episodes take.
+    warnings: told where it is left out.
+  """
+  if rewards.size != len(rewards) or rewards.dtype.kind not in 'fiub':
+    warnings.append(
+      f'{where}: {name} is {rewards.dtype} {list(rewards.shape)}, where one '
+      'number a row is expected; episodes are read without rewards.'
+    )
+    return {}
+  if not np.isfinite(rewards[used]).all():
+    warnings.append(
+      f'{where}: {name} holds NaN or infinity; episodes are read without '
+      'rewards.'
+    )
+    return {}
+  return {'reward': name}
 
 
 def vectors(where: str, array: np.ndarray, name: str) -> np.ndarray:

@@ -3,6 +3,7 @@
   states.pth         `[E, T, V]`, padded to the longest episode
   rel_actions.pth or actions.pth            `[E, T, A]`
   velocities.pth     `[E, T, 2]`, of Push-T
+  rewards.pth        `[E, T]`, of the row's action, where somebody added them
   seq_lengths.pkl or seq_lengths.pth        `[E]`; all are of length T without
   obses/episode_000.mp4 or episode_000.pth  frames, `[T, ...]`
 
@@ -147,6 +148,14 @@ class _Folder:
     state: tuple[str, ...] = ('states',)
     if is_push_t:
       proprio, state = ('position', 'velocities'), ('states', 'velocities')
+    self._files = _frame_files(path, num_episodes)
+    self.lengths = self._lengths(num_episodes, num_rows, warnings)
+    low, high = self.lengths.min(), self.lengths.max()
+    if len(self.lengths) != num_episodes or low < 1 or high > num_rows:
+      raise ValueError(
+        f'{path} has {len(self.lengths)} seq_lengths up to {high} for states '
+        f'of {num_episodes} episodes of {num_rows} rows; copy it again.'
+      )
     self.choice = columns.choose(
       path,
       reader.Options(
@@ -156,15 +165,8 @@ class _Folder:
       ),
       images=['obses'],
       vectors=sorted(self._tensors),
+      steps=self._reward(warnings),
     )
-    self._files = _frame_files(path, num_episodes)
-    self.lengths = self._lengths(num_episodes, num_rows, warnings)
-    low, high = self.lengths.min(), self.lengths.max()
-    if len(self.lengths) != num_episodes or low < 1 or high > num_rows:
-      raise ValueError(
-        f'{path} has {len(self.lengths)} seq_lengths up to {high} for states '
-        f'of {num_episodes} episodes of {num_rows} rows; copy it again.'
-      )
 
   def columns(self, index: int) -> dict[str, Any]:
     """What `columns.episode` takes."""
@@ -181,6 +183,17 @@ class _Folder:
     else:
       found['obses'] = _pictures(file)[:length]
     return found
+
+  def _reward(self, warnings: list[str]) -> dict[str, str]:
+    """Where rewards are, if anywhere."""
+    if 'rewards' not in self._tensors:
+      return {}
+    rewards = self._tensors['rewards']
+    steps = np.arange(rewards.shape[1])
+    # The last row's action leads nowhere.
+    used = (steps < self.lengths[:, None] - 1).ravel()
+    flat = rewards.reshape(used.size, -1)
+    return columns.reward_of(self.path, 'rewards', flat, used, warnings)
 
   def floats(self) -> Iterator[np.ndarray]:
     """Frames that are floats, an episode at a time, without damaged ones."""

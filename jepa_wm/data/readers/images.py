@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 
 from jepa_wm import files
 from jepa_wm.data.readers import reader
@@ -39,7 +40,7 @@ def decode(where: str, images: Iterable[Any]) -> Iterator[np.ndarray]:
     try:
       with PIL.Image.open(io.BytesIO(data)) as image:
         check_size(image.width, image.height)
-        mode, frame = image.mode, np.asarray(image.convert('RGB'))
+        mode, frame = image.mode, np.asarray(upright(image).convert('RGB'))
         clear = np.ptp(_opacity(image)) if image.has_transparency_data else 0
     # Pillow's decoders raise many kinds of errors.
     except Exception as error:
@@ -60,6 +61,12 @@ def decode(where: str, images: Iterable[Any]) -> Iterator[np.ndarray]:
         'with --pixels.'
       )
     yield frame
+
+
+def upright(image: PIL.Image.Image) -> PIL.Image.Image:
+  """An image turned as its EXIF orientation says, as every viewer shows it."""
+  turned = PIL.ImageOps.exif_transpose(image)
+  return image if turned is None else turned
 
 
 def _opacity(image: PIL.Image.Image) -> np.ndarray:

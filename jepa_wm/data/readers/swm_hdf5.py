@@ -5,6 +5,7 @@
   action                 `[N, A]`; NaN in an episode's last row where known
   proprio, state, ...    `[N, ...]`
   step_idx               `[N]`, from 0
+  reward                 `[N]`, of the step that led to the row, if it is there
 
 Its `World.collect` of release 0.1.1 never writes the frame after the reset
 (`step_idx` begins at 1) and ends every episode with its first action, which
@@ -81,6 +82,7 @@ class SwmHdf5:
         name for name, item in flat.items() if hdf5.is_picture(item.shape)
       ],
       vectors=[name for name, item in flat.items() if item.ndim < 3],
+      steps=self._reward(flat),
     )
     self._used = (self._choice.pixels, *self._choice.vectors)
     self._check_readable()
@@ -116,6 +118,8 @@ class SwmHdf5:
       self._choice,
       self._options,
       alignment=self._alignment,
+      # A row holds what the step to its frame gave.
+      reward_alignment='before',
       provenance={'index': index},
       is_terminal=is_terminal,
       scale=self._scale,
@@ -166,6 +170,16 @@ class SwmHdf5:
         f'sort its rows by {name} and write it again.'
       )
     return begins, np.diff(begins, append=len(numbers))
+
+  def _reward(self, flat: dict[str, Any]) -> dict[str, str]:
+    """Where rewards are: a row's is of the step that led to its frame."""
+    if 'reward' not in flat or flat['reward'].ndim > 2:
+      return {}
+    rewards = hdf5.read(flat['reward'], slice(None))
+    used = np.zeros(len(rewards), bool)
+    for begin, length in zip(self._offsets, self._lengths):
+      used[begin + 1 : begin + length] = True
+    return columns.reward_of(self.path, 'reward', rewards, used, self.warnings)
 
   def _numbers(self, name: str) -> np.ndarray:
     """A column of whole numbers, int64 `[N]`."""

@@ -45,6 +45,28 @@ def test_frames_as_tensors(golden):
   )
 
 
+def test_rewards_that_somebody_added_are_kept(copied, monkeypatch):
+  path = copied('dino_wm_wall')
+  states = torch_files.read(path / 'states.pth')
+  read, rewards = torch_files.read, np.arange(8.0).reshape(2, 4)
+  (path / 'rewards.pth').write_bytes(b'')
+  monkeypatch.setattr(
+    torch_files,
+    'read',
+    lambda file: rewards if file.stem == 'rewards' else read(file),
+  )
+  assert states.shape[:2] == rewards.shape
+  # The last row's action leads nowhere.
+  rewards[0, 3] = np.nan
+  reader = readers.open_reader(path)
+  np.testing.assert_array_equal(reader[0].columns['reward'], [0, 1, 2])
+  np.testing.assert_array_equal(reader[1].columns['reward'], [4, 5, 6])
+  rewards[1, 1] = np.nan
+  reader = readers.open_reader(path)
+  assert 'rewards holds NaN' in reader.warnings[0]
+  assert 'reward' not in reader[0].columns
+
+
 def test_splits_are_chosen(golden):
   path = golden / 'dino_wm_push_t'
   assert readers.open_reader(path, split='val').num_episodes == 1

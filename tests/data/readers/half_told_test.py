@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from jepa_wm.data import readers
+from jepa_wm.data import readers, tfds_clips
 from jepa_wm.data.readers import frames, images
 from tests.data.readers import lerobot_rows_test as lerobot
 from tests.data.readers import strangers_test as strangers
@@ -162,3 +162,17 @@ def test_an_empty_folder_is_called_one(tmp_path):
   (tmp_path / '.DS_Store').touch()
   with pytest.raises(ValueError, match='is an empty folder'):
     readers.open_reader(tmp_path)
+
+
+def test_a_photograph_stands_as_its_camera_was_held():
+  frame = np.zeros((8, 16, 3), np.uint8)
+  frame[:, :8, 0] = 250
+  exif = PIL.Image.Exif()
+  exif[0x0112] = 6  # To be turned by a quarter, clockwise.
+  stream = io.BytesIO()
+  PIL.Image.fromarray(frame).save(stream, 'JPEG', exif=exif, quality=95)
+  (found,) = images.decode('x', [stream.getvalue()])
+  assert found.shape == (16, 8, 3)
+  assert found[:6, :, 0].min() > 200 and found[10:, :, 0].max() < 50
+  square = tfds_clips._decode(stream.getvalue(), 8)
+  assert square[:3, :, 0].min() > 200 and square[5:, :, 0].max() < 50

@@ -51,6 +51,26 @@ def test_the_peer_s_own_file(golden):
     np.testing.assert_array_equal(reader[1].pixels, file['pixels'][6:])
     # The action of the frame that is missing is the one that is left out.
     np.testing.assert_array_equal(reader[1].actions, file['action'][6:11])
+    np.testing.assert_array_equal(
+      reader[1].columns['reward'], file['reward'][7:]
+    )
+
+
+def test_a_row_s_reward_is_of_the_step_that_led_to_it(tmp_path):
+  rewards = np.arange(15.0)
+  # Nothing led to the first frame of an episode.
+  rewards[[0, 5, 9]] = np.nan
+  write(tmp_path / 'a.h5', reward=rewards)
+  reader = readers.open_reader(tmp_path / 'a.h5')
+  np.testing.assert_array_equal(reader[0].columns['reward'], [1, 2, 3, 4])
+  np.testing.assert_array_equal(reader[1].columns['reward'], [6, 7, 8])
+  assert len(reader[1].actions) == 3
+  assert reader.provenance['columns']['reward'] == ['reward']
+  rewards[7] = np.inf
+  write(tmp_path / 'b.h5', reward=rewards)
+  reader = readers.open_reader(tmp_path / 'b.h5')
+  assert any('reward holds NaN' in warning for warning in reader.warnings)
+  assert 'reward' not in reader[1].columns
 
 
 @pytest.mark.peer

@@ -135,8 +135,13 @@ class WorldModel:
     params: Params,
     observation: Observation,
     actions: jax.Array | None = None,
+    *,
+    grows: bool = False,
   ) -> LatentState:
     """Starts a latent state, for `dynamics`, from what was seen so far.
+
+    However little that is, the state has one shape from then on: it can be
+    scanned over, kept in a buffer and chosen by a mask.
 
     Args:
       params: the model's variables.
@@ -144,19 +149,26 @@ class WorldModel:
         `action_block` environment steps apart, newest last.
       actions: `[..., T - 1, A]` normalised blocks played between them; may be
         left out for `T = 1`.
+      grows: whether its shapes may change until it holds `history` frames, as
+        planners unroll; their rollouts then cost less where that is above 1.
 
     Raises:
       ValueError: more frames than `history`, or actions that do not fit them.
     """
     _ = self._acting
     latents = self.encode(params, observation)
-    return self.start_from(params, latents, actions)
+    return self.start_from(params, latents, actions, grows=grows)
 
   def start_from(
-    self, params: Params, latents: jax.Array, actions: jax.Array | None = None
+    self,
+    params: Params,
+    latents: jax.Array,
+    actions: jax.Array | None = None,
+    *,
+    grows: bool = False,
   ) -> LatentState:
     """As `start`, from the latents `[..., T, D]` of those frames."""
-    return acting.start(self._acting, params, latents, actions)
+    return acting.start(self._acting, params, latents, actions, grows=grows)
 
   def root(
     self,
@@ -166,6 +178,8 @@ class WorldModel:
     actions: jax.Array | None = None,
   ) -> Root:
     """Turns what is seen and one goal per problem into problems.
+
+    The states are for planners, which is to say that they grow, see `start`.
 
     Args:
       params: the model's variables.
@@ -182,7 +196,7 @@ class WorldModel:
     _ = self._acting
     if not isinstance(observation, Mapping):
       self.encode(params, observation)  # Says what was expected.
-    if self._is_single(observation):
+    if acting.is_single(self.observation_spec, observation):
       lift = lambda tree: jax.tree.map(lambda x: jnp.expand_dims(x, 0), tree)
       root = self.root(params, *map(lift, (observation, goal, actions)))
       return jax.tree.map(lambda leaf: leaf[0], root)
@@ -198,7 +212,8 @@ class WorldModel:
     else:
       latents = self.encode(params, seen)
       self._check_goal(goal, latents.shape[0])
-    return Root(self.start_from(params, latents, actions), goal)
+    state = self.start_from(params, latents, actions, grows=True)
+    return Root(state, goal)
 
   def dynamics(
     self,
@@ -335,15 +350,6 @@ class WorldModel:
     raw = (jnp.asarray(bound, jnp.float32) for bound in (low, high))
     return planning.ActionBounds(
       *(self.normalize_actions(jnp.broadcast_to(x, shape)) for x in raw)
-    )
-
-  def _is_single(self, observation: Observation) -> bool:
-    """Whether an observation is of one problem, its arrays `[*shape]`."""
-    spec = self.observation_spec
-    return any(
-      jnp.ndim(x) == len(spec[name].shape)
-      for name, x in observation.items()
-      if name in spec
     )
 
   def _check_goal(self, goal: jax.Array | None, num_problems: int) -> None:

@@ -100,7 +100,7 @@ class ToyModel:
     kernel = variables['params']['predictor']['kernel']
     return latents + jnp.concatenate([latents, actions], axis=-1) @ kernel
 
-  def start(self, variables, latents, actions):
+  def start(self, variables, latents, actions, *, grows=False):
     return latents[..., -1, :]
 
   def advance(self, variables, state, action):

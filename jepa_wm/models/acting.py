@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm.models import model
-from jepa_wm.types import LatentState, Observation, Variables
+from jepa_wm.types import LatentState, Observation, ObservationSpec, Variables
 
 
 def start(
@@ -12,6 +12,8 @@ def start(
   variables: Variables,
   latents: jax.Array,
   actions: jax.Array | None,
+  *,
+  grows: bool = False,
 ) -> LatentState:
   """Starts a state from latents, and checks what goes into it.
 
@@ -20,6 +22,7 @@ def start(
     variables: of it.
     latents: `[..., T, D]`, `T` from 1 to `history`, newest last.
     actions: `[..., T - 1, A]` between them; may be left out for `T = 1`.
+    grows: see `model.Advances.start`.
 
   Raises:
     ValueError: more latents than `history`, or actions that do not fit them.
@@ -43,7 +46,16 @@ def start(
       f'actions: expected {list(expected)}, one normalised block between each '
       f'two frames, got {got}.'
     )
-  return acting.start(variables, latents, jnp.asarray(actions))
+  return acting.start(variables, latents, jnp.asarray(actions), grows=grows)
+
+
+def is_single(spec: ObservationSpec, observation: Observation) -> bool:
+  """Whether an observation is of one problem, its arrays `[*shape]`."""
+  return any(
+    jnp.ndim(x) == len(spec[name].shape)
+    for name, x in observation.items()
+    if name in spec
+  )
 
 
 def encode_both(
@@ -95,12 +107,12 @@ def prediction_errors(
   observation, actions = batch['observation'], batch['action']
   seen = {name: observation[name] for name in acting.observation_spec}
   latents = acting.encode(variables, seen)
-  rolled = acting.start(variables, latents[:, :1], actions[:, :0])
+  rolled = acting.start(variables, latents[:, :1], actions[:, :0], grows=True)
   errors = []
   for t in range(1, latents.shape[1]):
     first = max(0, t - acting.history)
     state = acting.start(
-      variables, latents[:, first:t], actions[:, first : t - 1]
+      variables, latents[:, first:t], actions[:, first : t - 1], grows=True
     )
     state, rolled = (
       acting.advance(variables, x, actions[:, t - 1]) for x in (state, rolled)

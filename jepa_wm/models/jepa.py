@@ -220,19 +220,20 @@ class Jepa(model.Built):
     return self._apply(variables, latents, actions, method='predict')
 
   def start(
-    self, variables: Variables, latents: jax.Array, actions: jax.Array
+    self,
+    variables: Variables,
+    latents: jax.Array,
+    actions: jax.Array,
+    *,
+    grows: bool = False,
   ) -> LatentState:
-    """See `model.Advances`.
-
-    Raises:
-      ValueError: latents of another size, such as goals that lack a state.
-    """
+    """See `model.Advances`; refuses goals, which may lack a state."""
     if latents.shape[-1] != self.latent_dim:
       raise ValueError(
         f'latents must be [..., L, {self.latent_dim}], {self.state_dim} '
         f'numbers of them the state (proprio), got shape {latents.shape}.'
       )
-    return self._apply(variables, latents, actions, method='start')
+    return self._apply(variables, latents, actions, method='start', grows=grows)
 
   def advance(
     self, variables: Variables, state: LatentState, action: jax.Array
@@ -328,8 +329,8 @@ class Jepa(model.Built):
     """See `model.Learns`."""
     return targets.merged(variables)
 
-  def _apply(self, variables: Variables, *args: Any, method: str) -> Any:
-    return self.networks.apply(targets.merged(variables), *args, method=method)
+  def _apply(self, variables: Variables, *args: Any, **how: Any) -> Any:
+    return self.networks.apply(targets.merged(variables), *args, **how)
 
   def _given(
     self, variables: Variables, batch: model.Batch

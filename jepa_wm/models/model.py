@@ -138,7 +138,12 @@ class Advances(Encodes, Protocol):
     ...
 
   def start(
-    self, variables: Variables, latents: jax.Array, actions: jax.Array
+    self,
+    variables: Variables,
+    latents: jax.Array,
+    actions: jax.Array,
+    *,
+    grows: bool = False,
   ) -> LatentState:
     """Starts a state from the past.
 
@@ -146,6 +151,8 @@ class Advances(Encodes, Protocol):
       variables: of the model.
       latents: `[..., L, D]`, `L` from 1 to `history`, oldest first.
       actions: `[..., L - 1, A]`, normalised, between them.
+      grows: whether the state may change its shapes while it fills, which
+        costs a rollout less; otherwise it has one shape.
 
     Returns:
       A state for `advance`: opaque, the predictor's own.

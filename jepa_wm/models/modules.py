@@ -120,9 +120,11 @@ class Networks(nn.Module):
     drawn: jax.Array = self.decoder(latents)
     return drawn
 
-  def start(self, latents: jax.Array, actions: jax.Array) -> LatentState:
+  def start(
+    self, latents: jax.Array, actions: jax.Array, *, grows: bool = False
+  ) -> LatentState:
     """Starts a state, see `model.Advances`."""
-    return self.predictor.start(latents, self._encoded(actions))
+    return self.predictor.start(latents, self._encoded(actions), grows=grows)
 
   def advance(self, state: LatentState, action: jax.Array) -> LatentState:
     """Steps a state, see `model.Advances`."""

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import layers, rotary
+from jepa_wm.networks import layers, rotary, windows
 
 _FEW_KEYS = 4
 """Up to so many keys, attention is sums and not matrix products."""
@@ -23,6 +23,26 @@ class KeysValues(NamedTuple):
 
   keys: jax.Array
   values: jax.Array
+
+
+class Asked(NamedTuple):
+  """Which tokens are asked for: the last of one frame of them.
+
+  Attributes:
+    number: how many.
+    place: int32 `[...]`, number of the frame; the last where None.
+    frame: tokens of a frame.
+  """
+
+  number: int
+  place: jax.Array | None = None
+  frame: int = 1
+
+  def of(self, tokens: jax.Array) -> jax.Array:
+    """Those of tokens `[..., T * frame, *]`: `[..., number, *]`."""
+    if self.place is not None:
+      tokens = windows.take(tokens, self.place, self.frame)
+    return tokens[..., tokens.shape[-2] - self.number :, :]
 
 
 class Attention(layers.Module):
@@ -50,7 +70,7 @@ class Attention(layers.Module):
     tokens: jax.Array,
     *,
     past: KeysValues | None = None,
-    num_queries: int | None = None,
+    asked: Asked | None = None,
     rotation: rotary.Rotation | None = None,
     mask: jax.Array | None = None,
     train: bool = False,
@@ -60,17 +80,19 @@ class Attention(layers.Module):
     Args:
       tokens: `[..., T, D]`.
       past: keys and values of tokens before these.
-      num_queries: Q, how many of the last tokens to mix for; all by default.
+      asked: the Q tokens to mix for; all by default.
       rotation: of these tokens; past keys are turned already.
       mask: bool, broadcasts against `[..., num_heads, Q, P + T]`: which keys a
-        query may see, at least one each.
+        query may see, at least one each; says also what is causal where a place
+        is asked for.
       train: whether dropout is on.
 
     Returns:
-      `[..., Q, D]`, and the keys and values of all tokens, past ones first.
+      `[..., Q, D]`, and the keys and values of these tokens.
     """
     *lead, num_tokens, width = tokens.shape
-    num_queries = num_tokens if num_queries is None else num_queries
+    asked = Asked(num_tokens) if asked is None else asked
+    num_queries = asked.number
     inner = self.num_heads * self.head_dim
     dense = functools.partial(self.dense_fn, **self.dtypes)
     drop = nn.Dropout(self.dropout, deterministic=not train)
@@ -81,13 +103,15 @@ class Attention(layers.Module):
     def heads(x):
       return x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
 
-    def turned(x, count):
+    def turned(x, asked):
       if rotation is None:
         return x
-      return rotary.rotate(heads(x), rotation.last(count)).reshape(x.shape)
+      by = rotary.Rotation(*map(asked.of, rotation))
+      return rotary.rotate(heads(x), by).reshape(x.shape)
 
-    keys = turned(project('key', tokens), num_tokens)
+    keys = turned(project('key', tokens), Asked(num_tokens))
     values = project('value', tokens)
+    own = KeysValues(keys, values)
     if past is not None:
       keys = jnp.concatenate([past.keys, keys], axis=-2)
       values = jnp.concatenate([past.values, values], axis=-2)
@@ -102,9 +126,9 @@ class Attention(layers.Module):
       weights = jnp.ones((*lead, 1, self.num_heads, 1), self.dtype)
       parts.append(heads(values[..., :1, :]) * drop(weights))
       num_queries -= 1
+      asked = Asked(num_queries)
     if num_queries:
-      asking = tokens[..., num_tokens - num_queries :, :]
-      query = turned(project('query', asking), num_queries)
+      query = turned(project('query', asked.of(tokens)), asked)
       query = query * self.head_dim**-0.5
       # The backward pass of the written-out sums would be the slow one.
       few = num_keys <= _FEW_KEYS and not train
@@ -120,7 +144,7 @@ class Attention(layers.Module):
           heads(keys),
           preferred_element_type=jnp.float32,
         )
-      if self.causal:
+      if self.causal and asked.place is None:
         seen = jnp.tril(jnp.ones((num_keys, num_keys), bool))[-num_queries:]
         seen = seen if few else seen.T
         seen = seen.reshape((1,) * (logits.ndim - 2) + seen.shape)
@@ -140,7 +164,7 @@ class Attention(layers.Module):
     mixed = jnp.concatenate(parts, axis=-3)
     mixed = mixed.reshape(*mixed.shape[:-2], inner)
     mixed = drop(dense(width, inner, name='out')(mixed))
-    return mixed, KeysValues(keys, values)
+    return mixed, own
 
 
 def _few_logits(query: jax.Array, keys: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ from jepa_wm.networks import (
   modulated_frames,
   rotary,
   transformer,
+  windows,
 )
 
 CONDITIONING = ('token', 'feature', 'adaln')
@@ -30,7 +31,7 @@ Source: V-JEPA 2-AC, arXiv 2506.09985; the others JEPA-WMs, arXiv 2512.24497.
 """
 
 Past = tuple[attention.KeysValues, ...]
-"""Keys and values of all tokens of the first frames, one entry per block."""
+"""Keys and values of the tokens of frames, one entry per block."""
 
 
 class TokenPredictor(layers.Module):
@@ -66,8 +67,7 @@ class TokenPredictor(layers.Module):
     frames: jax.Array,
     conditions: Sequence[jax.Array],
     *,
-    past: Past | None = None,
-    last_only: bool = False,
+    look: windows.Look | None = None,
     train: bool = False,
   ) -> tuple[jax.Array, Past]:
     """Predicts for every frame the one after it.
@@ -75,12 +75,13 @@ class TokenPredictor(layers.Module):
     Args:
       frames: `[..., T, P, D]`, row by row, `T` at most `history`.
       conditions: each `[..., T, C]`.
-      past: of the first F frames of this very window.
-      last_only: whether only the frame after the window is asked for.
+      look: of the newest frame, see `predictors.WindowPredictor`; nothing of
+        its memory but the past is looked at.
       train: whether dropout is on; there is none here.
 
     Returns:
-      `[..., T - F, P, D]`, or `[..., 1, P, D]`, and the past of all frames.
+      `[..., T, P, D]`, with a `look` `[..., 1, P, D]`, and the past of these
+      frames.
 
     Raises:
       ValueError: the window is longer than `history`, the conditions are not
@@ -96,16 +97,15 @@ class TokenPredictor(layers.Module):
         f'shape {frames.shape}.'
       )
     num_conditions = len(conditions) if self.conditioning == 'token' else 0
-    num_past = count_past(past, num_conditions + size)
     dense = layers.normal_dense
     given = [
       dense(self.width, x.shape[-1], name=f'condition_{index}', **dtypes)(
-        jnp.expand_dims(x[..., num_past:, :], -2).astype(self.dtype)
+        jnp.expand_dims(x, -2).astype(self.dtype)
       )
       for index, x in enumerate(conditions)
     ]
     seen = dense(self.width, features, name='input', **dtypes)(
-      frames[..., num_past:, :, :].astype(self.dtype)
+      frames.astype(self.dtype)
     )
     condition = None
     if self.conditioning == 'token':
@@ -115,18 +115,19 @@ class TokenPredictor(layers.Module):
       seen = functools.reduce(operator.add, given, seen)
     else:
       condition = functools.reduce(operator.add, given)[..., 0, :]
+    first = count_past(look, num_conditions + size)
     tokens, past = run_blocks(
       self,
       seen,
-      past,
+      look,
       condition=condition,
-      # Nobody asks for the conditions of the last frame.
-      num_last=size if last_only else None,
+      # Nobody asks for the conditions of the newest frame.
+      num_last=size,
       epsilon=1e-6,
       qkv_bias=True,
       dense_fn=dense,
       rotation=rotary.rotation(
-        _positions(range(num_past, num_frames), self.grid, num_conditions),
+        _positions(range(first, first + num_frames), self.grid, num_conditions),
         head_dim=self.head_dim,
         style=self.rotary_style,
       ),
@@ -163,24 +164,20 @@ def check_window(
       )
 
 
-def count_past(past: Past | None, frame_size: int) -> int:
-  """Frames that `past` remembers, of `frame_size` tokens each."""
-  return 0 if past is None else past[0].keys.shape[-2] // frame_size
-
-
-def emptied(past: Past) -> Past:
-  """The past of no frames, where that of some is not valid any more."""
-  return tuple(
-    attention.KeysValues(*(x[..., :0, :] for x in block)) for block in past
-  )
+def count_past(look: windows.Look | None, size: int) -> int:
+  """Frames of `size` tokens whose keys and values are remembered."""
+  if look is None or look.memory.past is None:
+    return 0
+  number: int = look.memory.past[0].keys.shape[-2] // size
+  return number
 
 
 def run_blocks(
   predictor: Any,
   frames: jax.Array,
-  past: Past | None,
+  look: windows.Look | None,
   *,
-  num_last: int | None,
+  num_last: int,
   causal: bool = True,
   condition: jax.Array | None = None,
   rotation: rotary.Rotation | None = None,
@@ -189,27 +186,34 @@ def run_blocks(
 ) -> tuple[jax.Array, Past]:
   """Runs `frames` `[..., T, S, W]` through the blocks of `predictor`.
 
-  Where `num_last` is given, the last block answers for as many last tokens,
-  and the answer is `[..., 1, num_last, W]`. Where it is not `causal`, frames
-  see those after them, too, and nothing may be remembered. A `condition`
+  With a `look` (see `predictors.WindowPredictor`), the last block answers for
+  the `num_last` last tokens of the newest frame alone, `[..., 1, num_last, W]`.
+  Where it is not `causal`, frames see those after them, too. A `condition`
   `[..., T, W]` modulates the tokens of its frame.
   """
   *lead, num_frames, size, width = frames.shape
   tokens = frames.reshape(*lead, num_frames * size, width)
-  mask = None
-  # A single new frame sees everything.
+  mask, last_mask, asked = None, None, None
+  past = None if look is None else look.memory.past
+  # A single frame sees everything.
   if causal and num_frames > 1:
-    frame = np.arange(count_past(past, size) + num_frames).repeat(size)
-    mask = jnp.asarray(frame[-num_frames * size :, None] >= frame)
-  remembered = []
+    frame = np.arange(num_frames).repeat(size)
+    mask = last_mask = jnp.asarray(frame[:, None] >= frame)
+  if look is not None:
+    place = look.place if past is None else None
+    asked = attention.Asked(num_last, place, size)
+    if place is not None:
+      last_mask = windows.seen(place, num_frames, size)
+      mask = mask if causal else last_mask
+    elif mask is not None:
+      last_mask = mask[-num_last:]
   kind: Any = transformer.Block
   given: dict[str, Any] = {}
   if condition is not None:
     kind, given = modulated_frames.ModulatedFrames, {'condition': condition}
+  remembered = []
   for index in range(predictor.depth):
     is_last = index == predictor.depth - 1
-    if mask is not None and is_last and num_last is not None:
-      mask = mask[-num_last:]
     tokens, keys_values = kind(
       num_heads=predictor.num_heads,
       head_dim=predictor.head_dim,
@@ -221,14 +225,14 @@ def run_blocks(
     )(
       tokens,
       past=None if past is None else past[index],
-      num_queries=num_last if is_last else None,
+      asked=asked if is_last else None,
       rotation=rotation,
-      mask=mask,
+      mask=last_mask if is_last else mask,
       train=train,
       **given,
     )
     remembered.append(keys_values)
-  shape = (num_frames, size) if num_last is None else (1, num_last)
+  shape = (num_frames, size) if look is None else (1, num_last)
   return tokens.reshape(*lead, *shape, width), tuple(remembered)
 
 

@@ -7,16 +7,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 
-from jepa_wm.networks import (
-  attention,
-  layers,
-  predictors,
-  sizes,
-  transformer,
-)
-
-Cache = tuple[transformer.BlockCache, ...]
-"""What a `CausalPredictor` remembers of a window, one per block."""
+from jepa_wm.networks import layers, predictors, sizes, transformer, windows
 
 
 @predictors.PREDICTORS.register
@@ -62,10 +53,7 @@ class CausalPredictor(predictors.WindowPredictor, transformer.Heads):
   latents get them. Where latents or conditions are not `width` wide, one
   linear map each brings them there.
 
-  With a cache this is the same function in fewer operations: keys and values
-  of the first P tokens are not computed again, nor are the modulations of the
-  first M actions, and with `last_only` the last block answers for the last
-  token alone.
+  It remembers keys and values of tokens, and the modulations of actions.
 
   Source: LeWM.
 
@@ -82,25 +70,25 @@ class CausalPredictor(predictors.WindowPredictor, transformer.Heads):
     latents: jax.Array,
     conditions: jax.Array,
     *,
-    cache: Cache | None = None,
-    last_only: bool = False,
+    look: windows.Look | None = None,
     train: bool = False,
-  ) -> tuple[jax.Array, Cache]:
-    """See `predictors.WindowPredictor`; the cache has an entry per block."""
+  ) -> tuple[jax.Array, windows.Memory]:
+    """See `predictors.WindowPredictor`."""
     *lead, num_tokens, latent_dim = latents.shape
-    num_known = num_past = 0
-    if cache is not None:
-      num_known = cache[0].modulations.shape[-2]
-      num_past = cache[0].past.keys.shape[-2]
-    predictors.check_window(latents, conditions, self.history, num_known)
+    predictors.check_window(latents, conditions, self.history, look)
     positions = self.param(
       'positions',
       nn.initializers.normal(1.0),
       (self.history, latent_dim),
       self.param_dtype,
-    )[num_past:num_tokens]
-    positions = positions.reshape((1,) * len(lead) + positions.shape)
-    tokens = (latents[..., num_past:, :] + positions).astype(self.dtype)
+    )
+    first = 0
+    if look is not None and look.memory.past is not None:
+      first = look.memory.past[0].keys.shape[-2]
+    positions = positions[first : first + num_tokens].reshape(
+      (1,) * len(lead) + (num_tokens, latent_dim)
+    )
+    tokens = (latents + positions).astype(self.dtype)
     conditions = conditions.astype(self.dtype)
     if latent_dim != self.width:
       tokens = layers.uniform_dense(
@@ -110,10 +98,9 @@ class CausalPredictor(predictors.WindowPredictor, transformer.Heads):
       conditions = layers.uniform_dense(
         self.width, conditions.shape[-1], name='condition', **self.dtypes
       )(conditions)
-    caches = []
+    remembered = []
     for index in range(self.depth):
-      is_last = index == self.depth - 1
-      tokens, block_cache = transformer.ModulatedBlock(
+      tokens, memory = transformer.ModulatedBlock(
         num_heads=self.num_heads,
         head_dim=self.head_dim,
         mlp_dim=self.mlp_dim,
@@ -123,21 +110,11 @@ class CausalPredictor(predictors.WindowPredictor, transformer.Heads):
       )(
         tokens,
         conditions,
-        cache=None if cache is None else cache[index],
-        num_queries=1 if last_only and is_last else None,
+        look=windows.part(look, index),
+        is_last=index == self.depth - 1,
         train=train,
       )
-      caches.append(block_cache)
+      remembered.append(memory)
     norm = layers.layer_norm(1e-5, name='norm', **self.dtypes)
-    return norm(tokens), tuple(caches)
-
-  @nn.nowrap
-  def slide(self, memory: Cache) -> Cache:
-    """Keys and values saw positions that have changed; modulations did not."""
-    return tuple(
-      transformer.BlockCache(
-        block.modulations[..., 1:, :],
-        attention.KeysValues(*(x[..., :0, :] for x in block.past)),
-      )
-      for block in memory
-    )
+    given, past = zip(*remembered)
+    return norm(tokens), windows.Memory(given, past)

@@ -14,6 +14,7 @@ from jepa_wm.networks import (
   layers,
   predictors,
   transformer,
+  windows,
 )
 
 
@@ -75,23 +76,21 @@ class ConcatenationPredictor(transformer.Heads):
     frames: jax.Array,
     conditions: Sequence[jax.Array],
     *,
-    past: block_causal.Past | None = None,
-    last_only: bool = False,
+    look: windows.Look | None = None,
     train: bool = False,
-  ) -> tuple[jax.Array, block_causal.Past]:
+  ) -> tuple[jax.Array, block_causal.Past | None]:
     """See `block_causal.TokenPredictor`; the grid may be any."""
     dtypes = self.dtypes
     block_causal.check_window(frames, conditions, self.history)
     *_, num_frames, size, features = frames.shape
-    num_past = block_causal.count_past(past, size)
-    parts = [frames[..., num_past:, :, :].astype(self.dtype)]
+    parts = [frames.astype(self.dtype)]
     for index, condition in enumerate(conditions):
       embedded = layers.uniform_dense(
         self.condition_features,
         condition.shape[-1],
         name=f'condition_{index}',
         **dtypes,
-      )(condition[..., num_past:, :].astype(self.dtype))
+      )(condition.astype(self.dtype))
       shape = (*parts[0].shape[:-1], self.condition_features)
       parts.append(jnp.broadcast_to(jnp.expand_dims(embedded, -2), shape))
     tokens = jnp.concatenate(parts, axis=-1)
@@ -106,15 +105,18 @@ class ConcatenationPredictor(transformer.Heads):
       nn.initializers.normal(1.0),
       (self.history, size, inner),
       self.param_dtype,
-    )[num_past:num_frames].astype(self.dtype)
+    )
+    first = block_causal.count_past(look, size)
+    positions = positions[first : first + num_frames].astype(self.dtype)
     lead = (1,) * (tokens.ndim - positions.ndim)
     tokens = tokens + positions.reshape(*lead, *positions.shape)
     tokens = nn.Dropout(self.dropout, deterministic=not train)(tokens)
+    past: block_causal.Past | None
     tokens, past = block_causal.run_blocks(
       self,
       tokens,
-      past,
-      num_last=size if last_only else None,
+      look,
+      num_last=size,
       causal=self.causal,
       epsilon=1e-5,
       qkv_bias=False,
@@ -124,7 +126,7 @@ class ConcatenationPredictor(transformer.Heads):
     )
     if not self.causal:
       # Frames that are still to come will change what these saw.
-      past = block_causal.emptied(past)
+      past = None
     tokens = layers.layer_norm(1e-5, name='norm', **dtypes)(tokens)
     if self.width:
       tokens = layers.uniform_dense(

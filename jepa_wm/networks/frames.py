@@ -1,25 +1,11 @@
 """Predictors of frames of tokens, as steps of flat latents."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from jepa_wm.networks import block_causal, predictors
-
-
-class Memory(NamedTuple):
-  """What a block-causal predictor remembers of a window.
-
-  Attributes:
-    conditions: `[..., M, C]`, what was given with the first M frames.
-    past: of the first F frames, F at most M, each `[..., F * S, *]` with S
-      tokens a frame; valid while the frames keep their positions.
-  """
-
-  conditions: jax.Array
-  past: block_causal.Past
+from jepa_wm.networks import predictors, windows
 
 
 class FramePredictor(predictors.WindowPredictor):
@@ -45,21 +31,19 @@ class FramePredictor(predictors.WindowPredictor):
     latents: jax.Array,
     conditions: jax.Array,
     *,
-    cache: Memory | None = None,
-    last_only: bool = False,
+    look: windows.Look | None = None,
     train: bool = False,
-  ) -> tuple[jax.Array, Memory]:
+  ) -> tuple[jax.Array, windows.Memory]:
     """See `predictors.WindowPredictor`; outputs are the next latents."""
-    past = None
-    if cache is not None:
-      before, past = cache
-      conditions = jnp.concatenate([before, conditions], axis=-2)
-    frames, given = self.seen(latents, conditions)
-    predicted, past = self.core(
-      frames, given, past=past, last_only=last_only, train=train
-    )
-    outputs = self.after(predicted, latents, conditions)
-    return outputs, Memory(conditions, past)
+    given = conditions
+    newest = latents
+    if look is not None and look.memory.past is None:
+      given = windows.whole(look.memory.given, look.place, conditions)
+      newest = windows.take(latents, look.place)
+    frames, seen = self.seen(latents, given)
+    predicted, past = self.core(frames, seen, look=look, train=train)
+    outputs = self.after(predicted, newest, conditions)
+    return outputs, windows.Memory(conditions, past)
 
   @nn.nowrap
   def seen(
@@ -78,18 +62,12 @@ class FramePredictor(predictors.WindowPredictor):
   def after(
     self, predicted: jax.Array, latents: jax.Array, conditions: jax.Array
   ) -> jax.Array:
-    """Latents of predicted frames `[..., P, F]`, the last ones of a window.
+    """Latents `[..., L, D]` of predicted frames `[..., L, P, F]`.
 
     Args:
-      predicted: for every one of its last latents the frame after it.
+      predicted: for every latent the frame after it.
       latents: `[..., L, D]`.
       conditions: `[..., L, C]`.
     """
     del latents, conditions
     return predicted.reshape(*predicted.shape[:-2], -1)
-
-  @nn.nowrap
-  def slide(self, memory: Memory) -> Memory:
-    """Keys and values saw positions that have changed."""
-    past = block_causal.emptied(memory.past)
-    return Memory(memory.conditions[..., 1:, :], past)

@@ -76,7 +76,8 @@ class ModulatedFrames(layers.Module):
     )(modulated(tokens, shifts[0], scales[0]), train=train, **options)
 
     def last(x: jax.Array) -> jax.Array:
-      return x[..., num_tokens - mixed.shape[-2] :, :]
+      asked = options.get('asked')
+      return x if asked is None else asked.of(x)
 
     tokens = last(tokens) + last(gates[0]) * mixed
     mlp = transformer.Mlp(

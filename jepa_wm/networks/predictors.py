@@ -3,8 +3,9 @@
 Every kind is in a file of its own: a Linen module with the methods of
 `Predictor`, and the frozen dataclass of its settings, registered in
 `PREDICTORS`. What a predictor remembers, and for how long, is its own matter:
-outside of it a state is opaque. `WindowPredictor` is for those that look back
-on a window of latents, which grows to `history` and then slides.
+outside of it a state is opaque.
+`WindowPredictor` is for those that look back on a window of latents, which
+fills up to `history` and then slides.
 """
 
 import dataclasses
@@ -12,12 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.networks import transformer
+from jepa_wm.networks import transformer, windows
 
 PREDICTORS = fields.Registry('predictor', 'jepa_wm.networks')
 
@@ -50,12 +50,16 @@ class Predictor(Protocol):
     """
     ...
 
-  def start(self, latents: jax.Array, conditions: jax.Array) -> Any:
+  def start(
+    self, latents: jax.Array, conditions: jax.Array, *, grows: bool = False
+  ) -> Any:
     """Starts a state from the past.
 
     Args:
       latents: `[..., L, D]`, `L` from 1 to `history`, oldest first.
       conditions: `[..., L - 1, C]`, of the actions between them.
+      grows: whether `advance` may change the shapes of the state in its first
+        steps, where that costs less; without it never does.
 
     Returns:
       A state for `advance`, a pytree with the same leading dims.
@@ -124,106 +128,130 @@ class TransformerConfig(transformer.Sizes):
       raise ValueError(f'dropout must be below 1, got {self.dropout!r}.')
 
 
-@flax.struct.dataclass
-class Window:
-  """The latents a predictor looks back on, and what it remembers of them.
+class WindowPredictor(nn.Module):
+  """A `Predictor` whose state is a `windows.Window`.
 
-  Attributes:
-    latents: `[..., L, D]`, oldest first; `L` grows from the number of observed
-      frames to the predictor's `history`.
-    memory: pytree of the predictor, None while there is nothing to remember.
-      It grows while the window does and shrinks when it slides, because
-      sliding moves every latent to another position.
+  Calling it maps windows, in training and in rollouts, where the newest token
+  alone is asked for. Once windows slide, every latent moves to another position
+  at every step, and all of the window is computed again but for what was made
+  of its conditions; so it always is where the state is of one shape. A state
+  that grows remembers what it computed until then.
   """
-
-  latents: jax.Array
-  memory: Any = None
 
   @property
-  def newest(self) -> jax.Array:
-    """The newest latent `[..., D]`."""
-    return self.latents[..., -1, :]
-
-
-class WindowPredictor(nn.Module):
-  """A `Predictor` whose state is a `Window`: calling it says what to remember.
-
-  What it remembers of a growing window is not computed again, and what only
-  other tokens than the last need is left out.
-  """
+  def num_remembered(self: Any) -> int:
+    """Tokens before the newest that a state holds; 0 where none matter."""
+    number: int = self.history - 1
+    return number
 
   def __call__(
     self,
     latents: jax.Array,
     conditions: jax.Array,
     *,
-    cache: Any = None,
-    last_only: bool = False,
+    look: windows.Look | None = None,
     train: bool = False,
-  ) -> tuple[jax.Array, Any]:
-    """Predicts one step on for the tokens of a window.
+  ) -> tuple[jax.Array, windows.Memory]:
+    """Predicts one step on for the tokens of a window, or for its newest.
 
     Args:
       latents: `[..., T, D]`, `T` at most `history`.
-      conditions: `[..., T - M, C]`, the encoded actions taken at the last
-        latents; `M` are in the cache.
-      cache: memory of the first `P` tokens of this very window.
-      last_only: whether only the last token is asked for.
+      conditions: `[..., T, C]`, the encoded actions taken at them; with a
+        `look` that of the newest alone.
+      look: asks for the newest token alone. Where it has a past, `latents` are
+        that token; else they are the window, whatever comes after it.
       train: whether dropout is on.
 
     Returns:
-      Outputs `[..., T - P, E]`, or `[..., 1, E]`, and the memory of all tokens.
+      Outputs `[..., T, E]`, with a `look` `[..., 1, E]`; and what may be
+      remembered: what was made of these conditions, the past of these latents.
 
     Raises:
       ValueError: the window is longer than `history`, or the two do not match.
     """
     raise NotImplementedError
 
-  @nn.nowrap
-  def slide(self, memory: Any) -> Any:
-    """What is left of a full window's memory when its first token drops out."""
-    raise NotImplementedError
-
-  def start(self, latents: jax.Array, conditions: jax.Array) -> Window:
+  def start(
+    self: Any,
+    latents: jax.Array,
+    conditions: jax.Array,
+    *,
+    grows: bool = False,
+  ) -> windows.Window:
     """See `Predictor`."""
-    memory = None
-    if conditions.shape[-2]:
-      _, memory = self(latents[..., :-1, :], conditions, last_only=True)
-    return Window(latents, memory)
+    newest, room = latents[..., -1, :], self.num_remembered
+    if not room:
+      return windows.Window(newest)
+    number = conditions.shape[-2]
+    earlier = latents[..., :number, :]
+    if number:
+      _, memory = self(earlier, conditions)
+    else:
+      # For its shapes alone: a compiler leaves out what it computes.
+      shape = *conditions.shape[:-2], 1, conditions.shape[-1]
+      _, memory = self(latents, jnp.zeros(shape, conditions.dtype))
+      memory = jax.tree.map(lambda leaf: leaf[..., :0, :], memory)
+    if grows:
+      return windows.Window(newest, earlier, memory)
+    pad = lambda leaf: windows.pad(leaf, room)
+    given = jax.tree.map(pad, memory.given)
+    place = jnp.full(newest.shape[:-1], number, jnp.int32)
+    return windows.Window(
+      newest, pad(earlier), windows.Memory(given, None), place
+    )
 
   def advance(
-    self: Any, state: Window, condition: jax.Array, readout_fn: ReadoutFn
-  ) -> Window:
+    self: Any,
+    state: windows.Window,
+    condition: jax.Array,
+    readout_fn: ReadoutFn,
+  ) -> windows.Window:
     """See `Predictor`."""
-    outputs, memory = self(
-      state.latents,
-      jnp.expand_dims(condition, -2),
-      cache=state.memory,
-      last_only=True,
+    newest = jnp.expand_dims(state.newest, -2)
+    condition = jnp.expand_dims(condition, -2)
+    if state.earlier is None or state.memory is None:
+      outputs, _ = self(newest, condition)
+      return windows.Window(readout_fn(newest, outputs)[..., 0, :])
+    room, (given, past), place = self.num_remembered, state.memory, state.place
+    window = newest
+    if past is None:
+      window = windows.whole(state.earlier, place, newest)
+    outputs, found = self(
+      window, condition, look=windows.Look(state.memory, place)
     )
-    latent = readout_fn(state.latents[..., -1:, :], outputs)
-    latents = jnp.concatenate([state.latents, latent], axis=-2)
-    if latents.shape[-2] > self.history:
-      latents = latents[..., 1:, :]
-      memory = self.slide(memory) if self.history > 1 else None
-    return Window(latents, memory)
+    push = lambda buffer, token: windows.push(buffer, place, token, room)
+    given = jax.tree.map(push, given, found.given)
+    if state.earlier.shape[-2] == room:
+      past = None  # From now on it slides.
+    elif past is not None:
+      join = lambda *parts: jnp.concatenate(parts, axis=-2)
+      past = jax.tree.map(join, past, found.past)
+    return windows.Window(
+      readout_fn(newest, outputs)[..., 0, :],
+      push(state.earlier, newest),
+      windows.Memory(given, past),
+      None if place is None else jnp.minimum(place + 1, room),
+    )
 
   @nn.nowrap
-  def read(self, state: Window) -> jax.Array:
+  def read(self, state: windows.Window) -> jax.Array:
     """See `Predictor`."""
     return state.newest
 
 
 def check_window(
-  latents: jax.Array, conditions: jax.Array, history: int, num_known: int
+  latents: jax.Array,
+  conditions: jax.Array,
+  history: int,
+  look: windows.Look | None,
 ) -> None:
   """Checks a window of latents and what is given with them.
 
   Args:
     latents: `[..., T, D]`.
-    conditions: `[..., T - M, C]`.
+    conditions: `[..., T, C]`, or `[..., 1, C]` with a `look`.
     history: longest window.
-    num_known: conditions `M` in the cache.
+    look: as of `WindowPredictor`.
 
   Raises:
     ValueError: they do not fit each other or `history`.
@@ -234,8 +262,9 @@ def check_window(
       f'latents hold a window of {num_tokens} steps, but the predictor was '
       f'built for history={history}; pass the last {history}.'
     )
-  if conditions.shape[:-1] != (*lead, num_tokens - num_known):
+  number = num_tokens if look is None else 1
+  if conditions.shape[:-1] != (*lead, number):
     raise ValueError(
-      'conditions must be as many as latents, less those in the cache '
-      f'({num_known}), got {conditions.shape} for {latents.shape}.'
+      f'conditions must be as many as latents, {[*lead, number, "C"]}, got '
+      f'{list(conditions.shape)} for latents {list(latents.shape)}.'
     )

@@ -1,14 +1,14 @@
 """A gated recurrent unit that steps latents by actions."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.networks import layers, predictors
+from jepa_wm.networks import layers, predictors, windows
 
 
 @predictors.PREDICTORS.register
@@ -37,18 +37,6 @@ class RecurrentConfig:
     return RecurrentPredictor(**vars(self), dtype=dtype)
 
 
-class RecurrentCache(NamedTuple):
-  """What a `RecurrentPredictor` remembers of a window.
-
-  Attributes:
-    conditions: `[..., M, C]`, the encoded actions.
-    memory: `[..., P, memory_dim]`, after each of the first `P` tokens.
-  """
-
-  conditions: jax.Array
-  memory: jax.Array
-
-
 class RecurrentPredictor(predictors.WindowPredictor, layers.Module):
   """One GRU cell whose hidden state is the latent and whose input the action.
 
@@ -67,39 +55,39 @@ class RecurrentPredictor(predictors.WindowPredictor, layers.Module):
   history: int
   memory_dim: int = 0
 
+  @property
+  def num_remembered(self) -> int:
+    """None without a memory: the next latent depends on the newest alone."""
+    return self.history - 1 if self.memory_dim else 0
+
   @nn.compact
   def __call__(
     self,
     latents: jax.Array,
     conditions: jax.Array,
     *,
-    cache: RecurrentCache | None = None,
-    last_only: bool = False,
+    look: windows.Look | None = None,
     train: bool = False,
-  ) -> tuple[jax.Array, RecurrentCache]:
+  ) -> tuple[jax.Array, windows.Memory]:
     """See `predictors.WindowPredictor`; outputs are `D + memory_dim` wide."""
     del train
-    *lead, num_tokens, size = latents.shape
-    memory = jnp.zeros((*lead, 0, self.memory_dim), self.dtype)
-    num_known = 0
-    if cache is not None:
-      num_known, memory = cache.conditions.shape[-2], cache.memory
-    predictors.check_window(latents, conditions, self.history, num_known)
+    predictors.check_window(latents, conditions, self.history, look)
     conditions = conditions.astype(self.dtype)
-    if cache is not None:
-      conditions = jnp.concatenate([cache.conditions, conditions], axis=-2)
+    latents = latents.astype(self.dtype)
+    *lead, _, size = latents.shape
     cell = nn.GRUCell(size + self.memory_dim, **self.dtypes, name='cell')
-    num_past = memory.shape[-2]
-    new = latents[..., num_past:, :].astype(self.dtype)
-    inputs = conditions[..., num_past:, :]
     if not self.memory_dim:
-      if last_only:
-        new, inputs = new[..., -1:, :], inputs[..., -1:, :]
-      _, tokens = cell(new, inputs)
-      memory = jnp.zeros((*lead, num_tokens, 0), self.dtype)
-      return tokens, RecurrentCache(conditions, memory)
+      _, tokens = cell(latents, conditions)
+      return tokens, windows.Memory(conditions, ())
+    inputs, first = conditions, jnp.zeros((*lead, self.memory_dim), self.dtype)
+    if look is not None:
+      given, past = look.memory
+      if past is None:
+        inputs = windows.whole(given, look.place, conditions)
+      elif past.shape[-2]:
+        first = past[..., -1, :]
 
-    def step(cell, carried, token):
+    def step(cell: Any, carried: jax.Array, token: Any) -> Any:
       latent, condition = token
       hidden, _ = cell(jnp.concatenate([latent, carried], -1), condition)
       return hidden[..., size:], hidden
@@ -107,21 +95,13 @@ class RecurrentPredictor(predictors.WindowPredictor, layers.Module):
     scan = nn.scan(
       step, variable_broadcast='params', split_rngs={'params': False}
     )
-    first = jnp.zeros((*lead, self.memory_dim), self.dtype)
     _, tokens = scan(
       cell,
-      memory[..., -1, :] if num_past else first,
-      (jnp.moveaxis(new, -2, 0), jnp.moveaxis(inputs, -2, 0)),
+      first,
+      (jnp.moveaxis(latents, -2, 0), jnp.moveaxis(inputs, -2, 0)),
     )
     tokens = jnp.moveaxis(tokens, 0, -2)
-    memory = jnp.concatenate([memory, tokens[..., size:]], axis=-2)
-    if last_only:
-      tokens = tokens[..., -1:, :]
-    return tokens, RecurrentCache(conditions, memory)
-
-  @nn.nowrap
-  def slide(self, memory: RecurrentCache) -> RecurrentCache:
-    """The memory began with the token that is gone."""
-    return RecurrentCache(
-      memory.conditions[..., 1:, :], memory.memory[..., :0, :]
-    )
+    memory = windows.Memory(conditions, tokens[..., size:])
+    if look is not None and look.memory.past is None:
+      tokens = windows.take(tokens, look.place)
+    return tokens, memory

@@ -91,9 +91,6 @@ class RobotPredictor(frames.FramePredictor):
     after = after.reshape(*after.shape[:-2], -1)
     if self.state_dim:
       states = latents[..., latents.shape[-1] - self.state_dim :]
-      first = states.shape[-2] - after.shape[-2]
-      moved = poses.integrate(
-        states[..., first:, :], conditions[..., first:, :]
-      )
+      moved = poses.integrate(states, conditions)
       after = jnp.concatenate([after, moved], axis=-1)
     return after

@@ -29,11 +29,6 @@ class Rotation(NamedTuple):
   cos: jax.Array
   sin: jax.Array
 
-  def last(self, count: int) -> 'Rotation':
-    """That of the last `count` tokens."""
-    first = self.cos.shape[-2] - count
-    return Rotation(self.cos[..., first:, :], self.sin[..., first:, :])
-
 
 def grid_positions(ids: jax.Array, grid: tuple[int, int, int]) -> jax.Array:
   """Where the tokens of given ids are.

@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import attention, layers
+from jepa_wm.networks import attention, layers, windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,8 @@ class Block(layers.Module):
       name='attention',
       **self.dtypes,
     )(attention_norm(tokens), train=train, **options)
-    tokens = tokens[..., tokens.shape[-2] - mixed.shape[-2] :, :] + mixed
+    asked = options.get('asked')
+    tokens = (tokens if asked is None else asked.of(tokens)) + mixed
     mlp = Mlp(
       hidden_dim=self.mlp_dim,
       dropout=self.dropout,
@@ -118,19 +119,6 @@ class Block(layers.Module):
       **self.dtypes,
     )
     return tokens + mlp(mlp_norm(tokens), train=train), past
-
-
-class BlockCache(NamedTuple):
-  """What a modulated block remembers.
-
-  Attributes:
-    modulations: `[..., M, 6 * D]`, a linear map of the condition alone.
-    past: keys and values `[..., P, *]`, valid where the tokens keep their
-      positions; P may be less than M.
-  """
-
-  modulations: jax.Array
-  past: attention.KeysValues
 
 
 class ModulatedBlock(Heads):
@@ -150,37 +138,39 @@ class ModulatedBlock(Heads):
     tokens: jax.Array,
     condition: jax.Array,
     *,
-    cache: BlockCache | None = None,
-    num_queries: int | None = None,
+    look: windows.Look | None = None,
+    is_last: bool = False,
     train: bool = False,
-  ) -> tuple[jax.Array, BlockCache]:
+  ) -> tuple[jax.Array, windows.Memory]:
     """Maps tokens under their conditions.
 
     Args:
-      tokens: `[..., T, D]`, those that come after the P remembered ones.
-      condition: `[..., P + T - M, C]`, those that come after the M whose
-        modulations are remembered.
-      cache: what is remembered; nothing by default.
-      num_queries: Q, how many of the last tokens to answer for; all by
-        default. The others are only looked at.
+      tokens: `[..., T, D]`.
+      condition: `[..., T, C]`; with a `look` that of the newest alone.
+      look: of the newest token, as of `predictors.WindowPredictor`; what is
+        remembered of a condition are its modulations, a linear map of it.
+      is_last: whether only the newest is asked for, where there is a `look`;
+        the others are then only looked at.
       train: whether dropout is on.
 
     Returns:
-      `[..., Q, D]`, and the cache of all `P + T` tokens.
+      `[..., T, D]` or `[..., 1, D]`, and what may be remembered.
     """
-    modulations = nn.Dense(
+    made = nn.Dense(
       6 * tokens.shape[-1],
       kernel_init=nn.initializers.zeros,
       name='modulation',
       **self.dtypes,
     )(nn.silu(condition))
-    past = None
-    if cache is not None:
-      modulations = jnp.concatenate([cache.modulations, modulations], axis=-2)
-      past = cache.past
-    num_tokens = tokens.shape[-2]
-    num_queries = num_tokens if num_queries is None else num_queries
-    modulation = modulations[..., modulations.shape[-2] - num_tokens :, :]
+    modulation, past, mask, asked = made, None, None, None
+    if look is not None:
+      given, past = look.memory
+      if past is None:
+        modulation = windows.whole(given, look.place, made)
+        if is_last:
+          asked = attention.Asked(1, look.place)
+          if look.place is not None:
+            mask = windows.seen(look.place, tokens.shape[-2])
     shifts, scales, gates = zip(
       *(jnp.split(half, 3, axis=-1) for half in jnp.split(modulation, 2, -1))
     )
@@ -205,12 +195,13 @@ class ModulatedBlock(Heads):
       return affine(bare(tokens) * (1 + scale) + shift)
 
     def last(x):
-      return x[..., num_tokens - num_queries :, :]
+      return x if asked is None else asked.of(x)
 
-    mixed, past = attend(
+    mixed, own = attend(
       modulate('attention_norm', tokens, shifts[0], scales[0]),
       past=past,
-      num_queries=num_queries,
+      asked=asked,
+      mask=mask,
       train=train,
     )
     tokens = last(tokens) + last(gates[0]) * mixed
@@ -218,4 +209,4 @@ class ModulatedBlock(Heads):
       modulate('mlp_norm', tokens, last(shifts[1]), last(scales[1])),
       train=train,
     )
-    return tokens, BlockCache(modulations, past)
+    return tokens, windows.Memory(made, own)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from jepa_wm.networks import block_causal, concatenated
-from jepa_wm.networks import frames as frames_lib
 
 
 @pytest.fixture(scope='module')
@@ -103,10 +102,10 @@ def make(predictor, rng_key):
   return frames, conditions, jax.tree.unflatten(tree, random)
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames='last_only')
-def apply(predictor, variables, frames, conditions, **given):
+@functools.partial(jax.jit, static_argnums=0)
+def apply(predictor, variables, frames, conditions):
   """As one program; piece by piece, a hundred would be compiled."""
-  return predictor.apply(variables, frames, conditions, **given)
+  return predictor.apply(variables, frames, conditions)
 
 
 PREDICTORS = {
@@ -169,38 +168,6 @@ def test_a_frame_sees_itself_and_what_was_before(case):
   assert not seen[:, 2:].any()
 
 
-def test_the_cache_is_exact(case):
-  predictor, frames, conditions, variables = case
-  whole, everything = apply(predictor, variables, frames, conditions)
-  past = None
-  for t in range(1, 5):
-    out, past = apply(
-      predictor,
-      variables,
-      frames[:, :t],
-      [x[:, :t] for x in conditions],
-      past=past,
-      last_only=True,
-    )
-    assert out.shape == (2, 1, 16, 6)
-    np.testing.assert_allclose(out[:, 0], whole[:, t - 1], atol=1e-5)
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), past, everything
-  )
-  # Two frames at once onto one that is remembered.
-  _, one = apply(
-    predictor, variables, frames[:, :1], [x[:, :1] for x in conditions]
-  )
-  out, _ = apply(
-    predictor,
-    variables,
-    frames[:, :3],
-    [x[:, :3] for x in conditions],
-    past=one,
-  )
-  np.testing.assert_allclose(out, whole[:, 1:3], atol=1e-5)
-
-
 def test_every_condition_counts(case):
   predictor, frames, conditions, variables = case
   out, _ = apply(predictor, variables, frames, conditions)
@@ -238,18 +205,3 @@ def test_a_frame_of_another_grid_is_refused(rng_key):
   frames, conditions, variables = make(predictor, rng_key)
   with pytest.raises(ValueError, match=r'16 tokens \(grid=\(4, 4\)\)'):
     predictor.apply(variables, frames[..., :9, :], conditions)
-
-
-def test_sliding_forgets_keys_and_the_first_condition(case):
-  predictor, frames, conditions, variables = case
-  _, past = apply(predictor, variables, frames, conditions)
-  memory = frames_lib.FramePredictor(predictor, num_tokens=16).slide(
-    frames_lib.Memory(conditions[0], past)
-  )
-  np.testing.assert_array_equal(memory.conditions, conditions[0][:, 1:])
-  assert all(x.shape[-2] == 0 for x in jax.tree.leaves(memory.past))
-  shifted = [jnp.concatenate([x[:, 1:], x[:, 1:2]], axis=1) for x in conditions]
-  given = predictor, variables, frames, shifted
-  out, _ = apply(*given, past=memory.past, last_only=True)
-  fresh, _ = apply(*given, last_only=True)
-  np.testing.assert_array_equal(out, fresh)

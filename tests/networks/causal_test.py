@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.networks import action_encoders, attention, causal, transformer
+from jepa_wm.networks import action_encoders, causal
+from jepa_wm.networks import windows as windows_lib
 
 
 @pytest.fixture(scope='module')
@@ -113,63 +114,27 @@ def test_doors(rng_key):
     module.init(rng_key, jnp.zeros((1, 2, 8)), jnp.zeros((1, 1, 8)))
 
 
-def test_a_cache_changes_the_work_and_not_the_answer(windows, fill):
-  """Growing and sliding windows, against the whole window at every step."""
-  module = make(history=3, depth=3)
-  rng = np.random.default_rng(5)
-  latents = rng.normal(size=(2, 6, 8)).astype(np.float32)
-  conditions = rng.normal(size=(2, 6, 6)).astype(np.float32)
-  variables = fill(module, *windows)
-
-  @jax.jit
-  def step(window, conditions, cache):
-    return module.apply(
-      variables, window, conditions, cache=cache, last_only=True
-    )
-
-  cache, whole = None, jax.jit(module.apply)
-  for t in range(6):
-    first = max(0, t - 2)
-    window = latents[:, first : t + 1]
-    plain, _ = whole(variables, window, conditions[:, first : t + 1])
-    token, cache = step(window, conditions[:, t : t + 1], cache)
-    assert token.shape == (2, 1, 8)
-    np.testing.assert_allclose(token[:, 0], plain[:, -1], rtol=2e-5, atol=2e-5)
-    assert cache[0].past.keys.shape == (2, t - first + 1, 8)
-    if t >= 2:
-      cache = module.slide(cache)
-      assert cache[0].modulations.shape == (2, 2, 48)
-      assert cache[0].past.keys.shape == (2, 0, 8)
-
-
 @pytest.mark.slow
-def test_a_cached_step_does_less(windows, fill):
+def test_a_step_does_less_than_a_window(windows, fill):
   """Products are what costs: those that are not needed are not there."""
   module = make(width=64, depth=3, num_heads=4, head_dim=16, mlp_dim=256)
   variables = fill(module, *windows)
-  window, conditions = windows
+  latents, conditions = windows
 
-  def num_flops(known, num_past, last_only):
-    _, cache = module.apply(variables, window[:, :2], conditions[:, :2])
-    cache = jax.tree.map(lambda x: x[:, :known], cache)
-    cut = [
-      transformer.BlockCache(
-        block.modulations,
-        attention.KeysValues(*(x[:, :num_past] for x in block.past)),
-      )
-      for block in cache
-    ]
+  def num_flops(latents, conditions, look=None):
+    def apply(look):
+      return module.apply(variables, latents, conditions, look=look)[0]
 
-    def apply(cut):
-      return module.apply(
-        variables, window, conditions[:, known:], cache=cut, last_only=last_only
-      )[0]
+    return jax.jit(apply).lower(look).compile().cost_analysis()['flops']
 
-    return jax.jit(apply).lower(tuple(cut)).compile().cost_analysis()['flops']
-
-  plain = num_flops(0, 0, last_only=False)
-  sliding = num_flops(2, 0, last_only=True)
-  growing = num_flops(2, 2, last_only=True)
+  _, memory = module.apply(variables, latents[:, :2], conditions[:, :2])
+  place = jnp.full(latents.shape[:1], 2)
+  look = windows_lib.Look(memory, place)
+  plain, newest = num_flops(latents, conditions), conditions[:, 2:]
+  sliding = num_flops(
+    latents, newest, look._replace(memory=memory._replace(past=None))
+  )
+  growing = num_flops(latents[:, 2:], newest, look)
   assert growing < 0.5 * plain
   assert growing < sliding < 0.85 * plain
 

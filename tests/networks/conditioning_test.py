@@ -89,15 +89,13 @@ def test_a_fresh_modulation_is_the_identity():
   assert np.abs(other - before).max() > 1e-3
 
 
-def test_a_modulated_frame_sees_none_after_it_and_is_remembered():
+def test_a_modulated_frame_sees_none_after_it():
   predictor = _token_predictor('adaln')
   seen, given, variables = _start(predictor)
-  apply = jax.jit(predictor.apply, static_argnames='last_only')
+  apply = jax.jit(predictor.apply)
   whole, _ = apply(variables, seen, (given,))
-  first, past = apply(variables, seen[:, :1], (given[:, :1],))
+  first, _ = apply(variables, seen[:, :1], (given[:, :1],))
   np.testing.assert_allclose(first, whole[:, :1], rtol=1e-4, atol=1e-4)
-  last, _ = apply(variables, seen, (given,), past=past, last_only=True)
-  np.testing.assert_allclose(last, whole[:, 1:], rtol=1e-4, atol=1e-4)
 
 
 def test_there_is_no_other_conditioning():
@@ -129,19 +127,3 @@ def test_without_a_mask_a_frame_sees_those_after_it(uncausal):
   out, _ = predictor.apply(variables, latents, actions)
   after, _ = predictor.apply(variables, latents.at[:, 2].add(1.0), actions)
   assert np.abs(out[:, 0] - after[:, 0]).max() > 1e-3
-
-
-def test_without_a_mask_a_rollout_computes_its_windows_anew(uncausal):
-  predictor, latents, actions, variables = uncausal
-  keep = lambda latent, outputs: outputs
-  state = predictor.apply(
-    variables, latents[:, :1], actions[:, :0], method='start'
-  )
-  window = latents[:, :1]
-  for step in range(3):
-    state = predictor.apply(
-      variables, state, actions[:, step], keep, method='advance'
-    )
-    out, _ = predictor.apply(variables, window, actions[:, : step + 1])
-    np.testing.assert_allclose(state.newest, out[:, -1], atol=1e-5)
-    window = jnp.concatenate([window, out[:, -1:]], axis=1)

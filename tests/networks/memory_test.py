@@ -38,7 +38,8 @@ class LinearAttention(nn.Module):
       outputs.append(output)
     return jnp.stack(outputs, axis=-2), memory
 
-  def start(self, latents, conditions):
+  def start(self, latents, conditions, *, grows=False):
+    del grows  # Its memory has one size.
     memory = jnp.zeros((*latents.shape[:-2], 4, 4))
     if conditions.shape[-2]:
       _, memory = self(latents[..., :-1, :], conditions)

@@ -49,29 +49,6 @@ def test_the_hidden_state_is_the_latent_and_what_is_carried(
     carried = hidden[:, 4:]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('memory_dim', [0, 5])
-def test_a_cache_changes_the_work_and_not_the_answer(windows, fill, memory_dim):
-  latents, conditions = windows
-  module = recurrent.RecurrentPredictor(history=3, memory_dim=memory_dim)
-  variables = fill(module, latents[:, :3], conditions[:, :3])
-  cache = None
-  for t in range(6):
-    first = max(0, t - 2)
-    window = latents[:, first : t + 1]
-    plain, _ = module.apply(variables, window, conditions[:, first : t + 1])
-    token, cache = module.apply(
-      variables, window, conditions[:, t : t + 1], cache=cache, last_only=True
-    )
-    assert token.shape == (2, 1, 4 + memory_dim)
-    np.testing.assert_allclose(token[:, 0], plain[:, -1], rtol=2e-5, atol=2e-5)
-    assert cache.memory.shape == (2, t - first + 1, memory_dim)
-    if t >= 2:
-      cache = module.slide(cache)
-      assert cache.conditions.shape == (2, 2, 3)
-      assert cache.memory.shape == (2, 0, memory_dim)
-
-
 def test_memory_alone_lets_the_past_in(windows, fill):
   latents, conditions = (x[:, :3] for x in windows)
   moved = latents.copy()

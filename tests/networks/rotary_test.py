@@ -76,7 +76,8 @@ def test_the_last_tokens_turn_as_they_did_among_all(draw):
     rotary.grid_positions(jnp.arange(6), (2, 1, 3)), head_dim=12
   )
   np.testing.assert_array_equal(
-    rotary.rotate(x[-2:], by.last(2)), rotary.rotate(x, by)[-2:]
+    rotary.rotate(x[-2:], rotary.Rotation(by.cos[-2:], by.sin[-2:])),
+    rotary.rotate(x, by)[-2:],
   )
 
 

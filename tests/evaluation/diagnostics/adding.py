@@ -23,7 +23,7 @@ class Adding:
   def action_spec(self):
     return ActionSpec(self.dim, 1)
 
-  def start(self, variables, latents, actions):
+  def start(self, variables, latents, actions, *, grows=False):
     assert latents.shape[-2] <= self.history
     assert actions.shape[-2] == latents.shape[-2] - 1
     return latents[..., -1, :]

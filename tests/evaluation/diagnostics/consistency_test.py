@@ -17,7 +17,7 @@ from jepa_wm.evaluation.diagnostics import consistency, diagnostic
 class Gliding(Adding):
   """Actions push; a restart loses the speed."""
 
-  def start(self, variables, latents, actions):
+  def start(self, variables, latents, actions, *, grows=False):
     return latents[..., -1, :], jnp.zeros_like(latents[..., -1, :])
 
   def advance(self, variables, state, action):

@@ -84,6 +84,50 @@ def test_a_rollout_is_that_of_the_planner(model, rng_key):
   assert np.ptp(observation) > 0 and np.ptp(path[:, 1:] - path[:, :-1]) > 1e-3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('num_frames', [1, 3])
+def test_a_history_of_frames_keeps_its_shape(num_frames, rng_key):
+  """From one frame or a full window, over the end of episodes."""
+  model = small_model.make(jepa_wm.WorldModel, history=3)
+  env, _ = make(small_model.make(jepa_wm.WorldModel, history=1))
+  env = dataclasses.replace(env, model=model)
+  rng = np.random.default_rng(0)
+  starts = rng.normal(size=(1, num_frames, 3)) + 3.0
+  played = jnp.asarray(rng.normal(size=(1, num_frames - 1, 10)), jnp.float32)
+  params = environment_params.make(
+    model, starts, GOALS, start_actions=played, reach=1e-3, max_steps=4
+  )
+  raw = actions(8)
+
+  @jax.jit
+  def play(key):
+    _, state = env.reset(key, params)
+
+    def step(state, action):
+      found = env.step(key, state, action, params)
+      return found.state, found.info['final_observation']
+
+    return jax.lax.scan(step, state, raw)[1]
+
+  bounds = np.tile([1.0, 2.0], 5)
+  blocks = model.normalize_actions(
+    np.clip(raw, -bounds, bounds).reshape(8, 5, 2)
+  )
+  # Twice the same start, four blocks each; a planner's state grows.
+  both = (jnp.repeat(x, 2, axis=0) for x in (params.starts, played))
+  state = model.start_from(model.params, *both, grows=True)
+  path = planning.rollout_path(
+    model.params,
+    jax.random.split(rng_key),
+    state,
+    blocks.reshape(2, 4, 10),
+    model.dynamics,
+    read_fn=model.latent,
+  )
+  found = play(rng_key)[:, :3].reshape(2, 4, 3)
+  np.testing.assert_allclose(found, path, rtol=2e-6)
+
+
 def test_an_episode_is_cut_and_begins_anew(model, rng_key):
   env, params = make(model)
   reset = jax.jit(env.reset)
@@ -324,6 +368,21 @@ def test_episodes_give_starts_goals_and_a_radius_without_the_truth(
   median = np.median(np.sum((latents[pairs] - latents[pairs + 10]) ** 2, -1))
   assert env.reach.value == pytest.approx(median, rel=1e-4)
   assert not env.reach.used_truth and 'no true state' in env.reach.how
+
+
+def test_episodes_give_windows_with_what_was_played_between_their_frames():
+  model, kept = small_model.make(jepa_wm.WorldModel), episodes()
+  _, params = rl.from_episodes(
+    model, kept, low=-1, high=1, goals='dataset', history=2
+  )
+  rows = np.r_[5:12, 21:25]  # A block into their episodes.
+  latents = model.encode(model.params, {'pixels': small_model.pixels(25)})
+  windows = np.stack([latents[rows - 5], latents[rows]], axis=1)
+  np.testing.assert_allclose(params.starts, windows, atol=1e-5)
+  raw = kept.columns['action'][rows[:, None] - 5 + np.arange(5)]
+  np.testing.assert_allclose(
+    params.start_actions[:, 0], model.normalize_actions(raw), atol=1e-6
+  )
 
 
 def test_episodes_that_give_nothing(model):

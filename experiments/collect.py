@@ -9,7 +9,6 @@ is reached.
 """
 
 import pathlib
-import signal
 import sys
 
 from absl import app, flags
@@ -38,8 +37,7 @@ _HELD_OUT_FRACTION = flags.DEFINE_float(
 def main(argv: list[str]) -> None:
   """Reads the flags, collects, and ends in one sentence whatever happens."""
   del argv
-  # SIGTERM then cleans up as Ctrl-C does.
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  stops = command_line.Stops()
   out = pathlib.Path(_OUT.value or f'data/{FLAGS["environment"].value}')
   try:
     counts = recipes.collect(
@@ -47,6 +45,7 @@ def main(argv: list[str]) -> None:
       out,
       held_out_fraction=_HELD_OUT_FRACTION.value,
       overwrite=_OVERWRITE.value,
+      check_fn=stops.check,
     )
   except KeyboardInterrupt:
     sys.exit(f'Interrupted; nothing was written to {out}.')

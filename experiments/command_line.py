@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shlex
+import signal
 import sys
 import types
 import typing
@@ -236,6 +237,33 @@ def one_sentence(interrupted: str) -> Iterator[None]:
   except (ImportError, ValueError, OSError) as error:
     logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
     sys.exit(str(error))
+
+
+class Stops:
+  """SIGTERM and Ctrl-C as a KeyboardInterrupt that is not lost.
+
+  Raised wherever Python is, it is lost in a destructor, or in a library that
+  takes every exception for its own; `check` raises it again.
+  """
+
+  def __init__(self) -> None:
+    self._came = False
+    for signum in (signal.SIGTERM, signal.SIGINT):
+      signal.signal(signum, self._receive)
+
+  def check(self) -> None:
+    """Between two pieces of work.
+
+    Raises:
+      KeyboardInterrupt: a signal has come.
+    """
+    if self._came:
+      raise KeyboardInterrupt
+
+  def _receive(self, signum: int, frame: object) -> None:
+    del signum, frame
+    self._came = True
+    raise KeyboardInterrupt
 
 
 def at_home(argv: Iterable[str]) -> list[str]:

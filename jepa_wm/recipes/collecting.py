@@ -11,7 +11,7 @@ import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -258,6 +258,7 @@ def collect(
   held_out_fraction: float = 0.1,
   overwrite: bool = False,
   progress: bool = True,
+  check_fn: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
   """Plays a recipe and writes archive and cache.
 
@@ -267,6 +268,8 @@ def collect(
     held_out_fraction: share of the episodes in the split `held_out`.
     overwrite: replaces the directory where there is one.
     progress: draws a progress bar.
+    check_fn: called after every episode, and before what was collected takes
+      its place; what it raises ends it all, and nothing is written.
 
   Returns:
     Number of episodes per split.
@@ -306,6 +309,7 @@ def collect(
         cache_writer.add(episode, split=split)
         yield episode
         bar.update()
+        check_fn()
 
     counts = episodes_lib.write_episodes(
       out,

@@ -1,4 +1,7 @@
+import contextlib
 import io
+import os
+import signal
 import sys
 
 import jax
@@ -34,3 +37,19 @@ def test_a_terminal_without_the_letter_shows_another(monkeypatch):
     command_line.prepare()
   print('───  ü')
   assert written.getvalue() == b'???  ?\n'
+
+
+@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_nobody_heard_is_told_again(signum):
+  before = {x: signal.getsignal(x) for x in (signal.SIGTERM, signal.SIGINT)}
+  try:
+    stops = command_line.Stops()
+    stops.check()
+    # As in a library that takes every exception for its own.
+    with contextlib.suppress(KeyboardInterrupt):
+      os.kill(os.getpid(), signum)
+    with pytest.raises(KeyboardInterrupt):
+      stops.check()
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)

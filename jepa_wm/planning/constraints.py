@@ -151,8 +151,8 @@ class RateLimit:
 
   Attributes:
     limit: a number or `[A]`, largest change from one action to the next.
-    previous: `[A]` or `[B, A]`, the action before the first; NaN, or None,
-      leaves the first one free.
+    previous: `[A]` or `[B, A]`, the action before the first; NaN, an
+      infinity, or None, leaves the first one free.
   """
 
   limit: jax.Array | np.ndarray | float
@@ -169,7 +169,7 @@ class RateLimit:
       previous = previous.reshape(
         *previous.shape[:-1], *between, previous.shape[-1]
       )
-      first = jnp.where(jnp.isnan(previous), first, previous)
+      first = jnp.where(jnp.isfinite(previous), previous, first)
 
     def step(
       before: jax.Array, action: jax.Array

@@ -108,8 +108,9 @@ class BoundPlanner:
     number = self.planner.num_kept
     return WarmStart(
       jnp.zeros((num_problems, *size), jnp.float32),
-      jnp.full((num_problems, number, *size), jnp.nan, jnp.float32),
-      jnp.full((num_problems, self.action_dim), jnp.nan, jnp.float32),
+      # Not NaN, at which `jax_debug_nans` would stop.
+      jnp.full((num_problems, number, *size), jnp.inf, jnp.float32),
+      jnp.full((num_problems, self.action_dim), jnp.inf, jnp.float32),
     )
 
   def plan(

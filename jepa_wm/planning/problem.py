@@ -60,9 +60,9 @@ class WarmStart(NamedTuple):
   Attributes:
     mean: `[B, H, A]`, centre of the first candidates; zero by default.
     elites: `[B, E, H, A]`, candidates of the first iteration; one that holds
-      a NaN is none. Planners leave `num_kept` of them.
+      a NaN or an infinity is none. Planners leave `num_kept` of them.
     previous: `[B, A]`, the block that was played last, which a rate limit
-      starts from; NaN before the first.
+      starts from; infinite, or NaN, before the first.
   """
 
   mean: jax.Array | None = None

@@ -186,7 +186,7 @@ def insert(
   Args:
     candidates: `[B, N, H, A]`.
     given: `[B, F, H, A]`; of more than N - 1 the first count, and one that
-      holds a NaN is none.
+      holds a NaN or an infinity is none.
     num_given: how many of them count, from the first on; may be traced.
 
   Returns:
@@ -199,7 +199,7 @@ def insert(
     after = number - 1 - given.shape[1]
     padded = jnp.pad(given, ((0, 0), (1, after), (0, 0), (0, 0)))
     is_given = (index >= 1) & (index <= num_given)
-    is_given &= ~jnp.any(jnp.isnan(padded), axis=(2, 3), keepdims=True)
+    is_given &= jnp.all(jnp.isfinite(padded), axis=(2, 3), keepdims=True)
     candidates = jnp.where(is_given, padded, candidates)
   return sharding.constrain(candidates, 'data', 'samples')
 

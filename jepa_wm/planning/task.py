@@ -21,7 +21,7 @@ class Start(NamedTuple):
   Attributes:
     mean: `[B, H, A]`, allowed.
     given: `[B, F, H, A]`, candidates to look at, F below N; one that holds a
-      NaN is none.
+      NaN or an infinity is none.
     num_given: `[]` int32, how many of `given` count, from the first on.
   """
 

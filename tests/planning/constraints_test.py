@@ -46,7 +46,7 @@ def test_a_ball_has_a_gradient_everywhere():
   assert np.all(np.isfinite(gradient(jnp.zeros((4, 2)))))
 
 
-@pytest.mark.parametrize('previous', [None, np.nan, 0.25])
+@pytest.mark.parametrize('previous', [None, np.nan, np.inf, 0.25])
 def test_a_rate_limit_bounds_every_change_and_keeps_its_direction(previous):
   limit = np.float32([0.5, 1.0])
   actions = random_actions(2, 7, 6, 2)

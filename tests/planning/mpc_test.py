@@ -265,6 +265,19 @@ def test_a_rate_limit_holds_from_one_plan_to_the_next(rng_key):
   assert np.max(np.abs(played[0])) > limit  # The first is free.
 
 
+def test_debugging_nans_stops_at_those_that_nobody_meant(rng_key):
+  plan_fn = planning.BoundPlanner(
+    **SETTINGS, limits=planning.Limits(planning.RateLimit(0.25))
+  )
+  env_state, goal = make_world()
+  with jax.debug_nans(True):
+    left = plan_fn.first(B)
+    assert np.all(np.isinf(left.elites)) and np.all(np.isinf(left.previous))
+    run(rng_key, (env_state, goal), plan_fn=plan_fn, num_plans=1)
+    with pytest.raises(FloatingPointError, match='nan'):
+      run(rng_key, (env_state, goal * jnp.nan), plan_fn=plan_fn, num_plans=1)
+
+
 # Memory.
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from benchmarks import records
 from jepa_wm import envs
@@ -251,14 +251,13 @@ def measure(
 
 def main(argv: list[str]) -> None:
   """Measures and prints."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments {argv[1:]}.')
+  del argv
   try:
     if _PEER.value:
       # First of all, because of what it declares before others import.
       from benchmarks import peer  # noqa: F401
   except ImportError as error:
-    raise app.UsageError(
+    raise ValueError(
       f'--peer needs stable-worldmodel ({error}); docs/benchmarks.md says '
       'how to install it.'
     ) from error
@@ -271,4 +270,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  records.run(main)

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from benchmarks import records
 from jepa_wm.envs import worlds
@@ -204,10 +204,9 @@ def _line(
 
 def main(argv: list[str]) -> None:
   """Measures and prints."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments {argv[1:]}.')
+  del argv
   if _BATCH_SIZE.value < 1:
-    raise app.UsageError(f'--batch_size={_BATCH_SIZE.value} must be positive.')
+    raise ValueError(f'--batch_size={_BATCH_SIZE.value} must be positive.')
   chosen = ['two_room', 'push_t'] if _WORLD.value == 'both' else [_WORLD.value]
   for world in chosen:
     _measure(world)
@@ -226,7 +225,7 @@ def _measure(world: str) -> None:
       times = measure_peer(world, count, repeats, rendered=True)
       peer_frames = _rate(times, count)
     except ImportError as error:
-      raise app.UsageError(
+      raise ValueError(
         f'--peer needs stable-worldmodel ({error}); docs/benchmarks.md says '
         'how to install it.'
       ) from error
@@ -269,4 +268,4 @@ def _measure(world: str) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  records.run(main)

@@ -27,7 +27,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 import jepa_wm
 from benchmarks import records
@@ -232,7 +232,7 @@ def _read_budget() -> dict[str, int]:
   text = _BUDGET.value or ('16x2' if _QUICK.value else '100x10')
   samples, _, iterations = text.partition('x')
   if not (samples.isdecimal() and iterations.isdecimal()):
-    raise app.UsageError(f'--budget={text} must be such as 100x10.')
+    raise ValueError(f'--budget={text} must be such as 100x10.')
   return {
     'num_samples': int(samples),
     'num_elites': max(2, int(samples) // 10),
@@ -242,8 +242,7 @@ def _read_budget() -> dict[str, int]:
 
 def main(argv: list[str]) -> None:
   """Measures and prints."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments {argv[1:]}.')
+  del argv
   sharding.use_every_core()
   budget = _read_budget()
   number = _NUM_PAIRS.value or (4 if _QUICK.value else 200)
@@ -254,7 +253,7 @@ def main(argv: list[str]) -> None:
     try:
       peer = _Peer(model)
     except ImportError as error:
-      raise app.UsageError(
+      raise ValueError(
         f'--peer: {error}; docs/benchmarks.md says how to install it.'
       ) from error
     _check_costs(model, peer, problems)
@@ -302,4 +301,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  records.run(main)

@@ -29,7 +29,7 @@ from typing import Any
 import jax
 import numpy as np
 import tqdm
-from absl import app, flags
+from absl import flags
 
 import jepa_wm
 from benchmarks import records
@@ -216,19 +216,18 @@ def _print(
 
 def main(argv: list[str]) -> None:
   """Plays and prints."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments {argv[1:]}.')
+  del argv
   sharding.use_every_core()
   name = f'swm_{_WORLD.value}'
   chosen = protocol.get(_PROTOCOL.value, environment=name)
   try:
     world = worlds.get(name).make()
   except ValueError as error:
-    raise app.UsageError(str(error)) from error
+    raise ValueError(str(error)) from error
   recorded = None
   if _EPISODES.value:
     if 'planned' in _ACTIONS.value:
-      raise app.UsageError('--actions=planned needs pairs that ship.')
+      raise ValueError('--actions=planned needs pairs that ship.')
     found, recorded = _recorded(chosen)
   else:
     found = pairs.load_pairs(chosen)
@@ -242,7 +241,7 @@ def main(argv: list[str]) -> None:
       _print('closed_loop', found.ids, closed_ours, closed_theirs, **config)
     elif kind in ('recorded', 'disturbed'):
       if recorded is None:
-        raise app.UsageError(f'--actions={kind} needs --episodes.')
+        raise ValueError(f'--actions={kind} needs --episodes.')
       actions = recorded
       if kind == 'disturbed':
         config = {'noise': _NOISE.value}
@@ -252,7 +251,7 @@ def main(argv: list[str]) -> None:
       shape = len(found), chosen.budget, world.action_dim
       actions = rng.uniform(-1.0, 1.0, shape).astype(np.float32)
     else:
-      raise app.UsageError(f'--actions: there are no {kind!r} ones.')
+      raise ValueError(f'--actions: there are no {kind!r} ones.')
     ours = _ours(starts, goals, actions)
     terminated, judged = _theirs(world, starts, goals, actions)
     differ = np.any(terminated != judged, axis=1)
@@ -267,4 +266,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  records.run(main)

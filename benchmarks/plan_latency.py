@@ -34,7 +34,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 import jepa_wm
 from benchmarks import products, records
@@ -245,18 +245,17 @@ def _measure_extras(model: jepa_wm.WorldModel, budget: Budget) -> None:
 
 def main(argv: list[str]) -> None:
   """Measures and prints."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments {argv[1:]}.')
+  del argv
   sharding.use_every_core()
   problems = _PROBLEMS.value or ['1', '8' if _on_cpu() else '64']
   if not all(x.isdecimal() and int(x) for x in problems):
-    raise app.UsageError(f'--problems={problems} must list positive integers.')
+    raise ValueError(f'--problems={problems} must list positive integers.')
   model, peer = _draw_model(_DTYPE.value), None
   if _PEER.value:
     try:
       peer = _Peer(model.params)
     except ImportError as error:
-      raise app.UsageError(
+      raise ValueError(
         f'--peer: {error}; docs/benchmarks.md says how to install it.'
       ) from error
   _check_costs(peer)
@@ -299,4 +298,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  records.run(main)

@@ -17,7 +17,7 @@ import time
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 import jepa_wm
 from benchmarks import records
@@ -29,8 +29,7 @@ _COMPILING = '/jax/core/compile/backend_compile_duration'
 
 def main(argv: list[str]) -> None:
   """Measures and prints."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments {argv[1:]}.')
+  del argv
   compiled = []
 
   def listen(event: str, duration: float, **_: object) -> None:
@@ -77,4 +76,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  records.run(main)

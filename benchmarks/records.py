@@ -2,13 +2,17 @@
 
 import datetime
 import os
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import app, flags
 
 import jepa_wm
+from experiments import command_line
 from jepa_wm import sharding, units
 
 
@@ -41,6 +45,28 @@ def line(
     'device': sharding.device_description(),
     'date': datetime.date.today().isoformat(),
   }
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+  """Reads the flags and runs; what is wrong ends in one sentence.
+
+  Args:
+    main: of a benchmark; takes the command line.
+  """
+
+  def parse(argv: list[str]) -> list[str]:
+    own = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(argv[0])]
+    try:
+      rest = flags.FLAGS(argv)
+    except flags.Error as error:
+      sys.exit(command_line.what_is_wrong(error, own))
+    return command_line.finish(rest)
+
+  def told(argv: list[str]) -> None:
+    with command_line.one_sentence('Interrupted.'):
+      main(argv)
+
+  app.run(told, flags_parser=parse)
 
 
 def draw_model(model: Any) -> jepa_wm.WorldModel:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from benchmarks import records
 from jepa_wm.objectives import sigreg
@@ -161,8 +161,7 @@ def _line(
 
 def main(argv: Sequence[str]) -> None:
   """Measures and prints."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments {argv[1:]}.')
+  del argv
   rounds = 2 if _QUICK.value else 15
   latents = np.random.default_rng(0).normal(size=_SHAPE).astype(np.float32)
   runs = our_runs(latents)
@@ -171,7 +170,7 @@ def main(argv: Sequence[str]) -> None:
     try:
       peers = peer_runs(latents)
     except ImportError as error:
-      raise app.UsageError(
+      raise ValueError(
         f'--peer needs PyTorch ({error}): pip install torch, or leave it out.'
       ) from error
   for name, run in runs.items():
@@ -206,4 +205,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  records.run(main)

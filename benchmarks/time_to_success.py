@@ -24,7 +24,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 import jepa_wm
 from benchmarks import records, success_picture
@@ -284,8 +284,7 @@ def _conditions(line: dict[str, Any]) -> str:
 
 def main(argv: list[str]) -> None:
   """Measures, prints and draws."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments {argv[1:]}.')
+  del argv
   sharding.use_every_core()
   num_pairs = _NUM_PAIRS.value
   if num_pairs is None:
@@ -295,7 +294,7 @@ def main(argv: list[str]) -> None:
   try:
     runs = _list_runs(num_pairs)
   except ValueError as error:
-    raise app.UsageError(str(error)) from error
+    raise ValueError(str(error)) from error
   out.parent.mkdir(parents=True, exist_ok=True)
   results = _measure_all(runs, out.with_suffix('.jsonl'))
   files.write_whole(out.with_suffix('.md'), _table(results).encode())
@@ -306,4 +305,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  records.run(main)

@@ -26,7 +26,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from benchmarks import products, records
 from jepa_wm import sharding, units
@@ -162,8 +162,7 @@ def _tflop(config: Any, batch_size: int) -> float:
 
 def main(argv: list[str]) -> None:
   """Measures and prints."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments {argv[1:]}.')
+  del argv
   on_cpu = jax.default_backend() == 'cpu'
   batch_size = _BATCH_SIZE.value or (16 if on_cpu else 128)
   if _QUICK.value:
@@ -176,7 +175,7 @@ def main(argv: list[str]) -> None:
     try:
       _check_same()
     except ImportError as error:
-      raise app.UsageError(
+      raise ValueError(
         f'--peer: {error}; docs/benchmarks.md says how to install it.'
       ) from error
     peer = _Peer(ours.variables(), dropout=0.1, sigreg_weight=0.09)
@@ -217,4 +216,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  records.run(main)

@@ -41,7 +41,7 @@ command_line.define(
   leave_out=['options'],
   choices={
     'success': protocol.SUCCESS_RULES,
-    'cost': planning.STEP_WEIGHTS,
+    'cost': planning.COSTS,
     'distance': planning.DISTANCES,
   },
 )

@@ -62,11 +62,12 @@ class Root(NamedTuple):
 
   Attributes:
     state: latent state pytree, every leaf with leading `[B]`.
-    goal: goal pytree, every leaf with leading `[B]`.
+    goal: goal pytree, every leaf with leading `[B]`; None where the cost looks
+      at no goal.
   """
 
   state: LatentState
-  goal: Any
+  goal: Any = None
 
 
 DynamicsFn = Callable[[Params, jax.Array, jax.Array, LatentState], LatentState]

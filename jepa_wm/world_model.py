@@ -250,6 +250,11 @@ class WorldModel:
   ) -> jax.Array:
     """The model's distance of the newest latent to `goal`; a `CostFn`."""
     del params, action
+    if goal is None:
+      raise ValueError(
+        'goal: the cost of a model is the distance to one, got None; give the '
+        'planner a cost_fn that looks at no goal.'
+      )
     return self._acting.distance(self.latent(state), goal)
 
   def planner(
@@ -259,7 +264,7 @@ class WorldModel:
     horizon: int,
     limits: planning.Limits = planning.NO_LIMITS,
     cost_fn: CostFn | None = None,
-    step_weights: np.ndarray | None = None,
+    step_weights: np.ndarray | jax.Array | None = None,
     proposal_fn: planning.ProposalFn | None = None,
   ) -> planning.CompiledPlanner:
     """A planner of this model, compiled once, to be called in a loop.

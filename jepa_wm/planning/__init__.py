@@ -14,6 +14,7 @@ from jepa_wm.planning.constraints import (
   RawUnits,
 )
 from jepa_wm.planning.costs import (
+  COSTS,
   DISTANCES,
   STEP_WEIGHTS,
   cosine_distance,
@@ -21,6 +22,7 @@ from jepa_wm.planning.costs import (
   l2_distance,
   mean_over_goals,
   nearest_goal,
+  over_steps,
   per_part,
   reading,
   squared_distance,
@@ -45,6 +47,13 @@ from jepa_wm.planning.gradient import Gradient
 from jepa_wm.planning.grasp import GRASP
 from jepa_wm.planning.icem import ICEM
 from jepa_wm.planning.limits import NO_LIMITS, Guardrail, Limits
+from jepa_wm.planning.moments import (
+  Moment,
+  discounted_return,
+  soonest,
+  timed,
+  with_params,
+)
 from jepa_wm.planning.mpc import (
   MpcOutput,
   first_state,
@@ -75,6 +84,7 @@ for _module in pkgutil.iter_modules(__path__):
 
 __all__ = [
   'CEM',
+  'COSTS',
   'DISTANCES',
   'GRASP',
   'ICEM',
@@ -95,6 +105,7 @@ __all__ = [
   'Guardrail',
   'Limits',
   'Memory',
+  'Moment',
   'MpcOutput',
   'MpcState',
   'NoiseFn',
@@ -114,6 +125,7 @@ __all__ = [
   'categorical_cem_plan',
   'cem_plan',
   'cosine_distance',
+  'discounted_return',
   'first_state',
   'gradient_plan',
   'grasp_plan',
@@ -124,6 +136,7 @@ __all__ = [
   'mpc_step',
   'mppi_plan',
   'nearest_goal',
+  'over_steps',
   'per_part',
   'plan_step',
   'predictive_sampling_plan',
@@ -133,7 +146,10 @@ __all__ = [
   'rollout_path',
   'run_mpc',
   'search',
+  'soonest',
   'squared_distance',
   'step_weights',
+  'timed',
   'weighted_sum',
+  'with_params',
 ]

@@ -148,7 +148,7 @@ def count_problems(root: Root) -> int:
     root: `state` and `goal` leaves `[B, ...]`.
 
   Returns:
-    B.
+    B; the goal may be without leaves (None).
 
   Raises:
     ValueError: leaves disagree about B.
@@ -160,6 +160,8 @@ def count_problems(root: Root) -> int:
       f'root must be a Root of state and goal, got a {type(root).__name__}.'
     ) from error
   num_states = count(state, 'root.state')
+  if not jax.tree.leaves(goal):
+    return num_states
   num_goals = count(goal, 'root.goal')
   if num_states != num_goals:
     raise ValueError(

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_wm.planning import moments
 from jepa_wm.types import CostFn, LatentState, Params
 
 
@@ -254,12 +255,36 @@ def step_weights(horizon: int, kind: str = 'last') -> np.ndarray:
   return STEP_WEIGHTS[kind](horizon).astype(np.float32)
 
 
+def over_steps(
+  kind: str, horizon: int, cost_fn: CostFn
+) -> tuple[CostFn, np.ndarray | None]:
+  """A cost, and its step weights, by a name of `COSTS`.
+
+  Args:
+    kind: one of `step_weights`, or 'soonest': the least of all steps.
+    horizon: H.
+    cost_fn: the price of a step.
+  """
+  if kind == 'soonest':
+    return moments.soonest(cost_fn), None
+  return cost_fn, step_weights(horizon, kind)
+
+
+COSTS = (*STEP_WEIGHTS, 'soonest')
+"""What of a rollout can count, by name."""
+
+
 def _vectors(latent: jax.Array, goal: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Latents `[B, N, ...]` and goals `[B, 1, ...]` as float32 vectors.
 
   Raises:
-    ValueError: their trailing shapes differ.
+    ValueError: no goal, or their trailing shapes differ.
   """
+  if goal is None:
+    raise ValueError(
+      'a distance needs a goal, and the root has none: give it one, or a '
+      'cost_fn that looks at no goal.'
+    )
   if latent.shape[2:] != goal.shape[2:]:
     raise ValueError(
       'the goal must have the shape of the latent it is compared with,'

@@ -92,7 +92,7 @@ class Face:
     action_constraints: ActionConstraint | Sequence[ActionConstraint] = (),
     guardrails: Sequence[Guardrail] = (),
     allowed: jax.Array | np.ndarray | None = None,
-    step_weights: np.ndarray | None = None,
+    step_weights: np.ndarray | jax.Array | None = None,
     **settings: Any,
   ) -> Plan:
     """Plans a batch of problems, see `driver.search`.

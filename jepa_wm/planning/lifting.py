@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.planning import costs, rollout
+from jepa_wm.planning import costs, moments, rollout
 from jepa_wm.planning.task import Task
 from jepa_wm.types import CostFn, DynamicsFn, LatentState, Params
 
@@ -28,6 +28,7 @@ class _Walker(NamedTuple):
   """The state of a lifted step, leaves `[B, N, ...]`."""
 
   state: LatentState
+  before: LatentState  # where the last step started; None if nobody asks
   step: jax.Array  # [B, N], number of the next step
   scale: jax.Array  # [B, N], what the cost of the last step counts
   gap: jax.Array  # [B, N], how far it ended from the next virtual state
@@ -46,7 +47,7 @@ class Lift(NamedTuple):
   read_fn: ReadFn
   write_fn: WriteFn
   at_once: bool
-  scale: np.ndarray
+  scale: Any
 
 
 def price(
@@ -83,15 +84,19 @@ def price(
   counts = jnp.broadcast_to(
     (np.arange(horizon) < horizon - 1).reshape(1, 1, -1), (*batch, horizon)
   )
+  number = jnp.zeros((*batch, 1), jnp.int32)
   if lift.at_once:
     state = jax.tree.map(_fold, jax.tree.map(_shift, path, state))
     actions = jnp.expand_dims(_fold(actions), 2)
+    number = number + jnp.arange(horizon).reshape(1, 1, -1)
 
+  cost_fn = moments.of_one(task.problem.cost_fn)
+  before = state if isinstance(cost_fn, moments.Timed) else None
   zeros = jnp.zeros(actions.shape[:2], jnp.float32)
   prices = rollout.rollout(
     task.params,
     rng_keys,
-    _Walker(state, zeros.astype(jnp.int32), zeros, zeros),
+    _Walker(state, before, _fold(number), zeros, zeros),
     actions,
     goal,
     _lifted_dynamics(task, lift, (starts, latents, scale, counts)),
@@ -134,29 +139,37 @@ def _lifted_dynamics(task: Task, lift: Lift, virtual: Any) -> DynamicsFn:
   ) -> LatentState:
     walker: _Walker = state
     start, target, scale, counts = now(walker.step[0, 0])
-    state = jax.lax.stop_gradient(lift.write_fn(walker.state, start))
-    state = task.problem.dynamics_fn(params, rng_key, action, state)
+    before = jax.lax.stop_gradient(lift.write_fn(walker.state, start))
+    state = task.problem.dynamics_fn(params, rng_key, action, before)
     gaps = jax.tree.map(
       lambda x, y: jnp.sum((x - y) ** 2, axis=tuple(range(2, y.ndim))),
       lift.read_fn(state),
       target,
     )
     gap = jnp.where(counts, sum(jax.tree.leaves(gaps)), 0.0)
-    return _Walker(state, walker.step + 1, scale, gap)
+    kept = None if walker.before is None else before
+    return _Walker(state, kept, walker.step + 1, scale, gap)
 
   return dynamics
 
 
 def _lifted_cost(task: Task) -> CostFn:
-  """The scaled cost of a step and the gap behind it."""
+  """The scaled cost of a step and the gap behind it.
+
+  Where the least of all steps counts, here each counts by its goal weight.
+  """
+  cost_fn = moments.of_one(task.problem.cost_fn)
+  horizon = task.problem.horizon
 
   def cost(
     params: Params, state: LatentState, action: jax.Array, goal: Any
   ) -> jax.Array:
     walker: _Walker = state
-    cost = walker.scale * task.problem.cost_fn(
-      params, walker.state, action, goal
+    step = walker.step - 1
+    moment = moments.Moment(
+      walker.before, action, walker.state, step, step == horizon - 1
     )
+    cost = walker.scale * moments.price(cost_fn, params, moment, goal)
     # As in a rollout: zero times NaN is nothing.
     return walker.gap + jnp.where(walker.scale == 0.0, 0.0, cost)
 
@@ -249,9 +262,10 @@ def make_lift(
       'write_fn must return a state like the one it is given,'
       f' {_describe(state)}, got {_describe(written)}.'
     )
-  weights = costs.step_weights(task.problem.horizon)
-  if task.problem.step_weights is not None:
-    weights = np.asarray(task.problem.step_weights, np.float32)
+  problem = task.problem
+  weights = rollout.weigh(
+    problem.step_weights, problem.horizon, problem.cost_fn
+  )
   return Lift(read_fn, write_fn, at_once, weights + np.float32(goal_weight))
 
 

@@ -47,15 +47,15 @@ def first_memory(
 
   Args:
     env_state: opaque pytree of the B worlds.
-    goal: leaves `[B, ...]`.
+    goal: leaves `[B, ...]`, or None.
     observe_fn: looks at the worlds; asked for its shapes alone.
     action_dim: A, size of a block.
 
   Raises:
     ValueError: goals and observations that disagree about B.
   """
-  num_problems = checks.count(goal, 'goal')
   seen = jax.eval_shape(observe_fn, env_state)
+  num_problems = checks.count(goal if jax.tree.leaves(goal) else seen, 'goal')
   if checks.count(seen, 'observation') != num_problems:
     raise ValueError(
       f'observe_fn must see the worlds of all {num_problems} goals, got'

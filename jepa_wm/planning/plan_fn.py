@@ -95,7 +95,7 @@ class BoundPlanner:
   horizon: int
   action_dim: int
   limits: Limits = NO_LIMITS
-  step_weights: np.ndarray | None = None
+  step_weights: np.ndarray | jax.Array | None = None
   proposal_fn: ProposalFn | None = None
   first_fn: FirstFn | None = None
 

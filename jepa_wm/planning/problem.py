@@ -27,15 +27,15 @@ class Problem:
   """B planning problems, their model, and what a plan of it may do.
 
   Attributes:
-    root: starts and goals, leaves `[B, ...]`.
+    root: starts and goals, leaves `[B, ...]`; the goal may be None.
     dynamics_fn: one latent step of `[B, N]` candidates; planners that follow
       gradients differentiate it by action and state.
-    cost_fn: the price of a step, `[B, N]`.
+    cost_fn: the price of a step, `[B, N]`, or what `moments` makes of such.
     horizon: H, steps to look ahead.
     action_dim: A, size of an action block, or the number of actions to choose
       from.
     limits: what actions and latents must keep to.
-    step_weights: `[H]`, NumPy, what each step's cost counts; the last step
+    step_weights: `[H]`, what each step's cost counts; the last step
       alone by default (`costs.step_weights`).
     proposal_fn: gives candidates of the first iteration, from a policy or an
       inverse-dynamics head; they come after the mean.
@@ -49,7 +49,7 @@ class Problem:
   horizon: int
   action_dim: int
   limits: Limits = NO_LIMITS
-  step_weights: np.ndarray | None = None
+  step_weights: np.ndarray | jax.Array | None = None
   proposal_fn: ProposalFn | None = None
   noise_fn: NoiseFn | None = None
 

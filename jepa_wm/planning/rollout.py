@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import sharding
-from jepa_wm.planning import costs, keys, limits
+from jepa_wm.planning import costs, keys, limits, moments
 from jepa_wm.types import CostFn, DynamicsFn, LatentState, Params, Root
 
 
@@ -43,6 +43,7 @@ def broadcast_root(root: Root, num_samples: int) -> tuple[LatentState, Any]:
     return sharding.constrain(leaf, 'data', 'samples')
 
   state = jax.tree.map(repeat, root.state)
+  # No goal stays none.
   goal = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1), root.goal)
   return state, goal
 
@@ -56,7 +57,7 @@ def rollout(
   dynamics_fn: DynamicsFn,
   cost_fn: CostFn,
   *,
-  step_weights: np.ndarray | None = None,
+  step_weights: np.ndarray | jax.Array | None = None,
   guardrails: Sequence[limits.Guardrail] = (),
 ) -> Prices:
   """Prices action sequences; no state outlives the step after it.
@@ -72,11 +73,11 @@ def rollout(
     actions: `[B, N, H, A]`.
     goal: leaves `[B, 1, ...]`, handed to `cost_fn` as they are.
     dynamics_fn: one latent step.
-    cost_fn: the price of one step.
-    step_weights: `[H]`, NumPy, what the cost of each step counts (see
+    cost_fn: the price of one step, or what `moments` makes of such.
+    step_weights: `[H]`, what the cost of each step counts (see
       `costs.step_weights`); a step of weight zero counts nothing even where
       its cost is NaN. By default the last step alone counts, and `cost_fn`
-      is then called once.
+      is then called once. Numbers that are not traced are looked at.
     guardrails: G prices that are looked at after every step.
 
   Returns:
@@ -87,35 +88,46 @@ def rollout(
       `[B, N]`, or `step_weights` is not `[H]`.
   """
   batch, horizon = actions.shape[:2], actions.shape[2]
-  weights = _as_weights(step_weights, horizon)
-  price_all = bool(np.any(weights[:-1]))
+  weights = weigh(step_weights, horizon, cost_fn)
+  is_soonest = isinstance(cost_fn, moments.Soonest)
+  one_fn = moments.of_one(cost_fn)
+  # What sees whence a step came is priced on the way.
+  price_all = isinstance(one_fn, moments.Timed) or is_soonest
+  price_all = price_all or not _is_last_alone(weights)
 
-  def price(
-    price_fn: CostFn, state: LatentState, action: jax.Array
-  ) -> jax.Array:
-    cost = price_fn(params, state, action, goal)
+  def price(price_fn: CostFn, moment: moments.Moment) -> jax.Array:
+    cost = moments.price(price_fn, params, moment, goal)
     _check_cost(cost, batch, price_fn)
     return cost.astype(jnp.float32)
 
   def step(carry: Any, h: jax.Array) -> Any:
-    state, total = carry
+    before, total = carry
     action = jax.lax.dynamic_index_in_dim(actions, h, axis=2, keepdims=False)
-    state = _step(params, rng_keys, action, state, dynamics_fn, h)
-    if price_all:
-      weight = jnp.asarray(weights)[h]
+    state = _step(params, rng_keys, action, before, dynamics_fn, h)
+    number = jnp.asarray(h, jnp.int32)
+    moment = moments.Moment(
+      before, action, state, number, number == horizon - 1
+    )
+    if is_soonest:
+      total = jnp.minimum(total, price(one_fn, moment))
+    elif price_all:
+      weight = jnp.asarray(weights, jnp.float32)[h]
       # Not weight * cost alone: zero times NaN is NaN.
-      cost = weight * price(cost_fn, state, action)
+      cost = weight * price(one_fn, moment)
       total = total + jnp.where(weight == 0.0, 0.0, cost)
     passed = [
-      price(guardrail.cost_fn, state, action) - guardrail.bound
+      price(guardrail.cost_fn, moment) - guardrail.bound
       for guardrail in guardrails
     ]
     return (state, total), passed
 
-  total = jnp.zeros(batch, jnp.float32)
+  total = jnp.full(batch, jnp.inf if is_soonest else 0.0, jnp.float32)
   (state, total), passed = scan_growing(step, (state, total), horizon)
   if not price_all:
-    total = weights[-1] * price(cost_fn, state, actions[:, :, -1])
+    last = moments.Moment(
+      None, actions[:, :, -1], state, jnp.int32(horizon - 1), jnp.bool_(True)
+    )
+    total = weights[-1] * price(one_fn, last)
   if not guardrails:
     return Prices(total, jnp.zeros((*batch, horizon, 0), jnp.float32))
   excess = [jnp.concatenate(steps) for steps in zip(*passed)]
@@ -221,22 +233,50 @@ def _avals(tree: Any, first_axis: int = 0) -> Any:
   return structure, [(x.shape[first_axis:], x.dtype) for x in leaves]
 
 
-def _as_weights(step_weights: np.ndarray | None, horizon: int) -> np.ndarray:
-  """Step weights `[H]` float32, the last step alone by default."""
+def weigh(
+  step_weights: np.ndarray | jax.Array | None, horizon: int, cost_fn: CostFn
+) -> Any:
+  """Step weights `[H]` float32: as given, or as the cost has them.
+
+  Every step of a timed cost counts 1, by default the last step alone of any
+  other. Those of `soonest` are not looked at.
+
+  Raises:
+    ValueError: not one for each step, not finite or all zero; or weights
+      beside `soonest`.
+  """
+  if isinstance(cost_fn, moments.Soonest):
+    if step_weights is not None:
+      raise ValueError(
+        'step_weights would do nothing: soonest takes the least cost of all '
+        'steps; leave one of the two out.'
+      )
+    return np.zeros(horizon, np.float32)
   if step_weights is None:
+    if isinstance(cost_fn, moments.Timed):
+      return np.ones(horizon, np.float32)
     return costs.step_weights(horizon)
-  weights = np.asarray(step_weights, np.float32)
-  if weights.shape != (horizon,):
+  if np.shape(step_weights) != (horizon,):
     raise ValueError(
       f'step_weights must have one weight for each of the {horizon} steps of'
-      f' the horizon, got shape {list(weights.shape)}.'
+      f' the horizon, got shape {list(np.shape(step_weights))}.'
     )
+  if isinstance(step_weights, jax.core.Tracer):
+    return step_weights.astype(jnp.float32)
+  weights = np.asarray(step_weights, np.float32)
   if not np.all(np.isfinite(weights)) or not np.any(weights):
     raise ValueError(
       'step_weights must be finite and at least one of them not zero, got'
       f' {weights.tolist()}.'
     )
   return weights
+
+
+def _is_last_alone(weights: Any) -> bool:
+  """Whether all weights but the last are known to be zero."""
+  if isinstance(weights, jax.core.Tracer):
+    return False
+  return not np.any(weights[:-1])
 
 
 def _check_cost(

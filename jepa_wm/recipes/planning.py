@@ -56,7 +56,7 @@ class Planning:
       several planners those take one that have it, or the one that is named, as
       in 'icem.num_kept'.
     cost: steps of a rollout whose distance to the goal counts: the 'last' one,
-      'all', their mean, or 'linear', later ones more.
+      'all', their mean, 'linear', later ones more, or 'soonest', the nearest.
     distance: of a latent from the goal's.
     cost_head: folder of a trained head that prices latents in place of a
       distance, such as gcivl or actor_critic; of the same encoder as the

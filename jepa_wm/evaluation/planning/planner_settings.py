@@ -65,7 +65,7 @@ class PlannerSettings:
 
   Attributes:
     planner: who searches, one of those in `planning.PLANNERS` or another.
-    cost: which steps of a rollout count, a key of `planning.STEP_WEIGHTS`.
+    cost: which steps of a rollout count, one of `planning.COSTS`.
     distance: of a latent from the goal's, a key of `planning.DISTANCES`.
     bounded: whether candidates are clipped to the world's action bounds.
     warm_start: whether a plan starts from what is left of the one before it.
@@ -88,7 +88,7 @@ class PlannerSettings:
   cost_head: CostHead | None = None
 
   def __post_init__(self) -> None:
-    fields.check_choice('cost', self.cost, planning.STEP_WEIGHTS)
+    fields.check_choice('cost', self.cost, planning.COSTS)
     fields.check_choice('distance', self.distance, planning.DISTANCES)
     fields.check_counts(self, {'history': 1})
     if self.cost_head is not None and self.distance != 'squared':

@@ -183,14 +183,17 @@ class BatchPlanner:
         proposal_fn = proposals.make_fn(*given)
       if planner.follows and proposals.make_first_fn is not None:
         first_fn = proposals.make_first_fn(*given)
+    cost_fn, step_weights = planning.over_steps(
+      settings.cost, protocol.horizon, self._cost_fn()
+    )
     return planning.BoundPlanner(
       planner=planner,
       dynamics_fn=model.dynamics,
-      cost_fn=self._cost_fn(),
+      cost_fn=cost_fn,
       horizon=protocol.horizon,
       action_dim=model.action_dim,
       limits=planning.Limits(limits),
-      step_weights=planning.step_weights(protocol.horizon, settings.cost),
+      step_weights=step_weights,
       proposal_fn=proposal_fn,
       first_fn=first_fn,
     )

@@ -121,7 +121,10 @@ def test_options_that_the_planner_does_not_have(toy, options, message):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'cost': 'best'}, "cost must be one of last, all, linear, got 'best'"),
+    (
+      {'cost': 'best'},
+      "cost must be one of last, all, linear, soonest, got 'best'",
+    ),
     ({'distance': 'l3'}, 'distance must be one of squared, l1, l2, cosine'),
     ({'history': 0}, 'history must be at least 1, got 0'),
   ],

@@ -51,7 +51,7 @@ def test_runs_share_programs_and_no_run_uses_those_of_another_planner(
   first = run(programs=shared)
   assert run(programs=shared) == first and len(shared) == 1
   assert run(programs=shared, seed=1) != first and len(shared) == 1
-  settings = dataclasses.replace(TINY, cost='all')
+  settings = dataclasses.replace(TINY, cost='soonest')
   assert run(programs=shared, settings=settings) == run(settings=settings)
   assert len(shared) == 2
 

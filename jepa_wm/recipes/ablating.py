@@ -57,8 +57,8 @@ class Ablating:
     """Checks what nobody below would.
 
     Raises:
-      ValueError: seeds that are no different whole numbers, a study named
-        twice, a folder without a name, or no jobs.
+      ValueError: seeds that are no different whole numbers, one alone for
+        `vmap_seeds`, a study named twice, a folder without a name, or no jobs.
     """
     seeds = tuple(str(seed) for seed in self.seeds)
     object.__setattr__(self, 'seeds', seeds)
@@ -70,6 +70,11 @@ class Ablating:
       )
     if not seeds:
       raise ValueError('seeds must name one at least.')
+    if self.vmap_seeds and len(seeds) < 2:
+      raise ValueError(
+        f'vmap_seeds trains several seeds in one program, got {seeds[0]} '
+        'alone; name more, or leave it out.'
+      )
     if len({*self.study}) < len(self.study):
       raise ValueError(f'study names one twice: {",".join(self.study)}.')
     for name in ('out', 'data'):

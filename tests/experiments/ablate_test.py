@@ -258,6 +258,7 @@ def test_what_would_be_done_is_told(study, tmp_path):
     ({'data': ''}, "data must be a folder, got ''"),
     ({'seeds': ()}, 'name one at least'),
     ({'jobs': 0}, 'jobs must be at least 1'),
+    ({'vmap_seeds': True, 'seeds': ('3',)}, 'in one program, got 3 alone'),
     ({'num_pairs': 0}, 'num_pairs must be at least 1'),
   ],
 )

@@ -248,12 +248,12 @@ def _played(
     states, actions, _ = simulation.play(
       env, policy, key, num_steps=_PLAYED_STEPS
     )
-    padding = jnp.full((1, *actions.shape[1:]), jnp.nan)
-    return observations.observe(model, env, states), jnp.concatenate(
-      [actions, padding]
-    )
+    return observations.observe(model, env, states), actions
 
-  seen, actions = play(jax.random.split(jax.random.key(seed), count))
+  seen, played = play(jax.random.split(jax.random.key(seed), count))
+  # Nothing was done after the last frame of an episode.
+  padding = ((0, 0), (0, 1), (0, 0))
+  actions = np.pad(played, padding, constant_values=np.nan)
   rows = lambda x: np.asarray(x).reshape(count * length, *x.shape[2:])
   columns = {f'observation/{name}': rows(x) for name, x in seen.items()}
   return table_lib.Table(

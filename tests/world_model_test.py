@@ -51,6 +51,37 @@ def test_the_window_grows_to_the_history_and_slides(model, rng_key):
   assert np.ptp(np.asarray(model.latent(state)[0]), axis=0).max() > 1e-3
 
 
+def test_a_state_is_scanned_over_and_reset_by_a_mask(model):
+  """At any history, from one frame on; as a growing one goes."""
+  actions = blocks(5, 4)
+  first = jax.jit(model.start)(model.params, frames(4, 1))
+  done = jnp.array(
+    [[False] * 4, [True, False, False, False], *[[False] * 4] * 3]
+  )
+
+  def step(state, now):
+    action, done = now
+    fresh = lambda new, old: jnp.where(
+      done.reshape(-1, *[1] * (old.ndim - 1)), new, old
+    )
+    state = jax.tree.map(fresh, first, state)
+    state = model.dynamics(model.params, None, action, state)
+    return state, model.latent(state)
+
+  _, path = jax.jit(lambda: jax.lax.scan(step, first, (actions, done)))()
+  dynamics = jax.jit(model.dynamics)
+  grown = jax.jit(lambda: model.root(model.params, frames(4)).state)()
+  late = grown
+  for t in range(5):
+    grown = dynamics(model.params, None, actions[t], grown)
+    np.testing.assert_allclose(path[t, 1:], model.latent(grown)[1:], atol=1e-6)
+    if t:
+      late = dynamics(model.params, None, actions[t], late)
+      np.testing.assert_allclose(path[t, 0], model.latent(late)[0], atol=1e-6)
+  # It was reset: twenty times what is let pass above.
+  assert np.abs(model.latent(grown)[0] - model.latent(late)[0]).max() > 2e-5
+
+
 @pytest.mark.parametrize('num_frames', [2, 3])
 def test_a_history_of_frames_starts_the_state(model, num_frames, rng_key):
   actions = blocks(4, num_frames)

@@ -191,12 +191,20 @@ def _fitting(
       f'{wanted[1]} with {wanted[0]}; train a head for it, with '
       f'--config.frozen_encoder={checkpoint}.'
     )
-  trained = found.record.get('config', {}).get('data', {}).get('environment')
+  # What was learnt in imagination was learnt in the model's world.
+  trained = _world_of(found.record) or _world_of(model.record)
   if trained in worlds.WORLDS and not _alike(trained, environment):
     raise ValueError(
       f'--{flag}={path}: the head {found.name!r} was trained in {trained!r} '
       f'and is asked for {environment!r}; train one on episodes of that.'
     )
+  return found
+
+
+def _world_of(record: Mapping[str, Any]) -> str:
+  """The world that something was trained in, empty where nobody knows."""
+  data = record.get('config', {}).get('data', {})
+  found: str = data.get('environment', '')
   return found
 
 

@@ -150,6 +150,8 @@ def test_a_head_prices_for_its_own_encoder(encoder, trained):
   [
     ({'action_dim': 4}, r'blocks of \d steps with 4 numbers, and .* takes'),
     ({'environment': 'push_t'}, "trained in 'push_t' and is asked for 'two_ro"),
+    # In imagination: in the world of the encoder.
+    ({}, "trained in 'two_room' and is asked for 'push_t'"),
   ],
 )
 def test_other_actions_and_other_worlds_are_refused(
@@ -167,8 +169,9 @@ def test_other_actions_and_other_worlds_are_refused(
   else:
     found = dataclasses.replace(found, record={'config': {'data': changes}})
   found.save(tmp_path / 'other')
+  world = 'two_room' if changes else 'push_t'
   with pytest.raises(ValueError, match=message):
-    planning_heads.proposals(str(tmp_path / 'other'), str(encoder), 'two_room')
+    planning_heads.proposals(str(tmp_path / 'other'), str(encoder), world)
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ class WorldModel:
     `planner(rng_key, observation, goal)` encodes and plans.
 
     Args:
-      planner: who searches and how, such as `jepa_wm.ICEM(num_samples=32)`.
+      planner: who searches and how, such as `jepa_wm.CEM()`.
       horizon: H, blocks to look ahead.
       limits: what actions and latents must keep to, such as
         `jepa_wm.Limits(model.action_bounds(-1, 1))`.

@@ -71,6 +71,8 @@ def _online(name: str, tiny: bool) -> ml_collections.ConfigDict:
   if name == 'mpc_then_rl':
     config.initialise_from = '' if tiny else 'two_room_small'
     given = {**given, 'only_failed': True, 'protocol': 'long'}
+    # At the rate of a run from nothing it forgets first.
+    config.optimizer.learning_rate = 1e-4
   online = recipes.Online(**given)
   config.online = dataclasses.asdict(online)
   config.num_steps = 5 * online.steps_per_round
@@ -81,7 +83,7 @@ def _online(name: str, tiny: bool) -> ml_collections.ConfigDict:
 
 
 def _imagination(tiny: bool) -> ml_collections.ConfigDict:
-  num_steps = 4 if tiny else 150
+  num_steps = 4 if tiny else 250
   every = num_steps // 2
   head: dict[str, Any] = {'name': 'actor_critic'}
   agent: dict[str, Any] = {'num_frames': 64, 'horizon': 3} if tiny else {}

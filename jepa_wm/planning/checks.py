@@ -74,7 +74,8 @@ def elites(num_elites: int, num_samples: int, num_kept: int) -> None:
   if num_kept > min(num_elites, num_samples - 1):
     raise ValueError(
       'num_kept must not exceed num_elites and num_samples - 1, got'
-      f' {num_kept} of {num_elites} and {num_samples - 1}.'
+      f' {num_kept} of {num_elites} and {num_samples - 1}; where you have not'
+      ' set one of them, that is its default.'
     )
 
 

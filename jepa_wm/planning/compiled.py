@@ -22,7 +22,7 @@ class CompiledPlanner:
   What is called again with the same shapes is not compiled again, whatever the
   key, the observation, the goal, the warm start and the parameters are.
 
-    planner = model.planner(jepa_wm.CEM(num_samples=32), horizon=5)
+    planner = model.planner(jepa_wm.CEM(num_elites=10), horizon=5)
     warm_start = None
     for rng_key in jax.random.split(jax.random.key(0), 20):
       plan = planner(rng_key, observation, goal, warm_start=warm_start)

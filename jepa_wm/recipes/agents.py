@@ -41,6 +41,8 @@ class Imagining:
       radius of success.
     num_frames: of those, at least.
     reach: radius of success in the model's own distance; 0 fits it.
+    reach_steps: environment steps between the frames whose distance it then is,
+      of 'played' and 'episodes'.
     discount: what a block later counts.
     softness: of the radius, see `rewards.reached`.
     max_steps: blocks of an episode that is evaluated.
@@ -56,6 +58,7 @@ class Imagining:
   frames: str = 'played'
   num_frames: int = 4096
   reach: float = 0.0
+  reach_steps: int = 5
   discount: float = 0.97
   softness: float = 0.3
   max_steps: int = 30
@@ -202,6 +205,7 @@ def _environment(
       high=high,
       goals='dataset',
       num=agent.num_frames,
+      reach_steps=agent.reach_steps,
       **given,
     )
     return *made, source.identity
@@ -225,6 +229,7 @@ def _environment(
       high=high,
       goals='dataset',
       num=agent.num_frames,
+      reach_steps=agent.reach_steps,
       **given,
     )
   return *made, {}

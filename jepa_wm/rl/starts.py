@@ -107,6 +107,7 @@ def from_episodes(
   goals: str = 'future',
   history: int = 1,
   num: int = 4096,
+  reach_steps: int = 10,
   seed: int = 0,
   **settings: Unpack[Settings],
 ) -> Made:
@@ -123,9 +124,10 @@ def from_episodes(
       between them.
     num: frames to encode at least, in whole episodes drawn at random; all
       where there are fewer.
+    reach_steps: see there.
     seed: of the draw.
     **settings: see `Settings`; without a reach it is the median distance of
-      frames ten steps apart (`reach.from_time`): no true state is asked.
+      frames `reach_steps` apart (`reach.from_time`): no true state is asked.
 
   Returns:
     The environment and its params.
@@ -177,6 +179,7 @@ def from_episodes(
     latents,
     offsets,
     lengths,
+    num_steps=reach_steps,
     distance_fn=_distance(model),
   )
   return _made(

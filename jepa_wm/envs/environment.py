@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
 import jax
@@ -11,6 +11,7 @@ State = Any
 """Pytree of arrays that an environment steps forward."""
 
 
+@runtime_checkable
 class Environment(Protocol):
   """A world that answers actions with pixels.
 
@@ -112,6 +113,21 @@ def in_worlds(
   if own_worlds is None:
     return jax.vmap(functools.partial(function, env))
   return functools.partial(jax.vmap(function), own_worlds)
+
+
+def check_simulated(world: Any) -> None:
+  """Refuses what is no world in JAX, such as a name or a world on the host.
+
+  Raises:
+    ValueError: it is none.
+  """
+  if isinstance(world, type) or not isinstance(world, Environment):
+    raise ValueError(
+      'world: expected a world in JAX, such as envs.TwoRoom(), got '
+      f'{world!r:.60}; worlds on the host and names are for the commands '
+      '(--environment), and recorded episodes of any world for '
+      'rl.from_episodes.'
+    )
 
 
 def proprio_dim(env: Environment) -> int:

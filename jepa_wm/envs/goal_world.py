@@ -186,8 +186,12 @@ def make(
   Raises:
     ValueError: no such reward or observation, or no steps.
   """
-  if max_steps < 1:
-    raise ValueError(f'max_steps: expected at least 1, got {max_steps}.')
+  environment.check_simulated(world)
+  if not 1 <= max_steps < 2**31 or max_steps != int(max_steps):
+    raise ValueError(
+      'max_steps: expected a whole number of at least 1 and below 2**31, got '
+      f'{max_steps}.'
+    )
   low, high = (
     np.asarray(x, np.float32) for x in (world.action_low, world.action_high)
   )

@@ -99,13 +99,7 @@ def make(
   if goal_ranges is None:
     goal_ranges = np.tile([0, len(goals)], (len(starts), 1))
   _check_ranges(np.asarray(goal_ranges), len(starts), len(goals))
-  for name, number, wanted, is_in in (
-    ('reach', reach, 'a distance above 0', 0.0 < reach < np.inf),
-    ('discount', discount, '0 to 1', 0.0 <= discount <= 1.0),
-    ('max_steps', max_steps, 'at least 1 block', max_steps >= 1),
-  ):
-    if not is_in:
-      raise ValueError(f'{name}: expected {wanted}, got {number}.')
+  check_numbers(reach=reach, discount=discount, max_steps=max_steps)
   return EnvironmentParams(
     model=model.params,
     units=jax.tree.map(jnp.asarray, level.units),
@@ -118,6 +112,33 @@ def make(
     max_steps=jnp.int32(max_steps),
     reward=reward,
   )
+
+
+def check_numbers(
+  *, reach: float = 1.0, discount: float = 1.0, max_steps: int = 1
+) -> None:
+  """Refuses numbers of an environment that are out of their range.
+
+  Args:
+    reach: above 0.
+    discount: 0..1.
+    max_steps: at least 1, of 31 bits.
+
+  Raises:
+    ValueError: names the first.
+  """
+  for name, number, wanted, is_in in (
+    ('reach', reach, 'a distance above 0', lambda x: 0.0 < x < np.inf),
+    ('discount', discount, '0 to 1', lambda x: 0.0 <= x <= 1.0),
+    (
+      'max_steps',
+      max_steps,
+      'a whole number of at least 1 block and below 2**31',
+      lambda x: 1 <= x < 2**31 and x == int(x),
+    ),
+  ):
+    if np.ndim(number) or isinstance(number, str) or not is_in(number):
+      raise ValueError(f'{name}: expected {wanted}, got {number!r}.')
 
 
 def _check_latents(name: str, value: np.ndarray, axes: str, size: int) -> None:

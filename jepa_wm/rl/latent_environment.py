@@ -69,11 +69,13 @@ class LatentEnvironment(episodic.AutoReset):
   def __post_init__(self) -> None:
     # Both say what is wrong: no dynamics, other bounds.
     self.model.action_bounds(np.array(self.low), np.array(self.high))
-    if not np.all(np.less(self.low, self.high)):
+    bounds = np.array([self.low, self.high])
+    if not (np.isfinite(bounds).all() and np.all(bounds[0] < bounds[1])):
       raise ValueError(
         'low: expected bounds below high, finite ones, got '
         f'{list(self.low)} and {list(self.high)}.'
       )
+    rewards.check_function('reward_fn', self.reward_fn)
 
   def __deepcopy__(self, memo: Any) -> Self:
     """Itself: nothing of it changes, and programs know it by identity."""
@@ -204,6 +206,7 @@ class LatentEnvironment(episodic.AutoReset):
       ValueError: an action of another shape.
     """
     space = self._action_box
+    action = jnp.asarray(action)
     if jnp.shape(action) != space.shape:
       raise ValueError(
         f'action: expected {list(space.shape)}, a block of '

@@ -87,6 +87,12 @@ def from_truth(
   ]
   best = int(np.argmax(accuracies))
   accuracy = float(accuracies[best])
+  if not candidates[best] > 0.0:
+    raise ValueError(
+      f'reach: of {len(latents)} frames the world calls solved only pairs of '
+      'one and the same latent, which gives no radius; give more frames (num), '
+      'or a reach of your own.'
+    )
   return Reach(
     float(candidates[best]),
     True,

@@ -106,6 +106,7 @@ def from_cost(
       `cost`; called with `RewardParams.own`.
     distance_fn: of a latent from the goal, for the radius.
   """
+  check_function('cost_fn', cost_fn)
 
   def role(
     params: Params,
@@ -169,6 +170,7 @@ def from_role(
     ends_within_reach: see `from_function`.
     distance_fn: of a latent from the goal, for the radius.
   """
+  check_function('role', role)
   arrives = reached(distance_fn=distance_fn)
 
   def reward(params: RewardParams, *step: jax.Array) -> Outcome:
@@ -215,7 +217,8 @@ def shaped(
     next_latents: jax.Array,
     goal: jax.Array,
   ) -> Outcome:
-    given = reward_fn(params, latents, action, next_latents, goal)
+    step = latents, action, next_latents, goal
+    given = outcome(reward_fn, params, *step)
     later = (1.0 - given.ends) * potential_fn(params, next_latents, goal)
     gain = params.discount * later - potential_fn(params, latents, goal)
     return given._replace(reward=given.reward + gain)
@@ -247,9 +250,35 @@ def outcome(
     )
   lead = next_latents.shape[:-1]
   for field, value in found._asdict().items():
+    if not _are_numbers(value):
+      raise ValueError(
+        f'reward_fn {name}: {field} must be numbers, got {value!r:.60}.'
+      )
     if jnp.shape(value) != lead:
       raise ValueError(
         f'reward_fn {name}: {field} must be one number for each latent, shape '
         f'{list(lead)}, got {list(jnp.shape(value))}.'
       )
   return Outcome(*(jnp.asarray(x, jnp.float32) for x in found))
+
+
+def check_function(name: str, function: Any) -> None:
+  """Refuses what cannot be called, such as a role that a head has not.
+
+  Raises:
+    ValueError: it cannot.
+  """
+  if not callable(function):
+    raise ValueError(
+      f'{name}: expected a function, got {function!r:.60}; a head has the '
+      'roles that docs/heads.md says, and None for the others.'
+    )
+
+
+def _are_numbers(value: Any) -> bool:
+  """Whether arrays can be made of it that are no complex numbers."""
+  try:
+    kind = jnp.asarray(value).dtype
+  except (TypeError, ValueError):
+    return False
+  return not jnp.issubdtype(kind, jnp.complexfloating)

@@ -10,6 +10,7 @@ import numpy as np
 
 from jepa_wm import fields, world_model
 from jepa_wm.data import table as table_lib
+from jepa_wm.data import windows
 from jepa_wm.envs import environment
 from jepa_wm.evaluation.planning import observations
 from jepa_wm.rl import environment_params, rewards
@@ -22,6 +23,7 @@ GOALS = ('future', 'dataset', 'resets')
 frame of an episode."""
 
 _BATCH = 256
+_MOST = 2**24  # Frames; their pictures are never in memory together.
 
 Made = tuple[LatentEnvironment, environment_params.EnvironmentParams]
 
@@ -69,7 +71,9 @@ def from_world(
   Raises:
     ValueError: what the model, the world or the reach refuse.
   """
-  _check_number('num', num)
+  _check_number('num', num, _MOST)
+  _check_settings(settings)
+  environment.check_simulated(world)
   observations.check_proprio(
     model, type(world).__name__, environment.proprio_dim(world)
   )
@@ -139,6 +143,7 @@ def from_episodes(
   fields.check_choice('goals', goals, GOALS)
   _check_number('num', num)
   _check_number('history', history)
+  _check_settings(settings)
   drawn = np.random.default_rng(seed).permutation(len(episodes.lengths))
   count = np.searchsorted(np.cumsum(episodes.lengths[drawn]), num) + 1
   drawn = np.sort(drawn[:count])
@@ -219,10 +224,18 @@ def from_frames(
   Raises:
     ValueError: no reach, or what the model refuses.
   """
+  _check_settings(settings)
 
   def encoded(given: Mapping[str, Any]) -> np.ndarray:
-    frames = {k: np.asarray(given[k]) for k in model.observation_spec}
-    num = len(next(iter(frames.values())))
+    frames = {k: np.asarray(given[k]) for k in given}
+    # Says what does not fit.
+    found = jax.eval_shape(model.encode, model.params, frames).shape
+    if len(found) != 2 or not found[0]:
+      raise ValueError(
+        'starts and goals: expected arrays [M, *shape] of at least one frame, '
+        f'as model.observation_spec has them, got {list(found[:-1])} of them.'
+      )
+    num: int = found[0]
     look = lambda rows: {k: x[rows] for k, x in frames.items()}
     return _in_batches(model, look, num)
 
@@ -247,6 +260,12 @@ def _made(
 ) -> Made:
   """The environment of these arrays, its reach fitted where none is given."""
   model.action_bounds(*bounds)  # Says what does not fit.
+  raw = (model.levels[0].model.action_spec.dim,)
+  if any(np.shape(x) not in ((), raw) for x in bounds):
+    raise ValueError(
+      f'low and high: expected numbers or {list(raw)}, the same for every '
+      f'action of a block, got {[list(np.shape(x)) for x in bounds]}.'
+    )
   given = dict(settings)
   reach: Any = given.pop('reach', None)
   reward_fn: Any = given.pop('reward_fn', None)
@@ -257,7 +276,6 @@ def _made(
   if reward_fn is None:
     arrival = rewards.reached(distance_fn=_distance(model))
     reward_fn = rewards.shaped(arrival)
-  raw = (model.levels[0].model.action_spec.dim,)
   low, high = (tuple(np.broadcast_to(x, raw).tolist()) for x in bounds)
   env = LatentEnvironment(model, reward_fn, low, high, reach)
   more: Any = {**arrays, **given}
@@ -298,6 +316,26 @@ def _in_batches(
   return np.concatenate(parts)[:num]
 
 
-def _check_number(name: str, number: int) -> None:
+def _check_number(name: str, number: int, most: int | None = None) -> None:
+  if not windows.is_whole(number):
+    raise ValueError(f'{name}: expected a whole number, got {number!r:.60}.')
   if number < 1:
     raise ValueError(f'{name}: expected at least 1, got {number}.')
+  if most is not None and number > most:
+    raise ValueError(f'{name}: expected at most {most}, got {number}.')
+
+
+def _check_settings(settings: Settings) -> None:
+  """Refuses settings before anything is drawn or encoded."""
+  fields.check_names('settings', settings, tuple(Settings.__annotations__))
+  given: dict[str, Any] = {
+    name: settings[name]
+    for name in ('reach', 'discount', 'max_steps')
+    if name in settings
+  }
+  reach = given.pop('reach', None)
+  if isinstance(reach, reach_lib.Reach):
+    reach = reach.value
+  if reach is not None:
+    given['reach'] = reach
+  environment_params.check_numbers(**given)

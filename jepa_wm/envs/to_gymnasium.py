@@ -9,6 +9,7 @@ is registered by an import.
 """
 
 import dataclasses
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,6 +63,7 @@ class EpisodicEnv(gymnasium.Env[Any, np.ndarray]):
     self.observation_space = as_space(env.observation_space(params))
     self.action_space = as_space(env.action_space(params))
     self._state: Any = None
+    self._has_ended = False
     self._reset, self._step = jax.jit(env.reset), jax.jit(env.step_env)
     self._render = None if render_fn is None else jax.jit(render_fn)
 
@@ -70,6 +72,7 @@ class EpisodicEnv(gymnasium.Env[Any, np.ndarray]):
   ) -> tuple[Any, dict[str, Any]]:
     """Begins an episode; `options` are not looked at."""
     super().reset(seed=seed, options=options)
+    self._has_ended = False
     observation, self._state = self._reset(self._key(), self.params)
     return _arrays(observation), {}
 
@@ -80,11 +83,14 @@ class EpisodicEnv(gymnasium.Env[Any, np.ndarray]):
 
     Raises:
       ValueError: an action of another shape, or with NaN in it, or no episode
-        was begun.
+        was begun, or it has ended.
     """
+    if self._has_ended:
+      raise ValueError('the episode has ended: call reset before step.')
     action = _checked(action, self.action_space, self._state)
     found = self._step(self._key(), self._state, action, self.params)
     self._state = found.state
+    self._has_ended = bool(found.terminated | found.truncated)
     info = {name: np.asarray(x).item() for name, x in found.info.items()}
     return (
       _arrays(found.observation),
@@ -95,9 +101,15 @@ class EpisodicEnv(gymnasium.Env[Any, np.ndarray]):
     )
 
   def render(self) -> Any:
-    """The picture, uint8 `[height, width, 3]`; None without a mode."""
+    """The picture, uint8 `[height, width, 3]`; None without a mode.
+
+    Raises:
+      ValueError: no episode was begun.
+    """
     if self.render_mode is None or self._render is None:
       return None
+    if self._state is None:
+      raise ValueError('no episode has begun: call reset before render.')
     return np.array(self._render(self._state, self.params))
 
   def _key(self) -> jax.Array:
@@ -125,7 +137,7 @@ class EpisodicVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     Raises:
       ValueError: less than one.
     """
-    if num_envs < 1:
+    if num_envs != operator.index(num_envs) or num_envs < 1:
       raise ValueError(f'num_envs: expected at least 1, got {num_envs}.')
     self.num_envs, self.params = num_envs, params
     mode = gymnasium.vector.AutoresetMode.SAME_STEP
@@ -160,21 +172,13 @@ class EpisodicVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     """Begins all episodes; world number i has the seed `seed + i`.
 
     Raises:
-      ValueError: seeds of another number than there are worlds.
+      ValueError: seeds of another number than there are worlds, or no seeds.
     """
-    first = seed if isinstance(seed, int) else None
+    given = _seeds(seed, self.num_envs)
+    first = given[0] if isinstance(seed, (int, np.integer)) else None
     super().reset(seed=first, options=options)
-    if isinstance(seed, int):
-      seed = [seed + i for i in range(self.num_envs)]
-    elif seed is None:
-      seed = [None] * self.num_envs
-    if len(seed) != self.num_envs:
-      raise ValueError(
-        f'seed: expected {self.num_envs} of them, one for each world, got '
-        f'{len(seed)}.'
-      )
     seeds = [
-      int(self.np_random.integers(2**31)) if x is None else x for x in seed
+      int(self.np_random.integers(2**31)) if x is None else x for x in given
     ]
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
     self._keys, (seen, self._state) = self._begin(keys, self.params)
@@ -307,13 +311,44 @@ def _open(
   )
 
 
+def _seeds(seed: Any, num_envs: int) -> list[int | None]:
+  """A seed of each world, None where it is to be drawn.
+
+  Raises:
+    ValueError: others than whole numbers of 31 bits, or another number.
+  """
+  if seed is None:
+    return [None] * num_envs
+  is_whole = isinstance(seed, (int, np.integer))
+  given = [int(seed) + i for i in range(num_envs)] if is_whole else seed
+  if isinstance(given, str) or np.ndim(given) != 1 or len(given) != num_envs:
+    raise ValueError(
+      f'seed: expected a whole number, or {num_envs} of them, one for each '
+      f'world, got {seed!r:.60}.'
+    )
+  for number in given:
+    if number is not None and not (
+      isinstance(number, (int, np.integer)) and 0 <= number < 2**31
+    ):
+      raise ValueError(
+        f'seed: expected whole numbers of at least 0 and below 2**31, got '
+        f'{number!r:.60}.'
+      )
+  return [None if x is None else int(x) for x in given]
+
+
 def _checked(
   action: Any, space: gymnasium.Space[Any], state: Any
 ) -> np.ndarray:
   """An action as the program takes it, in an episode that has begun."""
   if state is None:
     raise ValueError('no episode has begun: call reset before step.')
-  action = np.asarray(action, np.float32)
+  try:
+    action = np.asarray(action, np.float32)
+  except (TypeError, ValueError) as error:
+    raise ValueError(
+      f'action: expected numbers {list(space.shape or ())}, got {action!r:.60}.'
+    ) from error
   if action.shape != space.shape:
     raise ValueError(
       f'action: expected {list(space.shape or ())}, got {list(action.shape)}.'

@@ -91,8 +91,16 @@ class BraxEnvironment:
     Args:
       state: of `reset` or a step.
       action: `[A]`, spread over the bounds of the world.
+
+    Raises:
+      ValueError: an action of another shape.
     """
     space = self.env.action_space(self.params)
+    if jnp.shape(action) != space.shape:
+      raise ValueError(
+        f'action: expected {list(space.shape)}, got '
+        f'{list(jnp.shape(action))}; batches go through jax.vmap.'
+      )
     middle, half = (
       np.float32(x) * np.ones(space.shape, np.float32)
       for x in ((space.high + space.low) / 2, (space.high - space.low) / 2)

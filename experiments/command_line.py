@@ -237,6 +237,14 @@ def one_sentence(interrupted: str) -> Iterator[None]:
   except (ImportError, ValueError, OSError) as error:
     logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
     sys.exit(str(error))
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    said = str(error).strip().splitlines()
+    if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
+      sys.exit(
+        f'There is not enough memory ({said[0] if said else "none left"}); '
+        'choose smaller batches, horizons or numbers of episodes.'
+      )
+    raise
 
 
 class Stops:

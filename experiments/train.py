@@ -16,7 +16,7 @@ trains what reads the latents of `frozen_encoder`.
 
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import app, flags
@@ -39,11 +39,12 @@ def define_flags() -> None:
   imports.define(flags.FLAGS)
 
 
-def parse_flags(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str], *, own: Sequence[str] = ()) -> list[str]:
   """Parses the command line; a wrong config ends in one sentence.
 
   Args:
     argv: the command and its arguments.
+    own: flags that the command has besides, for messages.
 
   Returns:
     The command.
@@ -58,9 +59,9 @@ def parse_flags(argv: list[str]) -> list[str]:
       # A file that is not there is only noticed when a field is read.
       flags.FLAGS.config.to_dict()
   except field_names.WRONG as error:
-    own = ['config', 'workdir', 'import']
+    names = [*own, 'config', 'workdir', 'import']
     said = field_names.wrong(argv, error)
-    sys.exit(said or command_line.what_is_wrong(error, own))
+    sys.exit(said or command_line.what_is_wrong(error, names))
   return command_line.finish(rest)
 
 

@@ -9,28 +9,42 @@ flags, such as `--config.frozen_encoder=runs/small`, and all that is said of
 """
 
 import pathlib
+import sys
 
-from absl import app
+from absl import app, flags
 
 from experiments import train
+from experiments.configs import rl
 
+_FLAG = ('--agent', '-agent')
 _CONFIGS = pathlib.Path(__file__).parent / 'configs' / 'rl.py'
 
 
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses the command line; `--agent` first becomes a config."""
-  return train.parse_flags(with_config(argv))
+  rest = train.parse_flags(with_config(argv), own=['agent'])
+  if flags.FLAGS.config is None or flags.FLAGS.workdir is None:
+    sys.exit(
+      'Say which agent to train and where to keep it, for example '
+      '--agent=imagination --workdir=runs/agent; there are '
+      f'{", ".join(rl.AGENTS)}.'
+    )
+  return rest
 
 
 def with_config(argv: list[str]) -> list[str]:
   """The words of a command line, `--agent=NAME` as the config of that name."""
-  return [_as_config(word) for word in argv]
+  words = list(argv)
+  for number, word in enumerate(words[:-1]):
+    if word in _FLAG and not words[number + 1].startswith('-'):
+      words[number : number + 2] = [f'{word}={words[number + 1]}', '']
+  return [_as_config(word) for word in words if word]
 
 
 def _as_config(word: str) -> str:
   """A word of the command line, `--agent=NAME` as the config of that name."""
   name, is_given, value = word.partition('=')
-  if is_given and name in ('--agent', '-agent'):
+  if is_given and name in _FLAG:
     return f'--config={_CONFIGS}:{value}'
   return word
 

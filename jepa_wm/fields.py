@@ -210,7 +210,7 @@ def check_choice(
   hint = files.nearest(value, known)
   if is_open and not hint:
     hint = ' One of your own needs its file imported first (--import=FILE.py).'
-  shown = (repr(x) if ' ' in str(x) else str(x) for x in known)
+  shown = (str(x) if str(x).split() == [str(x)] else repr(x) for x in known)
   names = ', '.join(shown) or '(there is none)'
   raise UnknownNameError(f'{what} must be one of {names}, got {value!r}.{hint}')
 
@@ -264,8 +264,7 @@ def check_counts(value: Any, least: Mapping[str, int]) -> None:
     least: of each.
 
   Raises:
-    ValueError: one that is no whole number, is below its least, or is more
-      than 64 bits hold.
+    ValueError: one that is no whole number of 63 bits, or below its least.
   """
   for name, low in least.items():
     held = getattr(value, name)
@@ -285,6 +284,7 @@ def check(
   *,
   may_be_zero: Sequence[str] = (),
   shares: Sequence[str] = (),
+  most: Mapping[str, int] | None = None,
 ) -> None:
   """Checks every field of `value` by the kind of its default.
 
@@ -293,16 +293,14 @@ def check(
   made a tuple. What fields of `one_of` and `some_of` hold checks itself.
 
   Args:
-    value: a frozen dataclass whose fields all have defaults, checked while it
-      is being made.
+    value: a frozen dataclass whose fields all have defaults.
     choices: for every field of text, the values it may have.
     may_be_zero: integers for which zero means something.
-    shares: numbers that must be at most 1.
+    shares: numbers that must be at most 1; `most` says it of integers.
 
   Raises:
     ValueError: a field out of its range; the message names it.
   """
-  choices = choices or {}
   for field in dataclasses.fields(value):
     name, held = field.name, getattr(value, field.name)
     if field.metadata.get(_MANY):
@@ -319,6 +317,8 @@ def check(
       if not _is_integer(held) or held < least:
         kind = 'an integer of at least 0' if not least else 'a positive integer'
         raise ValueError(f'{name} must be {kind}, got {held!r}.')
+      if most and held > most.get(name, held):
+        raise ValueError(f'{name} must be at most {most[name]}, got {held!r}.')
     elif isinstance(field.default, float):
       number = _is_integer(held) or isinstance(held, float)
       if not number or not math.isfinite(held) or held < 0:
@@ -328,7 +328,7 @@ def check(
       if name in shares and held > 1:
         raise ValueError(f'{name} must be at most 1, got {held!r}.')
     else:
-      check_choice(name, held, choices[name])
+      check_choice(name, held, (choices or {})[name])
 
 
 def _build(
@@ -396,5 +396,5 @@ def _listed(name: str, held: Any, default: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _is_integer(value: Any) -> bool:
-  """Whether `value` is an integer and no bool, which Python counts as one."""
+  # A bool is one of Python's integers.
   return isinstance(value, int) and not isinstance(value, bool)

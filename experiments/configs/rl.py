@@ -78,7 +78,11 @@ def _online(name: str, tiny: bool) -> ml_collections.ConfigDict:
   config.num_steps = 5 * online.steps_per_round
   config.eval_every = config.checkpoint_every = online.steps_per_round
   config.log_every = max(online.steps_per_round // 4, 1)
-  config.data.batch_size = 4 if tiny else 64
+  # Of the data nothing else is read.
+  config.data = {
+    'batch_size': 4 if tiny else 64,
+    'num_frames': config.data.get('num_frames', 0),
+  }
   return config
 
 

@@ -76,6 +76,7 @@ class DataConfig:
         f'mixture, and config.data.source is {self.source!r}.'
       )
     for name, least in (
+      ('batch_size', 1),
       ('num_eval_windows', 1),
       ('num_frames', 0),
       ('num_episodes', 0),

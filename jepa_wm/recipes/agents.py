@@ -68,7 +68,12 @@ class Imagining:
 
   def __post_init__(self) -> None:
     known = {'frames': FRAMES, 'environment': ('', *worlds.WORLDS)}
-    fields.check(self, choices=known)
+    fields.check(
+      self,
+      choices=known,
+      shares=('discount',),
+      most={'num_frames': 2**24, 'max_steps': 10_000},
+    )
     _ = self.imagination
 
   @property

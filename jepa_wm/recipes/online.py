@@ -23,6 +23,7 @@ from jepa_wm.evaluation.planning import (
   protocol,
 )
 from jepa_wm.recipes import frozen_encoders, sources, training
+from jepa_wm.rl import playing
 from jepa_wm.training import draws, lock, metrics
 
 _PLANNER = planning.ICEM(
@@ -84,7 +85,13 @@ class Online:
         'episodes': (self.episodes,),
       },
       may_be_zero=('shift_seed',),
+      most={'episodes_per_round': 10_000, 'episode_length': 10_000},
     )
+    if self.shift_seed and not self.shift:
+      raise ValueError(
+        f'config.online.shift_seed={self.shift_seed} would do nothing: no '
+        'factor of variation is drawn anew; name one, config.online.shift.'
+      )
     if not (self.first_policy or self.episodes):
       raise ValueError(
         'config.online.first_policy is empty, so there is nothing to learn '
@@ -123,6 +130,7 @@ def train_online(
   config = dict(config)
   settings = training.build(Online, 'config.online', config.pop('online'))
   plan = training.read_config(config)
+  _check_played(plan, settings)
   with lock.hold(workdir):
     folder = files.expand(workdir)
     size = plan.model.observation_spec['pixels'].shape[0]
@@ -133,6 +141,24 @@ def train_online(
       statistics = _units(stage, config.get('initialise_from'))
       model = exports.WorldModel(plan.model, None, statistics)
       _train(plan, settings, stage, model, folder)
+
+
+def _check_played(plan: training.Plan, settings: Online) -> None:
+  """Refuses episodes that nobody can play or learn from, before any is.
+
+  Raises:
+    ValueError: what a model sees, or how long an episode is.
+  """
+  playing.check(
+    exports.WorldModel(plan.model, None, None), settings.episode_length
+  )
+  span = (plan.data.num_frames - 1) * plan.model.stride
+  if settings.episode_length < span:
+    raise ValueError(
+      f'config.online.episode_length must be at least {span}, the steps of a '
+      f'window of {plan.data.num_frames} frames {plan.model.stride} apart, got '
+      f'{settings.episode_length}.'
+    )
 
 
 def _train(
@@ -241,7 +267,7 @@ def _begin(replay: replay_lib.Replay, path: str) -> tuple[int, dict[str, str]]:
   """
   if not path:
     return 0, {}
-  table = sources.open_episodes(path)['train']
+  table = sources.open_episodes(path, field='config.online.episodes')['train']
   for number in range(replay.end, len(table.lengths)):
     first, length = table.offsets[number], table.lengths[number]
     rows = np.arange(first, first + length)

@@ -247,13 +247,17 @@ def _clips(
 
 
 def open_episodes(
-  path: files.Path, num_episodes: int = 0
+  path: files.Path,
+  num_episodes: int = 0,
+  *,
+  field: str = 'config.data.path',
 ) -> dict[str, cache.Cache]:
   """Both splits, decoded first where nobody has done so yet.
 
   Args:
     path: of the episodes.
     num_episodes: how many there are to train on, 0 for all.
+    field: what says where they are, for the message.
 
   Raises:
     FileNotFoundError: there are none.
@@ -264,7 +268,7 @@ def open_episodes(
     raise FileNotFoundError(
       f'There is no dataset at {path}; make one with `python -m '
       f'experiments.collect --policy=mixture --out={path}`, or set '
-      '--config.data.path.'
+      f'--{field}.'
     )
   if not (path / 'cache').exists():
     cache.build_cache(path, progress=True)

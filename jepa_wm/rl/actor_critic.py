@@ -42,7 +42,8 @@ class Imagination:
       every update.
 
   Raises:
-    ValueError: an empty horizon, or a share outside 0..1.
+    ValueError: an empty horizon, one that nobody waits for, or a share outside
+      0..1.
   """
 
   horizon: int = 8
@@ -50,7 +51,8 @@ class Imagination:
   target_rate: float = 0.02
 
   def __post_init__(self) -> None:
-    fields.check(self, shares=('mix', 'target_rate'))
+    most = {'horizon': 10_000}
+    fields.check(self, shares=('mix', 'target_rate'), most=most)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,7 +69,7 @@ class Actor:
       ValueError: a model that sees more than pixels, or an episode that is not
         whole blocks.
     """
-    self._check(model)
+    check(model, self.num_steps)
     rows = np.arange(self.num_episodes)
     streams = stage.streams(stage_lib.Purpose.EPISODES, seed, first + rows)
     stage.reset(rows, streams)
@@ -90,6 +90,11 @@ class Actor:
         warm_start=warm_start,
         params=model.params,
       )
+      if not np.all(np.isfinite(planned.cost)):
+        raise ValueError(
+          f'The model prices plans of block {number} with NaN or infinity; it '
+          'has diverged, and what it would do is not worth playing.'
+        )
       warm_start = plan.shift(planned, 1)
       block = np.asarray(model.raw_actions(planned.actions[:, 0]))
       for t in range(model.action_block):
@@ -110,20 +115,6 @@ class Actor:
       policies=None,
     )
 
-  def _check(self, model: world_model.WorldModel) -> None:
-    """Refuses what cannot be played."""
-    if set(model.observation_spec) != {'pixels'}:
-      raise ValueError(
-        f'online: targets are pictures, and the model also sees '
-        f'{sorted(set(model.observation_spec) - {"pixels"})}; train one of '
-        'pixels alone.'
-      )
-    if self.num_steps % model.action_block:
-      raise ValueError(
-        f'online: episode_length must be whole blocks of {model.action_block} '
-        f'steps, got {self.num_steps}.'
-      )
-
   def _plan_fn(
     self, model: world_model.WorldModel, stage: stage_lib.Stage
   ) -> planning.CompiledPlanner:
@@ -136,3 +127,27 @@ class Actor:
         self._planner, horizon=self._horizon, limits=planning.Limits((bounds,))
       )
     return self._compiled
+
+
+def check(model: world_model.WorldModel, num_steps: int) -> None:
+  """Refuses what cannot be played.
+
+  Args:
+    model: is to play; its parameters are not looked at.
+    num_steps: environment steps of an episode.
+
+  Raises:
+    ValueError: a model that sees more than pixels, or an episode that is not
+      whole blocks.
+  """
+  sees = set(model.observation_spec)
+  if sees != {'pixels'}:
+    raise ValueError(
+      f'online: targets are pictures, and the model sees {sorted(sees)}; train '
+      'one of pixels alone.'
+    )
+  if num_steps % model.action_block:
+    raise ValueError(
+      f'online: episode_length must be whole blocks of {model.action_block} '
+      f'steps, got {num_steps}.'
+    )

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +101,11 @@ def test_recorded_episodes_and_resets_do_as_well(encoder, tmp_path):
     ({'agent': {'horizn': 3}}, 'horizon'),
     ({'agent': {'environment': 'two_rooms'}}, "Did you mean 'two_room'"),
     ({'agent': {'environment': 'reacher'}}, 'on the host'),
+    ({'agent': {'num_frames': 10**12}}, 'num_frames must be at most 16777216'),
+    ({'agent': {'max_steps': 10**12}}, 'max_steps must be at most 10000'),
+    ({'agent': {'horizon': 10**9}}, 'horizon must be at most 10000'),
+    ({'agent': {'discount': 1.5}}, 'discount must be at most 1'),
+    ({'data': {'batch_size': 0}}, 'batch_size must be at least 1, got 0'),
   ],
 )
 def test_what_does_not_fit_is_refused(encoder, tmp_path, changes, sentence):
@@ -129,8 +137,11 @@ def test_a_model_learns_while_it_acts_and_goes_on_where_it_was(tmp_path):
   'changes, sentence',
   [
     ({'first_policy': ''}, 'nothing to learn from'),
-    ({'shift': 'doors'}, "Did you mean 'door'"),
-    ({'episodes': 'nowhere'}, 'no dataset at'),
+    ({'shift': 'doors'}, "one of '', .*Did you mean 'door'"),
+    ({'shift_seed': 5}, 'shift_seed=5 would do nothing'),
+    ({'episodes_per_round': 10**12}, 'episodes_per_round must be at most'),
+    ({'episode_length': 5}, 'at least 15, .* 4 frames 5 apart, got 5'),
+    ({'episodes': 'nowhere'}, 'no dataset at .*--config.online.episodes'),
     ({'episode_length': 27}, 'whole blocks'),
   ],
 )
@@ -143,8 +154,26 @@ def test_what_cannot_be_played_is_refused(tmp_path, changes, sentence):
   assert not (tmp_path / 'export').exists()
 
 
+@pytest.mark.parametrize(
+  'words, sentence',
+  [
+    (['--agnet=online'], 'no flag --agnet. Did you mean --agent?'),
+    (['--agent', 'online_tiny'], 'Say which agent to train.*gciql'),
+    (['--workdir=x'], 'Say which agent to train.*--agent=imagination'),
+    (['--agent=imaginaton'], "Did you mean 'imagination'"),
+  ],
+)
+def test_a_command_line_that_names_no_agent(words, sentence):
+  command = [sys.executable, '-m', 'experiments.train_agent', *words]
+  ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+  assert ended.returncode == 1 and re.search(sentence, ended.stderr)
+  assert len(ended.stderr.splitlines()) == 1
+
+
 def test_an_agent_s_name_is_its_config():
   words = ['train_agent', '--agent=imagination_tiny', '--workdir=x']
-  assert train_agent.with_config(words)[1].endswith(
-    'experiments/configs/rl.py:imagination_tiny'
-  )
+  made = train_agent.with_config(words)
+  assert made[1].endswith('experiments/configs/rl.py:imagination_tiny')
+  # The other way in which shells are given values.
+  words[1:2] = ['--agent', 'imagination_tiny']
+  assert train_agent.with_config(words) == made

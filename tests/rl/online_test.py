@@ -81,7 +81,7 @@ def test_what_cannot_be_played_is_refused(actor, model, stage):
   class Feels(type(model)):
     observation_spec = property(lambda self: dict(pixels=0, proprio=0))
 
-  with pytest.raises(ValueError, match=r"also sees \['proprio'\]"):
+  with pytest.raises(ValueError, match=r"sees \['pixels', 'proprio'\]"):
     play(actor, Feels(**vars(model)), stage)
 
 

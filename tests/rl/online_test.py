@@ -60,9 +60,14 @@ def test_what_is_played_depends_on_seed_number_and_parameters(
   others = play(actor, model, stage, first=2)
   assert np.any(played.actions != others.actions)
   changed = dataclasses.replace(
-    model, params=jax.tree.map(lambda x: -x, model.params)
+    model, params=jax.tree.map(lambda x: 1.5 * x, model.params)
   )
   assert np.any(played.actions != play(actor, changed, stage).actions)
+  broken = dataclasses.replace(
+    model, params=jax.tree.map(lambda x: x * np.nan, model.params)
+  )
+  with pytest.raises(ValueError, match='block 0 with NaN .*has diverged'):
+    play(actor, broken, stage)
 
 
 def test_models_that_differ_in_parameters_share_a_program(model, stage):

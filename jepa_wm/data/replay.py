@@ -10,10 +10,10 @@ One process adds, any number read. Whatever kills the one that adds loses the
 episode it was at.
 """
 
-import contextlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ from jepa_wm.data import columns as columns_lib
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import table as table_lib
 from jepa_wm.data import windows as windows_lib
+
+_NUMBER = re.compile(r'[0-9]{8,}')  # The name of an episode's folder.
 
 
 class _Entry(NamedTuple):
@@ -130,6 +132,20 @@ class Replay:
     self._refresh()
     return sum(entry.num_frames for entry in self._entries.values())
 
+  def check_whole(self) -> None:
+    """Makes sure that no episode is missing between two others.
+
+    Raises:
+      ValueError: one is.
+    """
+    self._refresh()
+    for number in range(min(self._entries, default=0), self.end):
+      if number not in self._entries:
+        raise ValueError(
+          f'{self.path / f"{number:08d}"} is missing, an episode between two '
+          'others; copy it again, or start in an empty folder.'
+        )
+
   def table(self) -> table_lib.Table:
     """The episodes that are there now, the oldest first.
 
@@ -170,14 +186,25 @@ class Replay:
 
   def _refresh(self) -> None:
     """Opens what is new and lets go of what is gone."""
-    there = {int(name) for name in os.listdir(self.path) if name.isdigit()}
+    there = {int(x) for x in os.listdir(self.path) if _NUMBER.fullmatch(x)}
     if there == self._entries.keys():
       return
     entries = {n: x for n, x in self._entries.items() if n in there}
     for number in sorted(there - entries.keys()):
-      # Dropped by the one who adds, between two looks.
-      with contextlib.suppress(FileNotFoundError):
-        entries[number] = _opened(self.path / f'{number:08d}')
+      folder = self.path / f'{number:08d}'
+      try:
+        entries[number] = entry = _opened(folder)
+      except FileNotFoundError as error:
+        if folder.is_dir():
+          raise files.damaged(folder, error) from error
+        continue  # Dropped by the one who adds, between two looks.
+      first = entries[min(entries)]
+      if entry.spec != first.spec:
+        raise ValueError(
+          f'{folder} has the columns {columns_lib.to_json(entry.spec)}, and '
+          f'those before it {columns_lib.to_json(first.spec)}; a replay is of '
+          'one world, start it in an empty folder.'
+        )
     self._entries = dict(sorted(entries.items()))
     self._table = None
 
@@ -243,6 +270,7 @@ class Windows:
         f'{self._replay.end}, before episode {state["end"]} that the position '
         'is at; it is not the same, or was cut off.'
       )
+    self._replay.check_whole()
     self._number = state['batch']
 
 

@@ -139,6 +139,12 @@ def get(name: str) -> World:
   return WORLDS[name]
 
 
+def are_alike(world: str, other: str) -> bool:
+  """Whether vectors and pairs of one world are the other's too."""
+  names = [get(name).same_as or name for name in (world, other)]
+  return names[0] == names[1]
+
+
 def get_simulated(name: str) -> World:
   """Looks up a world that JAX can step.
 

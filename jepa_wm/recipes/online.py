@@ -24,7 +24,7 @@ from jepa_wm.evaluation.planning import (
 )
 from jepa_wm.recipes import frozen_encoders, sources, training
 from jepa_wm.rl import playing
-from jepa_wm.training import draws, lock, metrics
+from jepa_wm.training import checkpoints, draws, lock, metrics
 
 _PLANNER = planning.ICEM(
   num_samples=32, num_elites=4, num_iterations=3, num_kept=2
@@ -170,7 +170,10 @@ def _train(
 ) -> None:
   """Takes the steps that are left, then exports."""
   replay = replay_lib.Replay(workdir / 'replay')
-  num_before, before = _begin(replay, settings.episodes)
+  if not checkpoints.steps(workdir / 'checkpoints'):
+    # What another run played that was killed before its first checkpoint.
+    replay.rewind(0)
+  num_before, before = _begin(replay, settings)
   act = _act(plan, settings, stage, model, replay, num_before)
   batches = rl.Batches(
     replay,
@@ -259,15 +262,31 @@ def _rounds(workdir: pathlib.Path) -> list[dict[str, Any]]:
   ]
 
 
-def _begin(replay: replay_lib.Replay, path: str) -> tuple[int, dict[str, str]]:
+def _begin(
+  replay: replay_lib.Replay, settings: Online
+) -> tuple[int, dict[str, str]]:
   """Copies recorded episodes into a replay, those that are not there yet.
 
   Returns:
     How many there are, and what says which they are.
+
+  Raises:
+    FileNotFoundError: there are none.
+    ValueError: they are of another world.
   """
+  path = settings.episodes
   if not path:
     return 0, {}
   table = sources.open_episodes(path, field='config.online.episodes')['train']
+  played = table.provenance.get('environment', '')
+  if played in worlds.WORLDS and not worlds.are_alike(
+    played, settings.environment
+  ):
+    raise ValueError(
+      f'config.online.episodes={path} was recorded in {played!r}, and '
+      f'config.online.environment is {settings.environment!r}; a model learns '
+      'in one world.'
+    )
   for number in range(replay.end, len(table.lengths)):
     first, length = table.offsets[number], table.lengths[number]
     rows = np.arange(first, first + length)

@@ -193,7 +193,7 @@ def _fitting(
     )
   # What was learnt in imagination was learnt in the model's world.
   trained = _world_of(found.record) or _world_of(model.record)
-  if trained in worlds.WORLDS and not _alike(trained, environment):
+  if trained in worlds.WORLDS and not worlds.are_alike(trained, environment):
     raise ValueError(
       f'--{flag}={path}: the head {found.name!r} was trained in {trained!r} '
       f'and is asked for {environment!r}; train one on episodes of that.'
@@ -206,12 +206,6 @@ def _world_of(record: Mapping[str, Any]) -> str:
   data = record.get('config', {}).get('data', {})
   found: str = data.get('environment', '')
   return found
-
-
-def _alike(world: str, other: str) -> bool:
-  """Whether vectors and pairs of one world are the other's too."""
-  names = [worlds.get(name).same_as or name for name in (world, other)]
-  return names[0] == names[1]
 
 
 def who_acted(record: Mapping[str, Any]) -> dict[str, finding.Finding]:

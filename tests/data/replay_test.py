@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -207,6 +208,8 @@ def test_nothing_before_the_first_episode_is_forgotten(tmp_path, make_episode):
       lambda folder, x=x: (folder / 'action.npy').write_bytes(x)
       for x in (b'', b'\x93NUMPY')
     ),
+    lambda folder: (folder / 'episode.json').unlink(),
+    lambda folder: (folder / 'action.npy').unlink(),
     lambda folder: np.save(folder / 'action.npy', np.zeros((99, 2), 'f4')),
     lambda folder: np.save(folder / 'action.npy', np.array([{}], object)),
   ],
@@ -216,3 +219,22 @@ def test_damage_is_named(tmp_path, make_episode, damage):
   damage(tmp_path / '00000000')
   with pytest.raises(ValueError, match='00000000 is cut off or damaged'):
     replay_lib.Replay(tmp_path).table()
+
+
+def test_episodes_that_are_not_of_one_replay(tmp_path, make_episode):
+  replay = replay_lib.Replay(tmp_path / 'whole')
+  for number in range(3):
+    replay.append(make_episode(number))
+  state = stream(replay).get_state()
+  (replay.path / 'notes²').mkdir()  # Not ours.
+  shutil.rmtree(replay.path / '00000001')
+  with pytest.raises(ValueError, match='00000001 is missing, an episode betw'):
+    stream(replay_lib.Replay(replay.path)).set_state(state)
+  action = np.load(replay.path / '00000002' / 'action.npy')
+  wide = np.concatenate([action, action], axis=1)
+  np.save(replay.path / '00000002' / 'action.npy', wide)
+  described = json.loads((replay.path / '00000002/episode.json').read_text())
+  described['columns']['action'][0] = [wide.shape[1]]
+  (replay.path / '00000002/episode.json').write_text(json.dumps(described))
+  with pytest.raises(ValueError, match=r'00000002 has .* of one world'):
+    replay_lib.Replay(replay.path).table()

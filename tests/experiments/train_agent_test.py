@@ -154,6 +154,28 @@ def test_what_cannot_be_played_is_refused(tmp_path, changes, sentence):
   assert not (tmp_path / 'export').exists()
 
 
+def test_episodes_of_another_world_are_not_learnt_from(tmp_path):
+  walks = [
+    episodes.Episode(
+      columns={
+        'observation/pixels': np.zeros((26, 64, 64, 3), np.uint8),
+        'action': np.zeros((25, 2), np.float32),
+      },
+    )
+    for _ in range(2)
+  ]
+  data, workdir = tmp_path / 'walks', tmp_path / 'run'
+  known = {'environment': 'push_t'}
+  episodes.write_episodes(data, walks, provenance=known, held_out_fraction=0.5)
+  cache.build_cache(data)
+  settings = configs.get_config('online_tiny').to_dict()
+  settings['online']['episodes'] = str(data)
+  settings['data']['batch_size'] = 8
+  with pytest.raises(ValueError, match=r"'push_t', and .* is 'two_room'"):
+    recipes.train_online(settings, workdir)
+  assert not list((workdir / 'replay').iterdir())
+
+
 @pytest.mark.parametrize(
   'words, sentence',
   [

@@ -66,7 +66,7 @@ def test_what_is_played_depends_on_seed_number_and_parameters(
   broken = dataclasses.replace(
     model, params=jax.tree.map(lambda x: x * np.nan, model.params)
   )
-  with pytest.raises(ValueError, match='block 0 with NaN .*has diverged'):
+  with pytest.raises(ValueError, match=r'block 0 with NaN .*has diverged'):
     play(actor, broken, stage)
 
 

@@ -203,9 +203,10 @@ def _fitting(
 
 def _world_of(record: Mapping[str, Any]) -> str:
   """The world that something was trained in, empty where nobody knows."""
-  data = record.get('config', {}).get('data', {})
-  found: str = data.get('environment', '')
-  return found
+  config = record.get('config', {})
+  # Agents say where they act themselves.
+  said = [config.get(x, {}).get('environment') for x in ('agent', 'data')]
+  return said[0] or said[1] or ''
 
 
 def who_acted(record: Mapping[str, Any]) -> dict[str, finding.Finding]:

@@ -109,6 +109,14 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
   model = exports.WorldModel.from_checkpoint(plan.encoder)
   source = sources.Episodes(plan.data, model.model)
   head = heads.from_config(plan.settings, _sizes(model, source))
+  known = source.split('train').columns
+  for name in head.config.columns:
+    if name not in known:
+      raise ValueError(
+        f'The head {head.config.name!r} learns of the column {name!r}, and '
+        f'there is none at {plan.data.path}, only {", ".join(sorted(known))}; '
+        'record episodes that have it, or train another head.'
+      )
   fingerprint = exports.encoder_fingerprint(model)
   encode_fn = functools.partial(jax.jit(model.encode), model.params)
   identity = ['latents', fingerprint]

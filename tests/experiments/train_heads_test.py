@@ -150,6 +150,10 @@ def test_a_head_prices_for_its_own_encoder(encoder, trained):
   [
     ({'action_dim': 4}, r'blocks of \d steps with 4 numbers, and .* takes'),
     ({'environment': 'push_t'}, "trained in 'push_t' and is asked for 'two_ro"),
+    (
+      {'config': {'agent': {'environment': 'push_t'}}},
+      "trained in 'push_t' and is asked for 'two_ro",
+    ),
     # In imagination: in the world of the encoder.
     ({}, "trained in 'two_room' and is asked for 'push_t'"),
   ],
@@ -167,7 +171,8 @@ def test_other_actions_and_other_worlds_are_refused(
       found, head=head, params=head.for_inference(head.init(jax.random.key(0)))
     )
   else:
-    found = dataclasses.replace(found, record={'config': {'data': changes}})
+    record = changes if 'config' in changes else {'config': {'data': changes}}
+    found = dataclasses.replace(found, record=record)
   found.save(tmp_path / 'other')
   world = 'two_room' if changes else 'push_t'
   with pytest.raises(ValueError, match=message):

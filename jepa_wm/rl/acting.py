@@ -21,6 +21,7 @@ from jepa_wm.evaluation.planning import (
 )
 from jepa_wm.evaluation.planning import protocol as protocol_lib
 from jepa_wm.models.heads import rolling
+from jepa_wm.rl import rewards
 from jepa_wm.rl.latent_environment import LatentEnvironment
 from jepa_wm.types import Params, PolicyFn
 
@@ -90,6 +91,17 @@ def evaluate(
     ValueError: no such protocol, too many pairs, a model of another world, or
       a policy that gives NaN.
   """
+  rewards.check_function('policy_fn', policy_fn)
+  seen = jnp.zeros((1, model.model.latent_dim))
+  found = jax.eval_shape(
+    policy_fn, policy_params, None, seen, seen, jnp.zeros(1)
+  )
+  shape = None if found is None else jnp.shape(found)
+  if shape != (1, model.action_dim):
+    raise ValueError(
+      f'policy_fn must give a block [..., {model.action_dim}] for each latent, '
+      f'[1, {model.action_dim}] of one, got {found}.'
+    )
   if isinstance(protocol, str):
     protocol = protocol_lib.get(protocol)
   protocol = dataclasses.replace(protocol, horizon=1, receding_horizon=1)

@@ -72,3 +72,16 @@ def test_an_actor_plays_a_protocol_and_looks_at_every_block(env):
   np.testing.assert_allclose(result.vectors[still], path[still], atol=1e-3)
   assert result.record['planner']['proposals'] == 'mine'
   assert len(result.record['interval_95']) == 2
+
+
+@pytest.mark.parametrize(
+  ('policy_fn', 'message'),
+  [
+    (None, 'policy_fn: expected a function, got None'),
+    (lambda p, key, z, goal, steps: None, r'block \[..., 10\] .* got None'),
+    (lambda p, key, z, goal, steps: z[..., :2], r'\[1, 10\] of one, got Sh'),
+  ],
+)
+def test_a_policy_that_gives_no_blocks_is_refused(env, policy_fn, message):
+  with pytest.raises(ValueError, match=message):
+    rl.evaluate(env.model, policy_fn, (), 'short', num_pairs=1)

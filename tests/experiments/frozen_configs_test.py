@@ -39,7 +39,7 @@ def test_the_full_sizes_are_the_published_models():
     dtype='bfloat16',
     encoder=tokens.TokensConfig(
       encoder=video_vit.VideoViTConfig(
-        width=1408, depth=40, num_heads=22, mlp_dim=6144
+        size='giant', width=1408, depth=40, num_heads=22, mlp_dim=6144
       ),
       norm='token',
       proprio_dim=7,

@@ -28,7 +28,7 @@ def _parsed(monkeypatch, command, *arguments):
     (
       plan,
       '--cost=lst',
-      "linear, got 'lst'. Did you mean 'last'",
+      "linear, soonest, got 'lst'. Did you mean 'last'",
     ),
     (convert, '--fit=crob', "Did you mean 'crop'?"),
     (convert, '--store=flats', "Did you mean 'flat'?"),

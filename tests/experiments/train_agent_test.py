@@ -66,7 +66,7 @@ def test_an_agent_is_a_head_that_acts_within_the_world_s_bounds(
   assert found.record['config']['agent']['environment'] == 'two_room'
 
 
-def test_recorded_episodes_and_resets_do_as_well(encoder, tmp_path):
+def test_recorded_episodes_do_as_well(encoder, tmp_path):
   rng = np.random.default_rng(0)
   walks = [
     episodes.Episode(
@@ -86,9 +86,6 @@ def test_recorded_episodes_and_resets_do_as_well(encoder, tmp_path):
   found = exports.TrainedHead.load(tmp_path / 'episodes')
   assert found.record['config']['data']['fingerprint']
   assert not found.record['reach']['used_truth']
-  recipes.train_agent(config(encoder, frames='resets'), tmp_path / 'resets')
-  found = exports.TrainedHead.load(tmp_path / 'resets')
-  assert found.record['reach']['used_truth']
 
 
 @pytest.mark.parametrize(
@@ -115,8 +112,13 @@ def test_what_does_not_fit_is_refused(encoder, tmp_path, changes, sentence):
 
 
 @pytest.mark.slow
-def test_a_model_learns_while_it_acts_and_goes_on_where_it_was(tmp_path):
+def test_a_model_learns_while_it_acts_in_a_world_that_has_changed(
+  encoder, tmp_path
+):
   settings = configs.get_config('online_tiny').to_dict()
+  settings['online'] |= {'shift': 'door', 'first_policy': 'random'}
+  settings['initialise_from'] = str(encoder)
+  settings['model'] = exports.read_config(encoder)
   settings['num_steps'] = 4
   settings['data']['batch_size'] = 8
   recipes.train_online(settings, tmp_path / 'run')
@@ -124,13 +126,10 @@ def test_a_model_learns_while_it_acts_and_goes_on_where_it_was(tmp_path):
   assert [row['step'] for row in rows] == [0, 2, 4]
   assert [row['environment_steps'] for row in rows] == [0, 50, 100]
   assert all(row['low'] <= row['success'] <= row['high'] for row in rows)
-  model = exports.WorldModel.from_checkpoint(tmp_path / 'run')
-  np.testing.assert_allclose(model.units.std, 1 / np.sqrt(3), rtol=1e-6)
-  # Into a world whose door has moved, with what was played so far.
-  settings['online'] |= {'shift': 'door', 'first_policy': 'random'}
-  settings['initialise_from'] = str(tmp_path / 'run')
-  recipes.train_online(settings, tmp_path / 'moved')
-  assert (tmp_path / 'moved' / 'export').is_dir()
+  # In the units in which its weights were learnt.
+  known = exports.WorldModel.from_checkpoint(encoder)
+  found = exports.WorldModel.from_checkpoint(tmp_path / 'run')
+  np.testing.assert_array_equal(found.units.std, known.units.std)
 
 
 @pytest.mark.parametrize(
@@ -180,9 +179,7 @@ def test_episodes_of_another_world_are_not_learnt_from(tmp_path):
   'words, sentence',
   [
     (['--agnet=online'], 'no flag --agnet. Did you mean --agent?'),
-    (['--agent', 'online_tiny'], 'Say which agent to train.*gciql'),
     (['--workdir=x'], 'Say which agent to train.*--agent=imagination'),
-    (['--agent=imaginaton'], "Did you mean 'imagination'"),
   ],
 )
 def test_a_command_line_that_names_no_agent(words, sentence):

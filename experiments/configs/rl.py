@@ -87,7 +87,7 @@ def _online(name: str, tiny: bool) -> ml_collections.ConfigDict:
 
 
 def _imagination(tiny: bool) -> ml_collections.ConfigDict:
-  num_steps = 4 if tiny else 250
+  num_steps = 4 if tiny else 200
   every = num_steps // 2
   head: dict[str, Any] = {'name': 'actor_critic'}
   agent: dict[str, Any] = {'num_frames': 64, 'horizon': 3} if tiny else {}

@@ -6,7 +6,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.planning import checks, costs, faces, rollout, sampling
+from jepa_wm.planning import (
+  checks,
+  costs,
+  faces,
+  following,
+  rollout,
+  sampling,
+)
 from jepa_wm.planning.cem import CEM
 from jepa_wm.planning.gaussian import Gaussian
 from jepa_wm.planning.problem import Diagnostics, WarmStart
@@ -31,7 +38,7 @@ class Both(NamedTuple):
 
 @faces.register('fast_slow')
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FastSlow:
+class FastSlow(following.Following):
   """Follows the first proposal where it is good enough, else searches by CEM.
 
   It is where the model predicts that it costs `threshold` at most, or saves the
@@ -73,29 +80,9 @@ class FastSlow:
     )
 
   @property
-  def discrete(self) -> bool:
-    """Actions are numbers, not choices."""
-    return False
-
-  @property
-  def follows(self) -> bool:
-    """It does so where it can."""
-    return True
-
-  @property
   def searches(self) -> bool:
     """It does so where it must."""
     return True
-
-  @property
-  def num_kept(self) -> int:
-    """The first that is given is a proposal, so no elites are."""
-    return 0
-
-  @property
-  def patience(self) -> None:
-    """The search is short."""
-    return None
 
   def populations(self) -> list[int]:
     """Those of the search."""

@@ -5,14 +5,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.planning import faces, sampling
+from jepa_wm.planning import faces, following, sampling
 from jepa_wm.planning.problem import Diagnostics, WarmStart
 from jepa_wm.planning.task import Answer, Start, Task
 
 
 @faces.register('policy')
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Policy:
+class Policy(following.Following):
   """Answers the first proposal, without a search.
 
   So the problem's `proposal_fn` is who acts: a policy that is rolled in the
@@ -25,29 +25,9 @@ class Policy:
   """
 
   @property
-  def discrete(self) -> bool:
-    """Actions are numbers, not choices."""
-    return False
-
-  @property
-  def follows(self) -> bool:
-    """It does nothing else."""
-    return True
-
-  @property
   def searches(self) -> bool:
     """It never does."""
     return False
-
-  @property
-  def num_kept(self) -> int:
-    """There are no elites."""
-    return 0
-
-  @property
-  def patience(self) -> None:
-    """There is nothing to wait for."""
-    return None
 
   def populations(self) -> list[int]:
     """One candidate, once."""

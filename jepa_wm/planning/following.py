@@ -1,0 +1,25 @@
+"""What planners are alike in that do what somebody proposes."""
+
+
+class Following:
+  """The part of a planner that takes the first proposal for what to do."""
+
+  @property
+  def discrete(self) -> bool:
+    """Actions are numbers, not choices."""
+    return False
+
+  @property
+  def follows(self) -> bool:
+    """It does what is proposed, where that will do."""
+    return True
+
+  @property
+  def num_kept(self) -> int:
+    """The first that is given is a proposal, so no elites are."""
+    return 0
+
+  @property
+  def patience(self) -> None:
+    """There is nothing to wait for: a search, if any, is short."""
+    return None

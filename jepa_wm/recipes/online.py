@@ -1,10 +1,9 @@
 """Trains a model while it acts in its world, and says how far it gets."""
 
 import dataclasses
-import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,12 +16,9 @@ from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import variation, worlds
 from jepa_wm.evaluation.planning import (
   pairs,
-  planner_settings,
-  planning_benchmark,
-  programs,
   protocol,
 )
-from jepa_wm.recipes import frozen_encoders, sources, training
+from jepa_wm.recipes import frozen_encoders, online_rounds, sources, training
 from jepa_wm.rl import playing
 from jepa_wm.training import checkpoints, draws, lock, metrics
 
@@ -112,8 +108,8 @@ def train_online(
 ) -> None:
   """Trains what `config` says while it acts, in `workdir`.
 
-  It leaves what `train` leaves, the episodes in `replay/`, and `rounds.json`:
-  success against environment steps.
+  It leaves what `train` leaves, the episodes in `replay/`, and success against
+  environment steps, written after every round: `rounds.json`, `success.png`.
 
   Args:
     config: plain nested dict: that of `train` with `online` (fields of
@@ -193,7 +189,7 @@ def _train(
     workdir,
     training.lasting(plan),
     draws.DrawnBatches(batches, plan.model, seed=plan.seed),
-    _evaluator(settings, stage, model, act),
+    _evaluator(settings, stage, act, workdir),
     first_hooks=[act],
     action_statistics=model.units,
     augment_fn=plan.augmentation,
@@ -213,9 +209,8 @@ def _train(
   dataclasses.replace(model, params=variables, record=record).save(
     workdir / 'export'
   )
-  rows = _rounds(workdir)
-  files.write_whole(workdir / 'rounds.json', json.dumps(rows, indent=2) + '\n')
-  print(_table(rows), flush=True)
+  rows = online_rounds.show(metrics.read(workdir / 'metrics.jsonl'), workdir)
+  print(online_rounds.table(rows), flush=True)
 
 
 def _act(
@@ -244,22 +239,6 @@ def _act(
     only_failed=settings.only_failed,
     num_before=num_before,
   )
-
-
-def _rounds(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """How far the model got, round by round, from the log of its run."""
-  return [
-    {
-      'step': record['step'],
-      **{
-        name.removeprefix('real/'): value
-        for name, value in record.items()
-        if name.startswith('real/')
-      },
-    }
-    for record in metrics.read(workdir / 'metrics.jsonl')
-    if 'real/success' in record
-  ]
 
 
 def _begin(
@@ -302,82 +281,28 @@ def _begin(
   return len(table.lengths), {'episodes': episodes.fingerprint(path)}
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Success against environment steps, for a terminal."""
-  lines = ['environment steps  episodes  success            random']
-  for row in rows:
-    low, high = 100 * row['low'], 100 * row['high']
-    rate = f'{100 * row["success"]:.0f} % ({low:.0f} to {high:.0f})'
-    lines.append(
-      f'{row["environment_steps"]:17.0f}  {row["episodes"]:8.0f}  {rate:17}  '
-      f'{100 * row["floor"]:.0f} %'
-    )
-  return '\n'.join(lines)
-
-
 def _evaluator(
   settings: Online,
   stage: stage_lib.Stage,
-  model: exports.WorldModel,
   act: rl.Act,
-) -> Callable[[Any, Any], Mapping[str, float | str]]:
-  """Plans the problems of a protocol after every round, the same always."""
+  workdir: pathlib.Path,
+) -> Any:
+  """Plans the problems that can be in the world, see `online_rounds`."""
   chosen = protocol.get(
     settings.protocol,
     environment=settings.environment,
     horizon=settings.horizon,
     receding_horizon=1,
   )
-  problems = _problems(chosen, settings, stage)
-  compiled = programs.Programs()
-  baselines: list[planning_benchmark.Baseline] = []
-
-  def evaluate(variables: Any, records: Any) -> dict[str, float | str]:
-    if not baselines:
-      baselines.append(
-        planning_benchmark.measure_baseline(chosen, problems, stage=stage)
-      )
-    result = planning_benchmark.run(
-      dataclasses.replace(model, params=variables),
-      chosen,
-      problems,
-      settings=planner_settings.PlannerSettings(_PLANNER),
-      stage=stage,
-      baseline=baselines[0],
-      programs=compiled,
-    )
-    low, high = result.record['interval_95']
-    step = max((x['step'] for x in records), default=0)
-    # A round that was played just now has taught nothing yet.
-    rounds = -(-step // settings.steps_per_round)
-    played = rounds * settings.episodes_per_round
-    found = {
-      'real/success': result.record['success_rate'],
-      'real/low': low,
-      'real/high': high,
-      'real/floor': baselines[0].floor,
-      'real/ceiling': baselines[0].ceiling,
-      'real/episodes': float(played),
-      'real/environment_steps': float(played * settings.episode_length),
-    }
-    if act.rounds:
-      found['acting/reached'] = act.rounds[-1].reached
-    return found
-
-  return evaluate
-
-
-def _problems(
-  chosen: protocol.Protocol, settings: Online, stage: stage_lib.Stage
-) -> pairs.Pairs:
-  """Problems whose starts and goals can be in the world."""
   problems = pairs.load_pairs(chosen, settings.num_pairs)
-  if not settings.shift:
-    return problems
-  env: Any = settings.world()
-  allowed = jax.vmap(lambda start, goal: env.allows(start) & env.allows(goal))
-  rows = np.flatnonzero(allowed(problems.starts, problems.goals))
-  return problems.take(rows)
+  if settings.shift:
+    env: Any = settings.world()
+    allowed = jax.vmap(lambda start, goal: env.allows(start) & env.allows(goal))
+    rows = np.flatnonzero(allowed(problems.starts, problems.goals))
+    problems = problems.take(rows)
+  return online_rounds.evaluator(
+    act, _PLANNER, chosen, problems, stage, workdir
+  )
 
 
 def _units(

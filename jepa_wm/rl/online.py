@@ -83,6 +83,8 @@ class Act(run_lib.Hook):
 
   Attributes:
     rounds: what was played, by this process.
+    step: updates of the run done.
+    num_steps: environment steps of an episode.
   """
 
   def __init__(
@@ -117,9 +119,23 @@ class Act(run_lib.Hook):
     self._first_policy, self._only_failed = first_policy, only_failed
     self._num_before = num_before
     self.rounds: list[Round] = []
+    self.step, self.num_steps = 0, actor.num_steps
+
+  @property
+  def num_learnt(self) -> int:
+    """Episodes played before the newest update: the others taught nothing."""
+    rounds = -(-self.step // self._every)
+    if self.step and not self._first_policy:
+      rounds -= 1
+    return rounds * self._actor.num_episodes
+
+  def model(self, variables: Any) -> world_model.WorldModel:
+    """The model that plays, with variables for inference."""
+    return self._model_fn(variables)
 
   def at_start(self, run: run_lib.Run) -> None:
     """Plays the first round of a run that is at its beginning."""
+    self.step = run.step
     if run.step:
       return
     # What a run that was killed before its first checkpoint played.
@@ -129,10 +145,11 @@ class Act(run_lib.Hook):
 
   def after_step(self, run: run_lib.Run, report: run_lib.Report) -> None:
     """Plays a round, if it is time."""
+    self.step = report.step
     if report.step % self._every or report.step >= run.num_steps:
       return
     run.check()
-    model = self._model_fn(run.learner.for_inference(run.state.variables))
+    model = self.model(run.learner.for_inference(run.state.variables))
     first = (1 + report.step // self._every) * self._actor.num_episodes
     played = self._actor.play(model, self._stage, seed=self._seed, first=first)
     self._append(run, played, first)

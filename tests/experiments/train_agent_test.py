@@ -126,6 +126,7 @@ def test_a_model_learns_while_it_acts_in_a_world_that_has_changed(
   assert [row['step'] for row in rows] == [0, 2, 4]
   assert [row['environment_steps'] for row in rows] == [0, 50, 100]
   assert all(row['low'] <= row['success'] <= row['high'] for row in rows)
+  assert (tmp_path / 'run' / 'success.png').exists()
   # In the units in which its weights were learnt.
   known = exports.WorldModel.from_checkpoint(encoder)
   found = exports.WorldModel.from_checkpoint(tmp_path / 'run')

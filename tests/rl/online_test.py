@@ -133,6 +133,7 @@ def test_a_run_plays_and_a_killed_one_plays_the_same_again(make, tmp_path):
     pass
   # Two of the random policy, then two after steps 2 and 4.
   assert [x.step for x in act.rounds] == [0, 2, 4]
+  assert act.step == 6 and act.num_learnt == 6
   assert replay.end == 6 and act.rounds[-1].num_frames == 6 * 21
   expected = _last(whole, replay)
 

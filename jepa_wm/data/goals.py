@@ -139,9 +139,10 @@ def transitions(
 
   Every block that stays in its episode is as likely, and so are all frames as
   random goals. A goal counts as reached at its own frame alone: there the
-  episode ends, and every block elsewhere costs 1. A batch depends on the seed
-  and its number alone; `get_state` and `set_state` as those of
-  `cached_windows`.
+  episode ends, and every block elsewhere costs 1. An `is_terminal` of the data
+  changes nothing, as in OGBench: at -1 a block, an end after which nothing
+  counts would look nearer than any goal. A batch depends on the seed and its
+  number alone; `get_state` and `set_state` as those of `cached_windows`.
 
   Args:
     table: the episodes.
@@ -159,10 +160,17 @@ def transitions(
     float32 `[B]`, 0 where it is here and the episode ends, else 1.
 
   Raises:
-    ValueError: no episode is as long as a block.
+    ValueError: no episode is as long as two blocks: of one, no goal would lie
+      beyond what its block led to.
   """
   frames, rest = _with_rest(table, stride)
   num_blocks, anywhere = rest // stride, _frames(table)
+  if num_blocks.max() < 2:
+    raise ValueError(
+      f'No episode at {table.where} is as long as two action blocks of '
+      f'{stride}, so no goal lies beyond the next frame; record longer '
+      f'episodes, of {2 * stride} steps at least.'
+    )
 
   def batch(number: int) -> dict[str, Any]:
     rng = np.random.default_rng((seed, number))
@@ -207,7 +215,8 @@ def _with_rest(
   frames, rest = frames[rest >= stride], rest[rest >= stride]
   if not len(frames):
     raise ValueError(
-      f'No episode at {table.where} is as long as an action block of {stride}.'
+      f'No episode at {table.where} is as long as an action block of {stride} '
+      'steps; record longer ones.'
     )
   return frames, rest
 

@@ -24,7 +24,8 @@ class CategoricalCEM(sampling.Sampling[jax.Array]):
   Attributes:
     num_samples: see `sampling.Sampling`, as `num_iterations`, `num_kept` and
       `patience`.
-    num_elites: K, how many of the cheapest are learnt from.
+    num_elites: K, how many of the cheapest are learnt from; by default a
+      tenth of `num_samples`, and not fewer than are kept or than two.
     smoothing: added to every frequency before they are made to sum to one
       again, so that no action is given up for good.
     mean_momentum: share of the old probabilities in the new ones, 0..1.
@@ -36,13 +37,16 @@ class CategoricalCEM(sampling.Sampling[jax.Array]):
     the order of candidates as in stable-worldmodel.
   """
 
-  num_elites: int = 30
+  num_elites: int | None = None
   smoothing: float = 0.01
   mean_momentum: float = 0.0
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    checks.elites(self.num_elites, self.num_samples, self.num_kept)
+    if self.num_elites is None:
+      number = checks.tenth(self.num_samples, self.num_kept)
+      object.__setattr__(self, 'num_elites', number)
+    checks.elites(self.learns_from, self.num_samples, self.num_kept)
     checks.momentum(self.mean_momentum)
     checks.not_negative(smoothing=self.smoothing)
 
@@ -54,6 +58,7 @@ class CategoricalCEM(sampling.Sampling[jax.Array]):
   @property
   def learns_from(self) -> int:
     """K."""
+    assert self.num_elites is not None
     return self.num_elites
 
   def noise(self, rng_keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -24,7 +24,8 @@ class CEM(gaussian.GaussianSampling):
   Attributes:
     num_samples: see `sampling.Sampling`, as `num_iterations`, `num_kept` and
       `patience`; and `gaussian.GaussianSampling` of `init_std`.
-    num_elites: K, how many of the cheapest are learnt from.
+    num_elites: K, how many of the cheapest are learnt from; by default a
+      tenth of `num_samples`, and not fewer than are kept or than two.
     min_std: the standard deviation does not shrink below it.
     mean_momentum: share of the old mean in the new one, 0..1.
     std_momentum: share of the old standard deviation in the new one, 0..1.
@@ -37,20 +38,24 @@ class CEM(gaussian.GaussianSampling):
     the conventions and defaults of LeWM's planner (stable-worldmodel).
   """
 
-  num_elites: int = 30
+  num_elites: int | None = None
   min_std: float = 0.0
   mean_momentum: float = 0.0
   std_momentum: float = 0.0
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    checks.elites(self.num_elites, self.num_samples, self.num_kept)
+    if self.num_elites is None:
+      number = checks.tenth(self.num_samples, self.num_kept)
+      object.__setattr__(self, 'num_elites', number)
+    checks.elites(self.learns_from, self.num_samples, self.num_kept)
     checks.momentum(self.mean_momentum, self.std_momentum)
     checks.not_negative(min_std=self.min_std)
 
   @property
   def learns_from(self) -> int:
     """K."""
+    assert self.num_elites is not None
     return self.num_elites
 
   def update(

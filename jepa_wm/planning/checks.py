@@ -58,6 +58,11 @@ def at_least(**limits: tuple[int, int]) -> None:
       raise ValueError(f'{name} must be at most {_MOST}, got {value}.')
 
 
+def tenth(num_samples: int, num_kept: int) -> int:
+  """Elites where nobody says how many, as 30 of 300."""
+  return max(num_samples // 10, num_kept, 2)
+
+
 def elites(num_elites: int, num_samples: int, num_kept: int) -> None:
   """Makes sure that a planner that learns from elites has some.
 
@@ -75,7 +80,7 @@ def elites(num_elites: int, num_samples: int, num_kept: int) -> None:
     raise ValueError(
       'num_kept must not exceed num_elites and num_samples - 1, got'
       f' {num_kept} of {num_elites} and {num_samples - 1}; where you have not'
-      ' set one of them, that is its default.'
+      ' set num_kept, that is its default.'
     )
 
 

@@ -30,7 +30,8 @@ class ICEM(sampling.Sampling[Improved]):
   Attributes:
     num_samples: N, candidates in the first iteration.
     num_iterations: see `sampling.Sampling`, as `num_kept` and `patience`.
-    num_elites: K, how many of the cheapest are learnt from.
+    num_elites: K, how many of the cheapest are learnt from; by default a
+      tenth of `num_samples`, and not fewer than are kept or than two.
     init_std: first standard deviation, a number, `[A]`, `[H, A]` or
       `[B, H, A]`.
     mean_momentum: share of the old mean in the new one, 0..1.
@@ -50,7 +51,7 @@ class ICEM(sampling.Sampling[Improved]):
   """
 
   num_kept: int = 5
-  num_elites: int = 30
+  num_elites: int | None = None
   init_std: jax.Array | float = 1.0
   mean_momentum: float = 0.1
   std_momentum: float = 0.1
@@ -60,7 +61,10 @@ class ICEM(sampling.Sampling[Improved]):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    checks.elites(self.num_elites, self.num_samples, self.num_kept)
+    if self.num_elites is None:
+      number = checks.tenth(self.num_samples, self.num_kept)
+      object.__setattr__(self, 'num_elites', number)
+    checks.elites(self.learns_from, self.num_samples, self.num_kept)
     checks.momentum(self.mean_momentum, self.std_momentum)
     checks.finite(noise_beta=self.noise_beta, decay=self.decay)
     if not self.decay >= 1.0:
@@ -69,11 +73,12 @@ class ICEM(sampling.Sampling[Improved]):
   @property
   def learns_from(self) -> int:
     """K."""
+    assert self.num_elites is not None
     return self.num_elites
 
   def populations(self) -> list[int]:
     """Fewer candidates from iteration to iteration (algorithm 1, line 4)."""
-    least = min(self.num_samples, 2 * self.num_elites)
+    least = min(self.num_samples, 2 * self.learns_from)
     return [
       max(int(self.num_samples * self.decay**-iteration), least)
       for iteration in range(self.num_iterations)

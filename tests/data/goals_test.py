@@ -1,5 +1,7 @@
 """Frames, and later ones of their episodes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -124,6 +126,30 @@ def test_later_goals_are_blocks_away_within_the_episode(walks, geom_sample):
   expected = [0.5, 0.25, 0.125, 0.0625, 0.0625] if geom_sample else [0.2] * 5
   np.testing.assert_allclose(shares, expected, atol=0.12)
   assert sum(shares) == 1
+
+
+def test_an_end_of_an_episode_is_none_of_the_task(walks):
+  ended = walks[0].columns['action'][:, 0] != walks[0].columns['action'][:, 0]
+  columns = {**walks[0].columns, 'is_terminal': ended}
+  end = dataclasses.replace(walks[0], columns=columns), walks[1]
+  goals_of = lambda x: drawn(x, p_curgoal=0.0, p_trajgoal=1.0, p_randomgoal=0.0)
+  with_end, without = goals_of(end), goals_of(walks)
+  assert np.isin(with_end['latents'][:, 1, 0], [15, 45]).any()
+  for name in ('goal', 'reward', 'mask'):
+    np.testing.assert_array_equal(
+      with_end['value'][name], without['value'][name]
+    )
+
+
+def test_episodes_of_one_block_have_no_goals_beyond_it(walks):
+  short = dataclasses.replace(walks[0], lengths=np.array([4, 6, 10]))
+  with pytest.raises(
+    ValueError, match=r'as two action blocks of 5, .* of 10 st'
+  ):
+    drawn((short, walks[1]))
+  assert drawn(
+    (dataclasses.replace(short, lengths=np.array([4, 6, 11])), walks[1])
+  )
 
 
 def test_of_fewer_episodes_no_other_frame_is_a_goal(walks):

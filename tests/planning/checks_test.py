@@ -63,6 +63,11 @@ def test_count_problems_refuses(state, message):
       for n in (2.5, 8.0, '8', None, True, np.nan)
     ),
     (lambda: planning.CEM(patience=1.5), 'patience must be a whole number'),
+    (lambda: planning.ICEM(num_samples=5), 'num_kept must be below .* 5 of 5'),
+    (
+      lambda: planning.CEM(num_samples=1),
+      'num_elites must not exceed .* 2 of 1',
+    ),
     (lambda: planning.CEM(num_samples=10**20), 'num_samples must be at most'),
     *(
       (lambda x=x: planning.CEM(min_std=x), 'min_std must be a finite number')

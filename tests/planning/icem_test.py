@@ -105,7 +105,8 @@ def test_noise_of_one_frequency_stays_white(horizon, beta):
   [
     (300, 10, 1.25, [300, 240, 192, 153, 122, 98, 78, 62, 60, 60]),
     (300, 3, 1.0, [300] * 3),
-    (40, 3, 1.25, [40] * 3),
+    (40, 3, 1.25, [40, 32, 25]),
+    (12, 3, 1.25, [12, 10, 10]),
   ],
 )
 def test_populations_decay_to_twice_the_elites(
@@ -115,6 +116,8 @@ def test_populations_decay_to_twice_the_elites(
     num_samples=num_samples, num_iterations=num_iterations, decay=decay
   )
   assert planner.populations() == sizes
+  # A tenth, and those that are kept.
+  assert planner.num_elites == max(num_samples // 10, 5)
 
 
 def test_elites_outlive_iterations_populations_and_plans():

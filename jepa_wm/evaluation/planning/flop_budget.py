@@ -49,7 +49,9 @@ def fit(
       f'{type(planner).__name__} has not both.'
     )
   number, iterations = planner.num_samples, planner.num_iterations
-  share = planner.num_elites / number if 'num_elites' in known else 0.0
+  # Of MPPI all are learnt from where nobody says how many.
+  elites = planner.num_elites if 'num_elites' in known else None
+  share = 0.0 if elites is None else elites / number
   least = max(math.ceil(2 / share) if share else 1, planner.num_kept + 1)
 
   def with_samples(samples: int, rounds: int) -> Any:

@@ -88,6 +88,9 @@ def test_a_small_budget_buys_fewer_iterations_of_the_fewest_candidates():
   gradient = planning.Gradient(num_samples=10, num_iterations=100)
   fitted = flop_budget.fit(gradient, 100.0 + 7.0 * 5, cost)
   assert (fitted.num_samples, fitted.num_iterations) == (1, 5)
+  # It learns from all of them.
+  mppi = flop_budget.fit(planning.MPPI(), 100.0 + 7.0 * 30 * 50, cost)
+  assert (mppi.num_samples, mppi.num_elites) == (50, None)
 
 
 @pytest.mark.parametrize(

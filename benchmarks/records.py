@@ -55,6 +55,7 @@ def run(main: Callable[[list[str]], None]) -> None:
   """
 
   def parse(argv: list[str]) -> list[str]:
+    command_line.prepare()
     own = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(argv[0])]
     try:
       rest = flags.FLAGS(argv)

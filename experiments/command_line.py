@@ -17,7 +17,7 @@ import jax
 from absl import flags, logging
 
 from experiments import imports
-from jepa_wm import fields, files
+from jepa_wm import allocation, fields, files
 
 # A value, or one of a list, that begins with somebody's home; shells leave it.
 _HOME = re.compile(r'(?<=[=,])~[^,]*')
@@ -173,8 +173,10 @@ def prepare() -> None:
 
   Terminals show `?` for what they have no letter for: a table has lines that
   ASCII and Latin-1 have not, and nobody's results are lost for a letter. JAX
-  promotes dtypes, on which optimisers of others rely.
+  promotes dtypes, on which optimisers of others rely. Memory that is freed is
+  kept.
   """
+  allocation.keep_freed()
   jax.config.update('jax_numpy_dtype_promotion', 'standard')
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):

@@ -11,7 +11,7 @@ PACKAGE = ROOT / 'jepa_wm'
 # From the ground up. A room imports rooms of lower floors alone; rooms of one
 # floor never meet. Floor 0 has two steps: those of 0.5 may use those of 0.
 FLOORS = {
-  0: ('types', 'sharding', 'units', 'files', 'pytrees'),
+  0: ('types', 'sharding', 'units', 'files', 'pytrees', 'allocation'),
   0.5: ('fields', 'provenance'),
   1: ('data', 'networks', 'objectives', 'planning', 'envs'),
   2: ('models',),

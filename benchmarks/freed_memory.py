@@ -1,4 +1,4 @@
-"""CPU seconds of a training that keeps the memory it frees, and of one that not.
+"""CPU seconds of a training that keeps the memory it frees, and of one without.
 
   python -m benchmarks.freed_memory [--quick] [--agent=imagination]
 

@@ -1,6 +1,7 @@
 """How far a model gets in its world, against what it has played there."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.figure
 import matplotlib.ticker
@@ -37,11 +38,11 @@ def draw(
     facecolor=theme.background,
     layout='constrained',
   )
-  axes = figure.subplots()
+  axes: Any = figure.subplots()
   rows = list({x['environment_steps']: x for x in rounds}.values())
-  read = lambda name: np.asarray([row[name] for row in rows], float)
-  steps, rate = read('environment_steps'), 100 * read('success')
-  low, high = 100 * read('low'), 100 * read('high')
+  column = lambda name: np.asarray([row[name] for row in rows], float)
+  steps, rate = column('environment_steps'), 100 * column('success')
+  low, high = 100 * column('low'), 100 * column('high')
   axes.errorbar(
     steps,
     rate,
@@ -53,7 +54,7 @@ def draw(
     markersize=4,
     label=f'success, {rate[-1]:.0f} % at the end',
   )
-  kept = {'color': theme.first, 'linewidth': 0, 'alpha': 0.16}
+  kept: dict[str, Any] = {'color': theme.first, 'linewidth': 0, 'alpha': 0.16}
   axes.fill_between(steps, low, high, label='95 % interval', **kept)
   for name, color, word in (
     ('ceiling', figures.SUCCESS, 'expert'),

@@ -45,6 +45,7 @@ from jepa_wm.planning.faces import (
 from jepa_wm.planning.fast_slow import FastSlow
 from jepa_wm.planning.gradient import Gradient
 from jepa_wm.planning.grasp import GRASP
+from jepa_wm.planning.hierarchical import Hierarchical, Searched, Subgoals
 from jepa_wm.planning.icem import ICEM
 from jepa_wm.planning.limits import NO_LIMITS, Guardrail, Limits
 from jepa_wm.planning.moments import (
@@ -72,6 +73,7 @@ from jepa_wm.planning.problem import (
   Plan,
   Problem,
   ProposalFn,
+  Subgoal,
   WarmStart,
 )
 from jepa_wm.planning.random_shooting import RandomShooting
@@ -103,6 +105,7 @@ __all__ = [
   'FirstFn',
   'Gradient',
   'Guardrail',
+  'Hierarchical',
   'Limits',
   'Memory',
   'Moment',
@@ -121,6 +124,9 @@ __all__ = [
   'RateLimit',
   'RawUnits',
   'Sampling',
+  'Searched',
+  'Subgoal',
+  'Subgoals',
   'WarmStart',
   'categorical_cem_plan',
   'cem_plan',

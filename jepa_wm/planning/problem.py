@@ -6,7 +6,7 @@ exchanged for another.
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -107,6 +107,20 @@ class Diagnostics(NamedTuple):
   grad_norm: jax.Array | None = None
 
 
+class Subgoal(NamedTuple):
+  """What a level above wants to be reached first.
+
+  Attributes:
+    goal: leaves `[B, ...]`, like the goal of a root.
+    cost: `[B]`, what the level above predicts that its plan costs.
+    violation: `[B]`, by how much that plan passes a guardrail of its level.
+  """
+
+  goal: Any
+  cost: jax.Array
+  violation: jax.Array
+
+
 class Plan(NamedTuple):
   """What a planner answers.
 
@@ -135,3 +149,4 @@ class Plan(NamedTuple):
   elites: jax.Array
   diagnostics: Diagnostics
   searched: jax.Array | None = None
+  subgoal: Subgoal | None = None

@@ -6,6 +6,9 @@ start, until the session ends; `JAX_COMPILATION_CACHE_DIR` keeps it for longer.
 
 import atexit
 import collections
+import functools
+import gc
+import itertools
 import os
 import shutil
 import tempfile
@@ -32,9 +35,17 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 
 import jax
 import pytest
+from jax._src.interpreters import mlir
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_threefry_partitionable', True)
+
+if jax.__version_info__[:2] == (0, 10):
+  # A context of MLIR is a tenth of what a small program takes to compile; later
+  # ones use each ten times, too.
+  new_context, lowered = mlir.make_ir_context, itertools.count()
+  context_of = functools.lru_cache(1)(lambda ten: new_context())
+  mlir.make_ir_context = lambda: context_of(next(lowered) // 10)
 
 
 def pytest_collection_modifyitems(items):
@@ -43,6 +54,13 @@ def pytest_collection_modifyitems(items):
     item.path for item in items if item.get_closest_marker('slow')
   )
   items.sort(key=lambda item: -slow[item.path])
+
+
+def pytest_collection_finish():
+  """What has been imported stays: nobody searches it for garbage."""
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(20_000)
 
 
 @pytest.fixture

@@ -334,7 +334,7 @@ def test_models_of_every_kind_are_asked(kind, tmp_path):
     encoder = {'name': 'fused', 'pixels': CONV, 'proprio': proprio}
     config = {**TINY, 'encoder': encoder}
   elif kind == 'pldm':
-    config = {'name': 'pldm', 'encoder': CONV}
+    config = {**TINY, 'name': 'pldm'}
   else:
     tokens = {'name': 'tokens', 'encoder': CONV}
     config = {'name': 'dino_wm', 'encoder': tokens}
@@ -342,7 +342,7 @@ def test_models_of_every_kind_are_asked(kind, tmp_path):
   path = _save(models.from_config(config), tmp_path, statistics)
   names = ['surprise', 'energy']
   if kind != 'pldm':
-    # Of its own size, which is not small.
+    # Its networks are LeWM's.
     names += ['consistency', 'counterfactual', 'plan_ranking']
   asked = recipes.Diagnosing(
     checkpoint=str(path),

@@ -4,6 +4,7 @@
   --config=experiments/configs/heads.py:policy            a policy (GCBC)
   --config=experiments/configs/heads.py:gcivl             values, and a policy
   --config=experiments/configs/heads.py:gciql             of blocks too
+  --config=experiments/configs/heads.py:temporal_distance steps to a goal
   --config=experiments/configs/heads.py:reward            of data that has any
   --config=experiments/configs/heads.py:decoder           pictures
   --config=experiments/configs/heads.py:probe             the true state
@@ -35,11 +36,14 @@ _STEPS = {
   'policy': 3000,
   'gcivl': 3000,
   'gciql': 3000,
+  'temporal_distance': 3000,
   'reward': 2000,
   'decoder': 2000,
   'probe': 1000,
 }
 
+# Whole, and tiny.
+_BATCHES = {'decoder': (64, 16), 'temporal_distance': (1024, 256)}
 _RATES = {'inverse_dynamics': 5e-4, 'decoder': 2e-3, 'probe': 2e-3}
 
 _SMALL = {'width': 32, 'depth': 1}
@@ -48,6 +52,7 @@ _TINY: dict[str, dict[str, Any]] = {
   'policy': {**_SMALL, 'num_proposals': 3},
   'gcivl': {**_SMALL, 'num_proposals': 3},
   'gciql': {**_SMALL, 'num_proposals': 3},
+  'temporal_distance': _SMALL,
   'reward': _SMALL,
   'decoder': {'channels': (8,)},
   'probe': {},
@@ -93,7 +98,7 @@ def get_config(variant: str = 'inverse_dynamics') -> ml_collections.ConfigDict:
       'head': fields.to_dict(fields.from_dict(heads.HEADS, head)),
       'data': dataclasses.asdict(
         data_config.DataConfig(
-          batch_size=(16 if tiny else 64) if name == 'decoder' else 256,
+          batch_size=_BATCHES.get(name, (256, 256))[tiny],
           num_eval_windows=64 if tiny else 2048,
         )
       ),

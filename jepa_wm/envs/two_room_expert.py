@@ -1,4 +1,4 @@
-"""The policy that walks through the doors of Two Room."""
+"""The way through the doors of Two Room, and the policy that walks it."""
 
 import flax.struct
 import jax
@@ -51,14 +51,7 @@ class TwoRoomExpert(policies.Forgetful):
         != (state.target > two_room.WALL_CENTRE)
       )
     )
-    doors = jnp.where(
-      across[None, :],
-      float(two_room.WALL_CENTRE),
-      jnp.asarray(world.door_positions)[:, None],
-    )
-    usable = (jnp.arange(two_room.MAX_DOORS) < world.num_doors) & two_room.fits(
-      world.door_sizes, world.agent_radius
-    )
+    doors, usable = _doors(world), _usable(world)
     distances = jnp.where(
       usable, jnp.linalg.norm(doors - state.position[None, :], axis=-1), jnp.inf
     )
@@ -72,6 +65,42 @@ class TwoRoomExpert(policies.Forgetful):
     return jnp.where(other_room, other_side, state.target)
 
 
+def path_length(
+  world: two_room.TwoRoom,
+  state: two_room.TwoRoomState,
+  goal: two_room.TwoRoomState,
+) -> jax.Array:
+  """Pixels (of 224) to walk from `state` to `goal`, where the agent is in each.
+
+  Straight within a room, else by the middle of the best door that the agent
+  fits through; infinite where there is none.
+  """
+  here, there = state.position, goal.position
+  across = world.is_across()
+  doors = _doors(world)
+  length = lambda place: jnp.linalg.norm(doors - place[None], axis=-1)
+  by_door = jnp.where(_usable(world), length(here) + length(there), jnp.inf)
+  other_room = jnp.any(
+    across & ((here > two_room.WALL_CENTRE) != (there > two_room.WALL_CENTRE))
+  )
+  return jnp.where(other_room, jnp.min(by_door), jnp.linalg.norm(here - there))
+
+
+def _doors(world: two_room.TwoRoom) -> jax.Array:
+  """Their middles `(x, y)`, `[3, 2]`."""
+  return jnp.where(
+    world.is_across()[None, :],
+    float(two_room.WALL_CENTRE),
+    jnp.asarray(world.door_positions)[:, None],
+  )
+
+
+def _usable(world: two_room.TwoRoom) -> jax.Array:
+  """Which of them are open and wide enough for the agent, bool `[3]`."""
+  is_open = jnp.arange(two_room.MAX_DOORS) < world.num_doors
+  return is_open & two_room.fits(world.door_sizes, world.agent_radius)
+
+
 worlds.register(
   'two_room',
   worlds.World(
@@ -81,6 +110,7 @@ worlds.register(
     place=lambda vectors: (np.asarray(vectors) + 0.5) / two_room.WORLD_SIZE,
     state_names=('x', 'y'),
     unit='px',
+    path_length=path_length,
     # The peers' data collector: most of it clipped away.
     action_noise=2.0,
   ),

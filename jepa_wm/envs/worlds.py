@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from jepa_wm import fields
@@ -51,6 +52,9 @@ class World:
     on_host: whether `make` gives a `host.HostWorld`.
     reward: `(world, state, action [A], next state) -> scalar` of a JAX world;
       None where it gives none. A world on the host says so itself.
+    path_length: `(world, state, goal) -> scalar` of a JAX world, how far it is
+      from one to the other past what is in the way, in `unit`; None where
+      nobody can say.
     variation_groups: of a JAX world that is a `variation.VariedWorld`, its own;
       empty of any other, which cannot be shifted.
     same_as: name of a world whose vectors and pairs are this one's too.
@@ -70,6 +74,7 @@ class World:
   action_noise: float = 0.0
   on_host: bool = False
   reward: device_stage.RewardFn | None = None
+  path_length: Callable[[Any, Any, Any], jax.Array] | None = None
   variation_groups: variation.Groups = dataclasses.field(default_factory=dict)
   same_as: str | None = None
   recording: Mapping[str, Any] = dataclasses.field(default_factory=dict)

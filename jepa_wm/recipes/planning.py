@@ -59,7 +59,7 @@ class Planning:
       'all', their mean, 'linear', later ones more, or 'soonest', the nearest.
     distance: of a latent from the goal's.
     cost_head: folder of a trained head that prices latents in place of a
-      distance, such as gcivl or actor_critic; of the same encoder as the
+      distance, such as temporal_distance or gcivl; of the same encoder as the
       checkpoint.
     proposals: folder of a trained head that acts, whose actions every search
       looks at first, and which the planners policy and fast_slow follow; of the

@@ -162,7 +162,7 @@ def cost_head(
   if cost_fn is None:
     raise ValueError(
       f'--cost_head={path}: the head {found.name!r} prices nothing; pass one '
-      "that does, such as 'gcivl' or 'actor_critic'."
+      "that does, such as 'temporal_distance' or 'gcivl'."
     )
   return planner_settings.CostHead(
     f'{found.name} {found.digest[:16]}',

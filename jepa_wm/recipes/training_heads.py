@@ -5,7 +5,7 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,9 +13,9 @@ import numpy as np
 
 from jepa_wm import exports, fields, files
 from jepa_wm.data import config as data_config
-from jepa_wm.data import goals, windows
+from jepa_wm.data import gaps, goals, windows
 from jepa_wm.models import heads
-from jepa_wm.recipes import frame_latents, sources, training
+from jepa_wm.recipes import frame_latents, head_evaluation, sources, training
 from jepa_wm.training import hooks, lock, optimizers
 
 # Of the held-out batches that every run is evaluated on.
@@ -120,15 +120,19 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
   fingerprint = exports.encoder_fingerprint(model)
   encode_fn = functools.partial(jax.jit(model.encode), model.params)
   identity = ['latents', fingerprint]
+  latents = {
+    split: frame_latents.of_frames(source, split, encode_fn, identity)
+    for split in ('train', 'held_out')
+  }
   batches = {
     split: _batches(
       head,
       source.split(split),
-      frame_latents.of_frames(source, split, encode_fn, identity),
+      latents[split],
       plan.data.batch_size,
       plan.seed if split == 'train' else _HELD_OUT_SEED,
     )
-    for split in ('train', 'held_out')
+    for split in latents
   }
   count = -(-plan.data.num_eval_windows // plan.data.batch_size)
   held_out = list(itertools.islice(batches['held_out'], count))
@@ -137,13 +141,20 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
     workdir,
     head,
     batches['train'],
-    _evaluator(head, model, held_out),
-    action_statistics=model.units if _acts(head) else None,
+    head_evaluation.evaluator(head, model, held_out),
+    action_statistics=model.units if head_evaluation.acts(head) else None,
     config=_identity(plan, head, source, fingerprint),
   )
-  exports.TrainedHead(head, variables, plan.encoder, fingerprint, record).save(
-    workdir / 'export'
+  trained = exports.TrainedHead(
+    head, variables, plan.encoder, fingerprint, record
   )
+  findings = head_evaluation.calibrated(
+    trained, model, source, latents['held_out'], held_out
+  )
+  head_evaluation.write(findings, workdir)
+  if findings:
+    record['calibration'] = {k: x.to_dict() for k, x in findings.items()}
+  trained.save(workdir / 'export')
 
 
 def _sizes(model: exports.WorldModel, source: sources.Episodes) -> heads.Sizes:
@@ -190,6 +201,10 @@ def _batches(
       max_steps=settings.max_steps,
       **drawn,
     )
+  if settings.batches == 'gaps':
+    return gaps.gap_pairs(
+      table, latents=latents, max_steps=settings.max_steps, **drawn
+    )
   if settings.batches == 'goals':
     odds = {who: _odds(settings, who) for who in ('value', 'actor')}
     return goals.transitions(
@@ -206,44 +221,11 @@ def _batches(
   )
 
 
-def _acts(head: heads.Head) -> bool:
-  """Whether there are actions in what it learns of."""
-  batches: str = head.config.batches
-  return batches != 'frames'
-
-
 def _odds(settings: Any, who: str) -> goals.GoalOdds:
   """Goals of the value or the actor, as the settings of a head have them."""
   names = 'p_curgoal', 'p_trajgoal', 'p_randomgoal', 'geom_sample'
   given = {name: getattr(settings, f'{who}_{name}') for name in names}
   return goals.GoalOdds(discount=settings.discount, **given)
-
-
-def _evaluator(
-  head: heads.Head,
-  model: exports.WorldModel,
-  batches: Sequence[Mapping[str, Any]],
-) -> Callable[[Any, Any], Mapping[str, float | str]]:
-  """Looks at held-out batches, the same in every run."""
-
-  @jax.jit
-  def losses(variables: Any, batch: Any) -> dict[str, jax.Array]:
-    if _acts(head):
-      assert model.units is not None
-      action = model.units.normalize(batch['action'])
-      batch = {**batch, 'action': action}
-    found = head.losses(variables, batch, jax.random.key(0))
-    return {'loss': found.loss, **found.metrics}
-
-  def evaluate(variables: Any, records: Any) -> dict[str, float | str]:
-    del records
-    found = jax.device_get([losses(variables, dict(x)) for x in batches])
-    return {
-      f'held_out/{name}': float(np.mean([values[name] for values in found]))
-      for name in found[0]
-    }
-
-  return evaluate
 
 
 def _identity(

@@ -1,5 +1,6 @@
 """Two Room against the peer's recorded behaviour, closed forms, and misuse."""
 
+import dataclasses
 import re
 
 import golden_files
@@ -189,6 +190,24 @@ def test_expert_without_a_fitting_door_goes_level_with_the_target(rng_key):
   )
   action, _ = expert(rng_key, _at(60.0, 100.0, (180.0, 100.0)), ())
   np.testing.assert_allclose(action, [1.0, 0.0], atol=1e-6)
+
+
+def test_the_way_goes_through_the_best_door():
+  world = two_room.TwoRoom(
+    num_doors=3, door_positions=jnp.array([40.0, 180.0, 112.0]),
+    door_sizes=jnp.array([14.0, 14.0, 7.0]),
+  )  # fmt: skip
+  at = lambda *place: world.from_vector(jnp.array(place))
+  starts = [at(30.0, 40.0), at(82.0, 220.0), at(102.0, 112.0)]
+  goals = [at(60.0, 80.0), at(142.0, 140.0), at(122.0, 112.0)]
+  stack = lambda states: jax.tree.map(lambda *x: jnp.stack(x), *states)
+  measure = jax.jit(jax.vmap(two_room_expert.path_length, (None, 0, 0)))
+  lengths = measure(world, stack(starts), stack(goals))
+  # In one room; by the second door; by it, as nobody fits the third.
+  near = np.hypot(10, 68)
+  np.testing.assert_allclose(lengths, [50.0, 100.0, 2 * near], rtol=1e-5)
+  closed = dataclasses.replace(world, num_doors=0)
+  assert measure(closed, stack(starts), stack(goals))[1] == np.inf
 
 
 @pytest.mark.parametrize(

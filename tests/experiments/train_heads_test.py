@@ -67,7 +67,8 @@ def config(variant, dataset, encoder, **changes):
 def trained(dataset, encoder, tmp_path_factory):
   """One head of each kind, as folders by name."""
   folder = tmp_path_factory.mktemp('heads')
-  for name in ('inverse_dynamics', 'decoder', 'probe', 'gcivl', 'reward'):
+  names = 'inverse_dynamics', 'decoder', 'probe', 'gcivl', 'reward'
+  for name in (*names, 'temporal_distance'):
     recipes.train_head(config(f'{name}_tiny', dataset, encoder), folder / name)
   return folder
 
@@ -100,6 +101,19 @@ def test_heads_that_act_know_the_bounds_of_actions(encoder, trained):
   np.testing.assert_allclose(raw[1], 1.0, atol=0.1)
   last = metrics.read(trained / 'gcivl' / 'metrics.jsonl')[-1]
   assert np.isfinite(last['held_out/value_loss'])
+
+
+def test_a_distance_is_held_against_the_steps_that_were_taken(trained):
+  folder = trained / 'temporal_distance'
+  last = metrics.read(folder / 'metrics.jsonl')[-1]
+  found = exports.TrainedHead.load(folder)
+  (kept,) = found.record['calibration'].values()  # Nobody knows this world.
+  for name in ('spearman', 'bias', 'off', 'slope'):
+    logged = last[f'calibration/{name}']
+    assert kept['scalars'][name] == pytest.approx(logged, abs=1e-3)
+  assert last['held_out/steps_off'] > 0
+  assert (folder / 'calibration.png').exists()
+  assert found.head.config.max_steps == 0
 
 
 @pytest.mark.parametrize(
@@ -139,8 +153,10 @@ def test_a_head_prices_for_its_own_encoder(encoder, trained):
   found = find(str(trained / 'gcivl'), str(encoder))
   assert found.name.startswith('gcivl ')
   size = exports.TrainedHead.load(trained / 'gcivl').head.sizes.latent_dim
-  price = found.cost_fn(np.ones((2, 3, size)), np.ones((2, 1, size)))
-  assert price.shape == (2, 3)
+  latents = np.ones((2, 3, size)), np.ones((2, 1, size))
+  assert found.cost_fn(*latents).shape == (2, 3)
+  steps = find(str(trained / 'temporal_distance'), str(encoder))
+  assert np.all(steps.cost_fn(*latents) > 0)
   with pytest.raises(ValueError, match="'inverse_dynamics' prices nothing"):
     find(str(trained / 'inverse_dynamics'), str(encoder))
 

@@ -26,6 +26,7 @@ TINY = {
   'actor_critic': {'width': 32, 'depth': 1, 'num_proposals': 3},
   'gcivl': {'width': 32, 'depth': 1},
   'gciql': {'width': 32, 'depth': 1},
+  'temporal_distance': {'width': 32, 'depth': 1},
   'reward': {'width': 32, 'depth': 1},
   'decoder': {'channels': (8,), 'patch_size': 2},
   'probe': {},
@@ -166,6 +167,7 @@ def test_every_head_is_found_by_name(name):
   assert name in heads.HEADS.names()
   head = build(name)
   kinds = {'decoder': 'picture', 'probe': 'reading', 'reward': 'reward'}
+  kinds['temporal_distance'] = 'cost'
   kind = kinds.get(name, 'policy')
   assert getattr(head.roles, kind) is not None
 

@@ -23,7 +23,7 @@ HEADS = fields.Registry('head', 'jepa_wm.models.heads')
 ProposalFn = Callable[[Params, jax.Array, Root], jax.Array]
 """`(params, rng_keys [B], root) -> actions [B, F, H, A]`, as planners take."""
 
-BATCHES = ('frames', 'blocks', 'pairs', 'goals', 'imagination')
+BATCHES = ('frames', 'blocks', 'pairs', 'gaps', 'goals', 'imagination')
 """What a head may learn of; all in latents, and actions normalised.
 
   'frames': frames one by one, `latents` `[B, 1, D]`;
@@ -32,6 +32,8 @@ BATCHES = ('frames', 'blocks', 'pairs', 'goals', 'imagination')
   'pairs': a frame and a later one of its episode, `latents` `[B, 2, D]`, the
     block that followed the first, `action` `[B, 1, A]`, and `steps` `[B]`
     between the two, at most the config's `max_steps`;
+  'gaps': two frames of an episode, `latents` `[B, 2, D]`, the later one last,
+    and `steps` `[B]` between them, at most the config's `max_steps`;
   'goals': 'blocks' and, as the config's `GoalSampling` says, goals for the
     'value' and for the 'actor': each a dict of `goal` `[B, D]`, `reward` `[B]`,
     -1 a block and 0 at the goal, and `mask` `[B]`, 0 at the goal and 1

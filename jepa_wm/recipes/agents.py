@@ -40,7 +40,9 @@ class Imagining:
       'episodes' the true state is never asked; of 'resets' it decides the
       radius of success.
     num_frames: of those, at least.
-    reach: radius of success in the model's own distance; 0 fits it.
+    reach_by: folder of a head that prices latents, such as temporal_distance,
+      in whose distance success counts; in the model's own where empty.
+    reach: radius of success in that distance; 0 fits it.
     reach_steps: environment steps between the frames whose distance it then is,
       of 'played' and 'episodes'.
     discount: what a block later counts.
@@ -57,6 +59,7 @@ class Imagining:
   environment: str = ''
   frames: str = 'played'
   num_frames: int = 4096
+  reach_by: str = ''
   reach: float = 0.0
   reach_steps: int = 5
   discount: float = 0.97
@@ -67,10 +70,13 @@ class Imagining:
   target_rate: float = 0.02
 
   def __post_init__(self) -> None:
-    known = {'frames': FRAMES, 'environment': ('', *worlds.WORLDS)}
     fields.check(
       self,
-      choices=known,
+      choices={
+        'frames': FRAMES,
+        'environment': ('', *worlds.WORLDS),
+        'reach_by': (self.reach_by,),
+      },
       shares=('discount',),
       most={'num_frames': 2**24, 'max_steps': 10_000},
     )
@@ -159,7 +165,8 @@ def _train(plan: AgentTraining, workdir: pathlib.Path) -> None:
   environment = plan.agent.environment
   if not environment:
     environment = planning_runs.environment_of(plan.encoder)
-  env, params, described = _environment(plan, model, environment)
+  measure = measure_of(plan, model)
+  env, params, described = _environment(plan, model, environment, measure)
   head: Any = heads.from_config(plan.settings, env.sizes)
   learner: Any = rl.ImaginedActorCritic(
     env, params, head, plan.agent.imagination
@@ -172,7 +179,11 @@ def _train(plan: AgentTraining, workdir: pathlib.Path) -> None:
     rl.numbers(plan.data.batch_size),
     _evaluator(learner),
     config={
-      'agent': {**vars(plan.agent), 'environment': environment},
+      'agent': {
+        **vars(plan.agent),
+        'environment': environment,
+        'reach_by': measure.name if plan.agent.reach_by else '',
+      },
       'head': fields.to_dict(head.config),
       'frozen_encoder': fingerprint,
       'data': {'batch_size': plan.data.batch_size, **described},
@@ -185,20 +196,48 @@ def _train(plan: AgentTraining, workdir: pathlib.Path) -> None:
   )
 
 
+def measure_of(
+  plan: AgentTraining, model: exports.WorldModel
+) -> rewards.Measure:
+  """How far latents are from a goal: as a head says, else as the model does.
+
+  Raises:
+    OSError: no head.
+    ValueError: a broken one, a head of another encoder, or one that prices
+      nothing.
+  """
+  path = plan.agent.reach_by
+  if not path:
+    own = model.levels[0].model.distance
+    return rewards.Measure(lambda params, *latents: own(*latents))
+  found = exports.TrainedHead.load(path, model=model, where=plan.encoder)
+  if (cost_fn := found.head.roles.cost) is None:
+    raise ValueError(
+      f'config.agent.reach_by={path}: the head {found.name!r} prices nothing; '
+      "name one that does, such as 'temporal_distance'."
+    )
+  name = f'{found.name} {found.digest[:16]}'
+  return rewards.Measure(cost_fn, found.params, name)
+
+
 def _environment(
-  plan: AgentTraining, model: exports.WorldModel, environment: str
+  plan: AgentTraining,
+  model: exports.WorldModel,
+  environment: str,
+  measure: rewards.Measure,
 ) -> tuple[rl.LatentEnvironment, rl.EnvironmentParams, dict[str, Any]]:
   """The environment that is imagined, and what decides it in JSON's types."""
   agent, world = plan.agent, worlds.get(environment)
   given: dict[str, Any] = {
     'reward_fn': rewards.reached(
-      softness=agent.softness, distance_fn=model.levels[0].model.distance
+      softness=agent.softness, distance_fn=measure.distance_fn
     ),
+    'measure': measure,
     'discount': agent.discount,
     'max_steps': agent.max_steps,
   }
   if agent.reach:
-    given['reach'] = reach.given(agent.reach)
+    given['reach'] = reach.given(agent.reach, measure)
   if agent.frames == 'episodes':
     source = sources.Episodes(plan.data, model.model)
     with world.stage() as stage:
@@ -295,7 +334,8 @@ def _evaluator(
       horizon=horizon,
     )
     goals = state.goal[None]
-    there = env.distance(imagined.latents, goals) < params.reach
+    distances = env.distance(params, imagined.latents, goals)
+    there = distances < params.reach
     blocks = jnp.where(there.any(axis=0), jnp.argmax(there, axis=0), horizon)
     return {'reached': there.any(axis=0).mean(), 'blocks': blocks.mean()}
 

@@ -124,10 +124,8 @@ class ImaginedActorCritic:
     )
     before, after = imagined.latents[:-1], imagined.latents[1:]
     goals = jnp.broadcast_to(state.goal, after.shape)
-    weights = rewards.RewardParams(given.reach, given.discount, given.reward)
-    earned = rewards.outcome(
-      self.env.reward_fn, weights, before, imagined.actions, after, goals
-    )
+    step = before, imagined.actions, after, goals
+    earned = rewards.outcome(self.env.reward_fn, given.weights, *step)
     values = self.head.critic
     returns = imagination.lambda_returns(
       earned.reward,

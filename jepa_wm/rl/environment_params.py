@@ -9,6 +9,7 @@ import numpy as np
 
 from jepa_wm import world_model
 from jepa_wm.models import acting
+from jepa_wm.rl import rewards
 from jepa_wm.types import Params
 from jepa_wm.units import ActionStatistics
 
@@ -32,6 +33,7 @@ class EnvironmentParams:
     discount: scalar, what a block later counts.
     max_steps: int32 scalar, blocks after which an episode is cut.
     reward: pytree that the reward reads besides (`rewards.RewardParams.own`).
+    distance: pytree that the distance reads, a head's parameters say.
   """
 
   model: Params
@@ -44,6 +46,14 @@ class EnvironmentParams:
   discount: jax.Array
   max_steps: jax.Array
   reward: Params = ()
+  distance: Params = ()
+
+  @property
+  def weights(self) -> rewards.RewardParams:
+    """What a reward is given of them."""
+    return rewards.RewardParams(
+      self.reach, self.discount, self.reward, self.distance
+    )
 
   @property
   def max_steps_in_episode(self) -> jax.Array:
@@ -62,6 +72,7 @@ def make(
   discount: float = 0.97,
   max_steps: int = 30,
   reward: Params = (),
+  distance: Params = (),
 ) -> EnvironmentParams:
   """The arrays of an environment, checked; see `EnvironmentParams`.
 
@@ -75,6 +86,7 @@ def make(
     discount: 0..1.
     max_steps: at least 1.
     reward: what the reward reads besides.
+    distance: what the distance reads.
 
   Raises:
     ValueError: arrays of another size than the model's, empty or with NaN in
@@ -111,6 +123,7 @@ def make(
     discount=jnp.float32(discount),
     max_steps=jnp.int32(max_steps),
     reward=reward,
+    distance=distance,
   )
 
 

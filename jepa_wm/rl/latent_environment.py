@@ -55,6 +55,8 @@ class LatentEnvironment(episodic.AutoReset):
     low: lower bounds of a raw action, `[raw]`.
     high: upper bounds.
     reach: how the radius of success came about that its first params had.
+    distance_fn: of a latent from the goal, called with
+      `EnvironmentParams.distance`; the model's own where None.
 
   Raises:
     ValueError: a model without dynamics, or bounds that do not fit it.
@@ -65,6 +67,7 @@ class LatentEnvironment(episodic.AutoReset):
   low: tuple[float, ...]
   high: tuple[float, ...]
   reach: reach_lib.Reach
+  distance_fn: rewards.DistanceFn | None = None
 
   def __post_init__(self) -> None:
     # Both say what is wrong: no dynamics, other bounds.
@@ -140,9 +143,8 @@ class LatentEnvironment(episodic.AutoReset):
     before = self.model.latent(state.latent)
     latent = self.model.dynamics(params.model, rng_key, block, state.latent)
     after = self.model.latent(latent)
-    weights = rewards.RewardParams(params.reach, params.discount, params.reward)
     given = rewards.outcome(
-      self.reward_fn, weights, before, block, after, state.goal
+      self.reward_fn, params.weights, before, block, after, state.goal
     )
     is_sound = jnp.all(jnp.isfinite(after)) & jnp.isfinite(given.reward)
     latent = jax.tree.map(
@@ -151,7 +153,7 @@ class LatentEnvironment(episodic.AutoReset):
     moved = EnvironmentState(latent, state.goal, state.time + 1)
     terminated = is_sound & (given.ends >= 0.5)
     is_late = moved.time >= params.max_steps
-    distance = self.distance(self.model.latent(latent), state.goal)
+    distance = self.distance(params, self.model.latent(latent), state.goal)
     return episodic.Step(
       self.observe(moved),
       moved,
@@ -170,9 +172,13 @@ class LatentEnvironment(episodic.AutoReset):
     """What is seen, `[2 D]`: the newest latent, then the goal's."""
     return jnp.concatenate([self.model.latent(state.latent), state.goal])
 
-  def distance(self, latents: jax.Array, goal: jax.Array) -> jax.Array:
-    """The model's distance of latents `[..., D]` from goals: `[...]`."""
-    return self.model.levels[0].model.distance(latents, goal)
+  def distance(
+    self, params: EnvironmentParams, latents: jax.Array, goal: jax.Array
+  ) -> jax.Array:
+    """How far latents `[..., D]` are from goals: `[...]`, see `reach`."""
+    if self.distance_fn is None:
+      return self.model.levels[0].model.distance(latents, goal)
+    return self.distance_fn(params.distance, latents, goal)
 
   def action_space(self, params: EnvironmentParams) -> episodic.Box:
     """Blocks of raw actions, `[block * raw]`, within the world's bounds."""

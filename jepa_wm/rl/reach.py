@@ -1,7 +1,8 @@
 """How near in latents counts as there: the radius of success.
 
 Fitted with the true state, as the distance that tells pairs apart which the
-world calls solved, or without it, as how far a player gets in some steps.
+world calls solved, or without it, as how far a player gets in some steps: in
+the model's own distance or in that of a head, which knows ways round walls.
 """
 
 import dataclasses
@@ -14,6 +15,8 @@ import numpy as np
 from jepa_wm.envs import environment
 from jepa_wm.rl import rewards
 
+_SQUARED = rewards.Measure(rewards.squared_distance)
+_AT_ONCE = 2**15
 _QUANTILES = np.linspace(0.05, 0.95, 19)
 
 
@@ -27,12 +30,14 @@ class Reach:
     how: in words, for reports.
     balanced_accuracy: 0..1, mean share of solved pairs below and of unsolved
       ones above `value`; None where the truth was not asked.
+    measure: name of the distance.
   """
 
   value: float
   used_truth: bool
   how: str
   balanced_accuracy: float | None = None
+  measure: str = _SQUARED.name
 
 
 def from_truth(
@@ -40,7 +45,7 @@ def from_truth(
   latents: jax.Array,
   states: Any,
   *,
-  distance_fn: rewards.DistanceFn = rewards.squared_distance,
+  measure: rewards.Measure = _SQUARED,
   num_pairs: int = 400_000,
   seed: int = 0,
 ) -> Reach:
@@ -50,7 +55,7 @@ def from_truth(
     world: says what is solved.
     latents: `[M, D]`, of frames of the world.
     states: of those frames, leaves `[M, ...]`.
-    distance_fn: of latents.
+    measure: of latents.
     num_pairs: drawn of all pairs of frames.
     seed: of the draw.
 
@@ -64,15 +69,19 @@ def from_truth(
   rows = draws.integers(len(latents), size=(2, num_pairs))
 
   @jax.jit
-  def look(latents: jax.Array, states: Any, rows: jax.Array) -> Any:
-    both = jax.tree.map(lambda x: x[rows], (latents, states))
-    (here, there), (state, goal) = (
-      [jax.tree.map(lambda x, i=i: x[i], part) for i in range(2)]
-      for part in both
-    )
-    return jax.vmap(world.success)(state, goal), distance_fn(here, there)
+  def look(params: Any, latents: jax.Array, states: Any, rows: Any) -> Any:
+    def one(pair: tuple[jax.Array, jax.Array]) -> Any:
+      (here, there), (state, goal) = (
+        [jax.tree.map(lambda x, i=i: x[i], part) for i in pair]
+        for part in (latents, states)
+      )
+      distance = measure.distance_fn(params, here, there)
+      return world.success(state, goal), distance
 
-  solved, distances = map(np.asarray, look(latents, states, rows))
+    return jax.lax.map(one, rows, batch_size=min(_AT_ONCE, num_pairs))
+
+  given = latents, states, tuple(rows)
+  solved, distances = map(np.asarray, look(measure.params, *given))
   _check(distances)
   if not 0 < solved.sum() < num_pairs:
     raise ValueError(
@@ -99,6 +108,7 @@ def from_truth(
     f'tells the pairs that the world calls solved from the others with '
     f'balanced accuracy {accuracy:.3f}',
     accuracy,
+    measure.name,
   )
 
 
@@ -108,7 +118,7 @@ def from_time(
   lengths: np.ndarray,
   *,
   num_steps: int = 10,
-  distance_fn: rewards.DistanceFn = rewards.squared_distance,
+  measure: rewards.Measure = _SQUARED,
 ) -> Reach:
   """The median distance of frames some steps apart; no true state is asked.
 
@@ -117,7 +127,7 @@ def from_time(
     offsets: `[E]`, first frame of each episode.
     lengths: `[E]`, frames of each.
     num_steps: environment steps between the two frames.
-    distance_fn: of latents.
+    measure: of latents.
 
   Raises:
     ValueError: no episode is as long, or a distance is NaN.
@@ -133,19 +143,21 @@ def from_time(
       f'{max(lengths, default=0)}; give fewer steps, or a reach of your own.'
     )
   here, there = (jnp.asarray(latents[x]) for x in (rows, rows + num_steps))
-  distances = np.asarray(distance_fn(here, there))
+  measured = jax.jit(measure.distance_fn)(measure.params, here, there)
+  distances = np.asarray(measured)
   _check(distances)
   return Reach(
     float(np.median(distances)),
     False,
-    f'the median distance of frames {num_steps} steps apart in '
+    f'the median {measure.name} of frames {num_steps} steps apart in '
     f'{len(lengths)} episodes; no true state was asked',
+    measure=measure.name,
   )
 
 
-def given(value: float) -> Reach:
+def given(value: float, measure: rewards.Measure = _SQUARED) -> Reach:
   """A radius of one's own."""
-  return Reach(value, False, 'given')
+  return Reach(value, False, 'given', measure=measure.name)
 
 
 def _check(distances: np.ndarray) -> None:

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 
 from jepa_wm.types import Params
 
-DistanceFn = Callable[[jax.Array, jax.Array], jax.Array]
-"""`(latents [..., D], goal [..., D]) -> [...]`; a model's own `distance`."""
+DistanceFn = Callable[[Params, jax.Array, jax.Array], jax.Array]
+"""`(params, latents [..., D], goal [..., D]) -> [...]`, such as the role `cost`
+of a head `temporal_distance`; called with `RewardParams.distance`."""
 
 PotentialFn = Callable[['RewardParams', jax.Array, jax.Array], jax.Array]
 """`(params, latents [..., D], goal [..., D]) -> [...]`, high near the goal."""
@@ -28,11 +29,13 @@ class RewardParams(NamedTuple):
     reach: scalar, distance below which a goal counts as reached; see `reach`.
     discount: scalar, what a block later counts, for `shaped`.
     own: pytree of what else the reward reads, a head's parameters say.
+    distance: pytree that the distance reads, if it is a head's.
   """
 
   reach: jax.Array | float
   discount: jax.Array | float = 0.97
   own: Params = ()
+  distance: Params = ()
 
 
 class Outcome(NamedTuple):
@@ -48,6 +51,20 @@ class Outcome(NamedTuple):
   ends: jax.Array
 
 
+class Measure(NamedTuple):
+  """How far latents are from a goal.
+
+  Attributes:
+    distance_fn: says it.
+    params: pytree that it reads, a head's parameters say.
+    name: of it, for reports.
+  """
+
+  distance_fn: DistanceFn
+  params: Params = ()
+  name: str = 'distance'
+
+
 RewardFn = Callable[
   [RewardParams, jax.Array, jax.Array, jax.Array, jax.Array], Outcome
 ]
@@ -55,8 +72,11 @@ RewardFn = Callable[
 [..., D]) -> Outcome`, the action a normalised block."""
 
 
-def squared_distance(latents: jax.Array, goal: jax.Array) -> jax.Array:
+def squared_distance(
+  params: Params, latents: jax.Array, goal: jax.Array
+) -> jax.Array:
   """Sum of squared differences `[...]` of latents `[..., D]`; LeWM's."""
+  del params
   return jnp.sum(jnp.square(latents - goal), axis=-1)
 
 
@@ -84,7 +104,8 @@ def reached(
     goal: jax.Array,
   ) -> Outcome:
     del latents, action
-    left = params.reach - distance_fn(next_latents, goal)
+    distance = distance_fn(params.distance, next_latents, goal)
+    left = params.reach - distance
     if softness:
       there = jax.nn.sigmoid(left / (softness * params.reach))
     else:
@@ -129,10 +150,14 @@ def negative_distance(
   Args:
     distance_fn: of a latent from the goal.
   """
-  return from_cost(
-    lambda params, latents, goal: distance_fn(latents, goal),
-    distance_fn=distance_fn,
-  )
+  arrives = reached(distance_fn=distance_fn)
+
+  def reward(params: RewardParams, *step: jax.Array) -> Outcome:
+    *_, next_latents, goal = step
+    left = distance_fn(params.distance, next_latents, goal)
+    return Outcome(-left, arrives(params, *step).ends)
+
+  return reward
 
 
 def from_function(
@@ -193,7 +218,7 @@ def root_potential(
   """
   del params
   # The root's gradient is infinite at 0.
-  distance = jnp.sqrt(squared_distance(latents, goal) + 1e-6)
+  distance = jnp.sqrt(squared_distance((), latents, goal) + 1e-6)
   return -distance / (2.0 * latents.shape[-1]) ** 0.5
 
 

@@ -35,13 +35,17 @@ class Settings(TypedDict, total=False):
     reward_fn: what a step is worth; by default one at the goal and zero
       elsewhere, shaped by the distance (`rewards.shaped`).
     reward: pytree of what the reward reads besides.
-    reach: the radius of success, of one's own (a number) or fitted (`reach`).
+    measure: how far latents are from a goal, in which success counts; by
+      default the model's own distance.
+    reach: the radius of success in that, of one's own (a number) or fitted
+      (`reach`).
     discount: what a block later counts.
     max_steps: blocks after which an episode is cut.
   """
 
   reward_fn: rewards.RewardFn
   reward: Params
+  measure: rewards.Measure
   reach: reach_lib.Reach | float
   discount: float
   max_steps: int
@@ -96,7 +100,7 @@ def from_world(
     world,
     latents,
     states,
-    distance_fn=_distance(model),
+    measure=_measure(model, settings),
   )
   bounds = tuple(map(np.asarray, (world.action_low, world.action_high)))
   return _made(model, bounds, fit, settings, starts=latents, goals=latents)
@@ -185,7 +189,7 @@ def from_episodes(
     offsets,
     lengths,
     num_steps=reach_steps,
-    distance_fn=_distance(model),
+    measure=_measure(model, settings),
   )
   return _made(
     model,
@@ -269,21 +273,30 @@ def _made(
   given = dict(settings)
   reach: Any = given.pop('reach', None)
   reward_fn: Any = given.pop('reward_fn', None)
+  given.pop('measure', None)
+  measure = _measure(model, settings)
   if reach is None:
     reach = fit()
   elif not isinstance(reach, reach_lib.Reach):
-    reach = reach_lib.given(reach)
+    reach = reach_lib.given(reach, measure)
   if reward_fn is None:
-    arrival = rewards.reached(distance_fn=_distance(model))
+    arrival = rewards.reached(distance_fn=measure.distance_fn)
     reward_fn = rewards.shaped(arrival)
   low, high = (tuple(np.broadcast_to(x, raw).tolist()) for x in bounds)
-  env = LatentEnvironment(model, reward_fn, low, high, reach)
-  more: Any = {**arrays, **given}
+  env = LatentEnvironment(
+    model, reward_fn, low, high, reach, measure.distance_fn
+  )
+  more: Any = {**arrays, **given, 'distance': measure.params}
   return env, environment_params.make(model, reach=reach.value, **more)
 
 
-def _distance(model: world_model.WorldModel) -> rewards.DistanceFn:
-  return model.levels[0].model.distance
+def _measure(
+  model: world_model.WorldModel, settings: Settings
+) -> rewards.Measure:
+  """That of the settings, else the model's own."""
+  own = model.levels[0].model.distance
+  default = rewards.Measure(lambda params, *latents: own(*latents))
+  return settings.get('measure', default)
 
 
 def _encoded(

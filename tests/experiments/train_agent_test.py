@@ -16,6 +16,8 @@ from experiments import train_agent
 from experiments.configs import rl as configs
 from jepa_wm import exports, recipes
 from jepa_wm.data import cache, episodes
+from jepa_wm.models import heads
+from jepa_wm.recipes import agents
 from jepa_wm.training import metrics
 
 
@@ -64,6 +66,33 @@ def test_an_agent_is_a_head_that_acts_within_the_world_s_bounds(
     assert raw.shape == (64, 5, 2) and np.abs(raw).max() <= 1.0 + 1e-5
   assert found.record['reach']['used_truth'] is False
   assert found.record['config']['agent']['environment'] == 'two_room'
+
+
+def test_a_head_says_what_counts_as_reached(encoder, tmp_path):
+  model = exports.WorldModel.from_checkpoint(encoder)
+
+  def save(name):
+    settings = {'name': name, 'width': 8, 'depth': 1}
+    head = heads.from_config(settings, exports.head_sizes(model, -1.0, 1.0))
+    params = head.for_inference(jax.jit(head.init)(jax.random.key(0)))
+    known = str(encoder), exports.encoder_fingerprint(model)
+    exports.TrainedHead(head, params, *known).save(tmp_path / name)
+    return tmp_path / name
+
+  distance = save('temporal_distance')
+  given = config(encoder, reach_by=str(distance), reach=3.0)
+  plan = agents.read_agent_config(given)
+  measure = agents.measure_of(plan, model)
+  digest = exports.TrainedHead.load(distance).digest[:16]
+  assert measure.name == f'temporal_distance {digest}'
+  assert measure.distance_fn(measure.params, *np.ones((2, 4, 3))).shape == (4,)
+  for path, sentence in (
+    (save('policy'), "the head 'policy' prices nothing"),
+    (tmp_path / 'none', 'none'),
+  ):
+    wrong = config(encoder, reach_by=str(path))
+    with pytest.raises((ValueError, OSError), match=sentence):
+      recipes.train_agent(wrong, tmp_path / 'run')
 
 
 def test_recorded_episodes_do_as_well(encoder, tmp_path):

@@ -403,6 +403,33 @@ def test_episodes_that_give_nothing(model):
     ask(bare)
 
 
+def test_success_is_counted_in_the_distance_that_is_given(model):
+  farther = rewards.Measure(
+    lambda p, z, g: p * jnp.sum(jnp.abs(z - g), -1), jnp.float32(2.0), 'twice'
+  )
+  env, params = rl.from_episodes(
+    model, episodes(), low=-1, high=1, goals='dataset', measure=farther
+  )
+  rows, latents = np.array([0, 1]), np.asarray(params.goals)
+  apart = 2 * np.abs(latents[rows] - latents[rows + 10]).sum(-1)
+  assert env.reach.value == pytest.approx(np.median(apart), rel=1e-4)
+  assert env.reach.measure == 'twice'
+
+  @jax.jit
+  def play(params):
+    _, state = env.reset(KEY, params)
+    return env.step_env(KEY, state, jnp.zeros(10), params)
+
+  step = play(params)
+  seen, goal = jnp.split(step.observation, 2)
+  expected = float(2 * jnp.sum(jnp.abs(seen - goal)))
+  assert step.info['distance'] == pytest.approx(expected, rel=1e-5)
+  # By its params: nothing of it is baked in.
+  near = play(params.replace(distance=jnp.float32(0.0)))
+  assert near.info['distance'] == 0.0 and near.info['reached']
+  assert near.terminated and not step.terminated
+
+
 def test_frames_in_hand_and_a_radius_of_ones_own(model):
   pixels = small_model.pixels(3)
   env, params = rl.from_frames(

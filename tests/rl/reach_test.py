@@ -7,7 +7,7 @@ import pytest
 
 import jepa_wm
 from jepa_wm import envs, rl
-from jepa_wm.rl import reach
+from jepa_wm.rl import reach, rewards
 
 
 class Line:
@@ -43,6 +43,27 @@ def test_time_gives_the_median_of_frames_some_steps_apart():
     reach.from_time(latents, offsets, lengths, num_steps=15)
   with pytest.raises(ValueError, match='NaN or infinite'):
     reach.from_time(latents * np.nan, offsets, lengths)
+
+
+def test_a_head_s_distance_gives_the_radius_by_its_own_params():
+  """A line folded in two: places that are far apart lie near in latents."""
+  places = np.linspace(-1.0, 1.0, 201).astype(np.float32)[:, None]
+  folded = np.concatenate([np.abs(places), 0.01 * places], axis=1)
+  unfolds = rewards.Measure(
+    lambda p, z, g: p['scale'] * jnp.abs(z - g)[..., 1], {'scale': 100.0}, 'way'
+  )
+  found = reach.from_time(
+    folded, np.array([0]), np.array([201]), num_steps=20, measure=unfolds
+  )
+  assert found.value == pytest.approx(0.2, rel=1e-4)
+  assert found.measure == 'way' and 'median way of frames 20' in found.how
+  settings = {'num_pairs': 20_000}
+  given = Line(), jnp.asarray(folded), jnp.asarray(places)
+  truth = reach.from_truth(*given, measure=unfolds, **settings)
+  assert truth.balanced_accuracy > 0.97 and truth.measure == 'way'
+  assert truth.value == pytest.approx(0.1, rel=0.1)
+  assert reach.from_truth(*given, **settings).balanced_accuracy < 0.97
+  assert reach.given(3.0, unfolds).measure == 'way'
 
 
 def test_pairs_that_are_all_unsolved_give_no_radius():

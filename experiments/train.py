@@ -96,6 +96,8 @@ def main(argv: list[str]) -> None:
 
 def _recipe(config: Mapping[str, Any]) -> Any:
   """Who trains what a config says, by the sections that it has."""
+  if 'head' in config and 'model' in config:
+    return recipes.train_from_pixels
   for section, recipe in (
     ('online', recipes.train_online),
     ('agent', recipes.train_agent),

@@ -9,6 +9,8 @@
       first and learns from the episodes in which planning failed
   --config=experiments/configs/rl.py:gcbc         of recorded episodes, as are
       gcidm, gcivl and gciql: the heads of `heads.py` by their usual names
+  --config=experiments/configs/rl.py:gcbc_pixels  the same with an encoder of
+      their own, as gcivl_pixels and gciql_pixels: `pixels.py`
 
 each also as `_tiny`, seconds, for a look. `experiments.train_agent` takes the
 name alone: `--agent=imagination`.
@@ -22,7 +24,7 @@ from typing import Any
 import ml_collections
 
 from experiments.configs import heads as head_configs
-from experiments.configs import lewm, variants
+from experiments.configs import lewm, pixels, variants
 from jepa_wm import fields, recipes
 from jepa_wm.data import config as data_config
 from jepa_wm.models import heads
@@ -35,7 +37,9 @@ _OFFLINE = {
   'gciql': 'gciql',
 }
 
-AGENTS = ('imagination', 'online', 'mpc_then_rl', *_OFFLINE)
+_PIXELS = tuple(f'{name}_pixels' for name in pixels.HEADS)
+
+AGENTS = ('imagination', 'online', 'mpc_then_rl', *_OFFLINE, *_PIXELS)
 VARIANTS = (*AGENTS, *(f'{name}_tiny' for name in AGENTS))
 
 
@@ -54,6 +58,8 @@ def get_config(variant: str = 'imagination') -> ml_collections.ConfigDict:
   variants.check(variant, VARIANTS)
   name = variant.removesuffix('_tiny')
   tiny = variant != name
+  if name in _PIXELS:
+    return pixels.get_config(variant.replace('_pixels', ''))
   if name in _OFFLINE:
     suffix = variant.removeprefix(name)
     return head_configs.get_config(_OFFLINE[name] + suffix)

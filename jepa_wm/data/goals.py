@@ -19,6 +19,7 @@ def hindsight_pairs(
   max_steps: int,
   batch_size: int,
   seed: int,
+  with_after: bool = False,
   num_threads: int = 1,
 ) -> grain.DatasetIterator:
   """Endless batches of frames, later frames, and what was done in between.
@@ -34,12 +35,13 @@ def hindsight_pairs(
     max_steps: from a frame to its goal at most.
     batch_size: pairs `B` of a batch.
     seed: of the draws.
+    with_after: whether `after`, what the block led to, is there.
     num_threads: threads that read ahead; 0 reads when asked.
 
   Returns:
     Iterator over dicts: `latents` `[B, 2, D]`, `action` float32
     `[B, 1, stride * raw]`, the raw actions from the frame on, and `steps`
-    float32 `[B]` from frame to goal.
+    float32 `[B]` from frame to goal; `after` `[B, D]` if asked for.
 
   Raises:
     ValueError: no episode is as long as a block, or `max_steps` is shorter.
@@ -56,7 +58,9 @@ def hindsight_pairs(
     rows = rng.integers(len(frames), size=batch_size)
     steps = rng.integers(stride, longest[rows], endpoint=True)
     first = frames[rows]
+    after = {'after': latents[first + stride]} if with_after else {}
     return {
+      **after,
       'latents': latents[np.stack([first, first + steps], axis=1)],
       'action': _played(table, first, stride),
       'steps': steps.astype(np.float32),

@@ -12,6 +12,7 @@ from jepa_wm.recipes.study import Published, Row, Size, Study
 from jepa_wm.recipes.study_work import is_done
 from jepa_wm.recipes.training import train
 from jepa_wm.recipes.training_heads import train_head
+from jepa_wm.recipes.training_pixels import train_from_pixels
 
 __all__ = [
   'Ablating',
@@ -36,6 +37,7 @@ __all__ = [
   'probe',
   'train',
   'train_agent',
+  'train_from_pixels',
   'train_head',
   'train_online',
 ]

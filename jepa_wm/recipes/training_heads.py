@@ -18,8 +18,8 @@ from jepa_wm.models import heads
 from jepa_wm.recipes import frame_latents, head_evaluation, sources, training
 from jepa_wm.training import hooks, lock, optimizers
 
-# Of the held-out batches that every run is evaluated on.
-_HELD_OUT_SEED = 1_000_000_009
+HELD_OUT_SEED = 1_000_000_009
+"""Of the held-out batches that every run is evaluated on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
   """Takes the steps that are left, then exports."""
   model = exports.WorldModel.from_checkpoint(plan.encoder)
   source = sources.Episodes(plan.data, model.model)
-  head = heads.from_config(plan.settings, _sizes(model, source))
+  head = heads.from_config(plan.settings, sizes_of(model, source))
   known = source.split('train').columns
   for name in head.config.columns:
     if name not in known:
@@ -125,12 +125,12 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
     for split in ('train', 'held_out')
   }
   batches = {
-    split: _batches(
+    split: batches_of(
       head,
       source.split(split),
       latents[split],
       plan.data.batch_size,
-      plan.seed if split == 'train' else _HELD_OUT_SEED,
+      plan.seed if split == 'train' else HELD_OUT_SEED,
     )
     for split in latents
   }
@@ -157,7 +157,9 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
   trained.save(workdir / 'export')
 
 
-def _sizes(model: exports.WorldModel, source: sources.Episodes) -> heads.Sizes:
+def sizes_of(
+  model: exports.WorldModel, source: sources.Episodes
+) -> heads.Sizes:
   """What a head must know of the model and the data."""
   table = source.split('train')
   sizes = exports.head_sizes(model, *_action_bounds(source))
@@ -182,10 +184,25 @@ def _action_bounds(source: sources.Episodes) -> tuple[np.ndarray, np.ndarray]:
   return np.nanmin(actions, axis=0), np.nanmax(actions, axis=0)
 
 
-def _batches(
-  head: heads.Head, table: Any, latents: np.ndarray, batch_size: int, seed: int
+def batches_of(
+  head: heads.Head,
+  table: Any,
+  latents: np.ndarray,
+  batch_size: int,
+  seed: int,
+  *,
+  with_after: bool = False,
 ) -> Any:
   """Endless batches of what the head learns of.
+
+  Args:
+    head: learns of them.
+    table: the episodes.
+    latents: of all frames, or what else is drawn in their place.
+    batch_size: B.
+    seed: of the draws.
+    with_after: whether pairs have the frame a block on, see
+      `goals.hindsight_pairs`.
 
   Raises:
     ValueError: a column that the data does not have, or episodes that are too
@@ -199,6 +216,7 @@ def _batches(
       latents=latents,
       stride=stride,
       max_steps=settings.max_steps,
+      with_after=with_after,
       **drawn,
     )
   if settings.batches == 'gaps':

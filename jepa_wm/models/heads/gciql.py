@@ -151,16 +151,18 @@ class Gciql(actor.Acts):
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """What the actor costs, through which no critic learns."""
     settings, frozen = self.config, jax.lax.stop_gradient(params)
+    # Nor latents that are learnt: they must not please the critic.
+    here, there = jax.lax.stop_gradient((before, goal))
     weights: Any = 1.0
     if settings.actor_loss == 'awr':
-      quality = self.critic.lowest(frozen['critics'], before, goal, action)
-      value = self.value.lowest(frozen['value'], before, goal)
+      quality = self.critic.lowest(frozen['critics'], here, there, action)
+      value = self.value.lowest(frozen['value'], here, there)
       weights = goal_sampling.advantage_weights(quality - value, settings.alpha)
     found = self.actor.imitation(params['actor'], before, goal, action, weights)
     if settings.actor_loss == 'awr':
       return found.loss, found.metrics
     likeliest, _ = self.actor.distribution(params['actor'], before, goal)
-    quality = self.critic.lowest(frozen['critics'], before, goal, likeliest)
+    quality = self.critic.lowest(frozen['critics'], here, there, likeliest)
     # One size whatever the values are.
     size = jax.lax.stop_gradient(jnp.mean(jnp.abs(quality))) + 1e-6
     loss = settings.alpha * found.loss - jnp.mean(quality) / size

@@ -218,7 +218,7 @@ class TrainedHead:
     Raises:
       FileNotFoundError: nothing to load there.
       ValueError: a file that is cut off, a model in place of a head, or a head
-        of another encoder than the model's.
+        of another encoder than the model's, or of actions in other units.
     """
     folder = find(path)
     parts = 'head', 'sizes', 'encoder', 'encoder_fingerprint'
@@ -238,10 +238,34 @@ class TrainedHead:
         f'another ({encoder_fingerprint(model)[:12]}); train a head on that, '
         f'with --config.frozen_encoder={where}.'
       )
+    if model is not None:
+      _check_units(path, head, model, where)
     params = export_folder.read_weights(
       folder / export_folder.WEIGHTS, shapes, f'the head {head.config.name!r}'
     )
     return cls(head, params, config['encoder'], known, config.get('record', {}))
+
+
+def _check_units(
+  path: str | os.PathLike[str],
+  head: heads.Head,
+  model: world_model.WorldModel,
+  where: str,
+) -> None:
+  """Refuses a head whose actions are normalised by other statistics."""
+  sizes, ours = head.sizes, model.units
+  roles = head.roles
+  acts = roles.policy or roles.proposal or roles.reward
+  if acts is None or not sizes.action_std or ours is None:
+    return
+  mean, std = (ours.to_dict()[name] for name in ('mean', 'std'))
+  if (sizes.action_mean, sizes.action_std) != (tuple(mean), tuple(std)):
+    raise ValueError(
+      f'{path}: the head {head.config.name!r} knows actions in units of mean '
+      f'{[*sizes.action_mean]} and deviation {[*sizes.action_std]}, and {where} '
+      f'in units of {mean} and {std}; train a head on that, with '
+      f'--config.frozen_encoder={where}.'
+    )
 
 
 def encoder_fingerprint(model: world_model.WorldModel) -> str:
@@ -293,12 +317,17 @@ def head_sizes(
   if model.model.acting is None:
     return sizes
   bounds = model.action_bounds(action_low, action_high)
+  known = (
+    {'mean': [], 'std': []} if model.units is None else model.units.to_dict()
+  )
   return dataclasses.replace(
     sizes,
     action_dim=model.action_dim,
     action_block=model.action_block,
     action_low=tuple(np.asarray(bounds.low).ravel().tolist()),
     action_high=tuple(np.asarray(bounds.high).ravel().tolist()),
+    action_mean=tuple(known['mean']),
+    action_std=tuple(known['std']),
   )
 
 

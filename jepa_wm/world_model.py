@@ -145,8 +145,9 @@ class WorldModel:
 
     Args:
       params: the model's variables.
-      observation: arrays `[..., T, *shape]`, `T` from 1 to `history` frames,
-        `action_block` environment steps apart, newest last.
+      observation: as `root` takes them, arrays `[B, *shape]`, the frame now, or
+        `[*shape]` of one problem; or `[..., B, T, *shape]`, `T` from 1 to
+        `history` frames, `action_block` environment steps apart, newest last.
       actions: `[..., T - 1, A]` normalised blocks played between them; may be
         left out for `T = 1`.
       grows: whether its shapes may change until it holds `history` frames, as
@@ -156,6 +157,8 @@ class WorldModel:
       ValueError: more frames than `history`, or actions that do not fit them.
     """
     _ = self._acting
+    if isinstance(observation, Mapping):
+      observation = acting.in_time(self.observation_spec, observation)
     latents = self.encode(params, observation)
     return self.start_from(params, latents, actions, grows=grows)
 
@@ -200,13 +203,7 @@ class WorldModel:
       lift = lambda tree: jax.tree.map(lambda x: jnp.expand_dims(x, 0), tree)
       root = self.root(params, *map(lift, (observation, goal, actions)))
       return jax.tree.map(lambda leaf: leaf[0], root)
-    spec = self.observation_spec
-    seen = {
-      name: jnp.expand_dims(x, 1)
-      if name in spec and x.ndim == 1 + len(spec[name].shape)
-      else x
-      for name, x in observation.items()
-    }
+    seen = acting.in_time(self.observation_spec, observation)
     if isinstance(goal, Mapping):
       latents, goal = acting.encode_both(self.model, params, seen, goal)
     else:

@@ -125,6 +125,19 @@ def test_root_encodes_frame_and_goal(model):
   )
 
 
+def test_a_state_starts_from_what_a_root_takes(model):
+  start = jax.jit(model.start)
+  expected = model.encode(model.params, frames(3))
+  one = {'pixels': frames(3)['pixels'][0]}
+  for observation, latents in (
+    (frames(3), expected),
+    ({'pixels': frames(3)['pixels'][:, None]}, expected),
+    (one, expected[0]),
+  ):
+    found = model.latent(start(model.params, observation))
+    np.testing.assert_allclose(found, latents, rtol=1e-5, atol=1e-6)
+
+
 def test_actions_change_units_and_back(model):
   raw = np.random.default_rng(0).uniform(-1, 1, (3, 5, 2)).astype(np.float32)
   normalised = model.normalize_actions(jnp.asarray(raw))
@@ -164,7 +177,10 @@ def test_actions_change_units_and_back(model):
       ),
       r'expected \[3, 10\], a block for each latent .* got \[4, 10\]',
     ),
-    (lambda m: m.start(m.params, frames()), r'\[..., T, D\] .* got \[3\]'),
+    (
+      lambda m: m.start_from(m.params, jnp.zeros(3)),
+      r'\[..., T, D\] .* got \[3\]',
+    ),
     (
       lambda m: m.root(m.params, frames(2), jnp.zeros((2, 4))),
       r'its latents \[2, 3\], got \[2, 4\]',
@@ -347,3 +363,9 @@ def test_a_planner_compiles_once_and_plans_as_cem_plan_does(model):
   np.testing.assert_allclose(latent.actions, plan.actions, atol=1e-5)
   with pytest.raises(ValueError, match=r'num_played .* 1\.\.3, got 4'):
     planner.shift(plan, 4)
+  with pytest.raises(
+    ValueError, match=r'params .* \[8\] at .*batch_stats.*, got n'
+  ):
+    planner(jax.random.key(0), seen, wanted, params={'params': {}})
+  with pytest.raises(ValueError, match=r"names that are texts, got .*'pixels'"):
+    planner(jax.random.key(0), {**seen, 0: 0}, wanted)

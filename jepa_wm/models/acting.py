@@ -58,6 +58,24 @@ def is_single(spec: ObservationSpec, observation: Observation) -> bool:
   )
 
 
+def in_time(spec: ObservationSpec, observation: Observation) -> Observation:
+  """Frames without time, `[*shape]` or `[B, *shape]`, as the newest of T = 1.
+
+  Args:
+    spec: of a frame.
+    observation: histories `[..., B, T, *shape]` stay as they are.
+  """
+
+  def lift(name: str, array: jax.Array) -> jax.Array:
+    number = jnp.ndim(array) - len(spec[name].shape)
+    return jnp.expand_dims(array, number) if number in (0, 1) else array
+
+  return {
+    name: lift(name, x) if name in spec else x
+    for name, x in observation.items()
+  }
+
+
 def encode_both(
   encoding: model.Encodes,
   variables: Variables,

@@ -1,5 +1,6 @@
 """The doors of this room: sizes and numbers that make sense."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,6 +13,32 @@ _MOST = 10_000_000
 """Of candidates, iterations or steps."""
 
 
+def call(
+  name: str, signature: str, function: Callable[..., Any], *args: Any
+) -> Any:
+  """`function(*args)`, where one of other arguments is told what is expected.
+
+  Args:
+    name: what the message calls the function.
+    signature: the arguments by name.
+    function: of a caller.
+    *args: given to it.
+
+  Raises:
+    ValueError: it cannot be called so.
+  """
+  try:
+    return function(*args)
+  except TypeError as error:
+    trace = error.__traceback__
+    # What the function's own code raises has a frame of it below this one.
+    if trace is None or trace.tb_next is not None:
+      raise
+    raise ValueError(
+      f'{name} must be a function of {signature}: {error}.'
+    ) from error
+
+
 def count(tree: Any, name: str) -> int:
   """Reads B, the leading size that all leaves of a pytree agree on.
 
@@ -22,7 +49,12 @@ def count(tree: Any, name: str) -> int:
   Raises:
     ValueError: no leaves, a leaf without axes, or leaves that disagree.
   """
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  try:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+  except ValueError as error:
+    raise ValueError(
+      f'{name} must have names that are texts, got {sorted(map(repr, tree))}.'
+    ) from error
   if not leaves:
     raise ValueError(f'{name} must hold at least one array, got none.')
   sizes = {
@@ -36,6 +68,33 @@ def count(tree: Any, name: str) -> int:
         f' {first} has shape {list(shape)} and {where} has {list(other)}.'
       )
   return shape[0]
+
+
+def same_shapes(name: str, tree: Any, known: Any) -> None:
+  """Makes sure that a pytree has the arrays that another one has.
+
+  Args:
+    name: what the message calls it.
+    tree: what came.
+    known: what it stands in for.
+
+  Raises:
+    ValueError: an array is missing, of another shape, or one too many.
+  """
+  came, wanted = (
+    {
+      jax.tree_util.keystr(path): list(jnp.shape(leaf))
+      for path, leaf in jax.tree_util.tree_leaves_with_path(x)
+    }
+    for x in (tree, known)
+  )
+  for where in [*wanted, *came]:
+    if came.get(where) != wanted.get(where):
+      raise ValueError(
+        f'{name} must be those of the same kind of model, with '
+        f'{wanted.get(where, "nothing")} at {where}, got '
+        f'{came.get(where, "nothing")} there.'
+      )
 
 
 def at_least(**limits: tuple[int, int]) -> None:

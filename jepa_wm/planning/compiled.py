@@ -68,12 +68,16 @@ class CompiledPlanner:
       A `Plan`; its actions `[B, H, A]` are normalised blocks.
 
     Raises:
-      ValueError: what encoding and `driver.search` refuse.
+      ValueError: parameters of another model, and what encoding and
+        `driver.search` refuse.
     """
     if warm_start is None:
       # Of the shapes of a later one, so that there is one program.
       warm_start = self.first(checks.count(observation, 'observation'))
-    params = self.params if params is None else params
+    if params is None:
+      params = self.params
+    else:
+      checks.same_shapes('params', params, self.params)
     plan: Plan = self._program(
       params, rng_key, observation, goal, actions, warm_start
     )

@@ -86,6 +86,13 @@ def soonest(cost_fn: CostFn) -> CostFn:
   return Soonest(cost_fn)
 
 
+# What the functions of callers take, for messages.
+_COST = '(params, state, action, goal)'
+_TIMED = '(params, moment, goal)'
+_REWARD = '(params, before, action, state, goal)'
+_VALUE = '(params, state, goal)'
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class WithParams:
@@ -144,9 +151,12 @@ def discounted_return(
     discounts = jnp.power(
       jnp.asarray(discount, jnp.float32), moment.step.astype(jnp.float32)
     )
-    total = discounts * reward_fn(params, before, moment.action, state, goal)
+    step = params, before, moment.action, state, goal
+    reward = checks.call('reward_fn', _REWARD, reward_fn, *step)
+    total = discounts * reward
     if value_fn is not None:
-      value = discount * discounts * value_fn(params, state, goal)
+      value = checks.call('value_fn', _VALUE, value_fn, params, state, goal)
+      value = discount * discounts * value
       total = total + jnp.where(moment.is_last, value, 0.0)
     return -total
 
@@ -163,5 +173,6 @@ def price(
 ) -> jax.Array:
   """What a moment costs by a cost of states or of moments."""
   if isinstance(cost_fn, Timed):
-    return cost_fn.fn(params, moment, goal)
-  return cost_fn(params, moment.state, moment.action, goal)
+    return checks.call('a timed cost', _TIMED, cost_fn.fn, params, moment, goal)
+  step = params, moment.state, moment.action, goal
+  return checks.call('cost_fn', _COST, cost_fn, *step)

@@ -165,6 +165,7 @@ def _train(plan: AgentTraining, workdir: pathlib.Path) -> None:
   environment = plan.agent.environment
   if not environment:
     environment = planning_runs.environment_of(plan.encoder)
+  _check_world(plan.encoder, model, environment)
   measure = measure_of(plan, model)
   env, params, described = _environment(plan, model, environment, measure)
   head: Any = heads.from_config(plan.settings, env.sizes)
@@ -194,6 +195,20 @@ def _train(plan: AgentTraining, workdir: pathlib.Path) -> None:
   exports.TrainedHead(head, variables, plan.encoder, fingerprint, record).save(
     workdir / 'export'
   )
+
+
+def _check_world(
+  encoder: str, model: exports.WorldModel, environment: str
+) -> None:
+  """Refuses a world that the model was not trained in, where it says so."""
+  data = model.record.get('config', {}).get('data', {})
+  trained = data.get('environment')
+  if trained in worlds.WORLDS and not worlds.are_alike(trained, environment):
+    raise ValueError(
+      f'config.agent.environment={environment}: the model {encoder} was '
+      f'trained in {trained!r}, which is another world; leave the flag out, or '
+      f'give a model of {environment!r} with --config.frozen_encoder.'
+    )
 
 
 def measure_of(

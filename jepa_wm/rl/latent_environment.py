@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import world_model
+from jepa_wm import exports, world_model
 from jepa_wm.envs import episodic
 from jepa_wm.models.heads import head
 from jepa_wm.rl import reach as reach_lib
@@ -193,16 +193,8 @@ class LatentEnvironment(episodic.AutoReset):
   @property
   def sizes(self) -> head.Sizes:
     """What a head must know that acts or prices here."""
-    model = self.model
-    bounds = model.action_bounds(np.array(self.low), np.array(self.high))
-    low, high = (tuple(np.ravel(x).tolist()) for x in (bounds.low, bounds.high))
-    return head.Sizes(
-      latent_dim=model.model.latent_dim,
-      action_dim=model.action_dim,
-      action_block=model.action_block,
-      image_size=model.image_size if 'pixels' in model.observation_spec else 0,
-      action_low=low,
-      action_high=high,
+    return exports.head_sizes(
+      self.model, np.array(self.low), np.array(self.high)
     )
 
   def clip(self, action: jax.Array) -> jax.Array:

@@ -6,13 +6,19 @@ discount, and the arrays of its own (a head's parameters), so that nothing is
 baked into programs and a `vmap` over `params` is as many rewards.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jepa_wm.planning import checks
 from jepa_wm.types import Params
+
+# What the functions of callers take, for messages.
+_STEP = '(params, latents, action, next_latents, goal)'
+_PRICE = '(params, latents, goal)'
 
 DistanceFn = Callable[[Params, jax.Array, jax.Array], jax.Array]
 """`(params, latents [..., D], goal [..., D]) -> [...]`, such as the role `cost`
@@ -137,7 +143,7 @@ def from_cost(
     goal: jax.Array,
   ) -> jax.Array:
     del latents, action
-    return -cost_fn(params, next_latents, goal)
+    return -checks.call('cost_fn', _PRICE, cost_fn, params, next_latents, goal)
 
   return from_role(role, distance_fn=distance_fn)
 
@@ -174,8 +180,9 @@ def from_function(
       clock alone does.
     distance_fn: of a latent from the goal, for the radius.
   """
+  signature = '(latents, action, next_latents, goal)'
   return from_role(
-    lambda params, *step: function(*step),
+    lambda params, *step: checks.call('function', signature, function, *step),
     ends_within_reach=ends_within_reach,
     distance_fn=distance_fn,
   )
@@ -199,7 +206,7 @@ def from_role(
   arrives = reached(distance_fn=distance_fn)
 
   def reward(params: RewardParams, *step: jax.Array) -> Outcome:
-    given = role(params.own, *step)
+    given = checks.call('role', _STEP, role, params.own, *step)
     ends = arrives(params, *step).ends
     if not ends_within_reach:
       ends = jnp.zeros_like(ends)
@@ -244,8 +251,11 @@ def shaped(
   ) -> Outcome:
     step = latents, action, next_latents, goal
     given = outcome(reward_fn, params, *step)
-    later = (1.0 - given.ends) * potential_fn(params, next_latents, goal)
-    gain = params.discount * later - potential_fn(params, latents, goal)
+    potential = functools.partial(
+      checks.call, 'potential_fn', _PRICE, potential_fn, params
+    )
+    later = (1.0 - given.ends) * potential(next_latents, goal)
+    gain = params.discount * later - potential(latents, goal)
     return given._replace(reward=given.reward + gain)
 
   return reward
@@ -262,10 +272,11 @@ def outcome(
   """What `reward_fn` gives for a step, checked and in float32.
 
   Raises:
-    ValueError: no `Outcome`, or one of another shape than the latents have
-      before their last axis.
+    ValueError: a function of other arguments, no `Outcome`, or one of another
+      shape than the latents have before their last axis.
   """
-  found: Any = reward_fn(params, latents, action, next_latents, goal)
+  step = params, latents, action, next_latents, goal
+  found: Any = checks.call('reward_fn', _STEP, reward_fn, *step)
   name = getattr(reward_fn, '__qualname__', type(reward_fn).__name__)
   if not isinstance(found, Outcome):
     raise ValueError(

@@ -126,7 +126,7 @@ def test_recorded_episodes_do_as_well(encoder, tmp_path):
     ({'agent': {'softness': -1.0}}, 'softness'),
     ({'agent': {'horizn': 3}}, 'horizon'),
     ({'agent': {'environment': 'two_rooms'}}, "Did you mean 'two_room'"),
-    ({'agent': {'environment': 'reacher'}}, 'on the host'),
+    ({'agent': {'environment': 'push_t'}}, "trained in 'two_room', .*leave"),
     ({'agent': {'num_frames': 10**12}}, 'num_frames must be at most 16777216'),
     ({'agent': {'max_steps': 10**12}}, 'max_steps must be at most 10000'),
     ({'agent': {'horizon': 10**9}}, 'horizon must be at most 10000'),
@@ -138,6 +138,15 @@ def test_what_does_not_fit_is_refused(encoder, tmp_path, changes, sentence):
   with pytest.raises(ValueError, match=sentence):
     recipes.train_agent(config(encoder) | changes, tmp_path)
   assert not (tmp_path / 'export').exists()
+
+
+def test_random_play_is_of_worlds_in_jax(encoder, tmp_path):
+  model = exports.WorldModel.from_checkpoint(encoder)
+  record = {'config': {'data': {'environment': 'reacher'}}}
+  dataclasses.replace(model, record=record).save(tmp_path / 'reacher')
+  settings = config(tmp_path / 'reacher')
+  with pytest.raises(ValueError, match="'reacher' is on the host"):
+    recipes.train_agent(settings, tmp_path / 'run')
 
 
 @pytest.mark.slow

@@ -161,6 +161,20 @@ def test_a_head_prices_for_its_own_encoder(encoder, trained):
     find(str(trained / 'inverse_dynamics'), str(encoder))
 
 
+def test_actions_in_other_units_are_refused(encoder, trained):
+  model = exports.WorldModel.from_checkpoint(encoder)
+  units = dataclasses.replace(model.units, std=2 * model.units.std)
+  other = dataclasses.replace(model, units=units)
+  load = functools.partial(exports.TrainedHead.load, where='other')
+  load(trained / 'gcivl', model=model)
+  with pytest.raises(
+    ValueError, match=r"'gcivl' knows actions .* and other in"
+  ):
+    load(trained / 'gcivl', model=other)
+  # What reads frames alone does not care.
+  load(trained / 'decoder', model=other)
+
+
 @pytest.mark.parametrize(
   'changes, message',
   [

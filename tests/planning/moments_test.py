@@ -87,6 +87,38 @@ def test_rewards_are_discounted_and_the_end_has_its_value(case):
   np.testing.assert_allclose(-traced(0.5, own), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+  ('cost_fn', 'message'),
+  [
+    (
+      lambda params, state, goal: 0,
+      r'cost_fn .* \(params, state, action, goal',
+    ),
+    (
+      planning.timed(lambda moment: 0),
+      r'a timed cost .* \(params, moment, goal\): .* 3 were given',
+    ),
+    (
+      planning.discounted_return(lambda params, state: 0),
+      r'reward_fn .* \(params, before, action, state, goal\): .*takes 2',
+    ),
+    (
+      planning.discounted_return(reward, lambda state: 0),
+      r'value_fn must be a function of \(params, state, goal\): .*takes 1',
+    ),
+  ],
+)
+def test_a_function_of_other_arguments_is_told_which(case, cost_fn, message):
+  with pytest.raises(ValueError, match=message):
+    jax.eval_shape(lambda: priced(case, cost_fn))
+
+
+def test_what_goes_wrong_in_a_function_stays_as_it_is(case):
+  wrong = lambda params, state, action, goal: state + 'a'
+  with pytest.raises(TypeError, match='str'):
+    jax.eval_shape(lambda: priced(case, wrong))
+
+
 def test_a_timed_cost_sees_its_step(case):
   seen = planning.timed(
     lambda params, moment, goal: (

@@ -102,3 +102,21 @@ def test_a_reward_of_another_shape_is_named():
     )
   with pytest.raises(ValueError, match=r'rewards.Outcome .* got ArrayImpl'):
     rewards.outcome(lambda p, z, a, z1, g: z[..., 0], PARAMS, *given)
+
+
+@pytest.mark.parametrize(
+  ('reward_fn', 'message'),
+  [
+    (lambda z, z1, g: 0, r'reward_fn .* \(params, latents, action, next_lat'),
+    (rewards.from_function(lambda z, g: 0), r'function .* \(latents, action,'),
+    (rewards.from_role(lambda z, g: 0), r'role .* \(params, latents, action'),
+    (rewards.from_cost(lambda z, g: 0), r'cost_fn .* \(params, latents, goal'),
+    (
+      rewards.shaped(rewards.reached(), lambda z, g: 0),
+      r'potential_fn .* \(params, latents, goal\): .*takes 2',
+    ),
+  ],
+)
+def test_a_function_of_other_arguments_is_told_which(reward_fn, message):
+  with pytest.raises(ValueError, match=message):
+    rewards.outcome(reward_fn, PARAMS, *step(4))

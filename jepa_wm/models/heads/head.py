@@ -59,6 +59,9 @@ class Sizes:
     action_low: lower bounds `[A]` of a block, normalised; a policy keeps to
       them.
     action_high: upper bounds `[A]`.
+    action_mean: of the raw actions, by which blocks are normalised; empty where
+      nobody said.
+    action_std: their deviations.
   """
 
   latent_dim: int
@@ -69,6 +72,8 @@ class Sizes:
   state_std: tuple[float, ...] = ()
   action_low: tuple[float, ...] = ()
   action_high: tuple[float, ...] = ()
+  action_mean: tuple[float, ...] = ()
+  action_std: tuple[float, ...] = ()
 
 
 class HeadLosses(NamedTuple):

@@ -152,7 +152,7 @@ def discounted_return(
       jnp.asarray(discount, jnp.float32), moment.step.astype(jnp.float32)
     )
     step = params, before, moment.action, state, goal
-    reward = checks.call('reward_fn', _REWARD, reward_fn, *step)
+    reward: jax.Array = checks.call('reward_fn', _REWARD, reward_fn, *step)
     total = discounts * reward
     if value_fn is not None:
       value = checks.call('value_fn', _VALUE, value_fn, params, state, goal)
@@ -172,7 +172,11 @@ def price(
   cost_fn: CostFn, params: Params, moment: Moment, goal: Any
 ) -> jax.Array:
   """What a moment costs by a cost of states or of moments."""
+  found: jax.Array
   if isinstance(cost_fn, Timed):
-    return checks.call('a timed cost', _TIMED, cost_fn.fn, params, moment, goal)
+    given = params, moment, goal
+    found = checks.call('a timed cost', _TIMED, cost_fn.fn, *given)
+    return found
   step = params, moment.state, moment.action, goal
-  return checks.call('cost_fn', _COST, cost_fn, *step)
+  found = checks.call('cost_fn', _COST, cost_fn, *step)
+  return found

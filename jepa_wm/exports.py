@@ -262,8 +262,8 @@ def _check_units(
   if (sizes.action_mean, sizes.action_std) != (tuple(mean), tuple(std)):
     raise ValueError(
       f'{path}: the head {head.config.name!r} knows actions in units of mean '
-      f'{[*sizes.action_mean]} and deviation {[*sizes.action_std]}, and {where} '
-      f'in units of {mean} and {std}; train a head on that, with '
+      f'{[*sizes.action_mean]} and deviation {[*sizes.action_std]}, and '
+      f'{where} in units of {mean} and {std}; train a head on that, with '
       f'--config.frozen_encoder={where}.'
     )
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from jepa_wm.planning import (
   checks,
-  costs,
   faces,
   following,
+  moments,
   rollout,
   sampling,
 )
@@ -149,8 +149,15 @@ def _cost_now(task: Task) -> jax.Array:
   problem = task.problem
   state, goal = rollout.broadcast_root(problem.root, 1)
   action = jnp.zeros((task.shape[0], 1, task.shape[2]), jnp.float32)
-  weights = problem.step_weights
-  if weights is None:
-    weights = costs.step_weights(problem.horizon)
-  cost = problem.cost_fn(task.params, state, action, goal)[:, 0]
-  return float(weights.sum()) * cost.astype(jnp.float32)
+  moment = moments.Moment(
+    state, action, state, jnp.int32(0), jnp.bool_(problem.horizon == 1)
+  )
+  one_fn = moments.of_one(problem.cost_fn)
+  cost = moments.price(one_fn, task.params, moment, goal)[:, 0]
+  weights = rollout.weigh(
+    problem.step_weights, problem.horizon, problem.cost_fn
+  )
+  # Of steps that all cost the same, the soonest is any.
+  is_soonest = isinstance(problem.cost_fn, moments.Soonest)
+  count = jnp.float32(1.0) if is_soonest else jnp.sum(weights)
+  return count * cost.astype(jnp.float32)

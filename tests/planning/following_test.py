@@ -102,6 +102,14 @@ def test_threshold_and_gain_say_what_is_good_enough(changes, slow):
   np.testing.assert_array_equal(plan(planner).searched, slow)
 
 
+def test_the_soonest_of_a_proposal_is_held_against_what_staying_costs():
+  soonest = planning.soonest(planning.squared_distance)
+  found = plan(FAST_SLOW, cost_fn=soonest)
+  np.testing.assert_array_equal(found.searched, [False, True, False])
+  np.testing.assert_allclose(found.cost[0], 0.0, atol=1e-6)
+  assert found.cost[1] < 0.05
+
+
 @pytest.mark.parametrize('planner', [planning.Policy(), planning.FastSlow()])
 def test_nobody_to_follow_is_a_sentence(planner):
   with pytest.raises(ValueError, match='nobody proposes: give a proposal_fn'):

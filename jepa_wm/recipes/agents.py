@@ -18,7 +18,7 @@ from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import observations
 from jepa_wm.models import heads
 from jepa_wm.recipes import planning_runs, sources, training
-from jepa_wm.rl import actor_critic, imagination, reach, rewards
+from jepa_wm.rl import actor_critic, imagination, reach, rewards, starts
 from jepa_wm.training import hooks, lock, optimizers
 
 FRAMES = ('played', 'episodes', 'resets')
@@ -42,6 +42,10 @@ class Imagining:
     num_frames: of those, at least.
     reach_by: folder of a head that prices latents, such as temporal_distance,
       in whose distance success counts; in the model's own where empty.
+    goals: of 'episodes': any of the frames ('dataset'), later ones of the same
+      episode ('future'), or first ones ('resets').
+    reward: 'reached', softly, or 'shaped': besides what a step comes nearer,
+      for goals so far that the first has no gradient.
     reach: radius of success in that distance; 0 fits it.
     reach_steps: environment steps between the frames whose distance it then is,
       of 'played' and 'episodes'.
@@ -60,6 +64,8 @@ class Imagining:
   frames: str = 'played'
   num_frames: int = 4096
   reach_by: str = ''
+  goals: str = 'dataset'
+  reward: str = 'reached'
   reach: float = 0.0
   reach_steps: int = 5
   discount: float = 0.97
@@ -76,10 +82,18 @@ class Imagining:
         'frames': FRAMES,
         'environment': ('', *worlds.WORLDS),
         'reach_by': (self.reach_by,),
+        'goals': starts.GOALS,
+        'reward': ('reached', 'shaped'),
       },
       shares=('discount',),
       most={'num_frames': 2**24, 'max_steps': 10_000},
     )
+    if self.goals != 'dataset' and self.frames != 'episodes':
+      raise ValueError(
+        f'config.agent.goals={self.goals!r} would do nothing: of '
+        f'config.agent.frames={self.frames!r} any frame is a goal; take '
+        'config.agent.frames=episodes, or leave it out.'
+      )
     _ = self.imagination
 
   @property
@@ -243,10 +257,13 @@ def _environment(
 ) -> tuple[rl.LatentEnvironment, rl.EnvironmentParams, dict[str, Any]]:
   """The environment that is imagined, and what decides it in JSON's types."""
   agent, world = plan.agent, worlds.get(environment)
+  reward_fn = rewards.reached(
+    softness=agent.softness, distance_fn=measure.distance_fn
+  )
+  if agent.reward == 'shaped':
+    reward_fn = rewards.shaped(reward_fn)
   given: dict[str, Any] = {
-    'reward_fn': rewards.reached(
-      softness=agent.softness, distance_fn=measure.distance_fn
-    ),
+    'reward_fn': reward_fn,
     'measure': measure,
     'discount': agent.discount,
     'max_steps': agent.max_steps,
@@ -262,7 +279,7 @@ def _environment(
       source.split('train'),
       low=low,
       high=high,
-      goals='dataset',
+      goals=agent.goals,
       num=agent.num_frames,
       reach_steps=agent.reach_steps,
       **given,

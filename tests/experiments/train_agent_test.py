@@ -95,6 +95,19 @@ def test_a_head_says_what_counts_as_reached(encoder, tmp_path):
       recipes.train_agent(wrong, tmp_path / 'run')
 
 
+@pytest.mark.parametrize(
+  'changes, sentence',
+  [
+    ({'goals': 'future'}, "goals='future' would do nothing: .*episodes"),
+    ({'goals': 'later', 'frames': 'episodes'}, 'one of future'),
+    ({'reward': 'shape'}, "Did you mean 'shaped'"),
+  ],
+)
+def test_what_an_agent_cannot_be_is_refused(encoder, changes, sentence):
+  with pytest.raises(ValueError, match=sentence):
+    agents.read_agent_config(config(encoder, **changes))
+
+
 def test_recorded_episodes_do_as_well(encoder, tmp_path):
   rng = np.random.default_rng(0)
   walks = [

@@ -30,7 +30,7 @@ from jepa_wm.units import ActionStatistics
 _CEM = planning.CEM()
 
 _as_pytree = pytrees.register(
-  'params', 'units', meaning=lambda world: world.model.config
+  'params', 'units', meaning=lambda world: world.meaning
 )
 
 
@@ -71,6 +71,11 @@ class WorldModel:
       sizes += [f'action {block} x {dim}', f'history {model.history}']
     name = self.model.config.name
     return f'WorldModel({name}: {", ".join(sizes)}; {number:,} parameters)'
+
+  @property
+  def meaning(self) -> Any:
+    """What two models agree in that share a program, compared by `==`."""
+    return self.model.config
 
   @property
   def observation_spec(self) -> ObservationSpec:

@@ -129,6 +129,22 @@ class GoalOdds:
     return luck >= self.p_curgoal + self.p_trajgoal, ahead
 
 
+def odds_of(settings: Any) -> dict[str, GoalOdds]:
+  """Goals of the 'value' and the 'actor', as the settings of a head say.
+
+  Args:
+    settings: of a head that learns of goals.
+  """
+  names = 'p_curgoal', 'p_trajgoal', 'p_randomgoal', 'geom_sample'
+  return {
+    who: GoalOdds(
+      discount=settings.discount,
+      **{name: getattr(settings, f'{who}_{name}') for name in names},
+    )
+    for who in ('value', 'actor')
+  }
+
+
 def transitions(
   table: table_lib.Table,
   *,

@@ -18,6 +18,7 @@ from jepa_wm.evaluation.planning import (
   pairs,
   protocol,
 )
+from jepa_wm.models import heads
 from jepa_wm.recipes import frozen_encoders, online_rounds, sources, training
 from jepa_wm.rl import playing
 from jepa_wm.training import checkpoints, draws, lock, metrics
@@ -25,6 +26,10 @@ from jepa_wm.training import checkpoints, draws, lock, metrics
 _PLANNER = planning.ICEM(
   num_samples=32, num_elites=4, num_iterations=3, num_kept=2
 )
+
+
+VALUES = ('gcivl', 'gciql')
+"""Heads that learn what goals are worth, and price latents by it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +52,10 @@ class Online:
       first, learn where it fails.
     noise: deviation of what is added to actions, as a share of half their
       range.
+    value: head that learns, anew after every round, what goals are worth by the
+      episodes so far, one of `VALUES`; plans then look for that, and for the
+      goal itself where it is empty, and before the first update.
+    value_steps: updates of it.
     horizon: blocks that a plan of iCEM, 32 candidates three times, looks ahead.
     protocol: what is measured after every round.
     num_pairs: problems of it.
@@ -65,6 +74,8 @@ class Online:
   first_policy: str = 'smooth'
   only_failed: bool = False
   noise: float = 0.0
+  value: str = ''
+  value_steps: int = 1000
   horizon: int = 5
   protocol: str = 'short'
   num_pairs: int = 100
@@ -79,10 +90,20 @@ class Online:
         'first_policy': ('', *world.policies),
         'protocol': tuple(protocol.PROTOCOLS),
         'episodes': (self.episodes,),
+        'value': ('', *VALUES),
       },
       may_be_zero=('shift_seed',),
-      most={'episodes_per_round': 10_000, 'episode_length': 10_000},
+      most={
+        'episodes_per_round': 10_000,
+        'episode_length': 10_000,
+        'value_steps': 10**6,
+      },
     )
+    if not self.value and self.value_steps != type(self).value_steps:
+      raise ValueError(
+        f'config.online.value_steps={self.value_steps} would do nothing: no '
+        'value is learnt; name its head, config.online.value=gcivl.'
+      )
     if self.shift_seed and not self.shift:
       raise ValueError(
         f'config.online.shift_seed={self.shift_seed} would do nothing: no '
@@ -108,8 +129,9 @@ def train_online(
 ) -> None:
   """Trains what `config` says while it acts, in `workdir`.
 
-  It leaves what `train` leaves, the episodes in `replay/`, and success against
-  environment steps, written after every round: `rounds.json`, `success.png`.
+  It leaves what `train` leaves, the episodes in `replay/`, the head that plans
+  look for, if any, in `value/`, and success against environment steps, written
+  after every round: `rounds.json`, `success.png`.
 
   Args:
     config: plain nested dict: that of `train` with `online` (fields of
@@ -170,7 +192,8 @@ def _train(
     # What another run played that was killed before its first checkpoint.
     replay.rewind(0)
   num_before, before = _begin(replay, settings)
-  act = _act(plan, settings, stage, model, replay, num_before)
+  values = _values(plan, settings, stage, model)
+  act = _act(plan, settings, stage, model, replay, num_before, values)
   batches = rl.Batches(
     replay,
     num_frames=plan.data.num_frames,
@@ -206,9 +229,17 @@ def _train(
       **begins,
     },
   )
-  dataclasses.replace(model, params=variables, record=record).save(
-    workdir / 'export'
-  )
+  trained = dataclasses.replace(model, params=variables, record=record)
+  trained.save(workdir / 'export')
+  if values is not None:
+    found = exports.TrainedHead(
+      values.head,
+      act.value(variables),
+      str(workdir),
+      exports.encoder_fingerprint(trained),
+      record,
+    )
+    found.save(workdir / 'value')
   rows = online_rounds.show(metrics.read(workdir / 'metrics.jsonl'), workdir)
   print(online_rounds.table(rows), flush=True)
 
@@ -220,6 +251,7 @@ def _act(
   model: exports.WorldModel,
   replay: replay_lib.Replay,
   num_before: int,
+  values: rl.Values | None,
 ) -> rl.Act:
   """Who plays between the steps."""
   return rl.Act(
@@ -238,7 +270,23 @@ def _act(
     first_policy=settings.first_policy,
     only_failed=settings.only_failed,
     num_before=num_before,
+    values=values,
   )
+
+
+def _values(
+  plan: training.Plan,
+  settings: Online,
+  stage: stage_lib.Stage,
+  model: exports.WorldModel,
+) -> rl.Values | None:
+  """Who learns what plans look for, if it is not the goal itself."""
+  if not settings.value:
+    return None
+  low, high = (np.asarray(x) for x in (stage.action_low, stage.action_high))
+  sizes = exports.head_sizes(model, low, high)
+  head = heads.from_config({'name': settings.value}, sizes)
+  return rl.Values(head, num_steps=settings.value_steps, seed=plan.seed)
 
 
 def _begin(

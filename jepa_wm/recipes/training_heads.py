@@ -224,7 +224,7 @@ def batches_of(
       table, latents=latents, max_steps=settings.max_steps, **drawn
     )
   if settings.batches == 'goals':
-    odds = {who: _odds(settings, who) for who in ('value', 'actor')}
+    odds = goals.odds_of(settings)
     return goals.transitions(
       table, latents=latents, stride=stride, odds=odds, **drawn
     )
@@ -237,13 +237,6 @@ def batches_of(
     skip_short_episodes=True,
     **drawn,
   )
-
-
-def _odds(settings: Any, who: str) -> goals.GoalOdds:
-  """Goals of the value or the actor, as the settings of a head have them."""
-  names = 'p_curgoal', 'p_trajgoal', 'p_randomgoal', 'geom_sample'
-  given = {name: getattr(settings, f'{who}_{name}') for name in names}
-  return goals.GoalOdds(discount=settings.discount, **given)
 
 
 def _identity(

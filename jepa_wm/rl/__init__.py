@@ -16,6 +16,7 @@ from jepa_wm.rl.playing import Actor
 from jepa_wm.rl.reach import Reach
 from jepa_wm.rl.rewards import Outcome, RewardFn, RewardParams
 from jepa_wm.rl.starts import from_episodes, from_frames, from_world
+from jepa_wm.rl.values import Valued, Values
 
 __all__ = [
   'Act',
@@ -32,6 +33,8 @@ __all__ = [
   'RewardFn',
   'RewardParams',
   'Round',
+  'Valued',
+  'Values',
   'as_brax',
   'as_gymnax',
   'as_policy',

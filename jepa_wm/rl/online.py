@@ -19,6 +19,7 @@ from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import replay as replay_lib
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.rl import playing
+from jepa_wm.rl import values as values_lib
 from jepa_wm.training import run as run_lib
 
 ModelFn = Callable[[Any], world_model.WorldModel]
@@ -99,6 +100,7 @@ class Act(run_lib.Hook):
     first_policy: str = 'smooth',
     only_failed: bool = False,
     num_before: int = 0,
+    values: values_lib.Values | None = None,
   ):
     """Says who plays where.
 
@@ -113,11 +115,14 @@ class Act(run_lib.Hook):
         world, or nobody where it is empty.
       only_failed: whether episodes that came to their target are dropped.
       num_before: episodes of the replay that are there before the run begins.
+      values: learns, once there were steps, what whoever plans then looks for;
+        nobody where it is the distance to the goal.
     """
     self._replay, self._stage, self._actor = replay, stage, actor
     self._model_fn, self._every, self._seed = model_fn, every, seed
     self._first_policy, self._only_failed = first_policy, only_failed
-    self._num_before = num_before
+    self._num_before, self._values = num_before, values
+    self._learnt: tuple[int, Any] | None = None
     self.rounds: list[Round] = []
     self.step, self.num_steps = 0, actor.num_steps
 
@@ -130,8 +135,27 @@ class Act(run_lib.Hook):
     return rounds * self._actor.num_episodes
 
   def model(self, variables: Any) -> world_model.WorldModel:
-    """The model that plays, with variables for inference."""
-    return self._model_fn(variables)
+    """The model that plays, with variables for inference of the newest step.
+
+    Raises:
+      DivergedError: the value that it is to look for has no number.
+    """
+    model = self._model_fn(variables)
+    if self._values is None or not self.step:
+      return model
+    return self._values.valued(model, self.value(variables))
+
+  def value(self, variables: Any) -> Any:
+    """What `values` learn, once a step: before the episodes of its own round.
+
+    Args:
+      variables: as for `model`.
+    """
+    assert self._values is not None
+    if self._learnt is None or self._learnt[0] != self.step:
+      model, table = self._model_fn(variables), self._replay.table()
+      self._learnt = self.step, self._values.learn(model, table)
+    return self._learnt[1]
 
   def at_start(self, run: run_lib.Run) -> None:
     """Plays the first round of a run that is at its beginning."""

@@ -1,6 +1,7 @@
 """Learning while acting: who plays, what is appended, what a kill leaves."""
 
 import dataclasses
+import types
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ import small_model
 import jepa_wm
 from jepa_wm import planning, rl
 from jepa_wm.data import replay as replay_lib
+from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
 from jepa_wm.training import run as run_lib
 
@@ -176,3 +178,50 @@ def test_episodes_that_came_to_their_target_may_be_dropped(
   assert [x.num_kept for x in act.rounds] == [2, 1, 1]
   assert [x.reached for x in act.rounds[1:]] == [0.5, 0.5]
   assert replay.end == 4
+
+
+class Told:
+  """Learns how many frames there were, and tells the model."""
+
+  def learn(self, model, table):
+    return table.num_frames
+
+  def valued(self, model, learnt):
+    return {'valued': learnt}
+
+
+def test_values_are_learnt_once_a_step_and_before_its_own_round(
+  stage, tmp_path
+):
+  played = []
+
+  class Player:
+    num_episodes, num_steps = 1, 5
+
+    def play(self, model, stage, *, seed, first):
+      played.append((model, first))
+      seen = {'pixels': np.zeros((1, 6, 16, 16, 3), np.uint8)}
+      actions, none = np.zeros((1, 5, 2)), np.zeros((1, 5), bool)
+      return stage_lib.Episodes(actions, none, actions, None, seen, None)
+
+  run = types.SimpleNamespace(
+    step=0, num_steps=4, check=lambda: None, state=None, learner=None
+  )
+  run.learner = types.SimpleNamespace(for_inference=lambda variables: {})
+  run.state = types.SimpleNamespace(variables={})
+  act = rl.Act(
+    replay_lib.Replay(tmp_path / 'replay'),
+    stage,
+    Player(),
+    lambda variables: variables,
+    every=2,
+    seed=0,
+    values=Told(),
+  )
+  act.at_start(run)
+  assert act.model({}) == {} and act.num_learnt == 0
+  for run.step in range(1, 5):
+    act.after_step(run, run_lib.Report(run.step, {}))
+  # The round after step 2 saw the first episode; nothing follows step 4.
+  assert played == [({'valued': 6}, 2)]
+  assert act.model({}) == {'valued': 12} and act.num_learnt == 2

@@ -17,7 +17,6 @@ import numpy as np
 from jepa_wm import models, planning, pytrees
 from jepa_wm.models import acting
 from jepa_wm.types import (
-  ActionSpec,
   CostFn,
   LatentState,
   Observation,
@@ -234,7 +233,7 @@ class WorldModel:
         state.
     """
     del rng_key
-    _check_block('action', action, self._acting.action_spec)
+    acting.check_block('action', action, self._acting.action_spec)
     lead = jnp.shape(self.latent(state))[:-1]
     if jnp.shape(action)[:-1] != lead:
       raise ValueError(
@@ -258,6 +257,12 @@ class WorldModel:
         'planner a cost_fn that looks at no goal.'
       )
     return self._acting.distance(self.latent(state), goal)
+
+  @property
+  def expecting(self) -> planning.Expecting:
+    """What planners that may be surprised compare: latents, by `cost`."""
+    model = self._acting
+    return planning.Expecting(self.latent, model.distance, model.latent_dim)
 
   def planner(
     self,
@@ -295,6 +300,7 @@ class WorldModel:
       limits=limits,
       step_weights=step_weights,
       proposal_fn=proposal_fn,
+      expecting=self.expecting,
     )
     return planning.CompiledPlanner(plan_fn, self.root, self.params)
 
@@ -333,7 +339,7 @@ class WorldModel:
       ValueError: blocks of another size.
     """
     spec = self._acting.action_spec
-    _check_block('actions', actions, spec)
+    acting.check_block('actions', actions, spec)
     actions = jnp.asarray(actions)
     raw: jax.Array = self._units.denormalize(actions)
     return raw.reshape(*actions.shape[:-1], spec.block, spec.dim)
@@ -386,17 +392,3 @@ class WorldModel:
     if self.units is None:
       raise ValueError('The model has no units: give it action statistics.')
     return self.units
-
-
-def _check_block(name: str, action: Any, spec: ActionSpec) -> None:
-  """Refuses a block of another size.
-
-  Raises:
-    ValueError: it is one.
-  """
-  size = (*np.shape(action)[-1:], 0)[0]
-  if size != spec.size:
-    raise ValueError(
-      f'{name}: expected size {spec.size} ({spec.block} raw actions of '
-      f'{spec.dim}), got {size}.'
-    )

@@ -1,10 +1,19 @@
 """What is done with any model that actions move."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jepa_wm.models import model
-from jepa_wm.types import LatentState, Observation, ObservationSpec, Variables
+from jepa_wm.types import (
+  ActionSpec,
+  LatentState,
+  Observation,
+  ObservationSpec,
+  Variables,
+)
 
 
 def start(
@@ -142,3 +151,22 @@ def prediction_errors(
     'rollout_error': jnp.mean(jnp.square(rollout_error)),
   }
   return metrics, latents
+
+
+def check_block(name: str, action: Any, spec: ActionSpec) -> None:
+  """Refuses a block of another size.
+
+  Args:
+    name: of the argument.
+    action: `[..., A]`.
+    spec: of what is expected.
+
+  Raises:
+    ValueError: it is one.
+  """
+  size = (*np.shape(action)[-1:], 0)[0]
+  if size != spec.size:
+    raise ValueError(
+      f'{name}: expected size {spec.size} ({spec.block} raw actions of '
+      f'{spec.dim}), got {size}.'
+    )

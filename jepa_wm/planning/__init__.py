@@ -64,7 +64,13 @@ from jepa_wm.planning.mpc import (
 )
 from jepa_wm.planning.mpc_state import Memory, MpcState
 from jepa_wm.planning.mppi import MPPI
-from jepa_wm.planning.plan_fn import BoundPlanner, Clock, FirstFn, PlanFn
+from jepa_wm.planning.plan_fn import (
+  BoundPlanner,
+  Clock,
+  Expecting,
+  FirstFn,
+  PlanFn,
+)
 from jepa_wm.planning.policy import Policy
 from jepa_wm.planning.predictive_sampling import PredictiveSampling
 from jepa_wm.planning.problem import (
@@ -101,6 +107,7 @@ __all__ = [
   'Clock',
   'CompiledPlanner',
   'Diagnostics',
+  'Expecting',
   'FastSlow',
   'FirstFn',
   'Gradient',

@@ -104,7 +104,7 @@ class CompiledPlanner:
       raise ValueError(
         f'num_played must lie in 1..horizon = 1..{horizon}, got {num_played}.'
       )
-    left = WarmStart(plan.mean, plan.elites)
+    left = WarmStart(plan.mean, plan.elites, expected=plan.expected)
     return self.plan_fn.shift(left, plan.actions[:, :num_played])
 
   def _plan(

@@ -102,6 +102,11 @@ class Descent(abc.ABC):
     return False
 
   @property
+  def expects(self) -> bool:
+    """What was predicted does not matter to it."""
+    return False
+
+  @property
   def searches(self) -> bool:
     """It does."""
     return True

@@ -39,6 +39,11 @@ class Planner(Protocol[Carry]):
     ...
 
   @property
+  def expects(self) -> bool:
+    """Whether it asks how far what is seen is from what was predicted."""
+    ...
+
+  @property
   def searches(self) -> bool:
     """Whether it looks at candidates of its own."""
     ...
@@ -219,7 +224,7 @@ def _start(
   planner: Planner[Any], task: Task, warm_start: WarmStart | None
 ) -> Start:
   """The first mean, and candidates `[B, F, H, A]`: elites, then proposals."""
-  init_mean, elites, _ = WarmStart() if warm_start is None else warm_start
+  init_mean, elites, *_ = WarmStart() if warm_start is None else warm_start
   if init_mean is None:
     init_mean = jnp.zeros(task.shape, jnp.float32)
   elif jnp.shape(init_mean) != task.shape:

@@ -42,12 +42,19 @@ class FastSlow(following.Following):
   """Follows the first proposal where it is good enough, else searches by CEM.
 
   It is where the model predicts that it costs `threshold` at most, or saves the
-  share `gain` of what standing here costs. All proposals are candidates of the
-  search. Where no problem of a batch needs one, its time is saved.
+  share `gain` of what standing here costs, unless what is seen surprises. All
+  proposals are candidates of the search. Where no problem of a batch needs one,
+  its time is saved.
 
   Attributes:
     threshold: a cost that is good enough, whatever it is now.
     gain: share of the cost now that a proposal must save.
+    surprise: distance of the latent that is seen from the one that the last
+      plan predicted for it, above which there is a search whatever the proposal
+      costs; 0 never looks. In units of the model's own distance, of LeWM the
+      squared one: D times the `held_out/prediction_error` of its training is
+      what an ordinary block comes to, so ten times that is a bound where one
+      block is played between plans (`rollout_error` where several are).
     num_samples: N of the search, see `CEM`, as `num_elites`, `num_iterations`
       and `init_std`.
     num_elites: K.
@@ -55,19 +62,23 @@ class FastSlow(following.Following):
     init_std: standard deviation of the first candidates.
 
   Raises:
-    ValueError: a negative threshold or gain, what `CEM` refuses, and without a
-      `proposal_fn`, when it is asked for a plan.
+    ValueError: a negative threshold, gain or surprise, what `CEM` refuses, and,
+      when it is asked for a plan, without a `proposal_fn`, or without what was
+      predicted where `surprise` asks for it.
   """
 
   threshold: float = 1.0
   gain: float = 0.1
+  surprise: float = 0.0
   num_samples: int = 32
   num_elites: int = 4
   num_iterations: int = 3
   init_std: float = 1.0
 
   def __post_init__(self) -> None:
-    checks.not_negative(threshold=self.threshold, gain=self.gain)
+    checks.not_negative(
+      threshold=self.threshold, gain=self.gain, surprise=self.surprise
+    )
     _ = self._search
 
   @property
@@ -83,6 +94,11 @@ class FastSlow(following.Following):
   def searches(self) -> bool:
     """It does so where it must."""
     return True
+
+  @property
+  def expects(self) -> bool:
+    """Where there is a bound on the surprise."""
+    return self.surprise > 0
 
   def populations(self) -> list[int]:
     """Those of the search."""
@@ -101,6 +117,14 @@ class FastSlow(following.Following):
     now = _cost_now(task)
     is_enough = cost <= self.threshold
     is_enough |= now - cost >= self.gain * jnp.abs(now)
+    if self.expects:
+      if task.problem.surprise is None:
+        raise ValueError(
+          f'FastSlow(surprise={self.surprise}) needs to know how far what is '
+          'seen is from what was predicted: plan by a BoundPlanner with '
+          'expecting, or model.planner(...), which remember it.'
+        )
+      is_enough &= task.problem.surprise <= self.surprise
     return Both(self._search.begin(task, start), proposal, cost, ~is_enough)
 
   def iterate(

@@ -15,6 +15,11 @@ class Following:
     return True
 
   @property
+  def expects(self) -> bool:
+    """What was predicted does not matter to it."""
+    return False
+
+  @property
   def num_kept(self) -> int:
     """The first that is given is a proposal, so no elites are."""
     return 0

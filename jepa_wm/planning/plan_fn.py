@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.planning import checks, driver
+from jepa_wm.planning import checks, driver, rollout
 from jepa_wm.planning.limits import NO_LIMITS, Limits
 from jepa_wm.planning.problem import Plan, Problem, ProposalFn, WarmStart
-from jepa_wm.types import CostFn, DynamicsFn, Params, Root
+from jepa_wm.types import CostFn, DynamicsFn, LatentState, Params, Root
 
 Left = TypeVar('Left')
 
@@ -33,6 +33,20 @@ FirstFn = Callable[[Params, jax.Array, Root, Clock], jax.Array]
 
 A `ProposalFn` that is told the time; what it says comes first.
 """
+
+
+class Expecting(NamedTuple):
+  """How a planner compares what it sees with what its model predicted.
+
+  Attributes:
+    latent_fn: a state to its newest latents `[..., D]`.
+    distance_fn: such and others to `[...]`.
+    latent_dim: D.
+  """
+
+  latent_fn: Callable[[LatentState], jax.Array]
+  distance_fn: Callable[[jax.Array, jax.Array], jax.Array]
+  latent_dim: int
 
 
 class PlanFn(Protocol[Left]):
@@ -84,9 +98,12 @@ class BoundPlanner:
       `limits`, `step_weights` and `proposal_fn`.
     first_fn: proposals that depend on the time, before those of
       `proposal_fn`; what planners follow that do (`driver.Planner.follows`).
+    expecting: for planners that ask what was predicted
+      (`driver.Planner.expects`); of others nothing is.
 
   Raises:
-    ValueError: limits that cannot be met.
+    ValueError: limits that cannot be met, or a planner that asks and nothing
+      to compare with.
   """
 
   planner: driver.Planner[Any]
@@ -98,9 +115,15 @@ class BoundPlanner:
   step_weights: np.ndarray | jax.Array | None = None
   proposal_fn: ProposalFn | None = None
   first_fn: FirstFn | None = None
+  expecting: Expecting | None = None
 
   def __post_init__(self) -> None:
     self.limits.checked(self.action_dim)
+    if self.planner.expects and self.expecting is None:
+      raise ValueError(
+        f'{type(self.planner).__name__} asks how far what is seen is from what '
+        'was predicted: give expecting, or a planner without surprise.'
+      )
 
   def first(self, num_problems: int) -> WarmStart:
     """Nothing planned yet: a mean of zero, and elites that are none."""
@@ -111,6 +134,7 @@ class BoundPlanner:
       # Not NaN, at which `jax_debug_nans` would stop.
       jnp.full((num_problems, number, *size), jnp.inf, jnp.float32),
       jnp.full((num_problems, self.action_dim), jnp.inf, jnp.float32),
+      self._nothing(num_problems),
     )
 
   def plan(
@@ -131,11 +155,43 @@ class BoundPlanner:
       limits=self.limits,
       step_weights=self.step_weights,
       proposal_fn=self._proposals(clock),
+      surprise=self._surprise(root, warm_start),
     )
     plan = driver.search(
       self.planner, params, rng_keys, problem, warm_start=warm_start
     )
-    return plan, WarmStart(plan.mean, plan.elites, warm_start.previous)
+    if self.planner.expects and self.expecting is not None:
+      expected = rollout.rollout_path(
+        params,
+        rng_keys,
+        root.state,
+        plan.actions,
+        self.dynamics_fn,
+        read_fn=self.expecting.latent_fn,
+      )
+      plan = plan._replace(expected=expected.astype(jnp.float32))
+    return plan, WarmStart(
+      plan.mean, plan.elites, warm_start.previous, plan.expected
+    )
+
+  def _nothing(self, num_problems: int) -> jax.Array | None:
+    """No latents predicted, if anybody asks."""
+    if self.expecting is None or not self.planner.expects:
+      return None
+    shape = num_problems, self.horizon, self.expecting.latent_dim
+    return jnp.full(shape, jnp.inf, jnp.float32)
+
+  def _surprise(self, root: Root, warm_start: WarmStart) -> jax.Array | None:
+    """How far what is seen is from what was predicted, `[B]`."""
+    expected = warm_start.expected
+    if self.expecting is None or not self.planner.expects or expected is None:
+      return None
+    seen = self.expecting.latent_fn(root.state)
+    # Before the first plan there is nothing to be surprised at.
+    is_known = jnp.all(jnp.isfinite(expected[:, 0]), axis=-1)
+    wanted = jnp.where(jnp.expand_dims(is_known, 1), expected[:, 0], seen)
+    far = self.expecting.distance_fn(seen, wanted)
+    return jnp.where(is_known, far, 0.0)
 
   def _proposals(self, clock: Clock) -> ProposalFn | None:
     """All that is proposed at a time."""
@@ -154,10 +210,18 @@ class BoundPlanner:
 
   def shift(self, left: WarmStart, played: jax.Array) -> WarmStart:
     """What is left when the blocks `played` `[B, R, A]` have been played."""
-    shifted = self.planner.shift(left, played.shape[1])
-    return shifted._replace(previous=played[:, -1])
+    number = played.shape[1]
+    shifted = self.planner.shift(left, number)._replace(previous=played[:, -1])
+    if left.expected is None:
+      return shifted
+    # The first is what is seen when the last of these has been played.
+    padding = ((0, 0), (0, number - 1), (0, 0))
+    rest = left.expected[:, number - 1 :]
+    return shifted._replace(
+      expected=jnp.pad(rest, padding, constant_values=jnp.inf)
+    )
 
   def forget(self, left: WarmStart) -> WarmStart:
-    """Nothing planned, but what was played last is known."""
+    """Nothing planned; what was played and predicted last is known."""
     fresh = self.first(checks.count(left, 'warm_start'))
-    return fresh._replace(previous=left.previous)
+    return fresh._replace(previous=left.previous, expected=left.expected)

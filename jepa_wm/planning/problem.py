@@ -41,6 +41,8 @@ class Problem:
       inverse-dynamics head; they come after the mean.
     noise_fn: draws an iteration's noise in place of the planner: `[B, N, H,
       A]` of unit scale from the problems' keys `[B]` for that iteration.
+    surprise: `[B]`, how far what is seen is from what was predicted for it; 0
+      where nothing was. For planners that ask (`driver.Planner.expects`).
   """
 
   root: Root
@@ -52,6 +54,7 @@ class Problem:
   step_weights: np.ndarray | jax.Array | None = None
   proposal_fn: ProposalFn | None = None
   noise_fn: NoiseFn | None = None
+  surprise: jax.Array | None = None
 
 
 class WarmStart(NamedTuple):
@@ -63,11 +66,15 @@ class WarmStart(NamedTuple):
       a NaN or an infinity is none. Planners leave `num_kept` of them.
     previous: `[B, A]`, the block that was played last, which a rate limit
       starts from; infinite, or NaN, before the first.
+    expected: `[B, H, D]`, latents that were predicted for what is seen now and
+      after further blocks, infinite where there are none; None from planners
+      that do not ask.
   """
 
   mean: jax.Array | None = None
   elites: jax.Array | None = None
   previous: jax.Array | None = None
+  expected: jax.Array | None = None
 
   def shifted(self, num_played: int) -> 'WarmStart':
     """Drops blocks that have been played and pads the end with zeros."""
@@ -139,6 +146,8 @@ class Plan(NamedTuple):
     diagnostics: how the search went.
     searched: `[B]` bool, whether there was a search at all; None from planners
       that always search.
+    expected: `[B, H, D]`, latents that the model predicts after each block;
+      None where nobody asks, see `plan_fn.Expecting`.
   """
 
   actions: jax.Array
@@ -150,3 +159,4 @@ class Plan(NamedTuple):
   diagnostics: Diagnostics
   searched: jax.Array | None = None
   subgoal: Subgoal | None = None
+  expected: jax.Array | None = None

@@ -74,6 +74,11 @@ class Sampling(abc.ABC, Generic[Carry]):
     return False
 
   @property
+  def expects(self) -> bool:
+    """What was predicted does not matter to it."""
+    return False
+
+  @property
   def searches(self) -> bool:
     """It does."""
     return True

@@ -227,10 +227,18 @@ def who_acted(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
       [[row['step'], row['policy'], row['search']] for row in acted['by_step']],
     ),
     sentence=f'Of {number} plans the policy made {acted["policy"]}, and where '
-    f'what it was predicted to cost was not enough, the search '
-    f'{acted["search"]}.',
+    f'what it was predicted to cost was not enough{_or_surprised(record)}, the '
+    f'search {acted["search"]}.',
   )
   return {'who_acted': found}
+
+
+def _or_surprised(record: Mapping[str, Any]) -> str:
+  """What else may have led to a search, in words."""
+  bound = record.get('planner', {}).get('surprise')
+  if not bound:
+    return ''
+  return f', or what it saw was further than {bound:g} from what was predicted'
 
 
 def drawing(

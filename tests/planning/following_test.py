@@ -143,3 +143,69 @@ def test_who_is_followed_is_told_the_time():
   np.testing.assert_allclose(plan.actions, 0.07)
   plan, _ = plan_fn.plan(None, keys, given.root, left, planning.Clock(1, 6))
   np.testing.assert_allclose(plan.actions, 0.06)
+
+
+SURPRISED = planning.FastSlow(
+  threshold=100.0, surprise=0.5, num_samples=4, num_elites=2, num_iterations=1
+)
+"""Content with any proposal, but not with a world that is another."""
+
+
+def surprised(planner=SURPRISED):
+  given = problem()
+  return planning.BoundPlanner(
+    planner=planner,
+    dynamics_fn=given.dynamics_fn,
+    cost_fn=given.cost_fn,
+    horizon=H,
+    action_dim=A,
+    proposal_fn=propose,
+    expecting=planning.Expecting(
+      lambda state: state,
+      lambda seen, wanted: jnp.sum(jnp.square(seen - wanted), axis=-1),
+      A,
+    ),
+  )
+
+
+@pytest.mark.parametrize('num_played', [1, 2])
+def test_a_search_is_made_where_what_is_seen_surprises(num_played):
+  plan_fn = surprised()
+  keys, clock = jax.random.split(KEY, B), planning.Clock(0, 7)
+  search = jax.jit(
+    lambda root, left: plan_fn.plan(None, keys, root, left, clock)
+  )
+  root, left = problem().root, plan_fn.first(B)
+  plan, after = search(root, left)
+  assert not plan.searched.any()
+  expected = jnp.cumsum(plan.actions, axis=1)
+  np.testing.assert_allclose(plan.expected, expected, rtol=1e-6)
+  left = plan_fn.shift(after, plan.actions[:, :num_played])
+  shapes = lambda tree: jax.tree.map(jnp.shape, tree)
+  assert shapes(left) == shapes(plan_fn.first(B))
+  # Where it led as predicted, a little off, and where the world is another.
+  moved = jnp.array([[0.0, 0.0], [0.5, 0.0], [1.0, 0.0]])
+  seen = Root(expected[:, num_played - 1] + moved, GOAL)
+  plan, _ = search(seen, left)
+  np.testing.assert_array_equal(plan.searched, [False, False, True])
+  # Also without a warm start; what nobody predicted surprises nobody.
+  plan, _ = search(seen, plan_fn.forget(left))
+  np.testing.assert_array_equal(plan.searched, [False, False, True])
+  plan, _ = search(seen, plan_fn.first(B))
+  assert not plan.searched.any()
+
+
+def test_who_is_not_told_what_was_predicted_cannot_be_surprised():
+  with pytest.raises(ValueError, match='surprise must not be negative'):
+    planning.FastSlow(surprise=-1.0)
+  with pytest.raises(ValueError, match=r'surprise=0.5\) needs to know'):
+    plan(SURPRISED)
+  with pytest.raises(ValueError, match='FastSlow asks how far what is seen'):
+    planning.BoundPlanner(
+      planner=SURPRISED,
+      dynamics_fn=problem().dynamics_fn,
+      cost_fn=problem().cost_fn,
+      horizon=H,
+      action_dim=A,
+    )
+  assert surprised(planning.FastSlow()).first(B).expected is None

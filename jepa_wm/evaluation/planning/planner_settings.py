@@ -137,6 +137,7 @@ class PlannerSettings:
         horizon,
         1,
         proposal_fn=propose if self.planner.follows else None,
+        surprise=jnp.zeros(1),
       )
       return planning.search(self.planner, {}, rng_key, problem)
 

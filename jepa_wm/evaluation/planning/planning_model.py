@@ -56,6 +56,7 @@ class PlanningModel(Steps, Protocol):
   Attributes:
     action_dim: size `A` of a planned action.
     root: encodes what is seen and what is wanted.
+    expecting: what planners that may be surprised compare.
     cost: what `PlannerSettings.distance` 'squared' stands for.
     record: how it was trained; empty where nobody knows.
   """
@@ -65,6 +66,9 @@ class PlanningModel(Steps, Protocol):
 
   @property
   def cost(self) -> CostFn: ...
+
+  @property
+  def expecting(self) -> planning.Expecting: ...
 
   @property
   def record(self) -> Mapping[str, Any]: ...

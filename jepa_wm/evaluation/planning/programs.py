@@ -196,6 +196,7 @@ class BatchPlanner:
       step_weights=step_weights,
       proposal_fn=proposal_fn,
       first_fn=first_fn,
+      expecting=model.expecting if planner.expects else None,
     )
 
   def _cost_fn(self) -> CostFn:

@@ -55,8 +55,8 @@ class Values:
   """Learns a head of hindsight goals that prices latents, always from nothing.
 
   What it learns is a function of the model, the episodes and the seed: nobody
-  has to keep it, and latents are those of the model as it is. It is compiled
-  once.
+  has to keep it, and latents are those of the model as it is. What is learnt
+  again is not compiled again.
 
   Attributes:
     head: what is learnt.

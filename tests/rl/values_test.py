@@ -46,7 +46,12 @@ def table(tmp_path_factory):
 
 
 def test_a_value_depends_on_model_episodes_and_seed_alone(model, values, table):
-  first, again = (values.learn(model, table) for _ in range(2))
+  first = values.learn(model, table)
+  count = lambda: (
+    values._train_step._cache_size(),
+    values._encode._cache_size(),
+  )
+  compiled, again = count(), values.learn(model, table)
   jax.tree.map(np.testing.assert_array_equal, first, again)
   fresh = values.head.init(jax.random.key(0))['params']
   assert jax.tree.structure(first['params']) == jax.tree.structure(fresh)
@@ -54,7 +59,7 @@ def test_a_value_depends_on_model_episodes_and_seed_alone(model, values, table):
   other = values.learn(dataclasses.replace(model, params=params), table)
   leaves = zip(*map(jax.tree.leaves, (first, other)), strict=True)
   assert any(np.any(one != two) for one, two in leaves)
-  assert values._train_step._cache_size() == values._encode._cache_size() == 1
+  assert count() == compiled
 
 
 def test_planners_of_a_valued_model_look_for_its_value(model, values):

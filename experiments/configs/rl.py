@@ -6,7 +6,8 @@
   --config=experiments/configs/rl.py:online       a model from nothing, or from
       `--config.initialise_from`, that plans, plays, and learns from that
   --config=experiments/configs/rl.py:mpc_then_rl  a trained model that plans
-      first and learns, with a value, from the episodes in which planning failed
+      first and learns from the episodes in which planning failed; with a value
+      by `--config.online.value=gcivl`
   --config=experiments/configs/rl.py:gcbc         of recorded episodes, as are
       gcidm, gcivl and gciql: the heads of `heads.py` by their usual names
   --config=experiments/configs/rl.py:gcbc_pixels  the same with an encoder of
@@ -76,9 +77,7 @@ def _online(name: str, tiny: bool) -> ml_collections.ConfigDict:
   given: dict[str, Any] = rounds
   if name == 'mpc_then_rl':
     config.initialise_from = '' if tiny else 'two_room_small'
-    given = {**given, 'only_failed': True, 'protocol': 'long', 'value': 'gcivl'}
-    if tiny:
-      given['value_steps'] = 4
+    given = {**given, 'only_failed': True, 'protocol': 'long'}
     # At the rate of a run from nothing it forgets first.
     config.optimizer.learning_rate = 1e-4
   online = recipes.Online(**given)

@@ -6,6 +6,7 @@
   --config=experiments/configs/heads.py:gciql             of blocks too
   --config=experiments/configs/heads.py:temporal_distance steps to a goal
   --config=experiments/configs/heads.py:reward            of data that has any
+  --config=experiments/configs/heads.py:waypoints         a level above
   --config=experiments/configs/heads.py:decoder           pictures
   --config=experiments/configs/heads.py:probe             the true state
 
@@ -38,6 +39,7 @@ _STEPS = {
   'gciql': 3000,
   'temporal_distance': 3000,
   'reward': 2000,
+  'waypoints': 3000,
   'decoder': 2000,
   'probe': 1000,
 }
@@ -54,6 +56,7 @@ _TINY: dict[str, dict[str, Any]] = {
   'gciql': {**_SMALL, 'num_proposals': 3},
   'temporal_distance': _SMALL,
   'reward': _SMALL,
+  'waypoints': {**_SMALL, 'num_recorded': 32},
   'decoder': {'channels': (8,)},
   'probe': {},
 }

@@ -82,9 +82,10 @@ def same_shapes(name: str, tree: Any, known: Any) -> None:
     ValueError: an array is missing, of another shape, or one too many.
   """
   # Quick where all is well: loops come here at every step.
-  (ours, kind), (theirs, other) = map(jax.tree.flatten, (tree, known))
+  ours, theirs = map(jax.tree.leaves, (tree, known))
+  alike = jax.tree.structure(tree) == jax.tree.structure(known)
   shapes = [[jnp.shape(x) for x in leaves] for leaves in (ours, theirs)]
-  if kind == other and shapes[0] == shapes[1]:
+  if alike and shapes[0] == shapes[1]:
     return
   came, wanted = (
     {

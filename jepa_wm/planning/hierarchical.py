@@ -169,7 +169,7 @@ class Searched:
   Attributes:
     plan_fn: searches macro-actions; its states are latents `[B, D]`.
     dynamics_fn: one step of the upper level, of latents `[B, N, D]`.
-    distance_fn: `(params, latents [..., D], goal [..., D]) -> [...]`.
+    distance_fn: `(params, latents, goal) -> [B, 1]` of latents `[B, 1, D]`.
     read_fn: the newest latent of a state of the level below.
     latent_dim: D.
     stride: blocks of the level below that a macro-action spans.
@@ -217,10 +217,12 @@ class Searched:
     led_to = self.dynamics_fn(
       params, model_keys, first, jnp.expand_dims(latents, 1)
     )[:, 0]
-    far = self.distance_fn(params, latents, led_to)
-    left_over = self.distance_fn(params, latents, root.goal)
+    far, left_over = (
+      self.distance_fn(params, *(jnp.expand_dims(x, 1) for x in (latents, to)))
+      for to in (led_to, root.goal)
+    )
     is_far = left_over > jnp.maximum(far, self.near)
-    is_good = is_far & jnp.isfinite(plan.cost) & jnp.isfinite(far)
+    is_good = (is_far & jnp.isfinite(far))[:, 0] & jnp.isfinite(plan.cost)
     goal = _where(is_good, led_to, root.goal)
     return Subgoal(goal, plan.cost, plan.violation), Macro(left, first)
 

@@ -64,6 +64,12 @@ class Planning:
     proposals: folder of a trained head that acts, whose actions every search
       looks at first, and which the planners policy and fast_slow follow; of the
       same encoder as the checkpoint.
+    upper: folder of a trained head that plans far ahead (waypoints) and says
+      what to reach first; the planners then plan towards that, and a short
+      `horizon` will do. Of the same encoder as the checkpoint.
+    upper_horizon: macro-actions that it looks ahead; 3 by default.
+    subgoal_every: blocks for which a subgoal is kept; 1 by default, which
+      chooses at every plan.
     decoder: folder of a trained decoder, which draws for the report what the
       model imagines; of the same encoder as the checkpoint.
     history: frames that the model sees at most, the one now and those an action
@@ -96,6 +102,9 @@ class Planning:
   distance: str = _DEFAULTS.distance
   cost_head: str | None = None
   proposals: str | None = None
+  upper: str | None = None
+  upper_horizon: int | None = None
+  subgoal_every: int | None = None
   decoder: str | None = None
   history: int = _DEFAULTS.history
   seed: int = 0
@@ -125,6 +134,12 @@ class Planning:
         f'{min(chosen)} would do nothing: budget_flops={self.budget_flops:g} '
         'says how many candidates there are; leave one of the two out.'
       )
+    for name in ('upper_horizon', 'subgoal_every'):
+      if self.upper is None and (value := getattr(self, name)) is not None:
+        raise ValueError(
+          f'{name}={value} would do nothing: no level is above; name the '
+          'folder of a head that is one with upper.'
+        )
     counts = {'batch_size': 1, 'num_seeds': 1, 'seed': -(2**63)}
     fields.check_counts(self, counts)
     if self.num_seeds > _MOST_SEEDS:
@@ -172,6 +187,14 @@ class Planning:
       if self.cost_head is not None:
         given['cost_head'] = planning_heads.cost_head(
           self.cost_head, encoder, environment
+        )
+      if self.upper is not None:
+        used = {'horizon': self.upper_horizon, 'every': self.subgoal_every}
+        given['upper'] = planning_heads.upper(
+          self.upper,
+          encoder,
+          environment,
+          **{name: x for name, x in used.items() if x is not None},
         )
       for name, settings in itertools.product(self.protocol, planners):
         settings = dataclasses.replace(settings, **given)

@@ -228,15 +228,30 @@ def batches_of(
     return goals.transitions(
       table, latents=latents, stride=stride, odds=odds, **drawn
     )
-  names = ['action'] if settings.batches == 'blocks' else []
+  num_blocks = _num_blocks(settings)
+  names = ['action'] if num_blocks else []
   return windows.cached_windows(
     dataclasses.replace(table, columns={**table.columns, 'latents': latents}),
-    num_frames=1 + len(names),
+    num_frames=1 + num_blocks,
     stride=stride if names else 1,
     columns=('latents', *names, *settings.columns),
     skip_short_episodes=True,
     **drawn,
   )
+
+
+def _num_blocks(settings: Any) -> int:
+  """Blocks of a window that a head learns of."""
+  if settings.batches == 'paths':
+    return int(settings.num_blocks)
+  return {'frames': 0, 'blocks': 1}[settings.batches]
+
+
+def _odds(settings: Any, who: str) -> goals.GoalOdds:
+  """Goals of the value or the actor, as the settings of a head have them."""
+  names = 'p_curgoal', 'p_trajgoal', 'p_randomgoal', 'geom_sample'
+  given = {name: getattr(settings, f'{who}_{name}') for name in names}
+  return goals.GoalOdds(discount=settings.discount, **given)
 
 
 def _identity(

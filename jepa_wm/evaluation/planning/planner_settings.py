@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from jepa_wm import fields, files, planning
+from jepa_wm.evaluation.planning import levels
 from jepa_wm.types import DynamicsFn, LatentState, Params, Root
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -72,6 +73,7 @@ class PlannerSettings:
     history: observations that the model sees at most, one action block apart.
     proposals: who gives the first candidates beside the planner.
     cost_head: who prices latents, in place of a `distance`.
+    upper: the level above, which says what to reach first.
 
   Raises:
     ValueError: no such cost or distance, no history, or a distance beside who
@@ -86,6 +88,7 @@ class PlannerSettings:
   history: int = 1
   proposals: Proposals | None = None
   cost_head: CostHead | None = None
+  upper: levels.Upper | None = None
 
   def __post_init__(self) -> None:
     fields.check_choice('cost', self.cost, planning.COSTS)
@@ -173,12 +176,16 @@ class PlannerSettings:
     usage = {
       field.name: getattr(self, field.name)
       for field in dataclasses.fields(self)
-      if field.name not in ('planner', 'proposals', 'cost_head')
+      if field.name not in ('planner', 'proposals', 'cost_head', 'upper')
     }
     if self.proposals is not None:
       usage['proposals'] = self.proposals.name
     if self.cost_head is not None:
       usage |= {'cost_head': self.cost_head.name, 'distance': None}
+    if (upper := self.upper) is not None:
+      usage['upper'] = {
+        name: getattr(upper, name) for name in ('name', 'horizon', 'every')
+      }
     return {'name': self.name, **options, **usage}
 
 

@@ -168,8 +168,8 @@ class BatchPlanner:
       *sharding.shard_batch(batch, self.mesh),
     )
 
-  def _plan_fn(self) -> planning.BoundPlanner:
-    """The planner with all its settings."""
+  def _plan_fn(self) -> planning.PlanFn[Any]:
+    """The planner with all its settings, and the level above it."""
     model, protocol, settings = self.model, self.protocol, self.settings
     limits: tuple[planning.ActionBounds, ...] = ()
     if settings.bounded and not settings.planner.discrete:
@@ -186,7 +186,7 @@ class BatchPlanner:
     cost_fn, step_weights = planning.over_steps(
       settings.cost, protocol.horizon, self._cost_fn()
     )
-    return planning.BoundPlanner(
+    low = planning.BoundPlanner(
       planner=planner,
       dynamics_fn=model.dynamics,
       cost_fn=cost_fn,
@@ -198,13 +198,34 @@ class BatchPlanner:
       first_fn=first_fn,
       expecting=model.expecting if planner.expects else None,
     )
+    if settings.upper is None:
+      return low
+    return settings.upper.over(
+      low,
+      price_fn=self._price_fn(),
+      read_fn=model.latent,
+      latent_dim=self._latent_dim(),
+    )
+
+  def _latent_dim(self) -> int:
+    """Size of the latents that goals are."""
+    seen = observations.shapes(self.model, 1)
+    goal = jax.eval_shape(self.model.root, self.model.params, seen, seen).goal
+    return int(goal.shape[-1])
+
+  def _price_fn(self) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The price of a latent, by a head or by a distance."""
+    head, distance = self.settings.cost_head, self.settings.distance
+    if head is not None:
+      return head.cost_fn
+    price = planning.DISTANCES[distance]
+    return lambda latents, goal: price(None, latents, None, goal)
 
   def _cost_fn(self) -> CostFn:
     """The price of a state, by a head or by a distance."""
-    head = self.settings.cost_head
-    if head is None:
+    if self.settings.cost_head is None:
       return planning_model.cost_fn(self.model, self.settings.distance)
-    price = head.cost_fn
+    price = self._price_fn()
     return planning.reading(
       self.model.latent,
       lambda params, latent, action, goal: price(latent, goal),

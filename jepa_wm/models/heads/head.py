@@ -23,12 +23,22 @@ HEADS = fields.Registry('head', 'jepa_wm.models.heads')
 ProposalFn = Callable[[Params, jax.Array, Root], jax.Array]
 """`(params, rng_keys [B], root) -> actions [B, F, H, A]`, as planners take."""
 
-BATCHES = ('frames', 'blocks', 'pairs', 'gaps', 'goals', 'imagination')
+BATCHES = (
+  'frames',
+  'blocks',
+  'paths',
+  'pairs',
+  'gaps',
+  'goals',
+  'imagination',
+)
 """What a head may learn of; all in latents, and actions normalised.
 
   'frames': frames one by one, `latents` `[B, 1, D]`;
   'blocks': before and after a block, `latents` `[B, 2, D]`, and the block,
     `action` `[B, 1, A]`;
+  'paths': the same of the config's `num_blocks` blocks in a row, `latents`
+    `[B, 1 + num_blocks, D]` and `action` `[B, num_blocks, A]`;
   'pairs': a frame and a later one of its episode, `latents` `[B, 2, D]`, the
     block that followed the first, `action` `[B, 1, A]`, and `steps` `[B]`
     between the two, at most the config's `max_steps`;
@@ -82,12 +92,30 @@ class HeadLosses(NamedTuple):
   Attributes:
     loss: scalar.
     metrics: scalars to report.
-    batch_stats: no head has any, so empty.
+    batch_stats: what a head keeps besides, mostly nothing.
   """
 
   loss: jax.Array
   metrics: dict[str, jax.Array]
   batch_stats: Any
+
+
+class UpperLevel(NamedTuple):
+  """A level above the model's, in its latents.
+
+  Attributes:
+    step: `(params, macro-actions [..., M], latents [..., D])` to the latents
+      that they lead to.
+    recorded: `params` to macro-actions `[R, W, M]` that were played, W of them
+      one after another.
+    macro_dim: M.
+    stride: blocks that a macro-action spans.
+  """
+
+  step: Callable[[Params, jax.Array, jax.Array], jax.Array]
+  recorded: Callable[[Params], jax.Array]
+  macro_dim: int
+  stride: int
 
 
 class Roles(NamedTuple):
@@ -103,6 +131,7 @@ class Roles(NamedTuple):
       being there, lower is better.
     reward: `(params, latents, action [..., A], next_latents, goal)` to what a
       step earns, `[...]`.
+    level: plans far ahead, for whom a planner is bound to.
   """
 
   proposal: (
@@ -120,6 +149,7 @@ class Roles(NamedTuple):
     Callable[[Params, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
     | None
   ) = None
+  level: UpperLevel | None = None
 
 
 class HeadConfig(fields.Named, Protocol):

@@ -178,7 +178,7 @@ class LatentEnvironment(episodic.AutoReset):
     """How far latents `[..., D]` are from goals: `[...]`, see `reach`."""
     if self.distance_fn is None:
       return self.model.levels[0].model.distance(latents, goal)
-    return self.distance_fn(params.distance, latents, goal)
+    return rewards.measured(self.distance_fn, params.distance, latents, goal)
 
   def action_space(self, params: EnvironmentParams) -> episodic.Box:
     """Blocks of raw actions, `[block * raw]`, within the world's bounds."""

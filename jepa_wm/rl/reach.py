@@ -75,7 +75,7 @@ def from_truth(
         [jax.tree.map(lambda x, i=i: x[i], part) for i in pair]
         for part in (latents, states)
       )
-      distance = measure.distance_fn(params, here, there)
+      distance = rewards.measured(measure.distance_fn, params, here, there)
       return world.success(state, goal), distance
 
     return jax.lax.map(one, rows, batch_size=min(_AT_ONCE, num_pairs))
@@ -143,7 +143,9 @@ def from_time(
       f'{max(lengths, default=0)}; give fewer steps, or a reach of your own.'
     )
   here, there = (jnp.asarray(latents[x]) for x in (rows, rows + num_steps))
-  measured = jax.jit(measure.distance_fn)(measure.params, here, there)
+  measured = jax.jit(
+    lambda *given: rewards.measured(measure.distance_fn, *given)
+  )(measure.params, here, there)
   distances = np.asarray(measured)
   _check(distances)
   return Reach(

@@ -86,6 +86,20 @@ def squared_distance(
   return jnp.sum(jnp.square(latents - goal), axis=-1)
 
 
+def measured(
+  distance_fn: DistanceFn, params: Params, latents: jax.Array, goal: jax.Array
+) -> jax.Array:
+  """How far latents `[..., D]` are from goals by a distance of a caller.
+
+  Raises:
+    ValueError: a function of other arguments.
+  """
+  found: jax.Array = checks.call(
+    'distance_fn', _PRICE, distance_fn, params, latents, goal
+  )
+  return found
+
+
 def reached(
   *, softness: float = 0.0, distance_fn: DistanceFn = squared_distance
 ) -> RewardFn:
@@ -110,8 +124,9 @@ def reached(
     goal: jax.Array,
   ) -> Outcome:
     del latents, action
-    distance = distance_fn(params.distance, next_latents, goal)
-    left = params.reach - distance
+    left = params.reach - measured(
+      distance_fn, params.distance, next_latents, goal
+    )
     if softness:
       there = jax.nn.sigmoid(left / (softness * params.reach))
     else:
@@ -160,7 +175,7 @@ def negative_distance(
 
   def reward(params: RewardParams, *step: jax.Array) -> Outcome:
     *_, next_latents, goal = step
-    left = distance_fn(params.distance, next_latents, goal)
+    left = measured(distance_fn, params.distance, next_latents, goal)
     return Outcome(-left, arrives(params, *step).ends)
 
   return reward

@@ -112,6 +112,10 @@ def test_a_reward_of_another_shape_is_named():
     (rewards.from_role(lambda z, g: 0), r'role .* \(params, latents, action'),
     (rewards.from_cost(lambda z, g: 0), r'cost_fn .* \(params, latents, goal'),
     (
+      rewards.reached(distance_fn=lambda z, g: 0),
+      r'distance_fn .* \(params, latents, goal\): .*takes 2',
+    ),
+    (
       rewards.shaped(rewards.reached(), lambda z, g: 0),
       r'potential_fn .* \(params, latents, goal\): .*takes 2',
     ),

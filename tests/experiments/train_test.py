@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 
-import compiler
 import jax
 import numpy as np
 import pytest
@@ -269,18 +268,17 @@ def test_simulation_needs_no_disk(tmp_path):
   assert model.record['config']['augmentation']['shift'] == 2.0
 
 
-def _start(config_file, dataset, workdir, cache_dir):
+def _start(config_file, dataset, workdir):
   command = [
     *(sys.executable, '-m', 'experiments.train'),
     f'--config={config_file}:tiny',
     f'--config.data.path={dataset}',
     f'--workdir={workdir}',
   ]
+  # On the devices of these tests, whose programs are there already.
   environment = {
     **os.environ,
-    'JAX_COMPILATION_CACHE_DIR': str(cache_dir),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'XLA_FLAGS': (f'{compiler.FLAGS} --xla_force_host_platform_device_count=2'),
   }
   return subprocess.Popen(
     command,
@@ -304,37 +302,37 @@ def _end_when(process, workdir, num_lines, signum):
 
 
 @pytest.mark.slow
-def test_killed_runs_end_with_the_very_same_weights(dataset, tmp_path):
+def test_killed_runs_end_with_the_very_same_weights(dataset, trained, tmp_path):
   config_file = tmp_path / 'tiny.py'
   config_file.write_text(CONFIG_FILE)
-  weights = []
-  for name, ends in (
-    ('whole', ()),
-    (
-      'killed',
-      # The log's fourth line follows the first checkpoint; the first is of the
-      # untrained model.
-      ((4, signal.SIGKILL), (9, signal.SIGTERM)),
-    ),
+  whole, told = trained
+  assert 'Going on from' not in told
+  workdir = tmp_path / 'killed'
+  for num_lines, signum in (
+    # The log's fourth line follows the first checkpoint; the first is of the
+    # untrained model.
+    (4, signal.SIGKILL),
+    (9, signal.SIGTERM),
   ):
-    workdir = tmp_path / name
-    for num_lines, signum in ends:
-      process = _start(config_file, dataset, workdir, tmp_path / 'jit')
-      _, stderr = _end_when(process, workdir, num_lines, signum)
-      assert not (workdir / 'export').exists()
-      if signum == signal.SIGTERM:
-        assert process.returncode == 143
-        assert 'run the same command again to go on' in stderr
-      else:
-        assert process.returncode == -signal.SIGKILL
-    process = _start(config_file, dataset, workdir, tmp_path / 'jit')
-    stdout, stderr = process.communicate()
-    assert process.returncode == 0, stderr
-    assert 'experiments.plan --checkpoint' in stdout
-    assert ('Going on from' in stderr) == bool(ends)
-    weights.append((workdir / 'export/model.safetensors').read_bytes())
+    process = _start(config_file, dataset, workdir)
+    _, stderr = _end_when(process, workdir, num_lines, signum)
+    assert not (workdir / 'export').exists()
+    if signum == signal.SIGTERM:
+      assert process.returncode == 143
+      assert 'run the same command again to go on' in stderr
+    else:
+      assert process.returncode == -signal.SIGKILL
+  process = _start(config_file, dataset, workdir)
+  stdout, stderr = process.communicate()
+  assert process.returncode == 0, stderr
+  assert 'experiments.plan --checkpoint' in stdout
+  assert 'Going on from' in stderr
+  weights = [
+    (run / 'export' / 'model.safetensors').read_bytes()
+    for run in (whole, workdir)
+  ]
   assert weights[0] == weights[1]
-  records = metrics.read(tmp_path / 'killed' / 'metrics.jsonl')
+  records = metrics.read(workdir / 'metrics.jsonl')
   steps = [r['step'] for r in records]
   assert steps == sorted(steps) and steps[-1] == NUM_STEPS
 

@@ -83,9 +83,9 @@ def same_shapes(name: str, tree: Any, known: Any) -> None:
   """
   # Quick where all is well: loops come here at every step.
   ours, theirs = map(jax.tree.leaves, (tree, known))
-  alike = jax.tree.structure(tree) == jax.tree.structure(known)
+  kinds: list[Any] = [jax.tree.structure(x) for x in (tree, known)]
   shapes = [[jnp.shape(x) for x in leaves] for leaves in (ours, theirs)]
-  if alike and shapes[0] == shapes[1]:
+  if kinds[0] == kinds[1] and shapes[0] == shapes[1]:
     return
   came, wanted = (
     {

@@ -247,13 +247,6 @@ def _num_blocks(settings: Any) -> int:
   return {'frames': 0, 'blocks': 1}[settings.batches]
 
 
-def _odds(settings: Any, who: str) -> goals.GoalOdds:
-  """Goals of the value or the actor, as the settings of a head have them."""
-  names = 'p_curgoal', 'p_trajgoal', 'p_randomgoal', 'geom_sample'
-  given = {name: getattr(settings, f'{who}_{name}') for name in names}
-  return goals.GoalOdds(discount=settings.discount, **given)
-
-
 def _identity(
   plan: HeadTraining,
   head: heads.Head,

@@ -6,9 +6,7 @@ start, until the session ends; `JAX_COMPILATION_CACHE_DIR` keeps it for longer.
 
 import atexit
 import collections
-import functools
 import gc
-import itertools
 import os
 import shutil
 import tempfile
@@ -35,17 +33,9 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 
 import jax
 import pytest
-from jax._src.interpreters import mlir
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_threefry_partitionable', True)
-
-if jax.__version_info__[:2] == (0, 10):
-  # A context of MLIR is a tenth of what a small program takes to compile; later
-  # ones use each ten times, too.
-  new_context, lowered = mlir.make_ir_context, itertools.count()
-  context_of = functools.lru_cache(1)(lambda ten: new_context())
-  mlir.make_ir_context = lambda: context_of(next(lowered) // 10)
 
 
 def pytest_collection_modifyitems(items):

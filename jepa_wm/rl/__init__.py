@@ -6,6 +6,7 @@ from jepa_wm.rl.actor_critic import (
   ImaginedActorCritic,
   numbers,
 )
+from jepa_wm.rl.agent import Acted, Agent, AgentState
 from jepa_wm.rl.brax import as_brax
 from jepa_wm.rl.environment_params import EnvironmentParams
 from jepa_wm.rl.gymnax import as_gymnax
@@ -20,7 +21,10 @@ from jepa_wm.rl.values import Valued, Values
 
 __all__ = [
   'Act',
+  'Acted',
   'Actor',
+  'Agent',
+  'AgentState',
   'Batches',
   'EnvironmentParams',
   'EnvironmentState',

@@ -70,6 +70,10 @@ def trained(dataset, encoder, tmp_path_factory):
   names = 'inverse_dynamics', 'decoder', 'probe', 'gcivl', 'reward'
   for name in (*names, 'temporal_distance'):
     recipes.train_head(config(f'{name}_tiny', dataset, encoder), folder / name)
+  above = config('waypoints_tiny', dataset, encoder)
+  # All of a walk is four blocks.
+  above['head'] |= {'stride': 2, 'num_waypoints': 2, 'num_recorded': 16}
+  recipes.train_head(above, folder / 'waypoints')
   return folder
 
 
@@ -230,6 +234,25 @@ def test_a_policy_that_cannot_act_so_is_a_sentence(
     recipes.Planning(**given).combinations()
 
 
+@pytest.mark.parametrize(
+  'given, message',
+  [
+    ({'upper': '', 'upper_horizon': 2}, 'upper_horizon=2 would do nothing'),
+    ({'upper': '', 'subgoal_every': 2}, 'subgoal_every=2 would do nothing'),
+    ({'upper': 'gcivl'}, "the head 'gcivl' is no level above"),
+    ({'upper_horizon': 3}, 'upper_horizon=3: .* has learnt 2 macro-actions'),
+    ({'subgoal_every': 0}, 'every must be at least 1, got 0'),
+  ],
+)
+def test_a_level_above_that_cannot_be_is_a_sentence(
+  encoder, trained, given, message
+):
+  name = {'upper': 'waypoints', **given}.pop('upper')
+  given = {**given, 'upper': str(trained / name) if name else None}
+  with pytest.raises(ValueError, match=message):
+    recipes.Planning(checkpoint=str(encoder), **given).combinations()
+
+
 def test_a_head_whose_encoder_has_moved_is_a_sentence(trained, tmp_path):
   found = exports.TrainedHead.load(trained / 'gcivl')
   dataclasses.replace(found, encoder='runs/gone').save(tmp_path / 'head')
@@ -333,6 +356,8 @@ def test_plans_with_proposals_and_draws_what_is_imagined(
     f'--out={tmp_path / "out"}',
     f'--proposals={trained / "inverse_dynamics"}',
     f'--decoder={trained / "decoder"}',
+    f'--upper={trained / "waypoints"}',
+    *('--upper_horizon=2', '--horizon=5', '--subgoal_every=2'),
     *('--planner=cem', '--num_samples=8', '--num_elites=2'),
     *('--num_iterations=1', '--num_pairs=4'),
   ]
@@ -340,6 +365,9 @@ def test_plans_with_proposals_and_draws_what_is_imagined(
     plan.run(show_progress=False)
   (record,) = json.loads((tmp_path / 'out' / 'results.json').read_text())
   assert record['planner']['proposals'].startswith('inverse_dynamics ')
+  upper = record['planner']['upper']
+  assert upper.pop('name').startswith('waypoints ')
+  assert upper == {'horizon': 2, 'every': 2}
   page = (tmp_path / 'out' / 'report.html').read_text()
   assert 'What it imagines' in page
   assert (tmp_path / 'out' / 'imagination.png').exists()

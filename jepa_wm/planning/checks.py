@@ -73,13 +73,15 @@ def count(tree: Any, name: str) -> int:
 def same_shapes(name: str, tree: Any, known: Any) -> None:
   """Makes sure that a pytree has the arrays that another one has.
 
+  What it has besides is its owner's, such as the parameters of a cost.
+
   Args:
     name: what the message calls it.
     tree: what came.
     known: what it stands in for.
 
   Raises:
-    ValueError: an array is missing, of another shape, or one too many.
+    ValueError: an array is missing or of another shape.
   """
   # Quick where all is well: loops come here at every step.
   ours, theirs = map(jax.tree.leaves, (tree, known))
@@ -94,12 +96,11 @@ def same_shapes(name: str, tree: Any, known: Any) -> None:
     }
     for x in (tree, known)
   )
-  for where in [*wanted, *came]:
-    if came.get(where) != wanted.get(where):
+  for where, shape in wanted.items():
+    if came.get(where) != shape:
       raise ValueError(
-        f'{name} must be those of the same kind of model, with '
-        f'{wanted.get(where, "nothing")} at {where}, got '
-        f'{came.get(where, "nothing")} there.'
+        f'{name} must be those of the same kind of model, with {shape} at '
+        f'{where}, got {came.get(where, "nothing")} there.'
       )
 
 

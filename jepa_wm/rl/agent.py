@@ -1,4 +1,4 @@
-"""A model that acts, for robots and servers: its state goes in and comes out."""
+"""A model that acts, for robots and servers; its state goes in and out."""
 
 from typing import Any, NamedTuple
 

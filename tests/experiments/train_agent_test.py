@@ -190,7 +190,7 @@ def test_a_model_learns_while_it_acts_in_a_world_that_has_changed(
     ({'first_policy': ''}, 'nothing to learn from'),
     ({'shift': 'doors'}, "one of '', .*Did you mean 'door'"),
     ({'shift_seed': 5}, 'shift_seed=5 would do nothing'),
-    ({'value': 'gcbc'}, "one of '', 'gcivl', 'gciql'"),
+    ({'value': 'gcbc'}, "one of '', gcivl, gciql, got 'gcbc'"),
     ({'value_steps': 5}, 'value_steps=5 would do nothing'),
     ({'episodes_per_round': 10**12}, 'episodes_per_round must be at most'),
     ({'episode_length': 5}, 'at least 15, .* 4 frames 5 apart, got 5'),

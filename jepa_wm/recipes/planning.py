@@ -137,8 +137,8 @@ class Planning:
     for name in ('upper_horizon', 'subgoal_every'):
       if self.upper is None and (value := getattr(self, name)) is not None:
         raise ValueError(
-          f'{name}={value} would do nothing: no level is above; name the '
-          'folder of a head that is one with upper.'
+          f'{name}={value} would do nothing without a level above; name one '
+          "with upper, the folder of a trained head 'waypoints'."
         )
     counts = {'batch_size': 1, 'num_seeds': 1, 'seed': -(2**63)}
     fields.check_counts(self, counts)

@@ -217,7 +217,14 @@ def _fitting(
     ValueError: it does not fit.
   """
   model = exports.WorldModel.from_checkpoint(checkpoint)
-  found = exports.TrainedHead.load(path, model=model, where=checkpoint)
+  try:
+    folder = exports.find(path)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(
+      f'--{flag}={path}: no trained head there; pass the working directory of '
+      'a finished training of one, or its exported folder.'
+    ) from error
+  found = exports.TrainedHead.load(folder, model=model, where=checkpoint)
   sizes = found.head.sizes
   known = sizes.action_dim, sizes.action_block
   wanted = model.action_dim, model.action_block

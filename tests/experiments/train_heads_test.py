@@ -253,6 +253,13 @@ def test_a_level_above_that_cannot_be_is_a_sentence(
     recipes.Planning(checkpoint=str(encoder), **given).combinations()
 
 
+@pytest.mark.parametrize('flag', ['upper', 'cost_head'])
+def test_a_head_that_is_not_there_is_named_by_its_flag(encoder, tmp_path, flag):
+  given = {flag: str(tmp_path / 'none')}
+  with pytest.raises(FileNotFoundError, match=f'--{flag}=.*none: no trained'):
+    recipes.Planning(checkpoint=str(encoder), **given).combinations()
+
+
 def test_a_head_whose_encoder_has_moved_is_a_sentence(trained, tmp_path):
   found = exports.TrainedHead.load(trained / 'gcivl')
   dataclasses.replace(found, encoder='runs/gone').save(tmp_path / 'head')

@@ -45,7 +45,12 @@ from jepa_wm.planning.faces import (
 from jepa_wm.planning.fast_slow import FastSlow
 from jepa_wm.planning.gradient import Gradient
 from jepa_wm.planning.grasp import GRASP
-from jepa_wm.planning.hierarchical import Hierarchical, Searched, Subgoals
+from jepa_wm.planning.hierarchical import (
+  Hierarchical,
+  Pointed,
+  Searched,
+  Subgoals,
+)
 from jepa_wm.planning.icem import ICEM
 from jepa_wm.planning.limits import NO_LIMITS, Guardrail, Limits
 from jepa_wm.planning.moments import (
@@ -123,6 +128,7 @@ __all__ = [
   'Plan',
   'PlanFn',
   'Planner',
+  'Pointed',
   'Policy',
   'PredictiveSampling',
   'Problem',

@@ -2,8 +2,8 @@
 
 A `PlanFn` over another: the goal that the upper level gives is the goal of the
 search below, which knows no more of it. Who gives it is a `Subgoals`: a search
-over macro-actions (`Searched`), a graph, a network. Levels stack: the upper
-search may itself follow a level above it.
+over macro-actions (`Searched`), or a function (`Pointed`), such as a graph or a
+network. Levels stack: the level below may itself have a level below it.
 
 Source: HWM (arXiv 2604.03208), whose subgoal is the first latent that the upper
 level predicts.
@@ -144,7 +144,7 @@ class Hierarchical:
     )
     since = jnp.where(is_due, 0, warm_start.num_since)
     left = Left(low, subgoal, carry, since)
-    return plan._replace(subgoal=subgoal), left
+    return plan._replace(subgoal=_under(plan.subgoal, subgoal)), left
 
   def shift(self, left: Left, played: jax.Array) -> Left:
     """What is left when the blocks `played` `[B, R, A]` have been played."""
@@ -157,6 +157,59 @@ class Hierarchical:
     """What is known without a warm start: a subgoal is due."""
     num_problems = left.num_since.shape[0]
     return self._due(self.low.forget(left.low), num_problems)
+
+
+def _under(lowest: Subgoal | None, top: Subgoal) -> Subgoal:
+  """The subgoals of all levels, the lowest first."""
+  if lowest is None:
+    return top
+  return lowest._replace(above=_under(lowest.above, top))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pointed:
+  """Subgoals by a function of where one is and of the goal, without a search.
+
+  The goal itself is the subgoal where the function says nothing finite. Whether
+  the goal is near enough to need no other is for the function to say: a
+  straight distance would cut through walls.
+
+  Attributes:
+    subgoal_fn: `(params, latents [B, D], goal [B, D])` to what to reach first,
+      `[B, D]`.
+    read_fn: the newest latent of a state of the level below.
+    latent_dim: D.
+  """
+
+  subgoal_fn: Callable[[Params, jax.Array, jax.Array], jax.Array]
+  read_fn: Callable[[LatentState], jax.Array]
+  latent_dim: int
+
+  def first(self, num_problems: int) -> tuple[Subgoal, tuple[()]]:
+    """See `Subgoals`."""
+    goal = jnp.zeros((num_problems, self.latent_dim), jnp.float32)
+    return _free(goal), ()
+
+  def choose(
+    self,
+    params: Params,
+    rng_keys: jax.Array,
+    root: Root,
+    carry: tuple[()],
+    num_since: jax.Array,
+    clock: Clock,
+  ) -> tuple[Subgoal, tuple[()]]:
+    """See `Subgoals`; nothing is drawn, and nothing is left."""
+    del rng_keys, num_since, clock
+    found = self.subgoal_fn(params, self.read_fn(root.state), root.goal)
+    is_known = jnp.all(jnp.isfinite(found), axis=-1)
+    return _free(_where(is_known, found, root.goal)), carry
+
+
+def _free(goal: jax.Array) -> Subgoal:
+  """A subgoal of nobody who searches."""
+  zeros = jnp.zeros(goal.shape[0], jnp.float32)
+  return Subgoal(goal, zeros, zeros)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -119,13 +119,17 @@ class Subgoal(NamedTuple):
 
   Attributes:
     goal: leaves `[B, ...]`, like the goal of a root.
-    cost: `[B]`, what the level above predicts that its plan costs.
+    cost: `[B]`, what the level above predicts that its plan costs; 0 of one
+      that does not search.
     violation: `[B]`, by how much that plan passes a guardrail of its level.
+    above: what the next level up wants, which this one is on the way to; None
+      at the top.
   """
 
   goal: Any
   cost: jax.Array
   violation: jax.Array
+  above: 'Subgoal | None' = None
 
 
 class Plan(NamedTuple):
@@ -146,6 +150,8 @@ class Plan(NamedTuple):
     diagnostics: how the search went.
     searched: `[B]` bool, whether there was a search at all; None from planners
       that always search.
+    subgoal: what the level above wanted to be reached first, which the plan is
+      for; None of one level.
     expected: `[B, H, D]`, latents that the model predicts after each block;
       None where nobody asks, see `plan_fn.Expecting`.
   """

@@ -13,7 +13,7 @@ from jepa_wm.evaluation.planning import (
   protocol,
 )
 from jepa_wm.evaluation.report import report
-from jepa_wm.recipes import planning_heads, planning_runs
+from jepa_wm.recipes import planning_heads, planning_levels, planning_runs
 
 _DEFAULTS = planner_settings.PlannerSettings()
 _MOST_SEEDS = 10_000
@@ -64,10 +64,13 @@ class Planning:
     proposals: folder of a trained head that acts, whose actions every search
       looks at first, and which the planners policy and fast_slow follow; of the
       same encoder as the checkpoint.
-    upper: folder of a trained head that plans far ahead (waypoints) and says
+    upper: folder of a trained head that knows the way (waypoints) and says
       what to reach first; the planners then plan towards that, and a short
-      `horizon` will do. Of the same encoder as the checkpoint.
-    upper_horizon: macro-actions that it looks ahead; 3 by default.
+      `horizon` will do. Of the same encoder as the checkpoint. Several make as
+      many levels, the lowest first, each of which spans a multiple of the
+      blocks of the one before it.
+    upper_horizon: macro-actions that a level above looks ahead which searches
+      such; 3 by default.
     subgoal_every: blocks for which a subgoal is kept; 1 by default, which
       chooses at every plan.
     decoder: folder of a trained decoder, which draws for the report what the
@@ -102,7 +105,7 @@ class Planning:
   distance: str = _DEFAULTS.distance
   cost_head: str | None = None
   proposals: str | None = None
-  upper: str | None = None
+  upper: tuple[str, ...] = ()
   upper_horizon: int | None = None
   subgoal_every: int | None = None
   decoder: str | None = None
@@ -119,7 +122,8 @@ class Planning:
     Raises:
       ValueError: nothing to plan with, or a number out of its range.
     """
-    for name in ('checkpoint', 'protocol', 'shift', 'planner', 'diagnostics'):
+    lists = 'checkpoint', 'protocol', 'shift', 'planner', 'upper', 'diagnostics'
+    for name in lists:
       value = getattr(self, name)
       if isinstance(value, str):
         object.__setattr__(self, name, (value,))
@@ -135,7 +139,7 @@ class Planning:
         'says how many candidates there are; leave one of the two out.'
       )
     for name in ('upper_horizon', 'subgoal_every'):
-      if self.upper is None and (value := getattr(self, name)) is not None:
+      if not self.upper and (value := getattr(self, name)) is not None:
         raise ValueError(
           f'{name}={value} would do nothing without a level above; name one '
           "with upper, the folder of a trained head 'waypoints'."
@@ -188,13 +192,13 @@ class Planning:
         given['cost_head'] = planning_heads.cost_head(
           self.cost_head, encoder, environment
         )
-      if self.upper is not None:
-        used = {'horizon': self.upper_horizon, 'every': self.subgoal_every}
-        given['upper'] = planning_heads.upper(
+      if self.upper:
+        given['upper'] = planning_levels.upper(
           self.upper,
           encoder,
           environment,
-          **{name: x for name, x in used.items() if x is not None},
+          horizon=self.upper_horizon,
+          every=self.subgoal_every,
         )
       for name, settings in itertools.product(self.protocol, planners):
         settings = dataclasses.replace(settings, **given)

@@ -7,7 +7,7 @@ from typing import Any
 from jepa_wm import exports
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import finding, imagination
-from jepa_wm.evaluation.planning import levels, planner_settings
+from jepa_wm.evaluation.planning import planner_settings
 from jepa_wm.models.heads import rolling
 from jepa_wm.types import PolicyFn
 
@@ -30,7 +30,7 @@ def proposals(
   """
   if exports.encoder_of(path) is None:
     return _own(path, checkpoint)
-  found = _fitting('proposals', path, checkpoint, environment)
+  found = fitting('proposals', path, checkpoint, environment)
   make_fn, policy_fn = found.head.roles.proposal, found.head.roles.policy
   if make_fn is None:
     raise ValueError(
@@ -157,7 +157,7 @@ def cost_head(
 
   Args and errors are those of `proposals`.
   """
-  found = _fitting('cost_head', path, checkpoint, environment)
+  found = fitting('cost_head', path, checkpoint, environment)
   cost_fn = found.head.roles.cost
   if cost_fn is None:
     raise ValueError(
@@ -170,47 +170,16 @@ def cost_head(
   )
 
 
-def upper(
-  path: str, checkpoint: str, environment: str, **given: int
-) -> levels.Upper:
-  """A head that plans far ahead, above the planners of a checkpoint.
-
-  Args:
-    path: see `proposals`, as `checkpoint` and `environment`.
-    **given: fields of `levels.Upper` that say how it is used.
-
-  Raises:
-    OSError: see `proposals`.
-    ValueError: the same, or it looks ahead farther than it has learnt.
-  """
-  found = _fitting('upper', path, checkpoint, environment)
-  level = found.head.roles.level
-  if level is None:
-    raise ValueError(
-      f'--upper={path}: the head {found.name!r} is no level above; pass one '
-      "that is, such as 'waypoints'."
-    )
-  most = found.head.config.num_waypoints
-  if given.get('horizon', 1) > most:
-    raise ValueError(
-      f'--upper_horizon={given["horizon"]}: {path} has learnt {most} '
-      'macro-actions in a row; look ahead less far, or train one with '
-      f'--config.head.num_waypoints={given["horizon"]}.'
-    )
-  return levels.Upper(
-    f'{found.name} {found.digest[:16]}',
-    functools.partial(level.step, found.params),
-    functools.partial(level.recorded, found.params),
-    level.macro_dim,
-    level.stride,
-    **given,
-  )
-
-
-def _fitting(
+def fitting(
   flag: str, path: str, checkpoint: str, environment: str
 ) -> exports.TrainedHead:
   """A head that reads a checkpoint's latents and knows its world's actions.
+
+  Args:
+    flag: that named it, for messages.
+    path: see `proposals`, as `checkpoint` and `environment`.
+    checkpoint: whose latents it is to read.
+    environment: name of the world.
 
   Raises:
     OSError: no head or no checkpoint.

@@ -248,7 +248,7 @@ def test_a_level_above_that_cannot_be_is_a_sentence(
   encoder, trained, given, message
 ):
   name = {'upper': 'waypoints', **given}.pop('upper')
-  given = {**given, 'upper': str(trained / name) if name else None}
+  given = {**given, 'upper': str(trained / name) if name else ()}
   with pytest.raises(ValueError, match=message):
     recipes.Planning(checkpoint=str(encoder), **given).combinations()
 
@@ -372,7 +372,7 @@ def test_plans_with_proposals_and_draws_what_is_imagined(
     plan.run(show_progress=False)
   (record,) = json.loads((tmp_path / 'out' / 'results.json').read_text())
   assert record['planner']['proposals'].startswith('inverse_dynamics ')
-  upper = record['planner']['upper']
+  (upper,) = record['planner']['upper']
   assert upper.pop('name').startswith('waypoints ')
   assert upper == {'horizon': 2, 'every': 2}
   page = (tmp_path / 'out' / 'report.html').read_text()

@@ -188,6 +188,39 @@ def test_levels_stack_and_reach_what_one_cannot_see():
   np.testing.assert_allclose(end, ROOT.goal, atol=0.3)
 
 
+def pointed(offset):
+  return planning.Pointed(
+    subgoal_fn=lambda params, latents, goal: jnp.where(
+      jnp.isfinite(offset), latents + offset, goal + jnp.nan
+    ),
+    read_fn=lambda state: state,
+    latent_dim=A,
+  )
+
+
+def test_a_function_says_what_is_next_and_the_goal_where_it_knows_nothing():
+  levels = planning.Hierarchical(low=LOW, subgoals=pointed(2.0))
+  found, left = planner(levels)(levels.first(B))
+  np.testing.assert_array_equal(found.subgoal.goal, ROOT.state + 2.0)
+  assert found.subgoal.above is None and left.carry == ()
+  levels = planning.Hierarchical(low=LOW, subgoals=pointed(np.inf))
+  found, _ = planner(levels)(levels.first(B))
+  np.testing.assert_array_equal(found.subgoal.goal, ROOT.goal)
+
+
+def test_a_plan_tells_the_subgoals_of_all_levels_the_lowest_first():
+  middle = planning.Hierarchical(low=LOW, subgoals=pointed(1.0))
+  levels = planning.Hierarchical(low=middle, subgoals=Told(-2.0), every=2)
+  found, left = planner(levels)(levels.first(B))
+  np.testing.assert_array_equal(found.subgoal.goal, ROOT.state + 1.0)
+  np.testing.assert_array_equal(found.subgoal.above.goal, ROOT.goal - 2.0)
+  # Each keeps its own as long as it is asked to.
+  left = levels.shift(left, found.actions[:, :1])
+  found, _ = planner(levels)(left, ROOT._replace(state=ROOT.state + 1.0))
+  np.testing.assert_array_equal(found.subgoal.goal, ROOT.state + 2.0)
+  np.testing.assert_array_equal(found.subgoal.above.goal, ROOT.goal - 2.0)
+
+
 def test_no_subgoal_lasts_less_than_a_block():
   with pytest.raises(ValueError, match='every'):
     planning.Hierarchical(low=LOW, subgoals=Told(0.0), every=0)

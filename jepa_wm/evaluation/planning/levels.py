@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,93 @@ _NUM_RECORDED = 64
 _QUANTILES = 0.01, 0.99
 
 
+class Above(Protocol):
+  """A level above a planner, known by what it is compared by."""
+
+  @property
+  def name(self) -> str:
+    """Of it, with what is needed to tell it from others like it."""
+    ...
+
+  @property
+  def stride(self) -> int:
+    """Blocks from where one is to what it gives, about."""
+    ...
+
+  def over(
+    self,
+    low: planning.PlanFn[Any],
+    *,
+    price_fn: Callable[[jax.Array, jax.Array], jax.Array],
+    read_fn: Callable[[LatentState], jax.Array],
+    latent_dim: int,
+  ) -> planning.Hierarchical:
+    """A planner that goes where this level says.
+
+    Args:
+      low: plans towards a subgoal; may have a level above itself.
+      price_fn: `(latents [B, N, D], goal [B, 1, D]) -> [B, N]`, lower is
+        nearer.
+      read_fn: the newest latent of a state.
+      latent_dim: D.
+    """
+    ...
+
+  def to_dict(self) -> dict[str, Any]:
+    """What a result record says of it."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Pointing:
+  """A level above that says what to reach first without a search.
+
+  Attributes:
+    name: see `Above`.
+    subgoal_fn: `(latents [..., D], goal [..., D])` to latents; see
+      `planning.Pointed`. Two of one name are one.
+    stride: see `Above`.
+    every: blocks for which a subgoal is kept.
+
+  Raises:
+    ValueError: a number below one.
+  """
+
+  name: str
+  subgoal_fn: Callable[[jax.Array, jax.Array], jax.Array] = dataclasses.field(
+    compare=False
+  )
+  stride: int
+  every: int = 1
+
+  def __post_init__(self) -> None:
+    fields.check_counts(self, {'every': 1})
+
+  def over(
+    self,
+    low: planning.PlanFn[Any],
+    *,
+    price_fn: Callable[[jax.Array, jax.Array], jax.Array],
+    read_fn: Callable[[LatentState], jax.Array],
+    latent_dim: int,
+  ) -> planning.Hierarchical:
+    """See `Above`; nothing is priced."""
+    del price_fn
+    subgoals = planning.Pointed(
+      subgoal_fn=lambda params, latents, goal: self.subgoal_fn(latents, goal),
+      read_fn=read_fn,
+      latent_dim=latent_dim,
+    )
+    return planning.Hierarchical(low=low, subgoals=subgoals, every=self.every)
+
+  def to_dict(self) -> dict[str, Any]:
+    """See `Above`."""
+    return {'name': self.name, 'every': self.every}
+
+
 @dataclasses.dataclass(frozen=True)
 class Upper:
-  """A level above, and how it is used.
+  """A level above that searches macro-actions, and how it is used.
 
   Attributes:
     name: of who knows where macro-actions lead, with what is needed to tell it
@@ -49,24 +133,17 @@ class Upper:
 
   def over(
     self,
-    low: planning.BoundPlanner,
+    low: planning.PlanFn[Any],
     *,
     price_fn: Callable[[jax.Array, jax.Array], jax.Array],
     read_fn: Callable[[LatentState], jax.Array],
     latent_dim: int,
   ) -> planning.Hierarchical:
-    """A planner that goes where this level says.
+    """See `Above`.
 
     It searches with CEM, 128 candidates twice, the soonest of its waypoints
     priced. Half of the first candidates were played so; the others keep to the
     range of what was.
-
-    Args:
-      low: plans towards a subgoal.
-      price_fn: `(latents [B, N, D], goal [B, 1, D]) -> [B, N]`, lower is
-        nearer.
-      read_fn: the newest latent of a state.
-      latent_dim: D.
     """
 
     def dynamics(
@@ -96,6 +173,10 @@ class Upper:
       stride=self.stride,
     )
     return planning.Hierarchical(low=low, subgoals=subgoals, every=self.every)
+
+  def to_dict(self) -> dict[str, Any]:
+    """See `Above`."""
+    return {'name': self.name, 'horizon': self.horizon, 'every': self.every}
 
   def _propose(self, recorded: jax.Array) -> planning.ProposalFn:
     """Sequences that were played, others for every problem."""

@@ -73,7 +73,8 @@ class PlannerSettings:
     history: observations that the model sees at most, one action block apart.
     proposals: who gives the first candidates beside the planner.
     cost_head: who prices latents, in place of a `distance`.
-    upper: the level above, which says what to reach first.
+    upper: the levels above, the lowest first; each says what the one below it
+      is to reach first.
 
   Raises:
     ValueError: no such cost or distance, no history, or a distance beside who
@@ -88,7 +89,7 @@ class PlannerSettings:
   history: int = 1
   proposals: Proposals | None = None
   cost_head: CostHead | None = None
-  upper: levels.Upper | None = None
+  upper: tuple[levels.Above, ...] = ()
 
   def __post_init__(self) -> None:
     fields.check_choice('cost', self.cost, planning.COSTS)
@@ -182,10 +183,8 @@ class PlannerSettings:
       usage['proposals'] = self.proposals.name
     if self.cost_head is not None:
       usage |= {'cost_head': self.cost_head.name, 'distance': None}
-    if (upper := self.upper) is not None:
-      usage['upper'] = {
-        name: getattr(upper, name) for name in ('name', 'horizon', 'every')
-      }
+    if self.upper:
+      usage['upper'] = [one.to_dict() for one in self.upper]
     return {'name': self.name, **options, **usage}
 
 

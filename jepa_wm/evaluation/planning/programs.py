@@ -169,7 +169,7 @@ class BatchPlanner:
     )
 
   def _plan_fn(self) -> planning.PlanFn[Any]:
-    """The planner with all its settings, and the level above it."""
+    """The planner with all its settings, and the levels above it."""
     model, protocol, settings = self.model, self.protocol, self.settings
     limits: tuple[planning.ActionBounds, ...] = ()
     if settings.bounded and not settings.planner.discrete:
@@ -186,7 +186,7 @@ class BatchPlanner:
     cost_fn, step_weights = planning.over_steps(
       settings.cost, protocol.horizon, self._cost_fn()
     )
-    low = planning.BoundPlanner(
+    found: planning.PlanFn[Any] = planning.BoundPlanner(
       planner=planner,
       dynamics_fn=model.dynamics,
       cost_fn=cost_fn,
@@ -198,14 +198,14 @@ class BatchPlanner:
       first_fn=first_fn,
       expecting=model.expecting if planner.expects else None,
     )
-    if settings.upper is None:
-      return low
-    return settings.upper.over(
-      low,
-      price_fn=self._price_fn(),
-      read_fn=model.latent,
-      latent_dim=self._latent_dim(),
-    )
+    for above in settings.upper:
+      found = above.over(
+        found,
+        price_fn=self._price_fn(),
+        read_fn=model.latent,
+        latent_dim=self._latent_dim(),
+      )
+    return found
 
   def _latent_dim(self) -> int:
     """Size of the latents that goals are."""

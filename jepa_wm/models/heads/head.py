@@ -132,6 +132,10 @@ class Roles(NamedTuple):
     reward: `(params, latents, action [..., A], next_latents, goal)` to what a
       step earns, `[...]`.
     level: plans far ahead, for whom a planner is bound to.
+    subgoals: `(params, latents [..., D], goal [..., D])` to latents `[..., D]`
+      that are to be reached first; the goal itself where nothing lies between.
+      Heads with this role have a `stride` in their settings: about how many
+      blocks ahead those are.
   """
 
   proposal: (
@@ -150,6 +154,7 @@ class Roles(NamedTuple):
     | None
   ) = None
   level: UpperLevel | None = None
+  subgoals: Callable[[Params, jax.Array, jax.Array], jax.Array] | None = None
 
 
 class HeadConfig(fields.Named, Protocol):

@@ -23,6 +23,9 @@ EvaluateFn = Callable[
 It must leave the batches of the run alone.
 """
 
+_DRAW_SECONDS = 60.0
+"""Between two pictures of the curves of a run that goes on."""
+
 
 class Interrupted(Exception):
   """The run was told to stop, and saved what it had.
@@ -210,7 +213,7 @@ class Evaluate(run_lib.Hook):
     evaluators: what is measured, handed in from above.
     log: comes before this hook.
     every: steps between two evaluations; the last step has one too, unless the
-      run was stopped.
+      run was stopped. The curves are drawn anew with it, now and then.
   """
 
   def __init__(
@@ -220,6 +223,7 @@ class Evaluate(run_lib.Hook):
 
   def at_start(self, run: run_lib.Run) -> None:
     """Looks at the untrained model, which what is learnt is compared with."""
+    self._drawn = time.monotonic()
     if run.step == 0 and not self._log.metrics.records:
       self._evaluate(run)
 
@@ -229,8 +233,10 @@ class Evaluate(run_lib.Hook):
     if done or report.step % self._every == 0:
       run.check()
       self._evaluate(run)
-      if not run.is_last:
+      # A picture takes half a second, as long as many steps of a small run.
+      if not run.is_last and time.monotonic() - self._drawn > _DRAW_SECONDS:
         self._log.metrics.draw()
+        self._drawn = time.monotonic()
 
   def _evaluate(self, run: run_lib.Run) -> None:
     log = self._log.metrics

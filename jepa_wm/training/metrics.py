@@ -162,6 +162,11 @@ class Progress:
       self._is_open = False
 
 
+_PANEL_INCHES = 4.0, 3.1
+_LEFT, _RIGHT, _BOTTOM, _TOP = 0.62, 0.12, 0.5, 0.3
+"""Inches of a panel that are its ticks and titles."""
+
+
 class _Panel(NamedTuple):
   """One plot: what it is called and which metrics are drawn in it."""
 
@@ -214,8 +219,17 @@ def draw_curves(
     return
   num_columns = len(panels) if len(panels) < 4 else -(-len(panels) // 2)
   num_rows = -(-len(panels) // num_columns)
-  figure = matplotlib.figure.Figure(
-    figsize=(4.0 * num_columns, 3.1 * num_rows), dpi=110, layout='constrained'
+  width, height = _PANEL_INCHES
+  size = width * num_columns, height * num_rows
+  figure = matplotlib.figure.Figure(figsize=size, dpi=110)
+  # Given, not fitted: a layout that measures every text takes as long again.
+  figure.subplots_adjust(
+    left=_LEFT / size[0],
+    right=1 - _RIGHT / size[0],
+    bottom=_BOTTOM / size[1],
+    top=1 - _TOP / size[1],
+    wspace=(_LEFT + _RIGHT) / (width - _LEFT - _RIGHT),
+    hspace=(_BOTTOM + _TOP) / (height - _BOTTOM - _TOP),
   )
   axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
   last_step = max(step[-1] for _, s in panels for step, _ in s.values())
@@ -284,7 +298,8 @@ def _draw_panel(
     axis.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
   if panel.reference is not None:
     axis.axhline(panel.reference, color='0.6', linewidth=0.8, linestyle='--')
-  axis.set_title(panel.title, fontsize=10, loc='left', fontweight='bold')
+  # At a height that is given, for the same reason.
+  axis.set_title(panel.title, y=1.0, fontsize=10, loc='left', fontweight='bold')
   axis.set_xlabel('step', fontsize=8, color='0.35')
   axis.tick_params(which='both', labelsize=8, colors='0.35')
   axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))

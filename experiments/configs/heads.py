@@ -7,6 +7,7 @@
   --config=experiments/configs/heads.py:temporal_distance steps to a goal
   --config=experiments/configs/heads.py:reward            of data that has any
   --config=experiments/configs/heads.py:waypoints         a level above
+  --config=experiments/configs/heads.py:safety            a forbidden zone
   --config=experiments/configs/heads.py:decoder           pictures
   --config=experiments/configs/heads.py:probe             the true state
 
@@ -40,12 +41,17 @@ _STEPS = {
   'temporal_distance': 3000,
   'reward': 2000,
   'waypoints': 3000,
+  'safety': 2000,
   'decoder': 2000,
   'probe': 1000,
 }
 
 # Whole, and tiny.
-_BATCHES = {'decoder': (64, 16), 'temporal_distance': (1024, 256)}
+_BATCHES = {
+  'decoder': (64, 16),
+  'temporal_distance': (1024, 256),
+  'safety': (1024, 256),
+}
 _RATES = {'inverse_dynamics': 5e-4, 'decoder': 2e-3, 'probe': 2e-3}
 
 _SMALL = {'width': 32, 'depth': 1}
@@ -57,6 +63,7 @@ _TINY: dict[str, dict[str, Any]] = {
   'temporal_distance': _SMALL,
   'reward': _SMALL,
   'waypoints': {**_SMALL, 'num_recorded': 32},
+  'safety': {**_SMALL, 'num_blocks': 2},
   'decoder': {'channels': (8,)},
   'probe': {},
 }

@@ -133,6 +133,9 @@ _MAZES: dict[str, Callable[..., maze.Maze]] = {
   ),
 }
 
+# By the size of the maze: half of a corridor, or where four cells meet.
+_PONDS = {3: 'box:2.5,1.2,3,1.8', maze_layouts.SIZE: 'disc:2,2,0.3'}
+
 for _name, _make in _MAZES.items():
   worlds.register(
     _name,
@@ -147,6 +150,7 @@ for _name, _make in _MAZES.items():
       state_names=_make().state_names,
       unit='cells',
       body=('x', 'y'),
+      zones={'pond': _PONDS[_make().size], 'slow': 'speed:2'},
       action_noise=0.5,
     ),
   )

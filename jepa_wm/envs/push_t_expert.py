@@ -340,6 +340,7 @@ worlds.register(
     state_names=push_t.STATE_NAMES,
     unit='px',
     body=('agent_x', 'agent_y'),
+    zones={'workspace': 'outside:60,60,450,450'},
     # Enough to see what happens beside the way, little enough to arrive.
     action_noise=0.1,
   ),

@@ -58,6 +58,7 @@ class World:
     variation_groups: of a JAX world that is a `variation.VariedWorld`, its own;
       empty of any other, which cannot be shifted.
     same_as: name of a world whose vectors and pairs are this one's too.
+    zones: what may be forbidden here, by name, as `zones.parse` reads it.
     recording: fields of `evaluation.protocol.Protocol` that say how episodes
       are recorded here, where it is not by an expert who stops at its target.
 
@@ -77,6 +78,7 @@ class World:
   path_length: Callable[[Any, Any, Any], jax.Array] | None = None
   variation_groups: variation.Groups = dataclasses.field(default_factory=dict)
   same_as: str | None = None
+  zones: Mapping[str, str] = dataclasses.field(default_factory=dict)
   recording: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:

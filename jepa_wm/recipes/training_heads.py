@@ -14,8 +14,15 @@ import numpy as np
 from jepa_wm import exports, fields, files
 from jepa_wm.data import config as data_config
 from jepa_wm.data import gaps, goals, windows
+from jepa_wm.envs import zones
 from jepa_wm.models import heads
-from jepa_wm.recipes import frame_latents, head_evaluation, sources, training
+from jepa_wm.recipes import (
+  frame_latents,
+  head_evaluation,
+  safety_calibration,
+  sources,
+  training,
+)
 from jepa_wm.training import hooks, lock, optimizers
 
 HELD_OUT_SEED = 1_000_000_009
@@ -109,7 +116,8 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
   model = exports.WorldModel.from_checkpoint(plan.encoder)
   source = sources.Episodes(plan.data, model.model)
   head = heads.from_config(plan.settings, sizes_of(model, source))
-  known = source.split('train').columns
+  tables = _tables(plan, head, source)
+  known = tables['train'].columns
   for name in head.config.columns:
     if name not in known:
       raise ValueError(
@@ -127,7 +135,7 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
   batches = {
     split: batches_of(
       head,
-      source.split(split),
+      tables[split],
       latents[split],
       plan.data.batch_size,
       plan.seed if split == 'train' else HELD_OUT_SEED,
@@ -148,13 +156,35 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
   trained = exports.TrainedHead(
     head, variables, plan.encoder, fingerprint, record
   )
-  findings = head_evaluation.calibrated(
-    trained, model, source, latents['held_out'], held_out
-  )
+  if 'margin' in head.config.columns:
+    trained, bounds = safety_calibration.calibrate(
+      trained, model, tables['held_out'], latents['held_out']
+    )
+    findings = {'bounds': bounds}
+  else:
+    findings = head_evaluation.calibrated(
+      trained, model, source, latents['held_out'], held_out
+    )
   head_evaluation.write(findings, workdir)
   if findings:
     record['calibration'] = {k: x.to_dict() for k, x in findings.items()}
   trained.save(workdir / 'export')
+
+
+def _tables(
+  plan: HeadTraining, head: heads.Head, source: sources.Episodes
+) -> dict[str, Any]:
+  """The episodes of both splits, with what a zone makes of their states.
+
+  Raises:
+    ValueError: no such zone, or states that do not tell of it.
+  """
+  tables: dict[str, Any] = {x: source.split(x) for x in ('train', 'held_out')}
+  if 'margin' not in head.config.columns:
+    return tables
+  environment = source.identity['environment'] or plan.data.environment
+  zone = zones.parse(head.config.zone, environment)
+  return {x: safety_calibration.labelled(t, zone) for x, t in tables.items()}
 
 
 def sizes_of(

@@ -22,6 +22,9 @@ from jepa_wm.models import heads
 from jepa_wm.recipes import planning_heads, training_heads
 from jepa_wm.training import metrics
 
+# Half of the walks' states, and corners of the world where they start and go.
+ZONE = 'box:-1,-1,4.5,10'
+
 
 @pytest.fixture(scope='module')
 def dataset(tmp_path_factory):
@@ -74,6 +77,9 @@ def trained(dataset, encoder, tmp_path_factory):
   # All of a walk is four blocks.
   above['head'] |= {'stride': 2, 'num_waypoints': 2, 'num_recorded': 16}
   recipes.train_head(above, folder / 'waypoints')
+  guard = config('safety_tiny', dataset, encoder)
+  guard['head'] |= {'zone': ZONE}
+  recipes.train_head(guard, folder / 'safety')
   return folder
 
 
@@ -118,6 +124,36 @@ def test_a_distance_is_held_against_the_steps_that_were_taken(trained):
   assert last['held_out/steps_off'] > 0
   assert (folder / 'calibration.png').exists()
   assert found.head.config.max_steps == 0
+
+
+def test_a_head_of_safety_is_calibrated_by_held_out_states(trained):
+  found = exports.TrainedHead.load(trained / 'safety')
+  (kept,) = found.record['calibration'].values()
+  rows = kept['table']['rows']
+  assert [row[0] for row in rows] == ['encoded', '1 ahead', '2 ahead']
+  counts = np.asarray(found.params['batch_stats']['counts'])
+  assert counts.tolist() == [row[1] for row in rows] and np.all(counts > 2)
+  bounds = found.head.roles.guardrail.bounds(found.params, 0.1)
+  np.testing.assert_allclose([row[2] for row in rows], bounds)
+  assert (trained / 'safety' / 'calibration.png').exists()
+
+
+@pytest.mark.parametrize(
+  'zone, message',
+  [
+    ('', 'zone must be one of pond'),
+    ('disc:100,100,9', 'none of the .* frames at .* lies inside disc:100,100'),
+    ('box:-1,-1,10,10', 'none of the .* frames at .* lies outside box'),
+  ],
+)
+def test_a_zone_that_teaches_nothing_is_a_sentence(
+  dataset, encoder, tmp_path, zone, message
+):
+  settings = config('safety_tiny', dataset, encoder)
+  settings['head'] |= {'zone': zone}
+  with pytest.raises(ValueError, match=message):
+    recipes.train_head(settings, tmp_path / 'run')
+  assert not (tmp_path / 'run' / 'export').exists()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jepa_wm import fields
 from jepa_wm.types import (
@@ -118,6 +119,20 @@ class UpperLevel(NamedTuple):
   stride: int
 
 
+class GuardrailRole(NamedTuple):
+  """What says how unsafe a latent is, and how much of that is allowed.
+
+  Attributes:
+    price: `(params, latents [..., D])` to a price `[...]`, lower is safer.
+    bounds: `(params, delta)` to what it must stay below, `[1 + H]`: first for
+      encoded latents, then for those predicted 1 and more blocks ahead. Of
+      unsafe ones a share of delta passes; minus infinity where nobody knows.
+  """
+
+  price: Callable[[Params, jax.Array], jax.Array]
+  bounds: Callable[[Params, float], np.ndarray]
+
+
 class Roles(NamedTuple):
   """What a head is good for; None where it is not.
 
@@ -136,6 +151,7 @@ class Roles(NamedTuple):
       that are to be reached first; the goal itself where nothing lies between.
       Heads with this role have a `stride` in their settings: about how many
       blocks ahead those are.
+    guardrail: says which latents must not be passed.
   """
 
   proposal: (
@@ -155,6 +171,7 @@ class Roles(NamedTuple):
   ) = None
   level: UpperLevel | None = None
   subgoals: Callable[[Params, jax.Array, jax.Array], jax.Array] | None = None
+  guardrail: GuardrailRole | None = None
 
 
 class HeadConfig(fields.Named, Protocol):

@@ -43,6 +43,7 @@ command_line.define(
     'success': protocol.SUCCESS_RULES,
     'cost': planning.COSTS,
     'distance': planning.DISTANCES,
+    'disturb': protocol.DISTURBANCES,
   },
 )
 _SIZES = {

@@ -1,52 +1,19 @@
 """JAX worlds on stage: every method is one jitted program over rows."""
 
 import dataclasses
-import functools
-import zlib
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import environment, policies, row_programs
+from jepa_wm.envs import environment, policies, row_keys, row_programs
 from jepa_wm.envs import stage as stage_lib
-
-_PAIRS = zlib.crc32(b'jepa_wm.evaluation.pairs')
+from jepa_wm.envs import teleport as teleport_lib
 
 RewardFn = Callable[[Any, Any, jax.Array, Any], jax.Array]
 """`(world, state, action [A], next state) -> reward`, a scalar."""
-
-
-class _Keys(NamedTuple):
-  """Keys `[n]` of rows, one for each kind of draw."""
-
-  reset: jax.Array
-  memory: jax.Array
-  action: jax.Array
-  extra: jax.Array
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _drawn(
-  purpose: stage_lib.Purpose, base: jax.Array, *numbers: jax.Array
-) -> _Keys:
-  """Keys of rows, each of the numbers `[n]` folded into one key."""
-
-  @jax.vmap
-  def draw(*numbers: jax.Array) -> _Keys:
-    key = base
-    for number in numbers:
-      key = jax.random.fold_in(key, number)
-    if purpose is stage_lib.Purpose.RESETS:
-      return _Keys(key, key, key, key)
-    if purpose is stage_lib.Purpose.TRIES:
-      memory, action = jax.random.split(key)
-      return _Keys(key, memory, action, key)
-    return _Keys(*jax.random.split(key, 4))
-
-  return draw(*numbers)
 
 
 class DeviceStage:
@@ -65,6 +32,7 @@ class DeviceStage:
     policy_fn: Callable[..., policies.Policy],
     *,
     reward_fn: RewardFn | None = None,
+    teleport: teleport_lib.Teleport | None = None,
   ) -> None:
     """Computes nothing yet.
 
@@ -73,10 +41,12 @@ class DeviceStage:
       policy_fn: `(name, world, action_noise) -> policy`, as
         `worlds.World.policy`.
       reward_fn: the world's reward, None where it gives none.
+      teleport: moves its body; None where nobody says what that is.
     """
     self.env, self.image_size = env, env.image_size
     self.failures: dict[int, str] = {}
     self._policy_fn, self._reward_fn = policy_fn, reward_fn
+    self._teleport = teleport
     self._rows = stage_lib.Problems(None, None)
     self._programs = row_programs.RowPrograms(env)
 
@@ -122,16 +92,11 @@ class DeviceStage:
 
   def streams(
     self, purpose: stage_lib.Purpose, seed: int, *numbers: np.ndarray
-  ) -> _Keys:
+  ) -> row_keys.Keys:
     """Keys of rows; see `stage.Stage.streams`."""
-    base = jax.random.key(seed)
-    if purpose in (stage_lib.Purpose.PAIRS, stage_lib.Purpose.RESETS):
-      base = jax.random.fold_in(base, _PAIRS)
+    return row_keys.draw(purpose, seed, *numbers)
 
-    counted = [np.asarray(x).astype(np.uint32) for x in numbers]
-    return _drawn(purpose, base, *counted)
-
-  def reset(self, rows: np.ndarray, streams: _Keys) -> None:
+  def reset(self, rows: np.ndarray, streams: row_keys.Keys) -> None:
     """Begins an episode in each of `rows`; its target is its goal."""
 
     def begin(world: Any, key: jax.Array) -> Any:
@@ -178,6 +143,24 @@ class DeviceStage:
     self._put(rows, held._replace(states=states))
     return trail
 
+  def teleport(self, rows: np.ndarray, streams: row_keys.Keys) -> np.ndarray:
+    """Moves the bodies of `rows`, whose targets stay; see `stage.Stage`."""
+    teleport = self._teleport
+    if teleport is None:
+      raise ValueError(
+        f'Nobody says what the body of {type(self.env).__name__} is; open its '
+        'stage by worlds.World.stage.'
+      )
+
+    def move(world: Any, state: Any, goal: Any, key: jax.Array) -> Any:
+      moved = teleport(world, state, key, goal)
+      return dataclasses.replace(moved, target=state.target)
+
+    held = self._take(rows)
+    states = self._of_rows('teleport', move, rows, streams.reset)
+    self._put(rows, held._replace(states=states))
+    return self.vectors(states, held.worlds)
+
   def preview(self, rows: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     """Follows raw actions `[n, m, k, A]` to `[n, m * k + 1, V]`, plays none."""
     # By the program that plays a block, which saves compiling another.
@@ -211,7 +194,7 @@ class DeviceStage:
     self,
     rows: np.ndarray,
     role: stage_lib.Role,
-    streams: _Keys,
+    streams: row_keys.Keys,
     *,
     num_steps: int,
     look: bool = False,
@@ -223,7 +206,7 @@ class DeviceStage:
     """
     del stop  # All rows of a program end together.
 
-    def act(world: Any, state: Any, goal: Any, keys: _Keys) -> Any:
+    def act(world: Any, state: Any, goal: Any, keys: row_keys.Keys) -> Any:
       policy = self._policy(role, world)
       first = policy.init(keys.memory, state)
 
@@ -257,7 +240,7 @@ class DeviceStage:
     program = 'perform', role, num_steps, look
     return self._of_rows(program, act, rows, streams)
 
-  def draw_goals(self, rows: np.ndarray, streams: _Keys) -> np.ndarray:
+  def draw_goals(self, rows: np.ndarray, streams: row_keys.Keys) -> np.ndarray:
     """Vectors `[n, V]` that the targets become when nobody acts."""
     del streams  # A state has drawn its target already.
     still = jnp.clip(0.0, self.env.action_low, self.env.action_high)
@@ -269,7 +252,9 @@ class DeviceStage:
 
     return np.asarray(self._of_rows('settle', settle, rows))
 
-  def draw_integers(self, streams: _Keys, highs: np.ndarray) -> np.ndarray:
+  def draw_integers(
+    self, streams: row_keys.Keys, highs: np.ndarray
+  ) -> np.ndarray:
     """Uniform integers `[n]` in `[0, highs)`."""
 
     def draw(world: Any, key: jax.Array, high: jax.Array) -> jax.Array:

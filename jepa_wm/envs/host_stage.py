@@ -13,6 +13,7 @@ _STREAMS = {
   stage_lib.Purpose.TRIES: 2,
   stage_lib.Purpose.PAIRS: 3,
   stage_lib.Purpose.RESETS: 3,
+  stage_lib.Purpose.TELEPORTS: 4,
 }
 
 
@@ -143,6 +144,15 @@ class HostStage:
       np.asarray(self.world.distance(vectors, goals)),
       np.asarray(self.world.success(vectors, goals), bool) & works,
       steps.rewards if self.world.gives_reward else None,
+    )
+
+  def teleport(
+    self, rows: np.ndarray, streams: list[np.random.Generator]
+  ) -> np.ndarray:
+    """Refused: nobody knows where else a body may be."""
+    raise ValueError(
+      f'{type(self.world).__name__} is stepped on the host, and does not say '
+      'where else its body may be; take a world written in JAX.'
     )
 
   def preview(self, rows: np.ndarray, blocks: np.ndarray) -> np.ndarray:

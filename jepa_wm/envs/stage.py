@@ -28,6 +28,8 @@ class Purpose(enum.Enum):
   """Starts and goals that lie on no episode, by seed and number."""
   TRIES = 'tries'
   """Tries from given starts, by seed, pair and repeat."""
+  TELEPORTS = 'teleports'
+  """Where bodies are put in the middle of an episode, by seed and pair."""
 
 
 class Problems(NamedTuple):
@@ -200,6 +202,17 @@ class Stage(Protocol):
 
   def play(self, rows: np.ndarray, actions: np.ndarray) -> Trail:
     """Plays raw actions `[n, k, A]` in `rows` `[n]`."""
+    ...
+
+  def teleport(self, rows: np.ndarray, streams: Streams) -> np.ndarray:
+    """Moves the bodies of `rows` `[n]` to where no goal of theirs is.
+
+    Returns:
+      The true states `[n, V]` that this leads to.
+
+    Raises:
+      ValueError: a world whose bodies cannot be moved.
+    """
     ...
 
   def preview(self, rows: np.ndarray, blocks: np.ndarray) -> np.ndarray:

@@ -9,7 +9,13 @@ import jax
 import numpy as np
 
 from jepa_wm import fields
-from jepa_wm.envs import device_stage, host_stage, stage, variation
+from jepa_wm.envs import (
+  device_stage,
+  host_stage,
+  stage,
+  teleport,
+  variation,
+)
 from jepa_wm.envs import policies as policies_lib
 
 MakePolicy = Callable[[Any, float], Any]
@@ -90,6 +96,13 @@ class World:
     both = {**_RANDOM[self.on_host], **self.policies}
     object.__setattr__(self, 'policies', both)
 
+  @property
+  def teleport(self) -> teleport.Teleport:
+    """What moves `body` elsewhere, in a JAX world."""
+    names = self.body or self.state_names
+    is_body = tuple(name in names for name in self.state_names)
+    return teleport.Teleport(is_body, bool(self.variation_groups))
+
   def policy(self, name: str, env: Any, action_noise: float = 0.0) -> Any:
     """Makes one of `policies`.
 
@@ -118,7 +131,9 @@ class World:
       env = dataclasses.replace(env, image_size=image_size)
     if self.on_host:
       return host_stage.HostStage(env, self.policy)
-    return device_stage.DeviceStage(env, self.policy, reward_fn=self.reward)
+    return device_stage.DeviceStage(
+      env, self.policy, reward_fn=self.reward, teleport=self.teleport
+    )
 
 
 WORLDS: dict[str, World] = {}

@@ -13,7 +13,12 @@ from jepa_wm.evaluation.planning import (
   protocol,
 )
 from jepa_wm.evaluation.report import report
-from jepa_wm.recipes import planning_heads, planning_levels, planning_runs
+from jepa_wm.recipes import (
+  planning_heads,
+  planning_levels,
+  planning_runs,
+  record_findings,
+)
 
 _DEFAULTS = planner_settings.PlannerSettings()
 _MOST_SEEDS = 10_000
@@ -43,6 +48,11 @@ class Planning:
     shift: factors of variation to draw anew for every pair, one at a time
       beside the world as it is, or 'all' of them.
     num_pairs: problems to plan; 50 by default.
+    disturb: what happens in the middle of an episode, and nobody is told:
+      'teleport' puts the agent elsewhere, in a world written in JAX.
+    disturb_at: environment steps played before that, whole blocks; by default
+      about half of the budget, in the middle of the blocks that are played
+      without another plan.
     horizon: blocks in a plan; the protocol's by default.
     receding_horizon: blocks played before the next plan; the protocol's by
       default.
@@ -96,6 +106,8 @@ class Planning:
   success: str | None = None
   shift: tuple[str, ...] = ()
   num_pairs: int | None = None
+  disturb: str | None = None
+  disturb_at: int | None = None
   horizon: int | None = None
   receding_horizon: int | None = None
   planner: tuple[str, ...] = (_DEFAULTS.name,)
@@ -209,6 +221,8 @@ class Planning:
           horizon=self.horizon,
           receding_horizon=self.receding_horizon,
           success=self.success,
+          disturb=self.disturb,
+          disturb_at=self.disturb_at,
         )
         settings.dry_run(chosen.horizon)
         if self.budget_flops is not None:
@@ -262,6 +276,8 @@ def plan(
   outcome = plans.run()
   if outcome.finished:
     print(f'\n{report.table(outcome.finished)}\n', flush=True)
+    for line in record_findings.sentences(outcome.finished):
+      print(f'{line}\n')
     if outcome.num_kept:
       print(
         f'{outcome.num_kept} of {len(plans.combinations)} had been measured '

@@ -6,7 +6,7 @@ from typing import Any
 
 from jepa_wm import exports
 from jepa_wm.envs import worlds
-from jepa_wm.evaluation.diagnostics import finding, imagination
+from jepa_wm.evaluation.diagnostics import imagination
 from jepa_wm.evaluation.planning import planner_settings
 from jepa_wm.models.heads import rolling
 from jepa_wm.types import PolicyFn
@@ -220,38 +220,6 @@ def _world_of(record: Mapping[str, Any]) -> str:
   # Agents say where they act themselves.
   said = [config.get(x, {}).get('environment') for x in ('agent', 'data')]
   return said[0] or said[1] or ''
-
-
-def who_acted(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
-  """For the page: when a policy acted and when a search did, if both may.
-
-  Args:
-    record: of a result.
-  """
-  acted = record.get('acted')
-  if acted is None:
-    return {}
-  number = acted['policy'] + acted['search']
-  found = finding.Finding(
-    'Who acted when',
-    scalars={name: acted[name] for name in ('policy', 'search')},
-    table=finding.Table(
-      ('environment step', 'plans of the policy', 'plans of the search'),
-      [[row['step'], row['policy'], row['search']] for row in acted['by_step']],
-    ),
-    sentence=f'Of {number} plans the policy made {acted["policy"]}, and where '
-    f'what it was predicted to cost was not enough{_or_surprised(record)}, the '
-    f'search {acted["search"]}.',
-  )
-  return {'who_acted': found}
-
-
-def _or_surprised(record: Mapping[str, Any]) -> str:
-  """What else may have led to a search, in words."""
-  bound = record.get('planner', {}).get('surprise')
-  if not bound:
-    return ''
-  return f', or what it saw was further than {bound:g} from what was predicted'
 
 
 def drawing(

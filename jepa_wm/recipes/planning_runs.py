@@ -28,7 +28,7 @@ from jepa_wm.evaluation.planning import (
 )
 from jepa_wm.evaluation.report import report
 from jepa_wm.evaluation.statistics import runs
-from jepa_wm.recipes import planning_heads
+from jepa_wm.recipes import planning_heads, record_findings
 from jepa_wm.recipes import stages as stages_lib
 
 
@@ -197,7 +197,7 @@ class Plans:
             one.protocol.environment,
           )
           found_out = {
-            **planning_heads.who_acted(result.record),
+            **record_findings.of(result.record),
             **self._examined(one, {}),
           }
           drawn = report.draw(result, findings=found_out, imagined=seen)
@@ -320,7 +320,7 @@ class Plans:
   def _kept(self, i: int, run: runs.Run) -> runs.Run:
     """A run of an earlier call, with what it was not asked then."""
     findings = {
-      **planning_heads.who_acted(run.record),
+      **record_findings.of(run.record),
       **self._examined(self.combinations[i], run.findings),
     }
     if findings.keys() - run.findings.keys():

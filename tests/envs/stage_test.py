@@ -22,7 +22,9 @@ def progress(world, state, action, after):
 def device():
   entry = worlds.get('two_room')
   env = two_room.TwoRoom(image_size=28)
-  return device_stage.DeviceStage(env, entry.policy, reward_fn=progress)
+  return device_stage.DeviceStage(
+    env, entry.policy, reward_fn=progress, teleport=entry.teleport
+  )
 
 
 @pytest.fixture(scope='module')
@@ -65,6 +67,29 @@ def test_rows_move_alone_and_a_preview_moves_none(device):
   now = device.preview(ROWS, ACTIONS[:, None, :0])[:, 0]
   np.testing.assert_array_equal(now[0], before[0])
   np.testing.assert_array_equal(now[1:], trail.vectors[:, -1])
+
+
+def test_a_body_is_put_where_the_world_allows_and_its_goal_is_not(device, host):
+  before = begin(device).vectors[:, -1]
+  purpose = stage.Purpose.TELEPORTS
+  moved = ROWS[1:]
+  streams = device.streams(purpose, 0, np.array([7, 8]))
+  after = device.teleport(moved, streams)
+  now = device.preview(ROWS, ACTIONS[:, None, :0])[:, 0]
+  np.testing.assert_array_equal(now[0], before[0])
+  np.testing.assert_array_equal(now[1:], after)
+  assert np.linalg.norm(after - before[1:], axis=-1).min() > 1.0
+  states = device.states(after)
+  assert jax.vmap(device.env.allows)(states).all()
+  assert not device.are_solved(after, GOALS[1:]).any()
+  # The same from anywhere, but for the goal.
+  device.place(moved, stage.Problems(device.states(STARTS[1:]), states))
+  again = device.teleport(moved, streams)
+  assert np.linalg.norm(again - after, axis=-1).min() > 1.0
+  begin(device)
+  np.testing.assert_array_equal(device.teleport(moved, streams), after)
+  with pytest.raises(ValueError, match='is stepped on the host'):
+    host.teleport(ROWS, host.streams(purpose, 0, ROWS))
 
 
 def test_a_world_may_give_rewards(device, host):

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import pytest
 
 from jepa_wm import planning
-from jepa_wm.envs import two_room
+from jepa_wm.envs import two_room, worlds
 from jepa_wm.evaluation.diagnostics import rollout_error
 from jepa_wm.evaluation.planning import (
   pairs,
   planner_settings,
   planning_benchmark,
+  programs,
   protocol,
 )
 from jepa_wm.evaluation.report import report
@@ -114,16 +115,24 @@ SETTINGS = planner_settings.PlannerSettings(
 )
 
 
+MODEL = PerfectModel()
+PROGRAMS = programs.Programs()
+STAGE = worlds.get('two_room').stage(image_size=MODEL.image_size)
+
+
 def run_short(num_pairs=12, **kwargs):
+  """Plays on one stage, and compiles what is alike once."""
   short = protocol.get('short', num_pairs=num_pairs)
   arguments = {
-    'model': PerfectModel(),
+    'model': MODEL,
     'protocol': short,
     'pairs': pairs.load_pairs(short),
     'settings': SETTINGS,
     'batch_size': 5,
     'num_floor_repeats': 2,
     'checkpoint': 'perfect',
+    'stage': STAGE,
+    'programs': PROGRAMS,
     **kwargs,
   }
   return planning_benchmark.run(**arguments)
@@ -148,6 +157,6 @@ def drawn_run(short_result):
   return report.draw(short_result, findings=findings)
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def run_short_again():
   return run_short

@@ -19,7 +19,11 @@ from jepa_wm.data import cache, episodes
 from jepa_wm.evaluation.diagnostics import imagination
 from jepa_wm.evaluation.report import videos
 from jepa_wm.models import heads
-from jepa_wm.recipes import planning_heads, training_heads
+from jepa_wm.recipes import (
+  planning_heads,
+  record_findings,
+  training_heads,
+)
 from jepa_wm.training import metrics
 
 # Half of the walks' states, and corners of the world where they start and go.
@@ -315,9 +319,9 @@ def test_the_folder_of_a_head_brings_its_encoder(encoder, trained):
     {'step': 0, 'policy': 1, 'search': 1},
     {'step': 5, 'policy': 2, 'search': 0},
   ]}  # fmt: skip
-  found = planning_heads.who_acted({'acted': acted})['who_acted']
+  found = record_findings.of({'acted': acted})['who_acted']
   assert found.table.rows == [[0, 1, 1], [5, 2, 0]]
-  assert planning_heads.who_acted({}) == {}
+  assert record_findings.of({}) == {}
 
 
 def test_a_model_that_learnt_a_policy_acts_by_itself(encoder, tmp_path):

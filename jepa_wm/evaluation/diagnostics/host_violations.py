@@ -71,8 +71,7 @@ def _turn(
     name: np.array(x[:, ::block]) for name, x in acted.observations.items()
   }
   actions = np.asarray(acted.actions).reshape(len(rows), num_blocks, block, -1)
-  names = world.body or world.state_names
-  body = np.asarray([name in names for name in world.state_names])
+  body = np.asarray(world.teleport.is_body)
   vectors = np.asarray(acted.vectors)
   others = np.roll(vectors[:, 0], 1, axis=0)
   moved = np.where(body, others, vectors[:, moment * block])

@@ -12,7 +12,6 @@ from jepa_wm.evaluation.planning import observations
 from jepa_wm.types import Observation
 
 KINDS = ('plain', 'colour', 'teleport')
-_NUM_PLACES = 16
 
 
 class Violations(NamedTuple):
@@ -66,9 +65,8 @@ def play(
       env, expert, num_blocks * block, play_key, jnp.asarray(False)
     )
     seen = jax.tree.map(lambda leaf: leaf[::block], states)
-    there = _moved(
-      world, env, jax.tree.map(lambda x: x[moment], seen), place_key
-    )
+    before = jax.tree.map(lambda x: x[moment], seen)
+    there = world.teleport(env, before, place_key)
     after = played.follow(env, there, actions[moment * block :])
     teleported = jax.tree.map(
       lambda old, now, new: jnp.concatenate(
@@ -109,22 +107,6 @@ def _color(world: worlds.World) -> str | None:
   """The group of the agent's colour, or of another; None without any."""
   groups = [x for x in world.variation_groups if x.endswith('_color')]
   return 'agent_color' if 'agent_color' in groups else next(iter(groups), None)
-
-
-def _moved(
-  world: worlds.World, env: Any, state: Any, rng_key: jax.Array
-) -> Any:
-  """The state with the agent elsewhere, at the first place that is allowed."""
-  names = world.body or world.state_names
-  body = jnp.asarray([name in names for name in world.state_names])
-  fresh = jax.vmap(env.reset)(jax.random.split(rng_key, _NUM_PLACES))
-  places = jax.vmap(env.vector)(fresh)
-  vectors = jnp.where(body[None], places, env.vector(state)[None])
-  states = jax.vmap(env.from_vector)(vectors)
-  chosen = jnp.zeros((), jnp.int32)
-  if world.variation_groups:
-    chosen = jnp.argmax(jax.vmap(env.allows)(states))
-  return jax.tree.map(lambda leaf: leaf[chosen], states)
 
 
 def _look(

@@ -1,11 +1,38 @@
 """What a success rate is measured against: no plan, and a perfect one."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import pairs as pairs_lib
 from jepa_wm.evaluation.planning import protocol as protocol_lib
+
+
+class Tries(NamedTuple):
+  """How tries of a policy went.
+
+  Attributes:
+    solved: bool `[n]`, by the protocol's rule.
+    disturbed: bool `[n]`, on their way when the disturbance came; none where
+      there is none.
+  """
+
+  solved: np.ndarray
+  disturbed: np.ndarray
+
+  @property
+  def rate(self) -> float:
+    """Share that succeeded, 0..1."""
+    return int(np.sum(self.solved)) / len(self.solved)
+
+  @property
+  def recovery(self) -> float | None:
+    """Share of the disturbed that did, None where nobody was."""
+    if not np.any(self.disturbed):
+      return None
+    return float(np.mean(self.solved[self.disturbed]))
 
 
 def random_floor(
@@ -32,7 +59,9 @@ def random_floor(
   Raises:
     ValueError: no repeat.
   """
-  return _success_rate(protocol, pairs, stage, 'random', seed, num_repeats)
+  return tries(
+    protocol, pairs, 'random', stage=stage, seed=seed, num_repeats=num_repeats
+  ).rate
 
 
 def expert_ceiling(
@@ -51,37 +80,91 @@ def expert_ceiling(
   Returns:
     Share of pairs that succeeded, 0..1.
   """
-  return _success_rate(protocol, pairs, stage, 'expert', 0, 1)
+  return tries(protocol, pairs, 'expert', stage=stage).rate
 
 
-def _success_rate(
+def tries(
   protocol: protocol_lib.Protocol,
   pairs: pairs_lib.Pairs,
-  stage: stage_lib.Stage | None,
   policy: str,
-  seed: int,
-  num_repeats: int,
-) -> float:
+  *,
+  stage: stage_lib.Stage | None = None,
+  seed: int = 0,
+  num_repeats: int = 1,
+) -> Tries:
+  """Lets a policy of the world try all pairs.
+
+  Args:
+    protocol: budget, success rule and what happens in the middle.
+    pairs: the problems.
+    policy: its name.
+    stage: as for `random_floor`, as `seed` and `num_repeats`.
+    seed: of the actions.
+    num_repeats: how often every pair is tried.
+
+  Raises:
+    ValueError: no repeat.
+  """
   if num_repeats < 1:
     raise ValueError(f'num_repeats must be at least 1, got {num_repeats}.')
   problems = np.repeat(np.arange(len(pairs)), num_repeats)
   repeats = np.tile(np.arange(num_repeats), len(pairs))
-  num_successes = 0
+  found = []
   with worlds.on_stage(stage, protocol.environment) as opened:
-    for tries in stage_lib.waves(len(problems), opened.num_rows):
-      rows, some = np.arange(len(tries)), pairs.take(problems[tries])
+    for turn in stage_lib.waves(len(problems), opened.num_rows):
+      some = pairs.take(problems[turn])
       given = stage_lib.Problems(some.starts, some.goals, some.worlds)
-      opened.place(rows, given, aim=True)
-      streams = opened.streams(
-        stage_lib.Purpose.TRIES, seed, some.ids, repeats[tries]
-      )
-      role = stage_lib.Role((policy,))
-      played = opened.perform(rows, role, streams, num_steps=protocol.budget)
-      reached = np.asarray(played.reached)
-      counts = {
-        'any time': np.any(reached, axis=1),
-        'after any step': np.any(reached[:, 1:], axis=1),
-        'at the end': reached[:, -1],
-      }[protocol.success]
-      num_successes += int(np.sum(counts))
-  return num_successes / len(problems)
+      opened.place(np.arange(len(turn)), given, aim=True)
+
+      def play(
+        repeats: np.ndarray, num_steps: int, ids: np.ndarray = some.ids
+      ) -> stage_lib.Episodes:
+        streams = opened.streams(stage_lib.Purpose.TRIES, seed, ids, repeats)
+        role = stage_lib.Role((policy,))
+        rows = np.arange(len(ids))
+        return opened.perform(rows, role, streams, num_steps=num_steps)
+
+      at = protocol.disturbed_at
+      if at is None:
+        reached = np.asarray(play(repeats[turn], protocol.budget).reached)
+        disturbed = np.zeros(len(turn), bool)
+      else:
+        before = play(repeats[turn], at)
+        disturbed = ~_solved(protocol, np.asarray(before.reached))
+        if protocol.success == 'at the end':
+          disturbed = np.ones_like(disturbed)
+        _move(protocol, opened, some, np.asarray(before.vectors), disturbed)
+        # Repeats that no first half has.
+        after = play(repeats[turn] + num_repeats, protocol.budget - at)
+        reached = np.concatenate(
+          [np.asarray(before.reached), np.asarray(after.reached)[:, 1:]], axis=1
+        )
+      found.append((_solved(protocol, reached), disturbed))
+  return Tries(*(np.concatenate(parts) for parts in zip(*found)))
+
+
+def _solved(protocol: protocol_lib.Protocol, reached: np.ndarray) -> np.ndarray:
+  """Whether tries succeeded, of what they reached `[n, T + 1]`."""
+  if protocol.success == 'at the end':
+    return reached[:, -1]
+  first = 0 if protocol.success == 'any time' else 1
+  return np.any(reached[:, first:], axis=1)
+
+
+def _move(
+  protocol: protocol_lib.Protocol,
+  stage: stage_lib.Stage,
+  pairs: pairs_lib.Pairs,
+  vectors: np.ndarray,
+  disturbed: np.ndarray,
+) -> None:
+  """Places all where they came, and those that were disturbed elsewhere."""
+  states = stage.states(vectors[:, -1])
+  given = stage_lib.Problems(states, pairs.goals, pairs.worlds)
+  stage.place(np.arange(len(pairs)), given, aim=True)
+  rows = np.flatnonzero(disturbed)
+  if len(rows):
+    streams = stage.streams(
+      stage_lib.Purpose.TELEPORTS, protocol.pair_seed, pairs.ids[rows]
+    )
+    stage.teleport(rows, streams)

@@ -12,6 +12,7 @@ import tqdm
 from jepa_wm import planning
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.evaluation.planning import (
+  disturbance,
   observations,
   planner_settings,
   planning_model,
@@ -61,6 +62,7 @@ class ClosedLoop:
     diagnostics: how the search for first plans went, `[I, n]` each.
     num_searched: of every moment, how many of its plans were searched for, and
       how many there were; empty of planners that always search.
+    moved: problems that were disturbed, an entry a wave.
     num_plans: plans made for problems that were open.
     planning_seconds: time spent in looking, planning and playing, not in
       compiling.
@@ -83,6 +85,7 @@ class ClosedLoop:
     self.planned: list[PlannedPath] = []
     self.diagnostics: list[planning.Diagnostics] = []
     self.num_searched: dict[int, tuple[int, int]] = {}
+    self.moved: list[disturbance.Moved] = []
     self.num_plans = 0
     self.planning_seconds = 0.0
     self._planner = programs_lib.BatchPlanner(
@@ -162,6 +165,7 @@ class ClosedLoop:
     self._place(problems, self.pairs.starts)
     start, memory = self._planner.first(goals)
     for number in range(self.protocol.num_plans):
+      self._disturb(problems, number * self._steps_per_plan())
       self._note_failures(problems)
       rows = np.flatnonzero(self.score.is_open(problems))
       if not len(rows):
@@ -236,6 +240,8 @@ class ClosedLoop:
     trail = [path[:, :1]]
     first_remembered = receding - min(receding, self.settings.history) + 1
     for index in range(receding):
+      if index > 0:
+        self._disturb(problems, played)
       if index >= first_remembered:
         memory = _remember(memory, rows, self._look(rows))
       steps = min(block, self.protocol.budget - played)
@@ -265,6 +271,21 @@ class ClosedLoop:
       stage_lib.Problems(states, self.pairs.goals, self.pairs.worlds),
     )
     self.stage.place(np.arange(len(problems)), own)
+
+  def _disturb(self, problems: np.ndarray, played: int) -> None:
+    """Moves those that are open elsewhere, if it is time."""
+    if played != self.protocol.disturbed_at:
+      return
+    rows = np.flatnonzero(self.score.is_open(problems))
+    if not len(rows):
+      return
+    some = problems[rows]
+    streams = self.stage.streams(
+      stage_lib.Purpose.TELEPORTS, self.protocol.pair_seed, self.pairs.ids[some]
+    )
+    there = self.stage.teleport(rows, streams)
+    before = self.score.vectors[some, played]
+    self.moved.append(disturbance.Moved(some, before, there))
 
   def _look(self, rows: np.ndarray) -> observations.Observation:
     """What the model is shown of `rows`, leaves `[n, ...]`."""

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -18,7 +19,8 @@ from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import (
   baselines,
   closed_loop,
-  observations,
+  disturbance,
+  fitting,
   planner_settings,
   planning_model,
 )
@@ -65,10 +67,15 @@ class Baseline:
   Attributes:
     floor: success rate of random actions, 0..1.
     ceiling: of the expert.
+    floor_recovery: where the protocol disturbs, the same of those tries that
+      were disturbed.
+    ceiling_recovery: of the expert.
   """
 
   floor: float
   ceiling: float
+  floor_recovery: float | None = None
+  ceiling_recovery: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +92,7 @@ class Result:
       an episode ended early.
     planned: one entry per moment of planning.
     diagnostics: of the first plan of every problem that needed one, `[I, n]`.
+    moved: problems that were disturbed, None of none.
   """
 
   record: dict[str, Any]
@@ -95,6 +103,7 @@ class Result:
   vectors: np.ndarray
   planned: list[closed_loop.PlannedPath]
   diagnostics: planning.Diagnostics
+  moved: disturbance.Moved | None = None
 
 
 def run(
@@ -161,7 +170,7 @@ def run(
   with worlds.on_stage(
     stage, protocol.environment, image_size=model.image_size
   ) as opened:
-    _check_world(model, protocol, settings, opened)
+    fitting.check_world(model, protocol, settings, opened)
     if len(pairs) < 1:
       raise ValueError('pairs must hold at least one problem, got none.')
     if batch_size is None:
@@ -206,6 +215,7 @@ def run(
       vectors=loop.score.vectors,
       planned=loop.planned,
       diagnostics=loop.first_diagnostics(),
+      moved=disturbance.together(loop.moved),
     )
 
 
@@ -229,6 +239,7 @@ def _describe(
     'num_parameters': _count(model.params),
     'planner': loop.settings.to_dict(),
     **({'acted': acted} if (acted := loop.who_acted()) else {}),
+    **_disturbed(loop, episodes, baseline),
     'checkpoint': None,
     'training': _training(model),
     'shift': None,
@@ -249,12 +260,29 @@ def measure_baseline(
   num_floor_repeats: int = 20,
 ) -> Baseline:
   """Floor and ceiling of the same pairs; arguments as for `run`."""
-  return Baseline(
-    floor=baselines.random_floor(
-      protocol, pairs, stage=stage, seed=seed, num_repeats=num_floor_repeats
-    ),
-    ceiling=baselines.expert_ceiling(protocol, pairs, stage=stage),
+  given = functools.partial(baselines.tries, protocol, pairs, stage=stage)
+  floor = given('random', seed=seed, num_repeats=num_floor_repeats)
+  ceiling = given('expert')
+  return Baseline(floor.rate, ceiling.rate, floor.recovery, ceiling.recovery)
+
+
+def _disturbed(
+  loop: closed_loop.ClosedLoop, episodes: list[Episode], baseline: Baseline
+) -> dict[str, Any]:
+  """What a record says where the protocol disturbs."""
+  if loop.protocol.disturb is None:
+    return {}
+  found = disturbance.describe(
+    loop.protocol,
+    disturbance.together(loop.moved),
+    [episode.success for episode in episodes],
+    [episode.first_success_step for episode in episodes],
   )
+  others = {
+    'random_recovery': baseline.floor_recovery,
+    'expert_recovery': baseline.ceiling_recovery,
+  }
+  return {'disturbance': {**found, **others}}
 
 
 def write_results(
@@ -266,46 +294,6 @@ def write_results(
     OSError: the file cannot be written.
   """
   files.write_whole(path, json.dumps(list(records), indent=2) + '\n')
-
-
-def _check_world(
-  model: planning_model.PlanningModel,
-  protocol: protocol_lib.Protocol,
-  settings: planner_settings.PlannerSettings,
-  stage: stage_lib.Stage,
-) -> None:
-  """Refuses a model or a planner that was made for another world."""
-  if model.action_dim != model.action_block * stage.action_dim:
-    raise ValueError(
-      f'action_dim of the model is {model.action_dim}, but a block of '
-      f'{model.action_block} actions in {protocol.environment!r} has '
-      f'{model.action_block * stage.action_dim} numbers; the model was trained '
-      'in another world.'
-    )
-  if model.image_size != stage.image_size:
-    raise ValueError(
-      f'image_size of the stage must be {model.image_size}, that of the model, '
-      f'got {stage.image_size}.'
-    )
-  observations.check_proprio(model, protocol.environment, stage.proprio_dim)
-  is_discrete = stage.is_discrete
-  if is_discrete != settings.planner.discrete:
-    kind = 'discrete' if is_discrete else 'continuous'
-    fitting = [
-      name
-      for name, planner in planning.PLANNERS.items()
-      if planner().discrete == is_discrete
-    ]
-    raise ValueError(
-      f'planner must be one of {", ".join(fitting)}, since the '
-      f"world's actions are {kind}, got {settings.name!r}."
-    )
-  if is_discrete and model.action_block != 1:
-    raise ValueError(
-      'discrete actions are planned one at a time, so the model must have '
-      f'action_block 1, got {model.action_block}; train it with '
-      '--config.model.action_block=1.'
-    )
 
 
 def _default_batch_size(num_pairs: int) -> int:

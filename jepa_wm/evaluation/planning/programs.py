@@ -118,7 +118,8 @@ class BatchPlanner:
     args = self._arguments(ids[rows], 0, _take((start, memory, goals), rows))
     identity = (
       *(np.asarray(bound).tolist() for bound in self.bounds),
-      self.protocol,
+      # Whoever plans is told of no disturbance.
+      dataclasses.replace(self.protocol, disturb=None, disturb_at=None),
       self.settings,
       jax.tree.structure(args),
       [(np.shape(leaf), leaf.dtype) for leaf in jax.tree.leaves(args)],

@@ -16,6 +16,9 @@ _COUNTS = (
 ORIGINS = ('held-out', 'training', 'reset')
 """What starts and goals are taken from."""
 
+DISTURBANCES = ('teleport',)
+"""What may happen in the middle of an episode."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
@@ -51,9 +54,16 @@ class Protocol:
       and goal are two resets of the world.
     drop_solved: whether pairs that are solved at the start are left out.
     pair_seed: seed of the episodes and of the starts drawn on them.
+    disturb: what happens in the middle of an episode, and nobody is told:
+      'teleport' puts the agent (`worlds.World.body`) elsewhere, the same place
+      for a pair whoever plans; None for nothing.
+    disturb_at: environment steps played before that, whole blocks; by default
+      about half of the budget, in the middle of the blocks that are played
+      without another plan (`disturbed_at`).
 
   Raises:
-    ValueError: numbers that contradict each other.
+    ValueError: numbers that contradict each other, or a disturbance of a world
+      on the host.
   """
 
   name: str
@@ -73,6 +83,8 @@ class Protocol:
   origin: str = 'held-out'
   drop_solved: bool = True
   pair_seed: int = 0
+  disturb: str | None = None
+  disturb_at: int | None = None
 
   def __post_init__(self) -> None:
     fields.check_counts(self, dict.fromkeys(_COUNTS, 1))
@@ -96,11 +108,43 @@ class Protocol:
       )
     for field, known in (('success', SUCCESS_RULES), ('origin', ORIGINS)):
       fields.check_choice(field, getattr(self, field), known)
+    self._check_disturbance()
 
   @property
   def num_plans(self) -> int:
     """Plans per problem until the budget is spent."""
     return -(-self.budget // (self.receding_horizon * self.action_block))
+
+  @property
+  def disturbed_at(self) -> int | None:
+    """Environment steps played before the disturbance, None without one."""
+    if self.disturb is None or self.disturb_at is not None:
+      return self.disturb_at
+    middle = self.num_plans // 2 * self.receding_horizon
+    return self.action_block * (middle + self.receding_horizon // 2)
+
+  def _check_disturbance(self) -> None:
+    """Refuses one that cannot be, or a moment without one."""
+    if self.disturb is None:
+      if self.disturb_at is not None:
+        raise ValueError(
+          f'disturb_at={self.disturb_at} would do nothing: nothing happens '
+          'then; say what with disturb=teleport.'
+        )
+      return
+    fields.check_choice('disturb', self.disturb, DISTURBANCES)
+    if worlds.get(self.environment).on_host:
+      raise ValueError(
+        f'disturb={self.disturb} takes a world written in JAX, and '
+        f'{self.environment!r} is stepped on the host and does not say where '
+        'else its agent may be; leave it out.'
+      )
+    at, block = self.disturbed_at, self.action_block
+    if at is None or not 0 < at < self.budget or at % block:
+      raise ValueError(
+        f'disturb_at must be whole blocks of {block} environment steps, '
+        f'above 0 and below the budget of {self.budget}, got {at}.'
+      )
 
   def to_dict(self) -> dict[str, Any]:
     """All fields, as they go into a result record."""

@@ -6,13 +6,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import planning_benchmark
-from jepa_wm.evaluation.report import figures
+from jepa_wm.evaluation.report import figures, overlays
 
 _COLUMNS, _ROWS = 3, 3
 _PANEL = 128
 _BORDER, _GAP, _MARGIN, _CAPTION = 3, 2, 14, 20
 _MAX_FRAMES = 52
-_OVERSAMPLING = 3
 _FRAME_MS, _HOLD_MS = 90, 2500
 _PAPER, _INK, _FAINT, _RUNNING = '#ffffff', '#1c1f26', '#667085', '#cbd2dc'
 
@@ -49,6 +48,8 @@ def draw_episodes(
 
   Each cell shows the agent and, beside it, its goal. The line is the path that
   the world would take under the whole current plan, its dots one block apart.
+  Where an agent was moved, a cross says where it was taken from and a thin line
+  where to.
 
   Args:
     result: of a benchmark run.
@@ -73,7 +74,7 @@ def draw_episodes(
   )
   pictures = _pictures(result, rows, shown)
   agents, goals = pictures[:, :-1], pictures[:, -1]
-  overlays: dict[tuple[int, int], Image.Image] = {}
+  plans: dict[tuple[int, int], Image.Image] = {}
   frames = []
   for number, step in enumerate(steps):
     canvas = _Canvas(len(rows))
@@ -82,19 +83,21 @@ def draw_episodes(
       agent = Image.fromarray(agents[cell, number])
       if plan is not None:
         made, path = plan
-        if (row, made) not in overlays:
-          overlays[row, made] = _draw_path(
+        if (row, made) not in plans:
+          plans[row, made] = overlays.draw_path(
             world.place(path),
             world.place(goal_vectors[cell]),
             result.protocol.action_block,
+            size=_PANEL,
           )
-        overlay = overlays[row, made]
-        agent.paste(overlay, mask=overlay.getchannel('A'))
+        overlays.lay(plans[row, made], over=agent)
+      if (move := _move(result, row, step)) is not None:
+        overlays.lay(overlays.draw_move(*move, size=_PANEL), over=agent)
       canvas.add(
         cell,
         agent,
         Image.fromarray(goals[cell]),
-        *_caption(result.episodes[row], step, budget),
+        *_caption(result, row, step),
       )
     frames.append(canvas.image)
   return _encode(frames)
@@ -158,15 +161,32 @@ class _Canvas:
 
 
 def _caption(
-  episode: planning_benchmark.Episode, step: int, budget: int
+  result: planning_benchmark.Result, row: int, step: int
 ) -> tuple[str, str]:
   """What is written over a cell at `step`, and the colour of its frame."""
+  episode, budget = result.episodes[row], result.protocol.budget
   done = episode.first_success_step
   if done is not None and step >= done and episode.success:
     return f'reached at step {done}', figures.SUCCESS
   if step >= budget:
     return f'missed in {budget} steps', figures.FAILURE
+  if _move(result, row, step) is not None:
+    return f'step {step}, moved at {result.protocol.disturbed_at}', _RUNNING
   return f'step {step}', _RUNNING
+
+
+def _move(
+  result: planning_benchmark.Result, row: int, step: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """Where a problem was moved from and to before `step`, None of no such."""
+  at, moved = result.protocol.disturbed_at, result.moved
+  if at is None or moved is None or step <= at:
+    return None
+  found = np.flatnonzero(moved.indices == row)
+  if not len(found):
+    return None
+  place = worlds.get(result.protocol.environment).place
+  return place(moved.before[found[0]]), place(moved.after[found[0]])
 
 
 def _pictures(
@@ -193,35 +213,3 @@ def _current_plan(
     if len(found) and (planned.step < step or planned.step == 0):
       current = planned.step, planned.vectors[found[0]]
   return current
-
-
-def _draw_path(
-  places: np.ndarray, goal: np.ndarray, action_block: int
-) -> Image.Image:
-  """A line through `places` `[n, 2]` (fractions of the picture), and a goal."""
-  scale = _PANEL * _OVERSAMPLING
-  overlay = Image.new('RGBA', (scale, scale), _PAPER + '00')
-  draw = ImageDraw.Draw(overlay)
-
-  def ring(place: np.ndarray, radius: float, fill: str, width: int = 0) -> None:
-    x, y = place * scale
-    radius *= _OVERSAMPLING
-    draw.ellipse(
-      (x - radius, y - radius, x + radius, y + radius),
-      fill=None if width else fill,
-      outline=fill if width else None,
-      width=width,
-    )
-
-  line = [tuple(place) for place in places * scale]
-  width, rim = int(1.6 * _OVERSAMPLING), _OVERSAMPLING
-  # First a rim of paper, so that all can be seen on a dark ground as well.
-  ring(goal, 10.0, _PAPER, width=3 * rim)
-  draw.line(line, fill=_PAPER, width=width + 2 * rim, joint='curve')
-  for place in places[action_block::action_block]:
-    ring(place, 3.4, _PAPER)
-  ring(goal, 9.0, figures.SUCCESS, width=rim)
-  draw.line(line, fill=figures.PLAN, width=width, joint='curve')
-  for place in places[action_block::action_block]:
-    ring(place, 2.4, figures.PLAN)
-  return overlay.resize((_PANEL, _PANEL), Image.Resampling.LANCZOS)

@@ -174,6 +174,7 @@ def episode_map(result: planning_benchmark.Result) -> str:
     arrows += (
       f'<g class="{kind}"><title>{html.escape(tell(episode, world.unit))}'
       f'</title><polyline class="trail" points="{points}"/>'
+      f'{_mark_of_move(result, i)}'
       f'<line class="aim" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" '
       f'y2="{y2:.1f}"/><line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" '
       f'y2="{y2:.1f}" marker-end="url(#{kind}-head)"/>'
@@ -200,6 +201,20 @@ def episode_map(result: planning_benchmark.Result) -> str:
     f'<svg class="map{crowd}" viewBox="0 0 {_MAP} {_MAP}" role="img" '
     f'aria-label="starts and goals over the world"><defs>{heads}</defs>'
     f'{ground}{arrows}</svg>'
+  )
+
+
+def _mark_of_move(result: planning_benchmark.Result, row: int) -> str:
+  """A cross where a problem was moved from, and a line to where it was put."""
+  moved = result.moved
+  if moved is None or row not in moved.indices:
+    return ''
+  found = int(np.flatnonzero(moved.indices == row)[0])
+  place = worlds.get(result.protocol.environment).place
+  (x, y), (a, b) = (_MAP * place(v[found]) for v in (moved.before, moved.after))
+  return (
+    f'<path class="moved" d="M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10'
+    f'M{x:.1f} {y:.1f}L{a:.1f} {b:.1f}"/>'
   )
 
 

@@ -21,7 +21,8 @@ def details(run: runs.Run) -> str:
       '<section><h2>Where it worked</h2><p class="note">'
       '<span class="key" style="background:var(--reached)"></span>reached'
       '&ensp;<span class="key" style="background:var(--missed)"></span>missed, '
-      'from start (ring) to goal. Point at an arrow to see the path taken.</p>'
+      'from start (ring) to goal. Point at an arrow to see the path taken, and '
+      'a cross where the agent was moved in the middle, if it was.</p>'
       f'{pictures["map.svg"].decode()}</section>'
     )
   return (
@@ -209,6 +210,10 @@ def _protocol(record: dict[str, Any]) -> str:
   if record['shift'] is not None:
     entries['shift'] = f'{record["shift"]}, drawn for every pair'
     entries['pairs left out'] = f'{record["num_invalid"]}, impossible there'
+  if (disturbance := record.get('disturbance')) is not None:
+    entries['disturbance'] = (
+      f'{disturbance["kind"]} after {disturbance["step"]} environment steps'
+    )
   if record['num_failed']:
     entries['episodes that broke'] = '; '.join(
       f'{count}: {reason}' for reason, count in record['failures'].items()

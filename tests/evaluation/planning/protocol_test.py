@@ -28,6 +28,15 @@ def test_changes_replace_fields_and_none_does_not():
   assert changed.num_plans == 15
 
 
+def test_a_disturbance_comes_in_the_middle_of_what_is_played_blindly():
+  given = {'disturb': 'teleport'}
+  assert protocol.get('short', **given).disturbed_at == 35
+  assert protocol.get('long', **given).disturbed_at == 75
+  assert protocol.get('long', receding_horizon=5, **given).disturbed_at == 85
+  assert protocol.get('long', **given, disturb_at=10).disturbed_at == 10
+  assert protocol.LONG.disturbed_at is None
+
+
 def test_a_record_holds_every_field():
   fields = protocol.SHORT.to_dict()
   assert protocol.Protocol(**json.loads(json.dumps(fields))) == protocol.SHORT
@@ -44,6 +53,14 @@ def test_a_record_holds_every_field():
     ({'goal_offset': 101}, 'goal_offset must fit into an episode'),
     ({'success': 'now and then'}, "success must be one of 'any time', 'after"),
     ({'origin': 'dreams'}, 'origin must be one of held-out, training, re'),
+    ({'disturb': 'quake'}, "disturb must be one of teleport, got 'quake'"),
+    ({'disturb_at': 25}, 'disturb_at=25 would do nothing'),
+    ({'disturb': 'teleport', 'disturb_at': 12}, 'whole blocks of 5 environm'),
+    ({'disturb': 'teleport', 'disturb_at': 50}, 'below the budget of 50, got'),
+    (
+      {'disturb': 'teleport', 'environment': 'reacher'},
+      "'reacher' is stepped on the host",
+    ),
   ],
 )
 def test_contradictions_are_refused(changes, message):

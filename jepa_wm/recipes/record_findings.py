@@ -1,0 +1,95 @@
+"""What the record of a run says of its loop, as findings for the page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jepa_wm.evaluation.diagnostics import finding
+from jepa_wm.evaluation.statistics import runs
+
+
+def of(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
+  """All that a record says of its loop, by name.
+
+  Args:
+    record: of a result.
+  """
+  return {**_who_acted(record), **_disturbed(record)}
+
+
+def sentences(finished: Sequence[runs.Run]) -> list[str]:
+  """What is said of runs under their table, a line for each that says so."""
+  said = []
+  for run in finished:
+    record = run.record
+    protocol, planner = record['protocol']['name'], record['planner']['name']
+    said += [
+      f'{protocol}, {planner}, seed {record["seed"]}: {found.sentence}'
+      for name, found in of(record).items()
+      if name != 'who_acted'
+    ]
+  return said
+
+
+def _who_acted(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
+  """When a policy acted and when a search did, if both may."""
+  acted = record.get('acted')
+  if acted is None:
+    return {}
+  number = acted['policy'] + acted['search']
+  found = finding.Finding(
+    'Who acted when',
+    scalars={name: acted[name] for name in ('policy', 'search')},
+    table=finding.Table(
+      ('environment step', 'plans of the policy', 'plans of the search'),
+      [[row['step'], row['policy'], row['search']] for row in acted['by_step']],
+    ),
+    sentence=f'Of {number} plans the policy made {acted["policy"]}, and where '
+    f'what it was predicted to cost was not enough{_or_surprised(record)}, the '
+    f'search {acted["search"]}.',
+  )
+  return {'who_acted': found}
+
+
+def _or_surprised(record: Mapping[str, Any]) -> str:
+  """What else may have led to a search, in words."""
+  bound = record.get('planner', {}).get('surprise')
+  if not bound:
+    return ''
+  return f', or what it saw was further than {bound:g} from what was predicted'
+
+
+def _disturbed(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
+  """How many found their goals after they had been moved."""
+  said = record.get('disturbance')
+  if said is None:
+    return {}
+  number = said['num_disturbed']
+  scalars = {key: said[key] for key in ('num_disturbed', 'num_recovered')}
+  if number:
+    scalars['recovered'] = said['num_recovered'] / number
+    scalars['random_actions'] = said['random_recovery']
+    scalars['expert'] = said['expert_recovery']
+    scalars['steps_to_recover'] = said['steps_to_recover']
+  words = f'{number} on their way after {said["step"]} steps were moved'
+  if number:
+    low, high = said['interval_95']
+    words += f', and {said["num_recovered"]} of them reached their goals '
+    words += f'({low:.1%} to {high:.1%})'
+  if (steps := said['steps_to_recover']) is not None:
+    words += f', {steps:g} steps later in the median'
+  others = [
+    f'{who} {rate:.1%}'
+    for who, rate in (
+      ('random actions', said['random_recovery']),
+      ('the expert', said['expert_recovery']),
+    )
+    if rate is not None
+  ]
+  if others:
+    words += f'. Moved alike, {" and ".join(others)} do'
+  found = finding.Finding(
+    'After a disturbance',
+    {name: x for name, x in scalars.items() if x is not None},
+    sentence=f'{words}.',
+  )
+  return {'disturbance': found}

@@ -121,6 +121,8 @@ def _next(config: Mapping[str, Any], workdir: pathlib.Path) -> str:
       )
     use = '' if roles.picture is None else f'--decoder={workdir}'
     use = use if roles.proposal is None else f'--proposals={workdir}'
+    if roles.level is not None or roles.subgoals is not None:
+      use = f'--upper={workdir} --horizon=2'
     plan = ' Plan with it: python -m experiments.plan --checkpoint='
     return f'{plan}{config["frozen_encoder"]} {use}{needs}' if use else ''
   acts = models.from_config(config['model']).acting is not None

@@ -7,6 +7,7 @@
   --config=experiments/configs/heads.py:temporal_distance steps to a goal
   --config=experiments/configs/heads.py:reward            of data that has any
   --config=experiments/configs/heads.py:waypoints         a level above
+  --config=experiments/configs/heads.py:landmarks         a graph of the ways
   --config=experiments/configs/heads.py:safety            a forbidden zone
   --config=experiments/configs/heads.py:decoder           pictures
   --config=experiments/configs/heads.py:probe             the true state
@@ -46,6 +47,9 @@ _STEPS = {
   'probe': 1000,
 }
 
+# Without gradients, in one pass.
+_FITTED = ('landmarks',)
+
 # Whole, and tiny.
 _BATCHES = {
   'decoder': (64, 16),
@@ -66,9 +70,12 @@ _TINY: dict[str, dict[str, Any]] = {
   'safety': {**_SMALL, 'num_blocks': 2},
   'decoder': {'channels': (8,)},
   'probe': {},
+  'landmarks': {'num_landmarks': 16, 'num_spare': 4, 'num_seen': 1},
 }
 
-VARIANTS = (*_STEPS, *(f'{name}_tiny' for name in _STEPS))
+VARIANTS = tuple(
+  f'{name}{size}' for size in ('', '_tiny') for name in (*_STEPS, *_FITTED)
+)
 
 
 def get_config(variant: str = 'inverse_dynamics') -> ml_collections.ConfigDict:
@@ -89,27 +96,33 @@ def get_config(variant: str = 'inverse_dynamics') -> ml_collections.ConfigDict:
   head: dict[str, Any] = {'name': name}
   if tiny:
     head |= _TINY[name]
-  num_steps = 40 if tiny else _STEPS[name]
-  every = num_steps // 2
   if (asked := variants.given('head.name', sys.argv, name)) != name:
     head = {'name': asked}
+  settings = fields.from_dict(heads.HEADS, head)
+  shared = {
+    'seed': 0,
+    'frozen_encoder': 'two_room_small',
+    'head': fields.to_dict(settings),
+    'data': dataclasses.asdict(
+      data_config.DataConfig(
+        batch_size=_BATCHES.get(name, (256, 256))[tiny],
+        num_eval_windows=64 if tiny else 2048,
+      )
+    ),
+  }
+  if settings.batches == 'episodes':
+    return ml_collections.ConfigDict(shared)
+  num_steps = 40 if tiny else _STEPS.get(name, 3000)
+  every = num_steps // 2
   return ml_collections.ConfigDict(
     {
-      'seed': 0,
+      **shared,
       'num_steps': num_steps,
-      'frozen_encoder': 'two_room_small',
       **dataclasses.asdict(
         hooks.Intervals(
           log_every=max(num_steps // 40, 5),
           eval_every=every,
           checkpoint_every=every,
-        )
-      ),
-      'head': fields.to_dict(fields.from_dict(heads.HEADS, head)),
-      'data': dataclasses.asdict(
-        data_config.DataConfig(
-          batch_size=_BATCHES.get(name, (256, 256))[tiny],
-          num_eval_windows=64 if tiny else 2048,
         )
       ),
       'optimizer': optimizers.to_config(

@@ -215,6 +215,17 @@ def transitions(
   return windows.numbered(batch, num_threads)
 
 
+def after(table: table_lib.Table, stride: int) -> np.ndarray:
+  """The frame `stride` steps after each row, int32 `[N]`.
+
+  The row itself where its episode ends before, or has no such row.
+  """
+  found = np.arange(len(table.columns['action']), dtype=np.int32)
+  frames, _ = _with_rest(table, stride)
+  found[frames] += stride
+  return found
+
+
 def _frames(table: table_lib.Table) -> np.ndarray:
   """All frames of the episodes, of which there may be less than rows."""
   return np.concatenate(

@@ -38,7 +38,7 @@ class Joint:
   """
 
   model: jepa.Jepa
-  head: heads.Head
+  head: heads.Learner
 
   def __post_init__(self) -> None:
     model, name = self.model, self.head.config.name

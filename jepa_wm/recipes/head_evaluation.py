@@ -20,11 +20,11 @@ _NUM_PATHS = 3000
 def acts(head: heads.Head) -> bool:
   """Whether there are actions in what a head learns of."""
   batches: str = head.config.batches
-  return batches not in ('frames', 'gaps')
+  return batches not in ('frames', 'gaps', 'episodes')
 
 
 def evaluator(
-  head: heads.Head,
+  head: heads.Learner,
   model: exports.WorldModel,
   batches: Sequence[Mapping[str, Any]],
 ) -> Callable[[Any, Any], Mapping[str, float | str]]:
@@ -48,7 +48,7 @@ def evaluator(
     found = head.losses(variables, batch, jax.random.key(0))
     return {'loss': found.loss, **found.metrics}
 
-  price = _price(head)
+  says = steps_fn(head)
 
   def evaluate(variables: Any, records: Any) -> dict[str, float | str]:
     del records
@@ -57,15 +57,28 @@ def evaluator(
       f'held_out/{name}': float(np.mean([values[name] for values in found]))
       for name in found[0]
     }
-    if price is None:
-      return said
-    latents, steps = _pairs(batches)
-    scalars = calibration.steps_scalars(
-      np.asarray(price(variables, latents[:, 0], latents[:, 1])), steps
-    )
-    return said | {f'calibration/{k}': x for k, x in scalars.items()}
+    return said | calibration_of(says, variables, batches)
 
   return evaluate
+
+
+def calibration_of(
+  says: Any, variables: Any, batches: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+  """Scalars of `calibration.steps_scalars`, none of a head that says no steps.
+
+  Args:
+    says: what `steps_fn` gives.
+    variables: of the head.
+    batches: held-out pairs.
+  """
+  if says is None:
+    return {}
+  latents, steps = _pairs(batches)
+  scalars = calibration.steps_scalars(
+    np.asarray(says(variables, latents[:, 0], latents[:, 1])), steps
+  )
+  return {f'calibration/{k}': x for k, x in scalars.items()}
 
 
 def calibrated(
@@ -87,7 +100,7 @@ def calibrated(
   Returns:
     `steps`, and `paths` where the world can say how long a way is.
   """
-  price = _price(head.head)
+  price = steps_fn(head.head)
   if price is None:
     return {}
   distance_fn = functools.partial(price, head.params)
@@ -125,9 +138,10 @@ def write(findings: Mapping[str, Finding], workdir: pathlib.Path) -> None:
       files.write_whole(workdir / file, content)
 
 
-def _price(head: heads.Head) -> Any:
-  """What says steps; None of a head that does not learn them."""
-  if head.config.batches != 'gaps' or head.roles.cost is None:
+def steps_fn(head: heads.Head) -> Any:
+  """What says steps, compiled once; None of a head that does not learn them."""
+  says = head.config.batches in ('gaps', 'episodes')
+  if not says or head.roles.cost is None:
     return None
   return jax.jit(head.roles.cost)
 

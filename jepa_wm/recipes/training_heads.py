@@ -17,6 +17,7 @@ from jepa_wm.data import gaps, goals, windows
 from jepa_wm.envs import zones
 from jepa_wm.models import heads
 from jepa_wm.recipes import (
+  fitting_heads,
   frame_latents,
   head_evaluation,
   safety_calibration,
@@ -78,11 +79,15 @@ def read_head_config(config: Mapping[str, Any]) -> HeadTraining:
   Raises:
     ValueError: a field there is not, or out of its range.
   """
-  return HeadTraining(
+  plan = HeadTraining(
     config['head'],
     config.get('frozen_encoder', ''),
     **training.read_shared(config, ('head',)),
   )
+  settings = fields.from_dict(heads.HEADS, config['head'])
+  if is_fitted(settings):
+    fitting_heads.check(settings.name, config)
+  return plan
 
 
 def train_head(
@@ -96,7 +101,8 @@ def train_head(
   Args:
     config: plain nested dict: that of `train` with `head` (settings with a
       `name`) in place of `model` and `augmentation`, without `evals`, and with
-      `frozen_encoder`, a trained model of ours.
+      `frozen_encoder`, a trained model of ours. A head that is fitted without
+      gradients has no `fitting_heads.UNUSED`.
     workdir: folder of the run.
 
   Raises:
@@ -132,26 +138,16 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
     split: frame_latents.of_frames(source, split, encode_fn, identity)
     for split in ('train', 'held_out')
   }
-  batches = {
-    split: batches_of(
-      head,
-      tables[split],
-      latents[split],
-      plan.data.batch_size,
-      plan.seed if split == 'train' else HELD_OUT_SEED,
-    )
-    for split in latents
-  }
-  count = -(-plan.data.num_eval_windows // plan.data.batch_size)
-  held_out = list(itertools.islice(batches['held_out'], count))
-  variables, record = training.take_steps(
+  learn = fitting_heads.fit if is_fitted(head.config) else _take_steps
+  variables, record, held_out = learn(
     plan,
     workdir,
     head,
-    batches['train'],
-    head_evaluation.evaluator(head, model, held_out),
-    action_statistics=model.units if head_evaluation.acts(head) else None,
-    config=_identity(plan, head, source, fingerprint),
+    model,
+    tables,
+    latents,
+    identity=_identity(plan, head, source, fingerprint),
+    seed=HELD_OUT_SEED,
   )
   trained = exports.TrainedHead(
     head, variables, plan.encoder, fingerprint, record
@@ -169,6 +165,48 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
   if findings:
     record['calibration'] = {k: x.to_dict() for k, x in findings.items()}
   trained.save(workdir / 'export')
+
+
+def _take_steps(
+  plan: HeadTraining,
+  workdir: pathlib.Path,
+  head: heads.Learner,
+  model: exports.WorldModel,
+  tables: Mapping[str, Any],
+  latents: Mapping[str, np.ndarray],
+  *,
+  identity: Mapping[str, Any],
+  seed: int,
+) -> tuple[Any, dict[str, Any], list[Mapping[str, Any]]]:
+  """Follows gradients; see `fitting_heads.fit`, which does not."""
+  batches = {
+    split: batches_of(
+      head,
+      tables[split],
+      latents[split],
+      plan.data.batch_size,
+      plan.seed if split == 'train' else seed,
+    )
+    for split in latents
+  }
+  count = -(-plan.data.num_eval_windows // plan.data.batch_size)
+  held_out = list(itertools.islice(batches['held_out'], count))
+  variables, record = training.take_steps(
+    plan,
+    workdir,
+    head,
+    batches['train'],
+    head_evaluation.evaluator(head, model, held_out),
+    action_statistics=model.units if head_evaluation.acts(head) else None,
+    config=dict(identity),
+  )
+  return variables, record, held_out
+
+
+def is_fitted(settings: Any) -> bool:
+  """Whether a head of such settings learns without gradients."""
+  batches: str = settings.batches
+  return batches == 'episodes'
 
 
 def _tables(
@@ -284,8 +322,11 @@ def _identity(
   fingerprint: str,
 ) -> dict[str, Any]:
   """What makes this run this run, in JSON's types."""
+  shared = training.shared_identity(plan.data, plan.optimizer, source)
+  if is_fitted(head.config):
+    del shared['optimizer']
   return {
     'head': fields.to_dict(head.config),
-    **training.shared_identity(plan.data, plan.optimizer, source),
+    **shared,
     'frozen_encoder': fingerprint,
   }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jepa_wm import provenance, sharding
-from jepa_wm.training import hooks
+from jepa_wm.training import hooks, metrics
 from jepa_wm.training import run as run_lib
 
 
@@ -64,11 +64,26 @@ def learnt(run: run_lib.Run, log: hooks.Log) -> tuple[Any, dict[str, Any]]:
     run: all of whose steps are taken.
     log: of the run.
   """
-  return run.learner.for_inference(run.state.variables), {
-    'num_parameters': run.num_parameters,
-    'config': run.identity,
-    'seconds': round(log.metrics.seconds, 1),
-    'metrics': log.metrics.newest(),
+  return run.learner.for_inference(run.state.variables), described(
+    run.num_parameters, run.identity, log.metrics
+  )
+
+
+def described(
+  num_parameters: int, identity: Any, log: metrics.MetricsLog
+) -> dict[str, Any]:
+  """What an export says of how it came to be.
+
+  Args:
+    num_parameters: of what was learnt.
+    identity: its config.
+    log: of the run.
+  """
+  return {
+    'num_parameters': num_parameters,
+    'config': identity,
+    'seconds': round(log.seconds, 1),
+    'metrics': log.newest(),
     'device': sharding.device_description(),
     'date': datetime.date.today().isoformat(),
     'versions': provenance.versions(),

@@ -4,12 +4,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from jepa_wm import fields
-from jepa_wm.models.heads.head import HEADS, Head, Roles, Sizes
+from jepa_wm.models.heads.head import (
+  HEADS,
+  Fits,
+  Head,
+  Learner,
+  Roles,
+  Sizes,
+)
 
-__all__ = ['HEADS', 'Head', 'Roles', 'Sizes', 'from_config']
+__all__ = [
+  'HEADS',
+  'Fits',
+  'Head',
+  'Learner',
+  'Roles',
+  'Sizes',
+  'from_config',
+]
 
 
-def from_config(config: Mapping[str, Any], sizes: Sizes) -> Head:
+def from_config(config: Mapping[str, Any], sizes: Sizes) -> Any:
   """Builds the head that settings describe.
 
   Args:
@@ -17,9 +32,11 @@ def from_config(config: Mapping[str, Any], sizes: Sizes) -> Head:
       defaults.
     sizes: of the latents that it reads.
 
+  Returns:
+    A `Learner`, or a `Fits` where its settings say so.
+
   Raises:
     ValueError: no such head, no such field, a field out of its range, or
       latents that it cannot read.
   """
-  built: Head = fields.from_dict(HEADS, config).build(sizes)
-  return built
+  return fields.from_dict(HEADS, config).build(sizes)

@@ -31,6 +31,7 @@ BATCHES = (
   'pairs',
   'gaps',
   'goals',
+  'episodes',
   'imagination',
 )
 """What a head may learn of; all in latents, and actions normalised.
@@ -49,6 +50,7 @@ BATCHES = (
     'value' and for the 'actor': each a dict of `goal` `[B, D]`, `reward` `[B]`,
     -1 a block and 0 at the goal, and `mask` `[B]`, 0 at the goal and 1
     elsewhere;
+  'episodes': of all frames at once, without gradients, see `Fits`;
   'imagination': of none, an agent learns it in a model.
 """
 
@@ -195,7 +197,7 @@ class HeadConfig(fields.Named, Protocol):
 
 
 class Head(Protocol):
-  """A head: a run can train it (`training.run.Run`), others use its roles."""
+  """A head: others use its roles. How it learns is said by `config.batches`."""
 
   @property
   def config(self) -> Any:
@@ -216,6 +218,14 @@ class Head(Protocol):
     """Fresh variables `{'params', 'batch_stats'}`; consumes the key."""
     ...
 
+  def for_inference(self, variables: Variables) -> Variables:
+    """What is saved: `{'params'}`."""
+    ...
+
+
+class Learner(Head, Protocol):
+  """A head that a run can train by gradients (`training.run.Run`)."""
+
   def losses(
     self, variables: Variables, batch: Mapping[str, Any], rng_key: jax.Array
   ) -> HeadLosses:
@@ -226,8 +236,24 @@ class Head(Protocol):
     """The variables as they are: nothing follows the parameters."""
     ...
 
-  def for_inference(self, variables: Variables) -> Variables:
-    """What is saved: `{'params'}`."""
+
+class Fits(Head, Protocol):
+  """A head that is fitted in one pass over all episodes, without gradients."""
+
+  def fit(
+    self, latents: jax.Array, after: jax.Array, rng_key: jax.Array
+  ) -> tuple[Variables, dict[str, jax.Array]]:
+    """Fits it; may be jitted.
+
+    Args:
+      latents: `[N, D]`, of all frames.
+      after: int32 `[N]`, the row of the frame a block on; a frame's own where
+        its episode ends before.
+      rng_key: of what is drawn, consumed.
+
+    Returns:
+      The variables as `for_inference` gives them, and scalars to report.
+    """
     ...
 
 

@@ -70,7 +70,12 @@ _TINY: dict[str, dict[str, Any]] = {
   'safety': {**_SMALL, 'num_blocks': 2},
   'decoder': {'channels': (8,)},
   'probe': {},
-  'landmarks': {'num_landmarks': 16, 'num_spare': 4, 'num_seen': 1},
+  'landmarks': {
+    'num_landmarks': 16,
+    'num_spare': 4,
+    'num_seen': 1,
+    'stride': 4,
+  },
 }
 
 VARIANTS = tuple(

@@ -63,7 +63,8 @@ def encoder(tmp_path_factory):
 
 def config(variant, dataset, encoder, **changes):
   settings = configs.get_config(variant).to_dict()
-  settings |= {'num_steps': 8, 'checkpoint_every': 4, 'eval_every': 4}
+  if 'num_steps' in settings:
+    settings |= {'num_steps': 8, 'checkpoint_every': 4, 'eval_every': 4}
   settings['frozen_encoder'] = str(encoder)
   settings['data'] |= {'path': str(dataset), 'batch_size': 8}
   settings['data']['num_eval_windows'] = 16
@@ -75,7 +76,7 @@ def trained(dataset, encoder, tmp_path_factory):
   """One head of each kind, as folders by name."""
   folder = tmp_path_factory.mktemp('heads')
   names = 'inverse_dynamics', 'decoder', 'probe', 'gcivl', 'reward'
-  for name in (*names, 'temporal_distance'):
+  for name in (*names, 'temporal_distance', 'landmarks'):
     recipes.train_head(config(f'{name}_tiny', dataset, encoder), folder / name)
   above = config('waypoints_tiny', dataset, encoder)
   # All of a walk is four blocks.
@@ -158,6 +159,28 @@ def test_a_zone_that_teaches_nothing_is_a_sentence(
   with pytest.raises(ValueError, match=message):
     recipes.train_head(settings, tmp_path / 'run')
   assert not (tmp_path / 'run' / 'export').exists()
+
+
+def test_a_head_without_gradients_is_fitted_by_the_same_door(
+  dataset, encoder, trained, tmp_path
+):
+  folder = trained / 'landmarks'
+  (logged,) = metrics.read(folder / 'metrics.jsonl')
+  assert logged['fit/edges'] > 0
+  found = exports.TrainedHead.load(folder)
+  assert found.record['calibration']['steps']['scalars']['off'] >= 0
+  assert 'optimizer' not in found.record['config']
+  assert found.params['params']['number'] == 16
+  # The same command does the same again.
+  settings = config('landmarks_tiny', dataset, encoder)
+  recipes.train_head(settings, folder)
+  assert exports.TrainedHead.load(folder).digest == found.digest
+  for changes, where, message in (
+    ({'num_steps': 9}, tmp_path / 'run', 'num_steps would do nothing'),
+    ({}, trained / 'probe', 'holds a run of another head'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      recipes.train_head(settings | changes, where)
 
 
 @pytest.mark.parametrize(
@@ -282,15 +305,37 @@ def test_a_policy_that_cannot_act_so_is_a_sentence(
     ({'upper': 'gcivl'}, "the head 'gcivl' is no level above"),
     ({'upper_horizon': 3}, 'upper_horizon=3: .* has learnt 2 macro-actions'),
     ({'subgoal_every': 0}, 'every must be at least 1, got 0'),
+    (
+      {'upper': 'landmarks', 'upper_horizon': 2},
+      "upper_horizon=2 would do nothing: 'landmarks' searches no",
+    ),
+    (
+      {'upper': 'landmarks,waypoints'},
+      'waypoints spans 2 blocks and .*landmarks 4; name the lowest first',
+    ),
+    ({'upper': 'waypoints,waypoints'}, 'spans 2 blocks and .*waypoints 2'),
   ],
 )
 def test_a_level_above_that_cannot_be_is_a_sentence(
   encoder, trained, given, message
 ):
-  name = {'upper': 'waypoints', **given}.pop('upper')
-  given = {**given, 'upper': str(trained / name) if name else ()}
+  names = {'upper': 'waypoints', **given}.pop('upper').split(',')
+  given = {**given, 'upper': tuple(str(trained / x) for x in names if x)}
   with pytest.raises(ValueError, match=message):
     recipes.Planning(checkpoint=str(encoder), **given).combinations()
+
+
+def test_levels_stack_the_lowest_first(encoder, trained):
+  names = 'waypoints', 'landmarks'
+  paths = tuple(str(trained / name) for name in names)
+  given = {'checkpoint': str(encoder), 'subgoal_every': 2}
+  (one,) = recipes.Planning(upper=paths, **given).combinations()
+  assert [x.stride for x in one.settings.upper] == [2, 4]
+  found = one.settings.to_dict()['upper']
+  assert [x['name'].split()[0] for x in found] == list(names)
+  # The tiny one has learnt two macro-actions in a row, and looks no farther.
+  assert [x.get('horizon') for x in found] == [2, None]
+  assert [x['every'] for x in found] == [2, 2]
 
 
 @pytest.mark.parametrize('flag', ['upper', 'cost_head'])
@@ -403,7 +448,7 @@ def test_plans_with_proposals_and_draws_what_is_imagined(
     f'--out={tmp_path / "out"}',
     f'--proposals={trained / "inverse_dynamics"}',
     f'--decoder={trained / "decoder"}',
-    f'--upper={trained / "waypoints"}',
+    f'--upper={trained / "waypoints"},{trained / "landmarks"}',
     *('--upper_horizon=2', '--horizon=5', '--subgoal_every=2'),
     *('--planner=cem', '--num_samples=8', '--num_elites=2'),
     *('--num_iterations=1', '--num_pairs=4'),
@@ -412,9 +457,10 @@ def test_plans_with_proposals_and_draws_what_is_imagined(
     plan.run(show_progress=False)
   (record,) = json.loads((tmp_path / 'out' / 'results.json').read_text())
   assert record['planner']['proposals'].startswith('inverse_dynamics ')
-  (upper,) = record['planner']['upper']
+  upper, top = record['planner']['upper']
   assert upper.pop('name').startswith('waypoints ')
   assert upper == {'horizon': 2, 'every': 2}
+  assert top['name'].startswith('landmarks ')
   page = (tmp_path / 'out' / 'report.html').read_text()
   assert 'What it imagines' in page
   assert (tmp_path / 'out' / 'imagination.png').exists()

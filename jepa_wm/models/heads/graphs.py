@@ -60,7 +60,7 @@ def shortest(steps: jax.Array) -> jax.Array:
   """
 
   def through(node: jax.Array, found: jax.Array) -> jax.Array:
-    return jnp.minimum(found, found[:, node, None] + found[node])
+    return jnp.minimum(found, found[:, node, None] + found[node][None])
 
   return jax.lax.fori_loop(0, len(steps), through, steps)
 
@@ -69,9 +69,13 @@ def with_edge(
   paths: jax.Array, tail: jax.Array, head: jax.Array, length: jax.Array
 ) -> jax.Array:
   """Shortest paths `[K, K]` once an edge from tail to head is there, too."""
-  through = paths[:, tail, None] + length + paths[head]
+  through = paths[:, tail, None] + length + paths[head][None]
   return jnp.minimum(paths, through)
 
 
-def _squared(nodes: jax.Array, latent: jax.Array) -> jax.Array:
-  return jnp.sum(jnp.square(nodes - latent), axis=-1)
+def _squared(nodes: jax.Array, latents: jax.Array) -> jax.Array:
+  """Squared distance of nodes `[K, D]` from latents `[..., 1, D]` or `[D]`."""
+  lead = (1,) * (latents.ndim - 2)
+  if latents.ndim == 1:
+    latents = latents[None]
+  return jnp.sum(jnp.square(nodes.reshape(*lead, *nodes.shape) - latents), -1)

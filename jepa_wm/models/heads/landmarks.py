@@ -33,7 +33,7 @@ class LandmarksConfig:
   num_spare: int = 64
   num_seen: int = 2
   num_near: int = 4
-  stride: int = 4
+  stride: int = 2
 
   def __post_init__(self) -> None:
     fields.check(self, may_be_zero=('num_spare',))
@@ -82,8 +82,9 @@ class Landmarks:
   not seen is an edge, however near two latents are. Nothing is learnt by
   gradients, and what is seen later can be added (`remember`).
 
-  A way enters and leaves the graph at nodes near its ends, straight. Nodes must
-  be nearer to each other than the two sides of a wall are.
+  A way enters and leaves the graph at nodes near its ends, straight, and is
+  straight between latents within the radius of each other. Nodes must be nearer
+  to each other than the two sides of a wall are.
 
   Attributes:
     config: its settings.
@@ -136,7 +137,7 @@ class Landmarks:
     size = settings.num_landmarks + settings.num_spare
     seen = jnp.zeros((size, size), jnp.int32)
     seen = seen.at[cells, cells[after]].add(has_after.astype(jnp.int32))
-    is_edge = seen >= settings.num_seen
+    is_edge = (seen >= settings.num_seen) & ~jnp.eye(size, dtype=bool)
     spare = jnp.zeros((settings.num_spare, latents.shape[-1]))
     moved = jnp.sqrt(jnp.sum(jnp.square(latents[after] - latents), axis=-1))
     speed = jnp.nanquantile(jnp.where(has_after, moved, jnp.nan), 0.9)
@@ -235,7 +236,7 @@ class Landmarks:
   def _way(
     self, memory: Memory, latents: jax.Array, goals: jax.Array
   ) -> '_Way':
-    """The shortest way, through the graph or straight where that is a block."""
+    """The shortest way: through the graph, or straight within the radius."""
     latents, goals = jnp.broadcast_arrays(latents, goals)
     count = self.config.num_near
     (up, enter), (down, leave) = (
@@ -250,8 +251,9 @@ class Landmarks:
     through = pick(flat, best)
     apart = jnp.sqrt(jnp.sum(jnp.square(latents - goals), axis=-1))
     straight = apart / memory.speed
+    is_beside = apart <= memory.radius
     return _Way(
-      jnp.where(straight <= 1.0, jnp.minimum(straight, through), through),
+      jnp.where(is_beside, jnp.minimum(straight, through), through),
       straight,
       pick(enter, best // count),
       pick(leave, best % count),
@@ -261,7 +263,8 @@ class Landmarks:
     """How far latents are from nodes, `[..., K]`, infinite where none is."""
     is_there = jnp.arange(len(memory.latents)) < memory.number
     far = graphs.apart(latents, memory.latents)
-    return jnp.where(is_there, far, jnp.inf)
+    lead = (1,) * (far.ndim - 1)
+    return jnp.where(is_there.reshape(*lead, -1), far, jnp.inf)
 
 
 class _Way(NamedTuple):

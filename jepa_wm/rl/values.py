@@ -33,7 +33,7 @@ class Valued(world_model.WorldModel):
     head: prices latents in place of the distance to the goal.
   """
 
-  head: heads.Head | None = None
+  head: heads.Learner | None = None
 
   @property
   def meaning(self) -> Any:
@@ -64,7 +64,7 @@ class Values:
 
   def __init__(
     self,
-    head: heads.Head,
+    head: heads.Learner,
     *,
     num_steps: int,
     batch_size: int = 256,

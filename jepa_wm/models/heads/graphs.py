@@ -1,5 +1,7 @@
 """Graphs of latents that were seen: nodes, what led where, shortest paths."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -23,7 +25,7 @@ def farthest_points(
     fewer than K differ, the rest repeat one.
   """
 
-  def step(carry: tuple[jax.Array, jax.Array], _: None):
+  def step(carry: tuple[jax.Array, jax.Array], _: None) -> Any:
     apart, row = carry
     chosen = latents[row]
     apart = jnp.minimum(apart, _squared(latents, chosen))

@@ -172,7 +172,7 @@ class Landmarks:
       The variables, of the same shapes.
     """
 
-    def step(carry: tuple[Memory, jax.Array], latent: jax.Array):
+    def step(carry: tuple[Memory, jax.Array], latent: jax.Array) -> Any:
       memory, before = carry
       far = self._apart(memory, latent)
       near = jnp.argmin(far)

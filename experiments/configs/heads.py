@@ -8,6 +8,7 @@
   --config=experiments/configs/heads.py:reward            of data that has any
   --config=experiments/configs/heads.py:waypoints         a level above
   --config=experiments/configs/heads.py:landmarks         a graph of the ways
+  --config=experiments/configs/heads.py:drafter           what comes next
   --config=experiments/configs/heads.py:safety            a forbidden zone
   --config=experiments/configs/heads.py:decoder           pictures
   --config=experiments/configs/heads.py:probe             the true state
@@ -42,6 +43,7 @@ _STEPS = {
   'temporal_distance': 3000,
   'reward': 2000,
   'waypoints': 3000,
+  'drafter': 3000,
   'safety': 2000,
   'decoder': 2000,
   'probe': 1000,
@@ -67,6 +69,7 @@ _TINY: dict[str, dict[str, Any]] = {
   'temporal_distance': _SMALL,
   'reward': _SMALL,
   'waypoints': {**_SMALL, 'num_recorded': 32},
+  'drafter': _SMALL,
   'safety': {**_SMALL, 'num_blocks': 2},
   'decoder': {'channels': (8,)},
   'probe': {},

@@ -19,7 +19,7 @@ def hindsight_pairs(
   max_steps: int,
   batch_size: int,
   seed: int,
-  with_after: bool = False,
+  ahead: int = 0,
   num_threads: int = 1,
 ) -> grain.DatasetIterator:
   """Endless batches of frames, later frames, and what was done in between.
@@ -35,13 +35,14 @@ def hindsight_pairs(
     max_steps: from a frame to its goal at most.
     batch_size: pairs `B` of a batch.
     seed: of the draws.
-    with_after: whether `after`, what the block led to, is there.
+    ahead: environment steps from a frame to `after`; 0 leaves that out.
     num_threads: threads that read ahead; 0 reads when asked.
 
   Returns:
     Iterator over dicts: `latents` `[B, 2, D]`, `action` float32
     `[B, 1, stride * raw]`, the raw actions from the frame on, and `steps`
-    float32 `[B]` from frame to goal; `after` `[B, D]` if asked for.
+    float32 `[B]` from frame to goal; `after` `[B, D]` if asked for, the goal
+    where that comes before.
 
   Raises:
     ValueError: no episode is as long as a block, or `max_steps` is shorter.
@@ -58,7 +59,8 @@ def hindsight_pairs(
     rows = rng.integers(len(frames), size=batch_size)
     steps = rng.integers(stride, longest[rows], endpoint=True)
     first = frames[rows]
-    after = {'after': latents[first + stride]} if with_after else {}
+    there = first + np.minimum(steps, ahead)
+    after = {'after': latents[there]} if ahead else {}
     return {
       **after,
       'latents': latents[np.stack([first, first + steps], axis=1)],

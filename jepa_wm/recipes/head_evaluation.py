@@ -20,7 +20,7 @@ _NUM_PATHS = 3000
 def acts(head: heads.Head) -> bool:
   """Whether there are actions in what a head learns of."""
   batches: str = head.config.batches
-  return batches not in ('frames', 'gaps', 'episodes')
+  return batches not in ('frames', 'gaps', 'legs', 'episodes')
 
 
 def evaluator(

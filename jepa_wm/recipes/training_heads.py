@@ -278,13 +278,14 @@ def batches_of(
   """
   settings, stride = head.config, head.sizes.action_block
   drawn: dict[str, Any] = {'batch_size': batch_size, 'seed': seed}
-  if settings.batches == 'pairs':
+  if settings.batches in ('pairs', 'legs'):
+    blocks = settings.stride if settings.batches == 'legs' else int(with_after)
     return goals.hindsight_pairs(
       table,
       latents=latents,
       stride=stride,
       max_steps=settings.max_steps,
-      with_after=with_after,
+      ahead=blocks * stride,
       **drawn,
     )
   if settings.batches == 'gaps':

@@ -41,6 +41,23 @@ def test_goals_lie_ahead_in_the_episode(walks):
   )
 
 
+def test_what_comes_next_lies_no_farther_than_the_goal(walks):
+  batch = next(pairs(walks, ahead=10))
+  steps = batch['after'][:, 0] - batch['latents'][:, 0, 0]
+  np.testing.assert_array_equal(steps, np.minimum(batch['steps'], 10))
+  assert 'after' not in next(pairs(walks))
+
+
+def test_the_frame_a_block_on_is_one_of_the_episode(walks):
+  after = goals.after(walks[0], 5)
+  rows = np.arange(len(after))
+  is_last = after == rows
+  np.testing.assert_array_equal(after[~is_last], rows[~is_last] + 5)
+  episode = lambda frame: np.searchsorted([4, 16, 46], frame, side='right')
+  np.testing.assert_array_equal(episode(after), episode(rows))
+  assert is_last.sum() == 4 + 5 + 5
+
+
 def test_a_position_brings_the_same_batches(walks):
   batches = pairs(walks)
   next(batches)

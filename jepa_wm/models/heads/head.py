@@ -29,6 +29,7 @@ BATCHES = (
   'blocks',
   'paths',
   'pairs',
+  'legs',
   'gaps',
   'goals',
   'episodes',
@@ -44,6 +45,8 @@ BATCHES = (
   'pairs': a frame and a later one of its episode, `latents` `[B, 2, D]`, the
     block that followed the first, `action` `[B, 1, A]`, and `steps` `[B]`
     between the two, at most the config's `max_steps`;
+  'legs': 'pairs', and the frame that is the config's `stride` blocks on, or the
+    later one where that comes before, `after` `[B, D]`;
   'gaps': two frames of an episode, `latents` `[B, 2, D]`, the later one last,
     and `steps` `[B]` between them, at most the config's `max_steps`;
   'goals': 'blocks' and, as the config's `GoalSampling` says, goals for the

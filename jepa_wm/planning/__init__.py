@@ -69,6 +69,7 @@ from jepa_wm.planning.mpc import (
 )
 from jepa_wm.planning.mpc_state import Memory, MpcState
 from jepa_wm.planning.mppi import MPPI
+from jepa_wm.planning.noticing import Noticing
 from jepa_wm.planning.plan_fn import (
   BoundPlanner,
   Clock,
@@ -81,6 +82,7 @@ from jepa_wm.planning.predictive_sampling import PredictiveSampling
 from jepa_wm.planning.problem import (
   Diagnostics,
   NoiseFn,
+  Noticed,
   Plan,
   Problem,
   ProposalFn,
@@ -125,6 +127,8 @@ __all__ = [
   'MpcState',
   'NoiseFn',
   'NormBall',
+  'Noticed',
+  'Noticing',
   'Plan',
   'PlanFn',
   'Planner',

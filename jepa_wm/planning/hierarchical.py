@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.planning import checks, keys
+from jepa_wm.planning import checks, keys, masks
 from jepa_wm.planning.plan_fn import Clock, PlanFn
 from jepa_wm.planning.problem import Plan, Subgoal
 from jepa_wm.types import DynamicsFn, LatentState, Params, Root
@@ -138,7 +138,7 @@ class Hierarchical:
       )
 
     chosen = jax.lax.cond(jnp.any(is_due), choose, lambda: kept)
-    subgoal, carry = _where(is_due, chosen, kept)
+    subgoal, carry = masks.where(is_due, chosen, kept)
     plan, low = self.low.plan(
       params, rng_keys, Root(root.state, subgoal.goal), warm_start.low, clock
     )
@@ -203,7 +203,7 @@ class Pointed:
     del rng_keys, num_since, clock
     found = self.subgoal_fn(params, self.read_fn(root.state), root.goal)
     is_known = jnp.all(jnp.isfinite(found), axis=-1)
-    return _free(_where(is_known, found, root.goal)), carry
+    return _free(masks.where(is_known, found, root.goal)), carry
 
 
 def _free(goal: jax.Array) -> Subgoal:
@@ -262,7 +262,7 @@ class Searched:
     search_keys, model_keys = keys.split_keys(rng_keys)
     latents = self.read_fn(root.state)
     shifted = self.plan_fn.shift(carry.left, carry.action)
-    left = _where(num_since >= self.stride, shifted, carry.left)
+    left = masks.where(num_since >= self.stride, shifted, carry.left)
     plan, left = self.plan_fn.plan(
       params, search_keys, Root(latents, root.goal), left, clock
     )
@@ -276,7 +276,7 @@ class Searched:
     )
     is_far = left_over > jnp.maximum(far, self.near)
     is_good = (is_far & jnp.isfinite(far))[:, 0] & jnp.isfinite(plan.cost)
-    goal = _where(is_good, led_to, root.goal)
+    goal = masks.where(is_good, led_to, root.goal)
     return Subgoal(goal, plan.cost, plan.violation), Macro(left, first)
 
 
@@ -290,12 +290,3 @@ class Macro(NamedTuple):
 
   left: Any
   action: jax.Array
-
-
-def _where(mask: jax.Array, one: Any, other: Any) -> Any:
-  """Leaves `[B, ...]` of one where the mask `[B]` says so, else the other's."""
-
-  def choose(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.where(mask.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
-
-  return jax.tree.map(choose, one, other)

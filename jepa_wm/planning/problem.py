@@ -132,6 +132,23 @@ class Subgoal(NamedTuple):
   above: 'Subgoal | None' = None
 
 
+class Noticed(NamedTuple):
+  """What was noticed before a plan, by whoever keeps plans in force.
+
+  Attributes:
+    is_new: `[B]` bool, whether the plan is a new one.
+    surprise: `[B]`, how far what is seen is from what the plan before predicted
+      for it; 0 where nothing was.
+    is_surprised: `[B]` bool, whether that was too far.
+    num_since: `[B]` int32, blocks played since the plan before was made.
+  """
+
+  is_new: jax.Array
+  surprise: jax.Array
+  is_surprised: jax.Array
+  num_since: jax.Array
+
+
 class Plan(NamedTuple):
   """What a planner answers.
 
@@ -154,6 +171,7 @@ class Plan(NamedTuple):
       for; None of one level.
     expected: `[B, H, D]`, latents that the model predicts after each block;
       None where nobody asks, see `plan_fn.Expecting`.
+    noticed: what was noticed before it; None where every plan is a new one.
   """
 
   actions: jax.Array
@@ -166,3 +184,4 @@ class Plan(NamedTuple):
   searched: jax.Array | None = None
   subgoal: Subgoal | None = None
   expected: jax.Array | None = None
+  noticed: Noticed | None = None

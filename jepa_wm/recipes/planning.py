@@ -18,6 +18,7 @@ from jepa_wm.recipes import (
   planning_levels,
   planning_runs,
   record_findings,
+  replanning,
 )
 
 _DEFAULTS = planner_settings.PlannerSettings()
@@ -56,6 +57,10 @@ class Planning:
     horizon: blocks in a plan; the protocol's by default.
     receding_horizon: blocks played before the next plan; the protocol's by
       default.
+    replan_on_surprise: quantile of the surprise in undisturbed play, such as
+      0.99: who sees after a block what is farther from what was predicted plans
+      at once and from nothing, and does not play `receding_horizon` blocks
+      first; never by default.
     planner: who searches for actions: cem, icem, mppi, ...
       (`planning.PLANNERS`); or a list of such.
     budget_flops: operations that a plan may cost (multiplications and additions
@@ -110,6 +115,7 @@ class Planning:
   disturb_at: int | None = None
   horizon: int | None = None
   receding_horizon: int | None = None
+  replan_on_surprise: float | None = None
   planner: tuple[str, ...] = (_DEFAULTS.name,)
   budget_flops: float | None = None
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -223,6 +229,9 @@ class Planning:
           success=self.success,
           disturb=self.disturb,
           disturb_at=self.disturb_at,
+        )
+        settings = replanning.uncalibrated(
+          self.replan_on_surprise, settings, chosen
         )
         settings.dry_run(chosen.horizon)
         if self.budget_flops is not None:

@@ -12,7 +12,7 @@ import jax
 import tqdm
 from absl import logging
 
-from jepa_wm import exports, fields, files, provenance, sharding
+from jepa_wm import exports, files, provenance, sharding
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import diagnostic, finding, played
@@ -28,7 +28,12 @@ from jepa_wm.evaluation.planning import (
 )
 from jepa_wm.evaluation.report import report
 from jepa_wm.evaluation.statistics import runs
-from jepa_wm.recipes import planning_heads, record_findings
+from jepa_wm.recipes import (
+  identity,
+  planning_heads,
+  record_findings,
+  replanning,
+)
 from jepa_wm.recipes import stages as stages_lib
 
 
@@ -121,6 +126,7 @@ class Plans:
     )
     self._decoder = functools.cache(self._load_decoder)
     self._pairs = functools.cache(self._load_pairs)
+    self._calibrations = replanning.Calibrations(self.episodes)
     self._baselines: dict[str, planning_benchmark.Baseline] = {}
     self._findings: dict[Any, finding.Finding] = {}
     self._programs = programs.Programs()
@@ -130,13 +136,13 @@ class Plans:
     self._folders = []
     for one in self.combinations:
       if one.encoder not in hashes:
-        hashes[one.encoder] = _hash_model(self._model(one.encoder))
+        hashes[one.encoder] = identity.of_model(self._model(one.encoder))
       planning_model.check_history(
         self._model(one.encoder), one.settings.history
       )
       problems = self._pairs(one.protocol, one.shift)
       drawn_by = self._decoder(one.encoder, one.protocol.environment)
-      identity = runs.identify(
+      found = runs.identify(
         {
           **({} if drawn_by is None else {'decoder': drawn_by.digest}),
           'checkpoint': hashes[one.encoder],
@@ -152,7 +158,7 @@ class Plans:
       stem = pathlib.Path(one.checkpoint).name
       parts = [stem, one.protocol.name, one.settings.name]
       parts += [] if one.shift is None else [one.shift]
-      name = '-'.join([*parts, f'seed{one.seed}', identity])
+      name = '-'.join([*parts, f'seed{one.seed}', found])
       self._folders.append(self.out / 'runs' / name)
 
   def run(self) -> Outcome:
@@ -267,11 +273,20 @@ class Plans:
     model = self._model(one.encoder)
     problems = self._pairs(one.protocol, one.shift)
     stage = stages.get(one.protocol.environment, model.image_size)
+    settings = self._calibrations.settings(
+      one.encoder,
+      model,
+      one.protocol,
+      one.settings,
+      stage=stage,
+      programs=self._programs,
+      batch_size=self.batch_size,
+    )
     return planning_benchmark.run(
       model,
       one.protocol,
       problems,
-      settings=one.settings,
+      settings=settings,
       seed=one.seed,
       batch_size=self.batch_size,
       stage=stage,
@@ -290,7 +305,7 @@ class Plans:
 
     Kept in memory, and in the cache folder for the same code and device.
     """
-    identity = runs.identify(
+    name = runs.identify(
       {
         'protocol': one.protocol.to_dict(),
         'pairs': problems.manifest_sha256,
@@ -300,9 +315,9 @@ class Plans:
         'code': self._code,
       }
     )
-    if identity in self._baselines:
-      return self._baselines[identity]
-    path = manifests.cache_folder() / 'baselines' / f'{identity}.json'
+    if name in self._baselines:
+      return self._baselines[name]
+    path = manifests.cache_folder() / 'baselines' / f'{name}.json'
     try:
       found = planning_benchmark.Baseline(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
@@ -314,7 +329,7 @@ class Plans:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(dataclasses.asdict(found))
         files.write_whole(path, text)
-    self._baselines[identity] = found
+    self._baselines[name] = found
     return found
 
   def _kept(self, i: int, run: runs.Run) -> runs.Run:
@@ -378,20 +393,3 @@ def _load(folder: pathlib.Path) -> runs.Run | None:
   except (FileNotFoundError, ValueError) as error:
     logging.debug('%s', error)
     return None
-
-
-def _hash_model(model: exports.WorldModel) -> str:
-  """Identity of what plans: settings, weights and units."""
-  described = {
-    'model': fields.to_dict(model.model.config),
-    'units': None if model.units is None else model.units.to_dict(),
-  }
-  weights = jax.tree_util.tree_leaves_with_path(model.params)
-  return files.digest(
-    json.dumps(described, sort_keys=True, default=str),
-    *(
-      part
-      for path, leaf in weights
-      for part in (jax.tree_util.keystr(path), leaf)
-    ),
-  )

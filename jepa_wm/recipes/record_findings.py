@@ -13,7 +13,7 @@ def of(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
   Args:
     record: of a result.
   """
-  return {**_who_acted(record), **_disturbed(record)}
+  return {**_who_acted(record), **_disturbed(record), **_replanned(record)}
 
 
 def sentences(finished: Sequence[runs.Run]) -> list[str]:
@@ -93,3 +93,37 @@ def _disturbed(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
     sentence=f'{words}.',
   )
   return {'disturbance': found}
+
+
+def _replanned(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
+  """How often a plan was given up early, and by which bounds."""
+  said = record.get('replanning')
+  if said is None:
+    return {}
+  asked = record['planner']['replan_on_surprise']
+  bounds = asked['bounds']
+  looks, early = said['num_looks'], said['num_early']
+  share = f' ({early / looks:.1%})' if looks else ''
+  words = (
+    f'Of {looks} looks between plans {early} were surprised{share} and led to '
+    'a plan at once, which starts from nothing. The bounds are the '
+    f'{asked["quantile"]:g} quantile of at least {asked["num_calibrated"]} '
+    'blocks of undisturbed play on other pairs: '
+    f'{", ".join(f"{bound:.3g}" for bound in bounds)} after each block'
+  )
+  if said['num_noticed'] is not None:
+    words += (
+      f'. Of {said["num_moved_between_plans"]} that were moved between plans '
+      f'{said["num_noticed"]} were noticed at the next look, which are not '
+      'among the others'
+    )
+  found = finding.Finding(
+    'When it was surprised',
+    {name: x for name, x in said.items() if x is not None},
+    table=finding.Table(
+      ('blocks since the plan', 'surprise above'),
+      [[number, bound] for number, bound in enumerate(bounds, start=1)],
+    ),
+    sentence=f'{words}.',
+  )
+  return {'replanning': found}

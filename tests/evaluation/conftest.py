@@ -98,6 +98,13 @@ class PerfectModel:
   def latent(self, state):
     return state.latents[..., -1, :]
 
+  @property
+  def expecting(self):
+    def distance(seen, wanted):
+      return jnp.sum((seen - wanted) ** 2, axis=-1)
+
+    return planning.Expecting(self.latent, distance, 2)
+
   def raw_actions(self, actions):
     return (0.5 * actions).reshape(*actions.shape[:-1], 5, 2)
 
@@ -160,3 +167,8 @@ def drawn_run(short_result):
 @pytest.fixture(scope='session')
 def run_short_again():
   return run_short
+
+
+@pytest.fixture(scope='session')
+def short_settings():
+  return SETTINGS

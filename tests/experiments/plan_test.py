@@ -122,6 +122,12 @@ def _sentence(checkpoint, *arguments):
     (['--shift=agent_color,gravity'], "lighting, got 'gravity'"),
     (['--episodes=nowhere'], 'No episodes at nowhere'),
     (['--diagnostics=straigtness'], "Did you mean 'straightness'?"),
+    (
+      ['--replan_on_surprise=0.99', '--protocol=long'],
+      'plans after every block',
+    ),
+    (['--replan_on_surprise=0.999'], 'at most 0.995'),
+    (['--disturb=teleport', '--disturb_at=3'], 'whole blocks of 5 environment'),
     (['--protocol=swm-v1', '--num_pairs=9'], 'num_pairs must be 50'),
   ],
 )

@@ -16,6 +16,7 @@ from jepa_wm.evaluation.planning import (
   observations,
   planner_settings,
   planning_model,
+  replanning,
 )
 from jepa_wm.evaluation.planning import pairs as pairs_lib
 from jepa_wm.evaluation.planning import programs as programs_lib
@@ -63,6 +64,7 @@ class ClosedLoop:
     num_searched: of every moment, how many of its plans were searched for, and
       how many there were; empty of planners that always search.
     moved: problems that were disturbed, an entry a wave.
+    looks: what was noticed, an entry a moment, if plans are given up early.
     num_plans: plans made for problems that were open.
     planning_seconds: time spent in looking, planning and playing, not in
       compiling.
@@ -86,6 +88,7 @@ class ClosedLoop:
     self.diagnostics: list[planning.Diagnostics] = []
     self.num_searched: dict[int, tuple[int, int]] = {}
     self.moved: list[disturbance.Moved] = []
+    self.looks: list[replanning.Look] = []
     self.num_plans = 0
     self.planning_seconds = 0.0
     self._planner = programs_lib.BatchPlanner(
@@ -112,14 +115,13 @@ class ClosedLoop:
     for problems in waves:
       self._run_wave(problems, paths, bar)
     for number, found in sorted(paths.items()):
-      indices, vectors = zip(*found)
-      self.planned.append(
-        PlannedPath(
-          number * self._steps_per_plan(),
-          np.concatenate(indices),
-          np.concatenate(vectors),
-        )
-      )
+      indices, vectors = (np.concatenate(parts) for parts in zip(*found))
+      step = number * self._steps_per_call
+      end = step + self.protocol.receding_horizon * self.protocol.action_block
+      # Worlds that cannot be tried out tell what was played alone.
+      way = self.score.vectors[indices, step : end + 1]
+      longer = way if way.shape[1] > vectors.shape[1] else vectors
+      self.planned.append(PlannedPath(step, indices, longer.astype(np.float32)))
 
   @property
   def flops_per_plan(self) -> float | None:
@@ -140,7 +142,7 @@ class ClosedLoop:
 
     None of planners that always search.
     """
-    steps = self._steps_per_plan()
+    steps = self._steps_per_call
     rows = [
       {'step': number * steps, 'policy': total - searched, 'search': searched}
       for number, (searched, total) in sorted(self.num_searched.items())
@@ -164,10 +166,15 @@ class ClosedLoop:
     self._note_failures(problems)
     self._place(problems, self.pairs.starts)
     start, memory = self._planner.first(goals)
-    for number in range(self.protocol.num_plans):
-      self._disturb(problems, number * self._steps_per_plan())
+    # A plan in force is played out, also where it has led to the goal.
+    ends, told = np.zeros(len(problems), int), 0
+    steps = self._steps_per_call
+    for number in range(-(-self.protocol.budget // steps)):
+      self._disturb(problems, number * steps)
       self._note_failures(problems)
-      rows = np.flatnonzero(self.score.is_open(problems))
+      is_open = self.score.is_open(problems)
+      works = ~np.isin(problems, list(self.score.failures))
+      rows = np.flatnonzero(is_open | (works & (number < ends)))
       if not len(rows):
         break
       began = self._seconds()
@@ -175,12 +182,17 @@ class ClosedLoop:
       self.planning_seconds += self._seconds() - began
       outputs = self._plan(problems, rows, number, (start, memory, goals), bar)
       start = _put(start, rows, outputs['left'])
+      new = np.flatnonzero(is_open[rows])
+      if outputs['noticed'] is not None:
+        new = self._notice(problems, rows, number, outputs['noticed'])
+        ends[rows[new]] = number + self.protocol.receding_horizon
       began = self._seconds()
-      path, memory = self._play(problems, rows, number, outputs, memory)
+      path, memory = self._play(problems, rows, number, outputs, memory, new)
       self.planning_seconds += self._seconds() - began
-      self.num_plans += len(rows)
-      paths[number].append((problems[rows], path))
-      self._tell(bar, problems[rows], number)
+      self.num_plans += len(new)
+      if len(new):
+        paths[number].append((problems[rows[new]], path))
+      told = self._tell(bar, problems, number, told)
     self._note_failures(problems)
 
   def _plan(
@@ -209,7 +221,10 @@ class ClosedLoop:
         'or infinity; its weights or its dynamics are broken, so there is '
         'nothing to score.'
       )
+    noticed = outputs['noticed']
     if (searched := outputs['searched']) is not None:
+      if noticed is not None:
+        searched = searched[noticed.is_new]
       before = self.num_searched.get(number, (0, 0))
       self.num_searched[number] = (
         before[0] + int(searched.sum()),
@@ -227,17 +242,20 @@ class ClosedLoop:
     number: int,
     outputs: dict[str, Any],
     memory: planning.Memory,
+    new: np.ndarray,
   ) -> tuple[np.ndarray, planning.Memory]:
     """Plays the first blocks of plans in `rows` and keeps the score.
 
     Returns:
-      The way they planned, `[n, k, V]`, and the memory for the next plan.
+      The way planned in `rows[new]`, `[n, k, V]`, and the memory for the next
+      plan.
     """
-    receding, block = self.protocol.receding_horizon, self.protocol.action_block
+    receding, block = self._planner.stride, self.protocol.action_block
     raw = outputs['raw']
-    played = number * self._steps_per_plan()
-    path = self.stage.preview(rows, raw)
-    trail = [path[:, :1]]
+    played = number * self._steps_per_call
+    path = np.zeros(0)
+    if len(new):
+      path = self.stage.preview(rows[new], raw[new])
     first_remembered = receding - min(receding, self.settings.history) + 1
     for index in range(receding):
       if index > 0:
@@ -248,7 +266,6 @@ class ClosedLoop:
       if steps > 0:
         found = self.stage.play(rows, raw[:, index, :steps])
         self.score.note(problems[rows], played, found)
-        trail.append(found.vectors)
       played += steps
     shape = len(problems), receding, self.model.action_dim
     done = np.zeros(shape, np.float32)
@@ -259,10 +276,25 @@ class ClosedLoop:
       lambda x: x[:, max(0, x.shape[1] - keep) :],
       planning.Memory(memory.observations, actions),
     )
-    way = np.concatenate(trail, axis=1)
-    # Worlds that cannot be tried out tell what was played alone.
-    longer = way if way.shape[1] > path.shape[1] else path
-    return longer.astype(np.float32), memory
+    return path, memory
+
+  def _notice(
+    self,
+    problems: np.ndarray,
+    rows: np.ndarray,
+    number: int,
+    noticed: planning.Noticed,
+  ) -> np.ndarray:
+    """Keeps what was noticed; which of `rows` have a new plan that counts."""
+    is_open = self.score.is_open(problems[rows])
+    step, some = number * self._steps_per_call, problems[rows]
+    seen = (np.asarray(leaf) for leaf in noticed)
+    is_new, surprise, is_surprised, num_since = seen
+    look = replanning.Look(
+      step, some, is_new, surprise, is_surprised, num_since, is_open
+    )
+    self.looks.append(look)
+    return np.flatnonzero(look.is_new & is_open)
 
   def _place(self, problems: np.ndarray, states: Any) -> None:
     """Puts `problems` `[n]` in the first rows, in states of their own."""
@@ -298,21 +330,26 @@ class ClosedLoop:
       if row < len(problems):
         self.score.fail(int(problems[row]), reason)
 
-  def _tell(self, bar: tqdm.tqdm, problems: np.ndarray, number: int) -> None:
-    """Moves the bar on by the plans made, and by those saved."""
-    saved = np.sum(self.score.first_success[problems] >= 0)
-    if self.protocol.success == 'at the end':
-      saved = 0
-    remaining = self.protocol.num_plans - number
-    bar.update(int(len(problems) + saved * (remaining - 1)))
+  def _tell(
+    self, bar: tqdm.tqdm, problems: np.ndarray, number: int, told: int
+  ) -> int:
+    """Moves the bar on by plans made and saved since `told` of them were."""
+    blocks = (number + 1) * self._planner.stride
+    made = -(-blocks // self.protocol.receding_horizon)
+    is_open = self.score.is_open(problems)
+    whole = int(np.sum(np.where(is_open, made, self.protocol.num_plans)))
+    bar.update(whole - told)
     bar.set_postfix(solved=int(np.sum(self.score.first_success >= 0)))
+    return whole
 
   def _seconds(self) -> float:
     """A clock that stands still while the stage compiles."""
     return time.perf_counter() - self.stage.compile_seconds
 
-  def _steps_per_plan(self) -> int:
-    return self.protocol.receding_horizon * self.protocol.action_block
+  @property
+  def _steps_per_call(self) -> int:
+    """Environment steps that are played between two calls of the planner."""
+    return self._planner.stride * self.protocol.action_block
 
 
 def _remember(

@@ -19,6 +19,9 @@ from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import manifests, pair_cutting, pair_making
 from jepa_wm.evaluation.planning import protocol as protocol_lib
 
+_DEVELOPMENT = 500_000
+"""Added to the seed of pairs that settings are chosen by."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
@@ -124,6 +127,41 @@ def from_archive(
   num_pairs = protocol.num_pairs if num_pairs is None else num_pairs
   manifest = pair_cutting.describe_archive(_original(protocol), path, num_pairs)
   return _from_manifest(manifest, protocol, num_pairs)
+
+
+def development(
+  protocol: protocol_lib.Protocol,
+  num_pairs: int,
+  *,
+  episodes: str | os.PathLike[str] | None = None,
+) -> Pairs:
+  """Pairs of the same kind that no result is of, to choose settings by.
+
+  Those of a protocol without an archive are made as its own are, with a seed
+  apart from theirs. Of an archive they lie on episodes of its training split,
+  and where those are the protocol's own, have another seed.
+
+  Args:
+    protocol: whose kind.
+    num_pairs: how many, 200 at most without an archive.
+    episodes: archive, as for `from_archive`.
+
+  Raises:
+    ValueError: more pairs than there are.
+    FileNotFoundError: no archive.
+  """
+  other = dataclasses.replace(
+    protocol, pair_seed=protocol.pair_seed + _DEVELOPMENT
+  )
+  if episodes is not None and protocol.origin != 'reset':
+    trained_on = dataclasses.replace(other, origin='training')
+    return from_archive(trained_on, episodes, num_pairs)
+  # A manifest that ships has the protocol's name.
+  path = manifests.cached_path(_original(other))
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    manifests.write(pair_making.generate(_original(other)), path)
+  return load_pairs(other, num_pairs, path=path)
 
 
 def _original(protocol: protocol_lib.Protocol) -> protocol_lib.Protocol:

@@ -12,12 +12,16 @@ import optax
 
 from jepa_wm import fields, files, planning
 from jepa_wm.evaluation.planning import levels
+from jepa_wm.evaluation.planning import replanning as replanning_lib
 from jepa_wm.types import DynamicsFn, LatentState, Params, Root
 
 _PLAIN = (bool, int, float, str, type(None))
 """What a command line can give and a JSON record can keep."""
 
 _DEFAULT = planning.CEM()
+
+_APART = ('planner', 'proposals', 'cost_head', 'upper', 'replanning')
+"""Fields that a record describes in words of their own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +79,7 @@ class PlannerSettings:
     cost_head: who prices latents, in place of a `distance`.
     upper: the levels above, the lowest first; each says what the one below it
       is to reach first.
+    replanning: when a plan is given up early; None for never.
 
   Raises:
     ValueError: no such cost or distance, no history, or a distance beside who
@@ -90,6 +95,7 @@ class PlannerSettings:
   proposals: Proposals | None = None
   cost_head: CostHead | None = None
   upper: tuple[levels.Above, ...] = ()
+  replanning: replanning_lib.Replanning | None = None
 
   def __post_init__(self) -> None:
     fields.check_choice('cost', self.cost, planning.COSTS)
@@ -177,12 +183,14 @@ class PlannerSettings:
     usage = {
       field.name: getattr(self, field.name)
       for field in dataclasses.fields(self)
-      if field.name not in ('planner', 'proposals', 'cost_head', 'upper')
+      if field.name not in _APART
     }
     if self.proposals is not None:
       usage['proposals'] = self.proposals.name
     if self.cost_head is not None:
       usage |= {'cost_head': self.cost_head.name, 'distance': None}
+    if self.replanning is not None:
+      usage['replan_on_surprise'] = self.replanning.to_dict()
     if self.upper:
       usage['upper'] = [one.to_dict() for one in self.upper]
     return {'name': self.name, **options, **usage}

@@ -23,6 +23,7 @@ from jepa_wm.evaluation.planning import (
   fitting,
   planner_settings,
   planning_model,
+  replanning,
 )
 from jepa_wm.evaluation.planning import pairs as pairs_lib
 from jepa_wm.evaluation.planning import programs as programs_lib
@@ -174,7 +175,7 @@ def run(
     if len(pairs) < 1:
       raise ValueError('pairs must hold at least one problem, got none.')
     if batch_size is None:
-      batch_size = _default_batch_size(len(pairs))
+      batch_size = default_batch_size(len(pairs))
     if batch_size < 1:
       raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
     batch_size = min(batch_size, len(pairs))
@@ -240,6 +241,7 @@ def _describe(
     'planner': loop.settings.to_dict(),
     **({'acted': acted} if (acted := loop.who_acted()) else {}),
     **_disturbed(loop, episodes, baseline),
+    **_replanned(loop),
     'checkpoint': None,
     'training': _training(model),
     'shift': None,
@@ -285,6 +287,20 @@ def _disturbed(
   return {'disturbance': {**found, **others}}
 
 
+def _replanned(loop: closed_loop.ClosedLoop) -> dict[str, Any]:
+  """What a record says where plans may be given up early."""
+  if loop.settings.replanning is None:
+    return {}
+  moved = disturbance.together(loop.moved)
+  found = replanning.describe(
+    loop.looks,
+    loop.protocol.receding_horizon,
+    loop.protocol.disturbed_at,
+    None if moved is None else moved.indices,
+  )
+  return {'replanning': {'num_plans': loop.num_plans, **found}}
+
+
 def write_results(
   records: Sequence[dict[str, Any]], path: str | os.PathLike[str]
 ) -> None:
@@ -296,7 +312,7 @@ def write_results(
   files.write_whole(path, json.dumps(list(records), indent=2) + '\n')
 
 
-def _default_batch_size(num_pairs: int) -> int:
+def default_batch_size(num_pairs: int) -> int:
   """All problems at once, but on a CPU only what fits into its caches."""
   if jax.default_backend() == 'cpu':
     return min(num_pairs, 4 * jax.device_count())

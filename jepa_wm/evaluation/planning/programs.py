@@ -89,6 +89,13 @@ class BatchPlanner:
     self.params = sharding.replicate(self.model.params, self.mesh)
     self.flops_per_plan: float | None = None
 
+  @property
+  def stride(self) -> int:
+    """Blocks that are played between two calls of the program."""
+    if self.settings.replanning is not None:
+      return 1
+    return self.protocol.receding_horizon
+
   def first(
     self, seen: observations.Observation
   ) -> tuple[Any, planning.Memory]:
@@ -111,7 +118,9 @@ class BatchPlanner:
     Returns:
       `(ids [n], number, start, memory, goals)` with at most `batch_size` rows
       to a dict of `actions` `[n, H, A]`, `raw` `[n, H, block, raw]`, `left`,
-      `cost` `[n]`, `searched` `[n]` or None, and `diagnostics` `[n, I]`.
+      `cost` `[n]`, `searched` `[n]` or None, `noticed` `[n]` or None, and
+      `diagnostics` `[n, I]`. Call number `c` is for when `c * stride` blocks
+      have been played.
     """
     ids = np.zeros(len(jax.tree.leaves(goals)[0]), np.uint32)
     rows = np.zeros(1, int)
@@ -206,6 +215,14 @@ class BatchPlanner:
         read_fn=model.latent,
         latent_dim=self._latent_dim(),
       )
+    if (replanning := settings.replanning) is not None:
+      found = planning.Noticing(
+        plan_fn=found,
+        dynamics_fn=model.dynamics,
+        expecting=model.expecting,
+        horizon=protocol.horizon,
+        bounds=replanning.bounds,
+      )
     return found
 
   def _latent_dim(self) -> int:
@@ -243,15 +260,18 @@ class BatchPlanner:
     goals: observations.Observation,
   ) -> dict[str, Any]:
     """One plan for each of `[B]` problems; the program that is compiled."""
+    receding = self.protocol.receding_horizon
+    num_plans, stride = self.protocol.num_plans, self.stride
+    played = number * stride
+    left_over = num_plans * receding - played
+    if stride != receding:
+      # Plans that are made when they are due draw what they always draw.
+      due = played % receding == 0
+      number = jnp.where(due, played // receding, num_plans + number)
 
     def problem_key(pair_id: jax.Array) -> jax.Array:
       return jax.random.fold_in(jax.random.fold_in(rng_key, pair_id), number)
 
-    receding, num_plans = (
-      self.protocol.receding_horizon,
-      self.protocol.num_plans,
-    )
-    played, left_over = number * receding, (num_plans - number) * receding
     plan, left = planning.plan_step(
       params,
       jax.vmap(problem_key)(ids),
@@ -260,7 +280,7 @@ class BatchPlanner:
       goals,
       root_fn=lambda *args: planning_model.root(self.model, *args),
       plan_fn=self._plan_fn(),
-      receding_horizon=receding,
+      receding_horizon=stride,
       warm_start=self.settings.warm_start,
       clock=planning.Clock(played, left_over),
     )
@@ -270,6 +290,7 @@ class BatchPlanner:
       'left': left,
       'cost': plan.cost,
       'searched': plan.searched,
+      'noticed': plan.noticed,
       'diagnostics': jax.tree.map(jnp.transpose, plan.diagnostics),
     }
 

@@ -9,6 +9,8 @@
   --config=experiments/configs/lewm.py:push_t_predictor on what the former made
   --config=experiments/configs/lewm.py:reacher_small    dm_control's arm
   --config=experiments/configs/lewm.py:cube_small       OGBench's cube
+  --config=experiments/configs/lewm.py:point_maze_small    a point in a U maze
+  --config=experiments/configs/lewm.py:diverse_maze_small  in 40 layouts
 
 Every field of the model is a flag, those left at their defaults too:
 `--config.model.predictor.dropout=0.1`. Another kind of module is
@@ -34,11 +36,17 @@ VARIANTS = (
   'push_t_predictor',
   'reacher_small',
   'cube_small',
+  'point_maze_small',
+  'diverse_maze_small',
 )
 
 FULL_SIZE = {'two_room': 60_000, 'push_t': 280_000}
 """Steps of batch 128 that are about 10 epochs, as in the paper: of 10,000
 episodes of 92 frames, and of 20,000 of 196, in windows that span 16."""
+
+
+MAZES = {'point_maze_small': 8, 'diverse_maze_small': 32}
+"""Size of a latent: of a place, and of the walls too where they vary."""
 
 
 def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
@@ -49,6 +57,13 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     model = small(latent_dim=8, history=1)
     model['terms']['prediction'] = {'steps': 3}
     model['terms']['temporal_similarity'] = {'weight': 5.0}
+  elif variant in MAZES:
+    # A picture says nothing of velocities, hence a history of two.
+    model = small(latent_dim=MAZES[variant], history=2)
+    model['terms']['prediction'] = {'steps': 3}
+    model['terms']['temporal_similarity'] = {'weight': 5.0}
+    config.data.num_frames = 5
+    config.data.path = f'data/{variant.removesuffix("_small")}'
   elif variant == 'two_room_plain':
     model = small(latent_dim=192, history=3)
     model['predictor']['dropout'] = 0.1

@@ -124,10 +124,50 @@ def path_lengths(
   return jax.lax.fori_loop(0, inside - 1, relax, start)
 
 
+def path_length(
+  world: maze.Maze, state: maze.MazeState, goal: maze.MazeState
+) -> jax.Array:
+  """Cells to walk from `state` to `goal`, where the agent is in each.
+
+  Straight to the same cell or the next one, else by the centres of the cells
+  between. Infinite where they lie in different layouts.
+  """
+  closed = maze_layouts.with_border(state.walls)
+  here, there = (
+    maze_layouts.cell_of(x.position, world.size) for x in (state, goal)
+  )
+  to_goal, to_start = (path_lengths(closed, *cell) for cell in (there, here))
+  steps = to_goal[here]
+  ends = (
+    _first_stretch(lengths, cell, x.position)
+    for lengths, cell, x in (
+      (to_goal, here, state),
+      (to_start, there, goal),
+    )
+  )
+  way = sum(ends) + steps - 2.0
+  straight = jnp.linalg.norm(state.position - goal.position)
+  length = jnp.where(steps <= 1.0, straight, way)
+  return jnp.where(jnp.all(state.walls == goal.walls), length, jnp.inf)
+
+
+def _first_stretch(
+  lengths: jax.Array, cell: tuple[jax.Array, jax.Array], position: jax.Array
+) -> jax.Array:
+  """From a place in `cell` to the centre of the best next one, in cells."""
+  rows = cell[0] + jnp.array([0, 0, -1, 1])
+  columns = cell[1] + jnp.array([-1, 1, 0, 0])
+  centres = jnp.stack([columns, rows], axis=-1).astype(jnp.float32) - 0.5
+  away = jnp.linalg.norm(centres - position[None], axis=-1)
+  is_best = lengths[rows, columns] < lengths[cell]
+  return jnp.min(jnp.where(is_best, away, jnp.inf))
+
+
 _MAZES: dict[str, Callable[..., maze.Maze]] = {
   'point_maze': maze.Maze,
-  # PLDM's 40 layouts, and all of those that are held out.
+  # PLDM's 40 layouts, all of those to train in, and all that are held out.
   'diverse_maze': maze.Maze.diverse,
+  'diverse_maze_all': functools.partial(maze.Maze.diverse, num_layouts=None),
   'diverse_maze_held_out': functools.partial(
     maze.Maze.diverse, layouts='held_out', num_layouts=None
   ),
@@ -151,6 +191,9 @@ for _name, _make in _MAZES.items():
       unit='cells',
       body=('x', 'y'),
       zones={'pond': _PONDS[_make().size], 'slow': 'speed:2'},
+      path_length=path_length,
+      kin='diverse_maze' if _name.startswith('diverse_maze_') else None,
       action_noise=0.5,
+      recording={'policy': 'wanderer', 'ends_at_success': False},
     ),
   )

@@ -65,6 +65,8 @@ class World:
       empty of any other, which cannot be shifted.
     same_as: name of a world whose vectors and pairs are this one's too.
     zones: what may be forbidden here, by name, as `zones.parse` reads it.
+    kin: name of a world whose models and heads serve here too; vectors are
+      alike, pairs are not.
     recording: fields of `evaluation.protocol.Protocol` that say how episodes
       are recorded here, where it is not by an expert who stops at its target.
 
@@ -85,6 +87,7 @@ class World:
   variation_groups: variation.Groups = dataclasses.field(default_factory=dict)
   same_as: str | None = None
   zones: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  kin: str | None = None
   recording: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
@@ -162,8 +165,9 @@ def get(name: str) -> World:
 
 
 def are_alike(world: str, other: str) -> bool:
-  """Whether vectors and pairs of one world are the other's too."""
-  names = [get(name).same_as or name for name in (world, other)]
+  """Whether models and heads of one world serve in the other too."""
+  found = [(name, get(name)) for name in (world, other)]
+  names = [one.same_as or one.kin or name for name, one in found]
   return names[0] == names[1]
 
 

@@ -156,6 +156,23 @@ def test_path_lengths_are_those_of_a_search():
       assert ours[tuple(cell)] == expected[tuple(cell)]
 
 
+def test_the_way_goes_round_walls_by_centres_of_cells():
+  env, cell = maze.Maze(), lambda row, column: [column + 0.5, row + 0.5, 0, 0]
+  place = lambda vector: env.from_vector(jnp.asarray(vector, jnp.float32))
+  length = jax.jit(lambda a, b: maze_expert.path_length(env, a, b))
+  expected = _lengths(maze_layouts.walls(maze_layouts.U_MAZE, 3), (0, 0))
+  for to, steps in expected.items():
+    assert length(place(cell(0, 0)), place(cell(*to))) == pytest.approx(steps)
+  # From 0.2 cells before the first centre to 0.3 beyond the last.
+  here, there = place([0.7, 0.5, 0, 0]), place([0.2, 2.5, 0, 0])
+  assert length(here, there) == pytest.approx(0.8 + 4 + 1.3)
+  # Straight to the cell beside, and nowhere in another layout.
+  beside = place([1.0, 0.9, 0, 0])
+  assert length(here, beside) == pytest.approx(0.5)
+  walls = beside.walls.at[0, 2].set(True)
+  assert np.isinf(length(here, dataclasses.replace(beside, walls=walls)))
+
+
 def test_layouts_are_disjoint_connected_and_by_the_rules():
   train, held_out = (set(maze_layouts.diverse(s)) for s in maze_layouts.SPLITS)
   # Counted by a search of its own, over all 65,536.

@@ -50,7 +50,9 @@ def recipe(
     fields = _DECISIVE_OF_ARCHIVES
   elif protocol.origin == 'reset':
     fields = _DECISIVE_OF_RESETS
-  return {field: getattr(protocol, field) for field in fields}
+  # Manifests that take all pairs were written before there were detours.
+  detour = {'detour': protocol.detour} if protocol.detour else {}
+  return {field: getattr(protocol, field) for field in fields} | detour
 
 
 def fingerprint(manifest: dict[str, Any]) -> str:

@@ -3,8 +3,10 @@
 It made the manifests that ship, and makes those that are not there.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import tqdm
 
@@ -51,7 +53,8 @@ def generate(
   `goal_offset` steps after them one is drawn uniformly. Episodes without such a
   frame are left out, and so are pairs solved at the start (`drop_solved`).
   Where the origin is 'reset', start and goal are a reset's state and its
-  target, moved to where the world lets it stand.
+  target, moved to where the world lets it stand; those whose way is no such
+  `detour` are left out.
 
   Args:
     protocol: what to generate for.
@@ -61,12 +64,17 @@ def generate(
   Returns:
     The manifest, hash included, ready for JSON. `start_state` and `goal_state`
     are the world's vectors.
+
+  Raises:
+    ValueError: almost no pair is such a detour, or nobody can say how long
+      ways are in this world.
   """
   found: list[dict[str, Any]] = []
   make, offset = _play, protocol.goal_offset
   if protocol.origin == 'reset':
     make, offset = _reset, 0
-  num_played = num_short = num_solved = 0
+  num_played = num_short = num_solved = num_direct = 0
+  are_direct = _directness(protocol)
   bar = tqdm.tqdm(
     total=num_pairs,
     desc=f'pairs ({protocol.environment}, {protocol.name})',
@@ -78,6 +86,7 @@ def generate(
       episodes = num_played + np.arange(min(_BATCH, opened.num_rows))
       played = make(opened, protocol, episodes)
       solved = opened.are_solved(played.starts, played.goals)
+      direct = are_direct(played.starts, played.goals)
       for i, episode in enumerate(episodes):
         num_played += 1
         if played.length[i] < offset:
@@ -85,6 +94,9 @@ def generate(
           continue
         num_solved += bool(solved[i])
         if protocol.drop_solved and solved[i]:
+          continue
+        if direct[i]:
+          num_direct += 1
           continue
         found.append(
           {
@@ -97,6 +109,12 @@ def generate(
         if len(found) == num_pairs:
           break
       bar.update(len(found) - bar.n)
+      if (len(found) + 1) * 100 < num_direct:
+        raise ValueError(
+          f'Only {len(found)} of {num_played} pairs of {protocol.environment!r}'
+          f' have a way {protocol.detour:g} times as long as the straight line;'
+          ' there is little in the way there, so choose a smaller detour.'
+        )
   return manifests.sign(
     {
       'about': (
@@ -111,6 +129,39 @@ def generate(
       'pairs_solved_at_start': num_solved,
       'pairs': found,
     }
+  )
+
+
+def _directness(
+  protocol: protocol_lib.Protocol,
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+  """Says of starts and goals `[n, V]` whether the way is too direct, `[n]`.
+
+  Raises:
+    ValueError: nobody can say how long ways are in this world.
+  """
+  if not protocol.detour:
+    return lambda starts, goals: np.zeros(len(starts), bool)
+  world = worlds.get(protocol.environment)
+  path_length = world.path_length
+  if path_length is None:
+    known = [name for name, x in worlds.WORLDS.items() if x.path_length]
+    raise ValueError(
+      f'protocol {protocol.name!r} asks how long ways are, which nobody knows '
+      f'in {protocol.environment!r}; take another protocol, or one of '
+      f'{", ".join(known)}.'
+    )
+  env = world.make()
+
+  @jax.jit
+  @jax.vmap
+  def is_direct(start: jax.Array, goal: jax.Array) -> jax.Array:
+    here, there = env.from_vector(start), env.from_vector(goal)
+    straight = env.distance(here, there)
+    return path_length(env, here, there) < protocol.detour * straight
+
+  return lambda starts, goals: np.asarray(
+    is_direct(*(np.asarray(x, np.float32) for x in (starts, goals)))
   )
 
 

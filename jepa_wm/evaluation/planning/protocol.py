@@ -1,6 +1,7 @@
 """What a planning number means: the protocol that it was measured under."""
 
 import dataclasses
+import math
 from typing import Any
 
 from jepa_wm import fields
@@ -60,6 +61,8 @@ class Protocol:
     disturb_at: environment steps played before that, whole blocks; by default
       about half of the budget, in the middle of the blocks that are played
       without another plan (`disturbed_at`).
+    detour: least ratio of the way from start to goal to the straight line
+      between them, past what is in the way; 0 takes all pairs.
 
   Raises:
     ValueError: numbers that contradict each other, or a disturbance of a world
@@ -85,6 +88,7 @@ class Protocol:
   pair_seed: int = 0
   disturb: str | None = None
   disturb_at: int | None = None
+  detour: float = 0.0
 
   def __post_init__(self) -> None:
     fields.check_counts(self, dict.fromkeys(_COUNTS, 1))
@@ -105,6 +109,15 @@ class Protocol:
       raise ValueError(
         f'goal_offset must fit into an episode of {self.episode_steps} steps, '
         f'got {self.goal_offset}.'
+      )
+    if not 0.0 <= self.detour < math.inf:
+      raise ValueError(
+        f'detour must be finite and at least 0, got {self.detour}.'
+      )
+    if self.detour and self.origin != 'reset':
+      raise ValueError(
+        f'detour chooses among resets, got {self.detour:g} with pairs of '
+        f'origin {self.origin!r}; leave it 0.'
       )
     for field, known in (('success', SUCCESS_RULES), ('origin', ORIGINS)):
       fields.check_choice(field, getattr(self, field), known)
@@ -203,6 +216,21 @@ Nothing says that a goal can be reached in time; the expert's ceiling does.
 """
 
 
+DETOUR = Protocol(
+  name='detour',
+  budget=200,
+  receding_horizon=1,
+  origin='reset',
+  detour=2.0,
+  pair_seed=8,
+)
+"""Two resets whose way is at least twice the straight line between them.
+
+The goal looks near, and whoever goes straight for it ends at a wall: the far
+door of Two Room, the arms of a U maze.
+"""
+
+
 def _horizon(steps: int) -> Protocol:
   """Goals `steps` ahead, twice the time, recorded as for `LONG`."""
   return Protocol(
@@ -221,7 +249,7 @@ HORIZONS = tuple(_horizon(steps) for steps in (25, 50, 75, 100, 150))
 
 PROTOCOLS = {
   protocol.name: protocol
-  for protocol in (SHORT, LONG, SWM_V1, RANDOM_PAIRS, *HORIZONS)
+  for protocol in (SHORT, LONG, SWM_V1, RANDOM_PAIRS, DETOUR, *HORIZONS)
 }
 """The named protocols."""
 

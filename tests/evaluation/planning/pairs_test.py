@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.envs import two_room, worlds
+from jepa_wm.envs import two_room, two_room_expert, worlds
 from jepa_wm.evaluation.planning import (
   manifests,
   pair_making,
@@ -95,6 +95,34 @@ def test_random_pairs_stand_where_the_world_lets_them():
   assert np.all((np.abs(goals[:, 0] - 112) >= 12) | (goals[:, 1] < 65))
   crossing = (starts[:, 0] > 112) != (goals[:, 0] > 112)
   assert 0.4 < crossing.mean() < 0.6
+
+
+def test_goals_of_detours_look_near_and_are_not():
+  found = pair_making.generate(protocol.DETOUR, 20)['pairs']
+  starts, goals = (
+    jax.vmap(two_room.TwoRoom().from_vector)(np.array([p[x] for p in found]))
+    for x in ('start_state', 'goal_state')
+  )
+  way = jax.vmap(two_room_expert.path_length, in_axes=(None, 0, 0))
+  lengths = way(two_room.TwoRoom(), starts, goals)
+  straight = np.linalg.norm(starts.position - goals.position, axis=-1)
+  assert np.all(lengths >= 2 * straight)
+  # All of them are through the door.
+  crossing = (starts.position[:, 0] > 112) != (goals.position[:, 0] > 112)
+  assert np.all(crossing)
+
+
+@pytest.mark.parametrize(
+  ('environment', 'detour', 'message'),
+  [
+    ('push_t', 2.0, "nobody knows in 'push_t'"),
+    ('two_room', 30.0, 'choose a smaller detour'),
+  ],
+)
+def test_detours_that_there_are_none(environment, detour, message):
+  named = protocol.get('detour', environment=environment, detour=detour)
+  with pytest.raises(ValueError, match=message):
+    pair_making.generate(named, 3)
 
 
 def test_what_does_not_ship_is_made_once_and_kept(tmp_path, monkeypatch):

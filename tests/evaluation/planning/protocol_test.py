@@ -52,6 +52,8 @@ def test_a_record_holds_every_field():
     ({'num_pairs': 0}, 'num_pairs must be at least 1'),
     ({'goal_offset': 101}, 'goal_offset must fit into an episode'),
     ({'success': 'now and then'}, "success must be one of 'any time', 'after"),
+    ({'detour': 2.0}, 'detour chooses among resets'),
+    ({'origin': 'reset', 'detour': -1.0}, 'finite and at least 0, got -1'),
     ({'origin': 'dreams'}, 'origin must be one of held-out, training, re'),
     ({'disturb': 'quake'}, "disturb must be one of teleport, got 'quake'"),
     ({'disturb_at': 25}, 'disturb_at=25 would do nothing'),

@@ -218,7 +218,7 @@ Nothing says that a goal can be reached in time; the expert's ceiling does.
 
 DETOUR = Protocol(
   name='detour',
-  budget=200,
+  budget=100,
   receding_horizon=1,
   origin='reset',
   detour=2.0,

@@ -69,6 +69,12 @@ def test_one_way_leaves_the_way_back_unsaid():
   each = [off(x).mean() for x in ways]
   np.testing.assert_allclose(losses, each, rtol=1e-5)
   assert each[0] != each[1]
+  low = acting.build('temporal_distance', both_ways=False, expectile=0.1)
+  losses, ways = look(low)
+  short = (ways[0] < batch['steps'], ways[1] < batch['steps'])
+  share = [np.where(x, 0.1, 0.9) for x in short]
+  expected = [(2 * s * off(x)).mean() for s, x in zip(share, ways)]
+  np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +82,7 @@ def test_one_way_leaves_the_way_back_unsaid():
   [
     ({'form': 'iqe'}, "form must be one of mlp, quasimetric, got 'iqe'"),
     ({'scale': 0.0}, 'scale must be above 0'),
+    ({'expectile': 1.0}, 'expectile must lie between 0 and 1, got 1.0'),
     ({'max_steps': -1}, 'max_steps must be an integer of at least 0'),
   ],
 )

@@ -30,6 +30,8 @@ class TemporalDistanceConfig:
     max_steps: environment steps between two latents at most; 0 is as long as
       the episodes are.
     scale: environment steps that the network's 1 stands for.
+    expectile: of the gaps seen: their mean at a half, and below it nearer to
+      the least of them, which says more of ways where players wander.
   """
 
   name: ClassVar[str] = 'temporal_distance'
@@ -42,11 +44,16 @@ class TemporalDistanceConfig:
   both_ways: bool = True
   max_steps: int = 0
   scale: float = 25.0
+  expectile: float = 0.5
 
   def __post_init__(self) -> None:
     fields.check(self, {'form': FORMS}, may_be_zero=('max_steps',))
     if not self.scale:
       raise ValueError('scale must be above 0 environment steps, got 0.')
+    if not 0.0 < self.expectile < 1.0:
+      raise ValueError(
+        f'expectile must lie between 0 and 1, got {self.expectile}.'
+      )
 
   def build(self, sizes: head.Sizes) -> 'TemporalDistance':
     """See `head.HeadConfig`."""
@@ -57,13 +64,14 @@ class TemporalDistanceConfig:
 class TemporalDistance(head.Plain):
   """Learns how many steps an episode took from one of its frames to another.
 
-  That is a mean over who played: the steps of the data's players, not those of
-  the shortest way. Every gap is as likely, so that far pairs count as near ones
-  do. Of episodes that never lead from one place to another it knows nothing;
-  a value that is learnt step by step (`gcivl`) does.
+  That is a mean over who played, or an expectile: the steps of the data's
+  players, not those of the shortest way. Every gap is as likely, so that far
+  pairs count as near ones do. Of episodes that never lead from one place to
+  another it knows nothing; a value that is learnt step by step (`gcivl`) does.
 
   Source: arXiv 2605.22164, the MLP with `[z, g, z - g, |z - g|]` and Softplus;
-    for the quasimetric see `quasimetrics.residual_distance`.
+    for the quasimetric see `quasimetrics.residual_distance`;
+    for the expectile IQL (arXiv 2110.06169), equation 5.
   """
 
   @property
@@ -100,8 +108,13 @@ class TemporalDistance(head.Plain):
     found = head.squared_error(
       guesses / self.config.scale, steps / self.config.scale
     )
-    error = jnp.mean(jnp.abs(guesses - steps))
-    return found._replace(metrics={**found.metrics, 'steps_off': error})
+    apart = guesses - steps
+    tau = self.config.expectile
+    share = jnp.where(apart < 0.0, tau, 1.0 - tau)
+    return found._replace(
+      loss=jnp.mean(2.0 * share * jnp.square(apart / self.config.scale)),
+      metrics={**found.metrics, 'steps_off': jnp.mean(jnp.abs(apart))},
+    )
 
   def steps(
     self, params: Params, latents: jax.Array, goals: jax.Array

@@ -72,7 +72,7 @@ def test_contradictions_are_refused(changes, message):
 
 def test_an_unknown_protocol_is_named():
   with pytest.raises(
-    ValueError, match=r"one of h100, .* short, .*got 'medium'"
+    ValueError, match=r"one of detour, .* short, .*got 'medium'"
   ):
     protocol.get('medium')
 

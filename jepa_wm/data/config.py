@@ -87,6 +87,22 @@ class DataConfig:
           f'{getattr(self, name)}.'
         )
 
+  def check_unused(self, name: str, why: str) -> None:
+    """Refuses a field that a training does not read.
+
+    Args:
+      name: of the field.
+      why: it is not read, for the message.
+
+    Raises:
+      ValueError: it is not its default.
+    """
+    value = getattr(self, name)
+    if value != getattr(type(self), name):
+      raise ValueError(
+        f'config.data.{name}={value} would do nothing: {why}; leave it out.'
+      )
+
   @property
   def parts(self) -> tuple[str, ...]:
     """The sources of a mixture; one of any other."""

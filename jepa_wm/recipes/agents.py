@@ -17,7 +17,13 @@ from jepa_wm.data import table as table_lib
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import observations
 from jepa_wm.models import heads
-from jepa_wm.recipes import planning_runs, sources, training
+from jepa_wm.recipes import (
+  planning_heads,
+  planning_runs,
+  sources,
+  training,
+  training_fields,
+)
 from jepa_wm.rl import actor_critic, imagination, reach, rewards, starts
 from jepa_wm.training import hooks, lock, optimizers
 
@@ -114,6 +120,9 @@ class AgentTraining:
     optimizer: how.
     intervals: how often what happens.
     seed: of all draws.
+
+  Raises:
+    ValueError: a field that would do nothing.
   """
 
   agent: Imagining
@@ -123,6 +132,9 @@ class AgentTraining:
   optimizer: optimizers.AdamW
   intervals: hooks.Intervals
   seed: int
+
+  def __post_init__(self) -> None:
+    self.data.check_unused('num_frames', 'an agent learns in single steps')
 
 
 def read_agent_config(config: Mapping[str, Any]) -> AgentTraining:
@@ -134,7 +146,7 @@ def read_agent_config(config: Mapping[str, Any]) -> AgentTraining:
   Raises:
     ValueError: a field there is not, or out of its range.
   """
-  agent = training.build(Imagining, 'config.agent', config['agent'])
+  agent = training_fields.build(Imagining, 'config.agent', config['agent'])
   settings = config.get('head', {'name': 'actor_critic'})
   fields.from_dict(heads.HEADS, settings, where='config.head')
   fields.check_choice(
@@ -145,7 +157,7 @@ def read_agent_config(config: Mapping[str, Any]) -> AgentTraining:
       'config.frozen_encoder must be set: the agent learns in the imagination '
       'of a trained model, such as two_room_small, which ships.'
     )
-  shared = training.read_shared(config, ('head', 'agent'))
+  shared = training_fields.read_shared(config, ('head', 'agent'))
   return AgentTraining(agent, settings, encoder, **shared)
 
 
@@ -239,7 +251,8 @@ def measure_of(
   if not path:
     own = model.levels[0].model.distance
     return rewards.Measure(lambda params, *latents: own(*latents))
-  found = exports.TrainedHead.load(path, model=model, where=plan.encoder)
+  folder = planning_heads.folder_of('--config.agent.reach_by', path)
+  found = exports.TrainedHead.load(folder, model=model, where=plan.encoder)
   if (cost_fn := found.head.roles.cost) is None:
     raise ValueError(
       f'config.agent.reach_by={path}: the head {found.name!r} prices nothing; '

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jepa_wm import exports, fields, files, planning, rl, units
-from jepa_wm.data import columns, episodes
+from jepa_wm.data import cache, columns, episodes
 from jepa_wm.data import replay as replay_lib
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import variation, worlds
@@ -19,7 +19,13 @@ from jepa_wm.evaluation.planning import (
   protocol,
 )
 from jepa_wm.models import heads
-from jepa_wm.recipes import frozen_encoders, online_rounds, sources, training
+from jepa_wm.recipes import (
+  frozen_encoders,
+  online_rounds,
+  sources,
+  training,
+  training_fields,
+)
 from jepa_wm.rl import playing
 from jepa_wm.training import checkpoints, draws, lock, metrics
 
@@ -146,7 +152,9 @@ def train_online(
     Interrupted: SIGTERM or Ctrl-C came; a checkpoint was written.
   """
   config = dict(config)
-  settings = training.build(Online, 'config.online', config.pop('online'))
+  settings = training_fields.build(
+    Online, 'config.online', config.pop('online')
+  )
   plan = training.read_config(config)
   _check_played(plan, settings)
   with lock.hold(workdir):
@@ -187,11 +195,12 @@ def _train(
   workdir: pathlib.Path,
 ) -> None:
   """Takes the steps that are left, then exports."""
+  archive = _archive(settings)
   replay = replay_lib.Replay(workdir / 'replay')
   if not checkpoints.steps(workdir / 'checkpoints'):
     # What another run played that was killed before its first checkpoint.
     replay.rewind(0)
-  num_before, before = _begin(replay, settings)
+  num_before, before = _begin(replay, archive, settings.episodes)
   values = _values(plan, settings, stage, model)
   act = _act(plan, settings, stage, model, replay, num_before, values)
   batches = rl.Batches(
@@ -289,21 +298,16 @@ def _values(
   return rl.Values(head, num_steps=settings.value_steps, seed=plan.seed)
 
 
-def _begin(
-  replay: replay_lib.Replay, settings: Online
-) -> tuple[int, dict[str, str]]:
-  """Copies recorded episodes into a replay, those that are not there yet.
-
-  Returns:
-    How many there are, and what says which they are.
+def _archive(settings: Online) -> cache.Cache | None:
+  """Recorded episodes to begin with, if any.
 
   Raises:
-    FileNotFoundError: there are none.
+    FileNotFoundError: they are not there.
     ValueError: they are of another world.
   """
   path = settings.episodes
   if not path:
-    return 0, {}
+    return None
   table = sources.open_episodes(path, field='config.online.episodes')['train']
   played = table.provenance.get('environment', '')
   if played in worlds.WORLDS and not worlds.are_alike(
@@ -314,19 +318,38 @@ def _begin(
       f'config.online.environment is {settings.environment!r}; a model learns '
       'in one world.'
     )
-  for number in range(replay.end, len(table.lengths)):
-    first, length = table.offsets[number], table.lengths[number]
+  return table
+
+
+def _begin(
+  replay: replay_lib.Replay, archive: cache.Cache | None, path: str
+) -> tuple[int, dict[str, str]]:
+  """Copies an archive into a replay, the episodes that are not there yet.
+
+  Args:
+    replay: of the run.
+    archive: what `_archive` found.
+    path: of it.
+
+  Returns:
+    How many there are, and what says which they are.
+  """
+  if archive is None:
+    return 0, {}
+  for number in range(replay.end, len(archive.lengths)):
+    first, length = archive.offsets[number], archive.lengths[number]
     rows = np.arange(first, first + length)
+    actions = archive.columns['action'][rows[:-1]]
     replay.append(
       episodes.Episode(
         columns={
-          columns.PIXELS: table.columns[columns.PIXELS][rows],
-          'action': np.asarray(table.columns['action'][rows[:-1]], np.float32),
+          columns.PIXELS: archive.columns[columns.PIXELS][rows],
+          'action': np.asarray(actions, np.float32),
         },
         provenance={'index': number},
       )
     )
-  return len(table.lengths), {'episodes': episodes.fingerprint(path)}
+  return len(archive.lengths), {'episodes': episodes.fingerprint(path)}
 
 
 def _evaluator(

@@ -1,6 +1,7 @@
 """What heads do for plans: act, propose, price, draw imagination."""
 
 import functools
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ def proposals(
     ValueError: a broken one, or a head of another encoder, other actions or
       another world, or without the role.
   """
-  if exports.encoder_of(path) is None:
+  if exports.encoder_of(folder_of('--proposals', path)) is None:
     return _own(path, checkpoint)
   found = fitting('proposals', path, checkpoint, environment)
   make_fn, policy_fn = found.head.roles.proposal, found.head.roles.policy
@@ -186,13 +187,7 @@ def fitting(
     ValueError: it does not fit.
   """
   model = exports.WorldModel.from_checkpoint(checkpoint)
-  try:
-    folder = exports.find(path)
-  except FileNotFoundError as error:
-    raise FileNotFoundError(
-      f'--{flag}={path}: no trained head there; pass the working directory of '
-      'a finished training of one, or its exported folder.'
-    ) from error
+  folder = folder_of(f'--{flag}', path)
   found = exports.TrainedHead.load(folder, model=model, where=checkpoint)
   sizes = found.head.sizes
   known = sizes.action_dim, sizes.action_block
@@ -212,6 +207,25 @@ def fitting(
       f'and is asked for {environment!r}; train one on episodes of that.'
     )
   return found
+
+
+def folder_of(flag: str, path: str) -> pathlib.Path:
+  """The exported folder of a head.
+
+  Args:
+    flag: that names it, for the message: `--proposals`.
+    path: as for `TrainedHead.load`.
+
+  Raises:
+    FileNotFoundError: nothing there.
+  """
+  try:
+    return exports.find(path)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(
+      f'{flag}={path}: no trained head there; pass the working directory of '
+      'a finished training of one, or its exported folder.'
+    ) from error
 
 
 def _world_of(record: Mapping[str, Any]) -> str:
@@ -236,7 +250,8 @@ def drawing(
     OSError: no head.
     ValueError: a broken one, a head of another encoder or without the role.
   """
-  found = exports.TrainedHead.load(path, model=model, where=checkpoint)
+  folder = folder_of('--decoder', path)
+  found = exports.TrainedHead.load(folder, model=model, where=checkpoint)
   if found.head.roles.picture is None:
     raise ValueError(
       f'--decoder={path}: the head {found.name!r} draws no pictures; pass a '

@@ -17,7 +17,7 @@ from jepa_wm.recipes import (
   probing,
   starting_weights,
   study_checks,
-  training,
+  training_fields,
 )
 from jepa_wm.recipes.study import Row, Size, Study
 
@@ -300,7 +300,7 @@ def _episodes(
   if not chosen.data:
     return None, {}, ''
   where = f'{study.name}: data'
-  collected = training.build(collecting.Collecting, where, chosen.data)
+  collected = training_fields.build(collecting.Collecting, where, chosen.data)
   recipe = _plain(dataclasses.asdict(collected))
   identity = files.digest_json([recipe, provenance.code('envs', 'data')])
   name = f'{recipe["environment"]}-{identity[:12]}'
@@ -331,12 +331,12 @@ def _ask(
       ask['num_pairs'] = num_pairs
     if 'environment' not in ask and chosen.data:
       ask['environment'] = chosen.data.get('environment', 'two_room')
-    asked = training.build(planning.Planning, f'{study.name}: plan', ask)
+    asked = training_fields.build(planning.Planning, f'{study.name}: plan', ask)
     for settings in asked.planners():
       settings.dry_run(1)
   else:
     ask = {**chosen.probe, **row.probes(size)}
-    training.build(probing.Probing, f'{study.name}: probe', ask)
+    training_fields.build(probing.Probing, f'{study.name}: probe', ask)
   return ask
 
 

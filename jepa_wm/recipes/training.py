@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jepa_wm import exports, files, models, sharding
+from jepa_wm import exports, files, models
 from jepa_wm import fields as fields_lib
 from jepa_wm.data import augmentation as augmentation_lib
 from jepa_wm.data import config as data_config
@@ -20,13 +20,11 @@ from jepa_wm.recipes import (
   frozen_encoders,
   sources,
   starting_weights,
+  training_fields,
   training_runs,
 )
 from jepa_wm.training import draws, hooks, lock, optimizers, together
 from jepa_wm.training import run as run_lib
-
-NUM_STEPS = 3000
-"""Updates of a run whose config does not say."""
 
 # Seeds of the windows that every run is evaluated on; the second also sets
 # simulated held-out windows apart from training, which takes small seeds.
@@ -59,7 +57,7 @@ def read_config(config: Mapping[str, Any], *, weights: bool = True) -> Plan:
     FileNotFoundError: no frozen encoder, or start, where it says.
   """
   own = ('model', 'augmentation', 'evals', 'initialise_from')
-  shared = read_shared(config, own)
+  shared = training_fields.read_shared(config, own)
   path, begin = map(config.get, ('frozen_encoder', 'initialise_from'))
   settings = config.get('model', {})
   model, frozen = frozen_encoders.read_model(settings, path, weights=weights)
@@ -83,49 +81,6 @@ def lasting(plan: Plan) -> Any:
   if target == config.target:
     return plan.model
   return dataclasses.replace(config, target=target).build()
-
-
-def read_shared(
-  config: Mapping[str, Any], others: Sequence[str]
-) -> dict[str, Any]:
-  """What every training says: `data`, `optimizer`, `intervals` and `seed`.
-
-  Args:
-    config: plain nested dict.
-    others: what it may hold besides these and `frozen_encoder`.
-
-  Raises:
-    ValueError: a field there is not, or out of its range, or a batch that the
-      devices cannot share.
-  """
-  known = [field.name for field in dataclasses.fields(hooks.Intervals)]
-  own = ('frozen_encoder', 'data', 'optimizer', 'num_steps', 'seed')
-  fields_lib.check_names('config', config, [*others, *own, *known])
-  data = build(data_config.DataConfig, 'config.data', config.get('data', {}))
-  num_steps = config.get('num_steps', NUM_STEPS)
-  optimizer = build(
-    optimizers.AdamW,
-    'config.optimizer',
-    config.get('optimizer', {}),
-    num_steps=num_steps,
-  )
-  seed = config.get('seed', 0)
-  if type(seed) is not int or not 0 <= seed < 2**63:
-    raise ValueError(f'config.seed must be in 0..2**63 - 1, got {seed!r}.')
-  num_devices = sharding.make_mesh().size
-  if data.batch_size % num_devices:
-    raise ValueError(
-      f'config.data.batch_size is {data.batch_size}, which {num_devices} '
-      'devices cannot share evenly; choose a multiple of the number of devices.'
-    )
-  return {
-    'data': data,
-    'optimizer': optimizer,
-    'intervals': build(
-      hooks.Intervals, 'config', {x: config[x] for x in known if x in config}
-    ),
-    'seed': seed,
-  }
 
 
 def train(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
@@ -322,21 +277,8 @@ def _identity(plan: Plan, source: Any) -> dict[str, Any]:
     identity['augmentation'] = vars(plan.augmentation)
   return {
     'model': fields_lib.to_dict(plan.model.config),
-    **shared_identity(plan.data, plan.optimizer, source),
+    **training_fields.shared_identity(plan.data, plan.optimizer, source),
     **identity,
-  }
-
-
-def shared_identity(
-  data: data_config.DataConfig, optimizer: optimizers.AdamW, source: Any
-) -> dict[str, Any]:
-  """What of `data` and `optimizer` makes a run this run, in JSON's types."""
-  described = dataclasses.asdict(data)
-  # A dataset may move; what is in it may not change.
-  del described['path']
-  return {
-    'data': {**described, **source.identity},
-    'optimizer': dataclasses.asdict(optimizer),
   }
 
 
@@ -377,7 +319,7 @@ def _augmentation(
   Raises:
     ValueError: it would make the actions of `model` mean something else.
   """
-  augmentation = build(
+  augmentation = training_fields.build(
     augmentation_lib.Augmentation,
     'config.augmentation',
     config.get('augmentation', {}),
@@ -390,11 +332,3 @@ def _augmentation(
       'leave it at its default. Shifts and colours are fine.'
     )
   return None if augmentation.is_identity else augmentation
-
-
-def build(kind: Any, where: str, fields: Mapping[str, Any], **given: Any):
-  """`kind(**fields)`, with a misspelt field met by the nearest one."""
-  known = [f.name for f in dataclasses.fields(kind) if f.name not in given]
-  fields_lib.check_names(where, fields, known)
-  fields_lib.check_types(where, kind, {**fields, **given})
-  return kind(**fields, **given)

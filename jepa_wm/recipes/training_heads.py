@@ -23,11 +23,16 @@ from jepa_wm.recipes import (
   safety_calibration,
   sources,
   training,
+  training_fields,
 )
 from jepa_wm.training import hooks, lock, optimizers
 
 HELD_OUT_SEED = 1_000_000_009
 """Of the held-out batches that every run is evaluated on."""
+
+
+UNUSED_FRAMES = 'a head takes as many frames as it learns of'
+"""Why `data.num_frames` is no field of its training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +59,8 @@ class HeadTraining:
     """Checks what can be checked before anything is read.
 
     Raises:
-      ValueError: no encoder, no such head, or a field out of its range.
+      ValueError: no encoder, no such head, or a field out of its range or
+        without effect.
     """
     head = fields.from_dict(heads.HEADS, self.settings, where='config.head')
     if head.batches == 'imagination':
@@ -68,6 +74,7 @@ class HeadTraining:
         'config.frozen_encoder must be set: a head reads the latents of a '
         'trained model, such as two_room_small, which ships.'
       )
+    self.data.check_unused('num_frames', UNUSED_FRAMES)
 
 
 def read_head_config(config: Mapping[str, Any]) -> HeadTraining:
@@ -82,7 +89,7 @@ def read_head_config(config: Mapping[str, Any]) -> HeadTraining:
   plan = HeadTraining(
     config['head'],
     config.get('frozen_encoder', ''),
-    **training.read_shared(config, ('head',)),
+    **training_fields.read_shared(config, ('head',)),
   )
   settings = fields.from_dict(heads.HEADS, config['head'])
   if is_fitted(settings):
@@ -131,6 +138,10 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
         f'there is none at {plan.data.path}, only {", ".join(sorted(known))}; '
         'record episodes that have it, or train another head.'
       )
+  if not is_fitted(head.config):
+    # Episodes that are too short are refused before any frame is encoded.
+    for table in tables.values():
+      batches_of(head, table, table.columns['action'], 1, plan.seed)
   fingerprint = exports.encoder_fingerprint(model)
   encode_fn = functools.partial(jax.jit(model.encode), model.params)
   identity = ['latents', fingerprint]
@@ -323,7 +334,7 @@ def _identity(
   fingerprint: str,
 ) -> dict[str, Any]:
   """What makes this run this run, in JSON's types."""
-  shared = training.shared_identity(plan.data, plan.optimizer, source)
+  shared = training_fields.shared_identity(plan.data, plan.optimizer, source)
   if is_fitted(head.config):
     del shared['optimizer']
   return {

@@ -14,7 +14,7 @@ from jepa_wm import exports, fields, files, models
 from jepa_wm.data import columns
 from jepa_wm.data import config as data_config
 from jepa_wm.models import heads, joint
-from jepa_wm.recipes import sources, training, training_heads
+from jepa_wm.recipes import sources, training, training_fields, training_heads
 from jepa_wm.training import hooks, lock, optimizers
 
 
@@ -43,6 +43,7 @@ class PixelTraining:
 
   def __post_init__(self) -> None:
     fields.from_dict(heads.HEADS, self.settings, where='config.head')
+    self.data.check_unused('num_frames', training_heads.UNUSED_FRAMES)
 
 
 def train_from_pixels(
@@ -73,7 +74,7 @@ def train_from_pixels(
   plan = PixelTraining(
     config['head'],
     config['model'],
-    **training.read_shared(config, ('head', 'model')),
+    **training_fields.read_shared(config, ('head', 'model')),
   )
   with lock.hold(workdir):
     _train(plan, files.expand(workdir))
@@ -127,7 +128,7 @@ def _train(plan: PixelTraining, workdir: pathlib.Path) -> None:
     config={
       'head': fields.to_dict(head.config),
       'model': fields.to_dict(model.config),
-      **training.shared_identity(plan.data, plan.optimizer, source),
+      **training_fields.shared_identity(plan.data, plan.optimizer, source),
     },
   )
   encoder = dataclasses.replace(

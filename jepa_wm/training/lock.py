@@ -36,8 +36,9 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
   however that ends, and a pid that is given away again does not matter.
 
   Args:
-    workdir: the folder; made where missing. Of several processes that share a
-      run, the first holds it for all.
+    workdir: the folder; made where missing, and then removed if nothing was put
+      into it. Of several processes that share a run, the first holds it for
+      all.
 
   Raises:
     HeldError: another run is in it, on this host or on another one.
@@ -48,8 +49,8 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
     return
   workdir = files.expand(workdir)
   path = workdir / FILE
+  missing = [x for x in (workdir, *workdir.parents) if not x.exists()]
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
     descriptor = _acquire(path)
   except HeldError:
     raise
@@ -69,6 +70,10 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
     # Before it is unlocked, so that nobody's file but ours is removed.
     path.unlink(missing_ok=True)
     os.close(descriptor)
+    # Where all was refused, nothing is left: folders that are empty go.
+    with contextlib.suppress(OSError):
+      for folder in missing:
+        folder.rmdir()
 
 
 @contextlib.contextmanager
@@ -95,7 +100,12 @@ def _beat(descriptor: int, done: threading.Event) -> None:
 def _acquire(path: pathlib.Path) -> int:
   """The locked file, with our host and pid in it."""
   while True:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except FileNotFoundError:
+      # Whoever made the folder removed it in between.
+      continue
     try:
       fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -20,6 +20,7 @@ from jepa_wm.evaluation.diagnostics import imagination
 from jepa_wm.evaluation.report import videos
 from jepa_wm.models import heads
 from jepa_wm.recipes import (
+  frame_latents,
   planning_heads,
   record_findings,
   training_heads,
@@ -104,6 +105,27 @@ def test_a_head_is_trained_as_any_run(dataset, encoder, trained, capsys):
   assert 'Going on from' in said and 'encoding' not in said
   longer = exports.TrainedHead.load(trained / 'decoder')
   assert longer.digest != found.digest
+
+
+@pytest.mark.parametrize(
+  'name, changes, message',
+  [
+    ('waypoints', {'num_waypoints': 90}, 'window'),
+    ('gcivl', {'data': {'num_frames': 3}}, '^config.data.num_frames=3 would'),
+  ],
+)
+def test_what_is_refused_is_refused_before_any_frame_is_encoded(
+  dataset, encoder, tmp_path, monkeypatch, name, changes, message
+):
+  monkeypatch.setattr(
+    frame_latents, 'of_frames', lambda *_: pytest.fail('encoded')
+  )
+  settings = config(f'{name}_tiny', dataset, encoder)
+  settings['data'] |= changes.pop('data', {})
+  settings['head'] |= changes
+  with pytest.raises(ValueError, match=message):
+    recipes.train_head(settings, tmp_path / 'run')
+  assert list(tmp_path.iterdir()) == []
 
 
 def test_heads_that_act_know_the_bounds_of_actions(encoder, trained):
@@ -338,7 +360,7 @@ def test_levels_stack_the_lowest_first(encoder, trained):
   assert [x['every'] for x in found] == [2, 2]
 
 
-@pytest.mark.parametrize('flag', ['upper', 'cost_head'])
+@pytest.mark.parametrize('flag', ['upper', 'cost_head', 'proposals'])
 def test_a_head_that_is_not_there_is_named_by_its_flag(encoder, tmp_path, flag):
   given = {flag: str(tmp_path / 'none')}
   with pytest.raises(FileNotFoundError, match=f'--{flag}=.*none: no trained'):

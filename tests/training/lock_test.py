@@ -52,6 +52,16 @@ def test_what_a_killed_process_left_is_taken_over(tmp_path, other):
   assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_nothing_was_put_into_is_no_more(tmp_path):
+  folder = tmp_path / 'runs' / 'mine'
+  with pytest.raises(ZeroDivisionError), lock.hold(folder):
+    raise ZeroDivisionError
+  assert list(tmp_path.iterdir()) == []
+  with lock.hold(folder):
+    (folder / 'export').touch()
+  assert [x.name for x in folder.iterdir()] == ['export']
+
+
 def test_one_process_cannot_hold_it_twice(tmp_path):
   with lock.hold(tmp_path), pytest.raises(lock.HeldError, match='Process'):
     lock.hold(tmp_path).__enter__()

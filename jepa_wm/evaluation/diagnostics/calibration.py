@@ -138,6 +138,8 @@ def in_paths(
     scalars=dict(zip(('spearman', 'spearman_latents'), both['all'])),
     table=Table(('ways', 'pairs', 'distance', 'squared, of latents'), rows),
     sentence='Spearman correlation of pairs of held-out frames, of the same '
-    'episode or not, with the length of the way between them. The true state '
-    'is asked for this alone.',
+    'episode or not, with the length of the way between them, in the world as '
+    'it is by default: of episodes from another variation of it, such as one '
+    'with its door elsewhere, the ways are others. The true state is asked for '
+    'this alone.',
   )

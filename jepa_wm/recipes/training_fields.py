@@ -1,0 +1,83 @@
+"""What the config of every training says, read and checked."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jepa_wm import fields as fields_lib
+from jepa_wm import sharding
+from jepa_wm.data import config as data_config
+from jepa_wm.training import hooks, optimizers
+
+NUM_STEPS = 3000
+"""Updates of a run whose config does not say."""
+
+
+def read_shared(
+  config: Mapping[str, Any], others: Sequence[str]
+) -> dict[str, Any]:
+  """What every training says: `data`, `optimizer`, `intervals` and `seed`.
+
+  Args:
+    config: plain nested dict.
+    others: what it may hold besides these and `frozen_encoder`.
+
+  Raises:
+    ValueError: a field there is not, or out of its range, or a batch that the
+      devices cannot share.
+  """
+  known = [field.name for field in dataclasses.fields(hooks.Intervals)]
+  own = ('frozen_encoder', 'data', 'optimizer', 'num_steps', 'seed')
+  fields_lib.check_names('config', config, [*others, *own, *known])
+  data = build(data_config.DataConfig, 'config.data', config.get('data', {}))
+  num_steps = config.get('num_steps', NUM_STEPS)
+  optimizer = build(
+    optimizers.AdamW,
+    'config.optimizer',
+    config.get('optimizer', {}),
+    num_steps=num_steps,
+  )
+  seed = config.get('seed', 0)
+  if type(seed) is not int or not 0 <= seed < 2**63:
+    raise ValueError(f'config.seed must be in 0..2**63 - 1, got {seed!r}.')
+  num_devices = sharding.make_mesh().size
+  if data.batch_size % num_devices:
+    raise ValueError(
+      f'config.data.batch_size is {data.batch_size}, which {num_devices} '
+      'devices cannot share evenly; choose a multiple of the number of devices.'
+    )
+  return {
+    'data': data,
+    'optimizer': optimizer,
+    'intervals': build(
+      hooks.Intervals, 'config', {x: config[x] for x in known if x in config}
+    ),
+    'seed': seed,
+  }
+
+
+def shared_identity(
+  data: data_config.DataConfig, optimizer: optimizers.AdamW, source: Any
+) -> dict[str, Any]:
+  """What of `data` and `optimizer` makes a run this run, in JSON's types."""
+  described = dataclasses.asdict(data)
+  # A dataset may move; what is in it may not change.
+  del described['path']
+  return {
+    'data': {**described, **source.identity},
+    'optimizer': dataclasses.asdict(optimizer),
+  }
+
+
+def build(kind: Any, where: str, fields: Mapping[str, Any], **given: Any):
+  """`kind(**fields)`, with a misspelt field met by the nearest one."""
+  known = [f.name for f in dataclasses.fields(kind) if f.name not in given]
+  fields_lib.check_names(where, fields, known)
+  fields_lib.check_types(where, kind, {**fields, **given})
+  try:
+    return kind(**fields, **given)
+  except ValueError as error:
+    # What checks itself does not know where in a config it stands.
+    if str(error).split(' ')[0] not in known:
+      raise
+    raise type(error)(f'{where}.{error}') from error

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import models, planning, pytrees
-from jepa_wm.models import acting
+from jepa_wm.models import acting, hierarchical
 from jepa_wm.types import (
   CostFn,
   LatentState,
@@ -29,7 +29,7 @@ from jepa_wm.units import ActionStatistics
 _CEM = planning.CEM()
 
 _as_pytree = pytrees.register(
-  'params', 'units', meaning=lambda world: world.meaning
+  'params', 'units', 'above', meaning=lambda world: world.meaning
 )
 
 
@@ -38,9 +38,10 @@ _as_pytree = pytrees.register(
 class WorldModel:
   """A model, its parameters, and the units its actions were trained in.
 
-  A pytree: `params` and `units` are its leaves, and two models of equal
-  settings are of one kind, so that a jitted function of a model compiles once
-  for both, and `jax.tree.map(stack, one, other)` is an ensemble for `vmap`.
+  A pytree: `params`, `units` and `above` are its leaves, and two models of
+  equal settings are of one kind, so that a jitted function of a model compiles
+  once for both, and `jax.tree.map(stack, one, other)` is an ensemble for
+  `vmap`.
 
   Attributes:
     model: a published system as it was configured (`jepa_wm.models`).
@@ -48,12 +49,14 @@ class WorldModel:
     units: mean and deviation that normalise raw actions, a pytree; None of a
       model without actions.
     record: how it was trained, as saved with it (may be empty).
+    above: trained heads of the levels above, see `hierarchy.with_level`.
   """
 
   model: models.Learns
   params: Params
   units: ActionStatistics | None
   record: dict[str, Any] = dataclasses.field(default_factory=dict)
+  above: tuple[Any, ...] = ()
 
   def __init_subclass__(cls) -> None:
     """What is derived from it is a pytree, too."""
@@ -96,7 +99,9 @@ class WorldModel:
     model = self.model.acting
     if model is None:
       return ()
-    return (models.Level(model, self.units, model.action_spec.block),)
+    block = model.action_spec.block
+    ground = models.Level(model, self.units, block, self.params)
+    return hierarchical.stack(ground, self.above)
 
   @property
   def action_block(self) -> int:

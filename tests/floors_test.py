@@ -18,6 +18,7 @@ FLOORS = {
   3: ('world_model', 'interop', 'evaluation'),
   3.5: ('export_folder',),
   4: ('exports', 'training'),
+  4.5: ('hierarchy',),
   5: ('rl',),
   6: ('recipes',),
 }

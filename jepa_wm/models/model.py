@@ -304,8 +304,10 @@ class Level(NamedTuple):
     model: steps latents on it.
     units: action statistics, of what the model's actions are normalised by.
     stride: environment steps that a latent step spans.
+    params: first argument of the model's methods.
   """
 
   model: Advances
   units: Any
   stride: int
+  params: Variables

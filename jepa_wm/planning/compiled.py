@@ -5,9 +5,9 @@ from typing import Any
 
 import jax
 
-from jepa_wm.planning import checks
-from jepa_wm.planning.plan_fn import BoundPlanner, Clock
-from jepa_wm.planning.problem import Plan, WarmStart
+from jepa_wm.planning import checks, keys
+from jepa_wm.planning.plan_fn import Clock, PlanFn
+from jepa_wm.planning.problem import Plan
 from jepa_wm.types import Params, Root
 
 EncodeFn = Callable[[Params, Any, Any, Any], Root]
@@ -30,9 +30,7 @@ class CompiledPlanner:
       warm_start = planner.shift(plan, 1)
   """
 
-  def __init__(
-    self, plan_fn: BoundPlanner, encode_fn: EncodeFn, params: Params
-  ):
+  def __init__(self, plan_fn: PlanFn[Any], encode_fn: EncodeFn, params: Params):
     """Compiles nothing yet.
 
     Args:
@@ -50,7 +48,7 @@ class CompiledPlanner:
     goal: Any = None,
     *,
     actions: jax.Array | None = None,
-    warm_start: WarmStart | None = None,
+    warm_start: Any = None,
     params: Params | None = None,
   ) -> Plan:
     """Plans for B problems.
@@ -89,11 +87,11 @@ class CompiledPlanner:
     number: int = self._program._cache_size()
     return number
 
-  def first(self, num_problems: int) -> WarmStart:
+  def first(self, num_problems: int) -> Any:
     """Nothing planned yet, for B problems."""
     return self.plan_fn.first(num_problems)
 
-  def shift(self, plan: Plan, num_played: int) -> WarmStart:
+  def shift(self, plan: Plan, num_played: int) -> Any:
     """What a plan leaves to the next when so many of its blocks are played.
 
     Raises:
@@ -104,8 +102,7 @@ class CompiledPlanner:
       raise ValueError(
         f'num_played must lie in 1..horizon = 1..{horizon}, got {num_played}.'
       )
-    left = WarmStart(plan.mean, plan.elites, expected=plan.expected)
-    return self.plan_fn.shift(left, plan.actions[:, :num_played])
+    return self.plan_fn.shift(plan.left, plan.actions[:, :num_played])
 
   def _plan(
     self,
@@ -114,8 +111,11 @@ class CompiledPlanner:
     observation: Any,
     goal: Any,
     actions: Any,
-    warm_start: WarmStart,
+    warm_start: Any,
   ) -> Plan:
     root = self._encode_fn(params, observation, goal, actions)
-    plan, _ = self.plan_fn.plan(params, rng_key, root, warm_start, _BEGINNING)
-    return plan
+    rng_keys = keys.problem_keys(rng_key, checks.count_problems(root))
+    plan, left = self.plan_fn.plan(
+      params, rng_keys, root, warm_start, _BEGINNING
+    )
+    return plan._replace(left=left)

@@ -167,6 +167,7 @@ class Plan(NamedTuple):
     diagnostics: how the search went.
     searched: `[B]` bool, whether there was a search at all; None from planners
       that always search.
+    left: what it leaves to the next, of compiled planners; None else.
     subgoal: what the level above wanted to be reached first, which the plan is
       for; None of one level.
     expected: `[B, H, D]`, latents that the model predicts after each block;
@@ -182,6 +183,7 @@ class Plan(NamedTuple):
   elites: jax.Array
   diagnostics: Diagnostics
   searched: jax.Array | None = None
+  left: Any = None
   subgoal: Subgoal | None = None
   expected: jax.Array | None = None
   noticed: Noticed | None = None

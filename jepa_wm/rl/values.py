@@ -110,7 +110,8 @@ class Values:
       learnt: what `learn` gave.
     """
     params = {**model.params, _COLLECTION: learnt}
-    return Valued(model.model, params, model.units, model.record, self.head)
+    given = model.model, params, model.units, model.record
+    return Valued(*given, head=self.head)
 
   def learn(
     self, model: world_model.WorldModel, table: table_lib.Table

@@ -40,6 +40,11 @@ def test_the_examples_do_what_they_assert(page):
 
 
 @pytest.mark.slow
+def test_a_memory_outlives_the_episode():
+  run('horizon.md')
+
+
+@pytest.mark.slow
 def test_agents_learn_in_a_model():
   pytest.importorskip('gymnasium')
   run('agents.md')

@@ -138,6 +138,16 @@ def test_it_starts_from_nothing():
   assert steps == BLOCK * (len(CORRIDOR) - 1)
 
 
+def test_what_is_near_a_landmark_is_that_landmark():
+  head = build(2, radius=0.6)
+  jitter = np.random.default_rng(0).uniform(-0.2, 0.2, CORRIDOR.shape)
+  twice = np.concatenate([CORRIDOR, (CORRIDOR + jitter)[::-1]])
+  params = head.remember(head.init(jax.random.key(0)), jnp.float32(twice))
+  assert params['params']['number'] == len(CORRIDOR)
+  for ends in ((SIDE, OTHER_SIDE), (OTHER_SIDE, SIDE)):
+    assert head.steps(params, *ends) == BLOCK * (len(CORRIDOR) - 1)
+
+
 def test_there_is_no_shortcut_through_the_wall_of_two_room():
   model = exports.WorldModel.from_checkpoint('two_room_small')
   env = two_room.TwoRoom(image_size=model.image_size)

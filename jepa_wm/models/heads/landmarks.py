@@ -23,6 +23,9 @@ class LandmarksConfig:
       another's for that to be an edge.
     num_near: nodes around a latent by which it may enter and leave the graph.
     stride: blocks from where one is to the landmark to reach first.
+    radius: a latent farther than this from every node is a new one, and within
+      it the way is straight; 0 is how far recorded latents are from the nodes
+      at most, and before any are chosen nothing.
   """
 
   name: ClassVar[str] = 'landmarks'
@@ -34,6 +37,7 @@ class LandmarksConfig:
   num_seen: int = 2
   num_near: int = 4
   stride: int = 2
+  radius: float = 0.0
 
   def __post_init__(self) -> None:
     fields.check(self, may_be_zero=('num_spare',))
@@ -108,7 +112,7 @@ class Landmarks:
       latents=jnp.zeros((number, self.sizes.latent_dim)),
       blocks=_saved(_edges(jnp.zeros((number, number), bool))),
       number=jnp.int32(0),
-      radius=jnp.float32(0),
+      radius=jnp.float32(settings.radius),
       speed=jnp.float32(1),
     )
     return _kept(memory)
@@ -131,6 +135,8 @@ class Landmarks:
     nodes, radius = graphs.farthest_points(
       latents, settings.num_landmarks, rng_key
     )
+    if settings.radius:
+      radius = jnp.float32(settings.radius)
     cells = graphs.nearest(latents, nodes)
     # Latents without one point at themselves.
     has_after = after != jnp.arange(len(after))

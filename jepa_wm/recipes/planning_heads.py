@@ -2,8 +2,10 @@
 
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import jax
 
 from jepa_wm import exports
 from jepa_wm.envs import worlds
@@ -285,14 +287,19 @@ def decoder(
   return found
 
 
+def picture_fn(
+  head: exports.TrainedHead | None,
+) -> Callable[[jax.Array], jax.Array] | None:
+  """What draws latents; None without a decoder."""
+  if head is None or (draw_fn := head.head.roles.picture) is None:
+    return None
+  return functools.partial(draw_fn, head.params)
+
+
 def imagined(
   head: exports.TrainedHead | None, model: exports.WorldModel, environment: str
 ) -> imagination.Videos | None:
   """What a model imagines in a world, drawn; None without a decoder."""
-  if head is None or (picture_fn := head.head.roles.picture) is None:
+  if (draw_fn := picture_fn(head)) is None:
     return None
-  return imagination.record(
-    model,
-    worlds.get(environment),
-    functools.partial(picture_fn, head.params),
-  )
+  return imagination.record(model, worlds.get(environment), draw_fn)

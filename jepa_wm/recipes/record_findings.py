@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import finding
 from jepa_wm.evaluation.statistics import runs
 
@@ -13,7 +14,12 @@ def of(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
   Args:
     record: of a result.
   """
-  return {**_who_acted(record), **_disturbed(record), **_replanned(record)}
+  return {
+    **_who_acted(record),
+    **_disturbed(record),
+    **_replanned(record),
+    **_subgoals(record),
+  }
 
 
 def sentences(finished: Sequence[runs.Run]) -> list[str]:
@@ -127,3 +133,31 @@ def _replanned(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
     sentence=f'{words}.',
   )
   return {'replanning': found}
+
+
+def _subgoals(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
+  """What the level above wanted, and how far off that was."""
+  said = record.get('subgoals')
+  if said is None:
+    return {}
+  unit = worlds.get(record['protocol']['environment']).unit
+  number = said['num_plans']
+  words = f'Of {number} plans {said["num_goal"]} went for the goal itself'
+  if (distance := said['distance']) is not None:
+    words += (
+      f', the others for a subgoal {distance:.3g} {unit} away in the median'
+    )
+  words += (
+    f'. A subgoal is read as the state whose latent is nearest, of '
+    f'{said["num_frames"]} that the agents were in'
+  )
+  if (error := said['reading_error']) is not None:
+    words += (
+      f'; read so, by the episodes of others, a state is {error:.3g} {unit} off'
+    )
+  found = finding.Finding(
+    'What the level above wanted',
+    {name: x for name, x in said.items() if x is not None},
+    sentence=f'{words}.',
+  )
+  return {'subgoals': found}

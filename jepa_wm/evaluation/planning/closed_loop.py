@@ -17,6 +17,7 @@ from jepa_wm.evaluation.planning import (
   planner_settings,
   planning_model,
   replanning,
+  subgoals,
 )
 from jepa_wm.evaluation.planning import pairs as pairs_lib
 from jepa_wm.evaluation.planning import programs as programs_lib
@@ -64,6 +65,7 @@ class ClosedLoop:
     num_searched: of every moment, how many of its plans were searched for, and
       how many there were; empty of planners that always search.
     moved: problems that were disturbed, an entry a wave.
+    subgoals: of plans that have a level above, an entry a moment.
     looks: what was noticed, an entry a moment, if plans are given up early.
     num_plans: plans made for problems that were open.
     planning_seconds: time spent in looking, planning and playing, not in
@@ -89,6 +91,7 @@ class ClosedLoop:
     self.num_searched: dict[int, tuple[int, int]] = {}
     self.moved: list[disturbance.Moved] = []
     self.looks: list[replanning.Look] = []
+    self.subgoals: list[subgoals.Moment] = []
     self.num_plans = 0
     self.planning_seconds = 0.0
     self._planner = programs_lib.BatchPlanner(
@@ -190,6 +193,9 @@ class ClosedLoop:
       path, memory = self._play(problems, rows, number, outputs, memory, new)
       self.planning_seconds += self._seconds() - began
       self.num_plans += len(new)
+      if (given := outputs['subgoal']) is not None:
+        some = problems[rows[new]]
+        self.subgoals.append(subgoals.Moment(number * steps, some, given[new]))
       if len(new):
         paths[number].append((problems[rows[new]], path))
       told = self._tell(bar, problems, number, told)

@@ -21,13 +21,14 @@ from jepa_wm.evaluation.planning import (
   closed_loop,
   disturbance,
   fitting,
+  loop_records,
   planner_settings,
   planning_model,
-  replanning,
 )
 from jepa_wm.evaluation.planning import pairs as pairs_lib
 from jepa_wm.evaluation.planning import programs as programs_lib
 from jepa_wm.evaluation.planning import protocol as protocol_lib
+from jepa_wm.evaluation.planning import subgoals as subgoals_lib
 from jepa_wm.evaluation.statistics import intervals
 from jepa_wm.types import Params
 
@@ -94,6 +95,7 @@ class Result:
     planned: one entry per moment of planning.
     diagnostics: of the first plan of every problem that needed one, `[I, n]`.
     moved: problems that were disturbed, None of none.
+    subgoals: of plans that have a level above, as states; else empty.
   """
 
   record: dict[str, Any]
@@ -105,6 +107,7 @@ class Result:
   planned: list[closed_loop.PlannedPath]
   diagnostics: planning.Diagnostics
   moved: disturbance.Moved | None = None
+  subgoals: Sequence[subgoals_lib.Reading] = ()
 
 
 def run(
@@ -200,8 +203,15 @@ def run(
     )
     loop.run(tqdm.tqdm(disable=True) if bar is None else bar)
     episodes = [_episode(loop, i) for i in range(len(pairs))]
+    readings: list[subgoals_lib.Reading] = []
+    said: dict[str, Any] = {}
+    if loop.subgoals:
+      readings, said['subgoals'] = subgoals_lib.read(
+        model, pairs, opened, loop.score.vectors, loop.subgoals
+      )
     record = {
       **_describe(loop, episodes, baseline),
+      **said,
       'checkpoint': checkpoint,
       'shift': shift,
       'seconds': time.perf_counter() - began,
@@ -217,6 +227,7 @@ def run(
       planned=loop.planned,
       diagnostics=loop.first_diagnostics(),
       moved=disturbance.together(loop.moved),
+      subgoals=readings,
     )
 
 
@@ -239,9 +250,12 @@ def _describe(
     'flops_per_plan': loop.flops_per_plan,
     'num_parameters': _count(model.params),
     'planner': loop.settings.to_dict(),
-    **({'acted': acted} if (acted := loop.who_acted()) else {}),
-    **_disturbed(loop, episodes, baseline),
-    **_replanned(loop),
+    **loop_records.describe(
+      loop,
+      [episode.success for episode in episodes],
+      [episode.first_success_step for episode in episodes],
+      (baseline.floor_recovery, baseline.ceiling_recovery),
+    ),
     'checkpoint': None,
     'training': _training(model),
     'shift': None,
@@ -266,39 +280,6 @@ def measure_baseline(
   floor = given('random', seed=seed, num_repeats=num_floor_repeats)
   ceiling = given('expert')
   return Baseline(floor.rate, ceiling.rate, floor.recovery, ceiling.recovery)
-
-
-def _disturbed(
-  loop: closed_loop.ClosedLoop, episodes: list[Episode], baseline: Baseline
-) -> dict[str, Any]:
-  """What a record says where the protocol disturbs."""
-  if loop.protocol.disturb is None:
-    return {}
-  found = disturbance.describe(
-    loop.protocol,
-    disturbance.together(loop.moved),
-    [episode.success for episode in episodes],
-    [episode.first_success_step for episode in episodes],
-  )
-  others = {
-    'random_recovery': baseline.floor_recovery,
-    'expert_recovery': baseline.ceiling_recovery,
-  }
-  return {'disturbance': {**found, **others}}
-
-
-def _replanned(loop: closed_loop.ClosedLoop) -> dict[str, Any]:
-  """What a record says where plans may be given up early."""
-  if loop.settings.replanning is None:
-    return {}
-  moved = disturbance.together(loop.moved)
-  found = replanning.describe(
-    loop.looks,
-    loop.protocol.receding_horizon,
-    loop.protocol.disturbed_at,
-    None if moved is None else moved.indices,
-  )
-  return {'replanning': {'num_plans': loop.num_plans, **found}}
 
 
 def write_results(

@@ -118,7 +118,8 @@ class BatchPlanner:
     Returns:
       `(ids [n], number, start, memory, goals)` with at most `batch_size` rows
       to a dict of `actions` `[n, H, A]`, `raw` `[n, H, block, raw]`, `left`,
-      `cost` `[n]`, `searched` `[n]` or None, `noticed` `[n]` or None, and
+      `cost` `[n]`, `searched` `[n]` or None, `noticed` `[n]` or None,
+      `subgoal` `[n, D]` or None, and
       `diagnostics` `[n, I]`. Call number `c` is for when `c * stride` blocks
       have been played.
     """
@@ -291,6 +292,7 @@ class BatchPlanner:
       'cost': plan.cost,
       'searched': plan.searched,
       'noticed': plan.noticed,
+      'subgoal': None if plan.subgoal is None else plan.subgoal.goal,
       'diagnostics': jax.tree.map(jnp.transpose, plan.diagnostics),
     }
 

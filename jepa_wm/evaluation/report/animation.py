@@ -1,6 +1,9 @@
 """The animation of a planning result: agents, plans and goals side by side."""
 
+from collections.abc import Callable, Sequence
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -14,6 +17,9 @@ _BORDER, _GAP, _MARGIN, _CAPTION = 3, 2, 14, 20
 _MAX_FRAMES = 52
 _FRAME_MS, _HOLD_MS = 90, 2500
 _PAPER, _INK, _FAINT, _RUNNING = '#ffffff', '#1c1f26', '#667085', '#cbd2dc'
+
+PictureFn = Callable[[jax.Array], jax.Array]
+"""Latents `[..., D]` to pixels uint8 `[..., height, width, 3]`."""
 
 
 def choose(result: planning_benchmark.Result) -> list[int]:
@@ -42,18 +48,22 @@ def _split(result: planning_benchmark.Result) -> tuple[list[int], list[int]]:
 
 
 def draw_episodes(
-  result: planning_benchmark.Result, rows: list[int] | None = None
+  result: planning_benchmark.Result,
+  rows: list[int] | None = None,
+  picture_fn: PictureFn | None = None,
 ) -> bytes:
   """Draws some episodes as they went, the plan over the agent's picture.
 
   Each cell shows the agent and, beside it, its goal. The line is the path that
   the world would take under the whole current plan, its dots one block apart.
   Where an agent was moved, a cross says where it was taken from and a thin line
-  where to.
+  where to. A diamond is what a level above wants to be reached first, where
+  that is not the goal: the nearest state that was seen.
 
   Args:
     result: of a benchmark run.
     rows: which of its episodes; those of `choose` if left out.
+    picture_fn: draws such a subgoal beside the goal, as the model has it.
 
   Returns:
     An animated GIF.
@@ -75,9 +85,10 @@ def draw_episodes(
   pictures = _pictures(result, rows, shown)
   agents, goals = pictures[:, :-1], pictures[:, -1]
   plans: dict[tuple[int, int], Image.Image] = {}
+  decoded = _decoded(result, rows, picture_fn)
   frames = []
   for number, step in enumerate(steps):
-    canvas = _Canvas(len(rows))
+    canvas = _Canvas(len(rows), ['goal', *(['subgoal'] if decoded else [])])
     for cell, row in enumerate(rows):
       plan = _current_plan(result, row, step)
       agent = Image.fromarray(agents[cell, number])
@@ -93,12 +104,14 @@ def draw_episodes(
         overlays.lay(plans[row, made], over=agent)
       if (move := _move(result, row, step)) is not None:
         overlays.lay(overlays.draw_move(*move, size=_PANEL), over=agent)
-      canvas.add(
-        cell,
-        agent,
-        Image.fromarray(goals[cell]),
-        *_caption(result, row, step),
-      )
+      panels = [agent, Image.fromarray(goals[cell])]
+      if (found := _current_subgoal(result, row, step)) is not None:
+        made, place = found
+        if place is not None:
+          mark = overlays.draw_subgoal(place, size=_PANEL)
+          overlays.lay(mark, over=agent)
+        panels += [decoded[row, made]] if decoded else []
+      canvas.add(cell, panels, *_caption(result, row, step))
     frames.append(canvas.image)
   return _encode(frames)
 
@@ -121,8 +134,9 @@ def _encode(frames: list[Image.Image]) -> bytes:
 class _Canvas:
   """One frame of the grid."""
 
-  def __init__(self, num_cells: int):
-    self._cell_width = 2 * (_PANEL + _BORDER) + _GAP
+  def __init__(self, num_cells: int, names: Sequence[str]):
+    self._names = names
+    self._cell_width = _PANEL + 2 * _BORDER + len(names) * (_PANEL + _GAP)
     self._cell_height = _PANEL + 2 * _BORDER + _CAPTION
     columns = min(num_cells, _COLUMNS)
     rows = -(-num_cells // _COLUMNS)
@@ -141,23 +155,24 @@ class _Canvas:
   def add(
     self,
     cell: int,
-    agent: Image.Image,
-    goal: Image.Image,
+    panels: Sequence[Image.Image],
     caption: str,
     color: str,
   ) -> None:
+    """Pictures side by side, the first with a caption, the rest by name."""
     row, column = divmod(cell, self._columns)
     x = _MARGIN + column * (self._cell_width + _MARGIN)
     y = _MARGIN + row * (self._cell_height + _MARGIN) + _CAPTION
     bottom = y + _PANEL + 2 * _BORDER
     self._draw.rectangle((x, y, x + self._cell_width - 1, bottom - 1), color)
-    self.image.paste(agent, (x + _BORDER, y + _BORDER))
-    self.image.paste(goal, (x + _BORDER + _PANEL + _GAP, y + _BORDER))
+    left = x + _BORDER
+    for number, panel in enumerate(panels):
+      self.image.paste(panel, (left + number * (_PANEL + _GAP), y + _BORDER))
     ink = _FAINT if color == _RUNNING else color
     self._draw.text((x, y - 5), caption, ink, self._font, anchor='ls')
-    self._draw.text(
-      (x + self._cell_width, y - 5), 'goal', _FAINT, self._font, anchor='rs'
-    )
+    for number, name in enumerate(self._names, start=1):
+      right = left + number * (_PANEL + _GAP) + _PANEL + _BORDER
+      self._draw.text((right, y - 5), name, _FAINT, self._font, anchor='rs')
 
 
 def _caption(
@@ -187,6 +202,44 @@ def _move(
     return None
   place = worlds.get(result.protocol.environment).place
   return place(moved.before[found[0]]), place(moved.after[found[0]])
+
+
+def _current_subgoal(
+  result: planning_benchmark.Result, row: int, step: int
+) -> tuple[int, np.ndarray | None] | None:
+  """When the subgoal in force was given, and its place if it is not the goal.
+
+  None where there is no level above, or the episode is over.
+  """
+  current = None
+  place = worlds.get(result.protocol.environment).place
+  for moment, vectors, is_goal in result.subgoals:
+    found = np.flatnonzero(moment.indices == row)
+    if len(found) and (moment.step < step or moment.step == 0):
+      at = found[0]
+      current = moment.step, None if is_goal[at] else place(vectors[at])
+  return current
+
+
+def _decoded(
+  result: planning_benchmark.Result,
+  rows: Sequence[int],
+  picture_fn: PictureFn | None,
+) -> dict[tuple[int, int], Image.Image]:
+  """Subgoals of problems as the model has them, by problem and step."""
+  if picture_fn is None or not result.subgoals:
+    return {}
+  keys, latents = [], []
+  for moment, _, _ in result.subgoals:
+    for at in np.flatnonzero(np.isin(moment.indices, rows)):
+      keys.append((int(moment.indices[at]), moment.step))
+      latents.append(moment.latents[at])
+  pictures = np.asarray(picture_fn(jnp.asarray(np.stack(latents))))
+  size = _PANEL, _PANEL
+  return {
+    key: Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR)
+    for key, picture in zip(keys, pictures)
+  }
 
 
 def _pictures(

@@ -14,6 +14,8 @@ from jepa_wm import planning
 
 SUCCESS, FAILURE, PLAN = '#0d9488', '#e8590c', '#4f46e5'
 """Colours of reached goals, missed goals and planned paths, everywhere."""
+SUBGOAL = '#d9a300'
+"""Of what a level above wants to be reached first."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,6 +65,16 @@ def draw_move(
   return _drawn(draw, size)
 
 
+def draw_subgoal(place: np.ndarray, *, size: int) -> Image.Image:
+  """A diamond at a place `[2]`, fractions of a picture `size` pixels wide."""
+
+  def draw(canvas: _Canvas) -> None:
+    for radius, color in ((7.0, _PAPER), (5.5, figures.SUBGOAL)):
+      canvas.diamond(place, radius, color)
+
+  return _drawn(draw, size)
+
+
 class _Canvas:
   """A transparent picture, some times as large as it is to be."""
 
@@ -88,6 +98,11 @@ class _Canvas:
       outline=color if width else None,
       width=width,
     )
+
+  def diamond(self, place: np.ndarray, radius: float, color: str) -> None:
+    x, y = place * self._scale
+    r = radius * _OVERSAMPLING
+    self.draw.polygon([(x - r, y), (x, y - r), (x + r, y), (x, y + r)], color)
 
   def cross(
     self, place: np.ndarray, radius: float, color: str, width: int

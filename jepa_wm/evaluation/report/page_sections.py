@@ -158,9 +158,20 @@ def _videos(run: runs.Run) -> str:
   return (
     '<section><h2>Episodes</h2><p class="note">Left the agent, right the goal '
     'it is shown. The line is where the world would take it under the whole '
-    'current plan, dots one block apart; the ring is the goal.</p>'
+    'current plan, dots one block apart; the ring is the goal'
+    f'{_marks(run.record)}.</p>'
     f'<div class="videos">{figures}</div></section>'
   )
+
+
+def _marks(record: dict[str, Any]) -> str:
+  """What else is drawn over an agent."""
+  words = ''
+  if record.get('subgoals') is not None:
+    words += ', the diamond what the level above wants to be reached first'
+  if record.get('disturbance') is not None:
+    words += ', the cross where the agent was moved away from'
+  return words
 
 
 def _imagination(run: runs.Run) -> str:

@@ -17,6 +17,7 @@ def draw(
   *,
   findings: Mapping[str, finding.Finding] | None = None,
   imagined: imagination.Videos | None = None,
+  picture_fn: animation.PictureFn | None = None,
 ) -> runs.Run:
   """Draws all that a report shows of a result.
 
@@ -24,6 +25,7 @@ def draw(
     result: of a benchmark run.
     findings: of diagnostics by name, where there were any.
     imagined: what imagination looks like, where there is a decoder.
+    picture_fn: that decoder, for subgoals.
   """
   pictures = {
     'search.png': figures.draw_search(result.diagnostics),
@@ -38,7 +40,9 @@ def draw(
     ('missed', missed),
   ):
     if rows:
-      pictures[f'{name}.gif'] = animation.draw_episodes(result, rows)
+      pictures[f'{name}.gif'] = animation.draw_episodes(
+        result, rows, picture_fn
+      )
   if imagined is not None:
     pictures['imagination.gif'] = videos.draw_gif(imagined)
     pictures['imagination.png'] = videos.draw_strip(imagined)

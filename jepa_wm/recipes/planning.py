@@ -12,13 +12,13 @@ from jepa_wm.evaluation.planning import (
   planner_settings,
   protocol,
 )
-from jepa_wm.evaluation.report import report
 from jepa_wm.recipes import (
   planning_heads,
   planning_levels,
+  planning_report,
   planning_runs,
-  record_findings,
   replanning,
+  tuning,
 )
 
 _DEFAULTS = planner_settings.PlannerSettings()
@@ -67,6 +67,12 @@ class Planning:
       of matrix products; `flops_per_plan` of a result): each planner gets as
       many candidates as that allows, or fewer iterations; by default its own
       numbers.
+    tune_budget: whether to find the smallest number of candidates and
+      iterations, half as many at a time from the planner's own, that solve as
+      many development pairs but for `tune_margin`, and plan with those; the
+      development pairs are none of the protocol's.
+    tune_margin: share of the development pairs that may be lost; 0.02 by
+      default.
     options: of the planners, by name; the default of each that is left out. Of
       several planners those take one that have it, or the one that is named, as
       in 'icem.num_kept'.
@@ -118,6 +124,8 @@ class Planning:
   replan_on_surprise: float | None = None
   planner: tuple[str, ...] = (_DEFAULTS.name,)
   budget_flops: float | None = None
+  tune_budget: bool = False
+  tune_margin: float | None = None
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   cost: str = _DEFAULTS.cost
   distance: str = _DEFAULTS.distance
@@ -162,6 +170,16 @@ class Planning:
           f'{name}={value} would do nothing without a level above; name one '
           "with upper, the folder of a trained head 'waypoints'."
         )
+    if self.tune_margin is not None and not self.tune_budget:
+      raise ValueError(
+        f'tune_margin={self.tune_margin:g} would do nothing without '
+        'tune_budget, which finds the smallest budget within it.'
+      )
+    if self.tune_budget and self.budget_flops is not None:
+      raise ValueError(
+        f'tune_budget and budget_flops={self.budget_flops:g} both say how many '
+        'candidates there are; leave one of the two out.'
+      )
     counts = {'batch_size': 1, 'num_seeds': 1, 'seed': -(2**63)}
     fields.check_counts(self, counts)
     if self.num_seeds > _MOST_SEEDS:
@@ -271,30 +289,21 @@ def plan(
     Interrupted: Ctrl-C; what is finished is kept.
   """
   # All that can be wrong is found before anything is computed.
-  plans = planning_runs.Plans(
-    combinations=planning.combinations(),
-    out=files.expand(planning.out),
-    command=command or f'recipes.plan({planning})',
-    episodes=planning.episodes,
-    batch_size=planning.batch_size,
-    decoder=planning.decoder,
-    show_progress=show_progress,
-    diagnostics=planning.diagnostics,
-  )
+  given: dict[str, Any] = {
+    'out': files.expand(planning.out),
+    'command': command or f'recipes.plan({planning})',
+    'episodes': planning.episodes,
+    'batch_size': planning.batch_size,
+    'decoder': planning.decoder,
+    'show_progress': show_progress,
+    'diagnostics': planning.diagnostics,
+  }
+  combinations = planning.combinations()
+  if planning.tune_budget:
+    return tuning.tune(combinations, planning.tune_margin, **given)
+  plans = planning_runs.Plans(combinations=combinations, **given)
   files.writable(plans.out)
-  outcome = plans.run()
-  if outcome.finished:
-    print(f'\n{report.table(outcome.finished)}\n', flush=True)
-    for line in record_findings.sentences(outcome.finished):
-      print(f'{line}\n')
-    if outcome.num_kept:
-      print(
-        f'{outcome.num_kept} of {len(plans.combinations)} had been measured '
-        f'before; remove {plans.out / "runs"} to measure again.'
-      )
-    paths = plans.write(outcome.finished, outcome.failures)
-    print(f'{plans.out}: {", ".join(path.name for path in paths)}')
-  return outcome
+  return planning_report.run(plans)
 
 
 def _shifts(environment: str, asked: Sequence[str]) -> list[str | None]:

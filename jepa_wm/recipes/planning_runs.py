@@ -1,9 +1,7 @@
 """Plans every combination that was asked for, once, whatever interrupts it."""
 
-import contextlib
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,11 +11,9 @@ import tqdm
 from absl import logging
 
 from jepa_wm import exports, files, provenance, sharding
-from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import diagnostic, finding, played
 from jepa_wm.evaluation.planning import (
-  manifests,
   pairs,
   planner_settings,
   planning_benchmark,
@@ -29,6 +25,7 @@ from jepa_wm.evaluation.planning import (
 from jepa_wm.evaluation.report import report
 from jepa_wm.evaluation.statistics import runs
 from jepa_wm.recipes import (
+  baselines,
   identity,
   planning_heads,
   record_findings,
@@ -100,6 +97,8 @@ class Plans:
     batch_size: as for `planning_benchmark.run`.
     decoder: folder of a head that draws what the models imagine, None for none.
     show_progress: whether to draw a progress bar.
+    development: whether settings are to be chosen: on other pairs, of which
+      nothing is drawn or written but the runs.
     diagnostics: names of what is asked about every checkpoint, in its world as
       it is, where that is a JAX world.
 
@@ -118,6 +117,7 @@ class Plans:
   decoder: str | None = None
   show_progress: bool = True
   diagnostics: Sequence[str] = ('rollout_error',)
+  development: bool = False
 
   def __post_init__(self) -> None:
     self._asked = diagnostic.named(self.diagnostics)
@@ -127,11 +127,11 @@ class Plans:
     self._decoder = functools.cache(self._load_decoder)
     self._pairs = functools.cache(self._load_pairs)
     self._calibrations = replanning.Calibrations(self.episodes)
-    self._baselines: dict[str, planning_benchmark.Baseline] = {}
     self._findings: dict[Any, finding.Finding] = {}
     self._programs = programs.Programs()
     self._code = provenance.code()
     self._device = sharding.device_description()
+    self._baselines = baselines.Baselines(self._device, self._code)
     hashes: dict[str, str] = {}
     self._folders = []
     for one in self.combinations:
@@ -197,16 +197,7 @@ class Plans:
         try:
           result = self._plan(one, stages, bar)
           bar.set_description(f'drawing ({one.protocol.name})')
-          seen = planning_heads.imagined(
-            self._decoder(one.encoder, one.protocol.environment),
-            self._model(one.encoder),
-            one.protocol.environment,
-          )
-          found_out = {
-            **record_findings.of(result.record),
-            **self._examined(one, {}),
-          }
-          drawn = report.draw(result, findings=found_out, imagined=seen)
+          drawn = self._drawn(one, result)
           runs.save(drawn, self._folders[i])
           finished[i] = drawn
         except KeyboardInterrupt:
@@ -226,7 +217,7 @@ class Plans:
           failures.append(f'{one}: {text.splitlines()[0]}')
           bar.update(plans[i] - (bar.n - before))
           continue
-        if number < len(missing):
+        if number < len(missing) and not self.development:
           self.write(list(finished.values()), failures)
     return Outcome(
       [finished[i] for i in sorted(finished)],
@@ -255,6 +246,8 @@ class Plans:
     if shift is not None:
       env: Any = worlds.get(chosen.environment).make()
       return shifts.apply(self._pairs(chosen, None), env, shift)
+    if self.development:
+      return pairs.development(chosen, chosen.num_pairs, episodes=self.episodes)
     if self.episodes is not None and chosen.origin != 'reset':
       return pairs.from_archive(chosen, self.episodes)
     return pairs.load_pairs(chosen)
@@ -292,45 +285,32 @@ class Plans:
       stage=stage,
       checkpoint=one.checkpoint,
       shift=one.shift,
-      baseline=self._baseline(one, problems, stage),
+      baseline=self._baselines.of(
+        one.protocol, problems, one.shift, one.seed, stage
+      ),
       # Seeds and shifts share what is compiled.
       programs=self._programs,
       bar=bar,
     )
 
-  def _baseline(
-    self, one: Combination, problems: pairs.Pairs, stage: stage_lib.Stage
-  ) -> planning_benchmark.Baseline:
-    """Floor and ceiling, which an expert that plans takes minutes for.
-
-    Kept in memory, and in the cache folder for the same code and device.
-    """
-    name = runs.identify(
-      {
-        'protocol': one.protocol.to_dict(),
-        'pairs': problems.manifest_sha256,
-        'shift': one.shift,
-        'seed': one.seed,
-        'device': self._device,
-        'code': self._code,
-      }
+  def _drawn(
+    self, one: Combination, result: planning_benchmark.Result
+  ) -> runs.Run:
+    """A run with all that is shown of it."""
+    if self.development:
+      return runs.Run(result.record, result.episodes, {})
+    drawn_by = self._decoder(one.encoder, one.protocol.environment)
+    return report.draw(
+      result,
+      findings={
+        **record_findings.of(result.record),
+        **self._examined(one, {}),
+      },
+      imagined=planning_heads.imagined(
+        drawn_by, self._model(one.encoder), one.protocol.environment
+      ),
+      picture_fn=planning_heads.picture_fn(drawn_by),
     )
-    if name in self._baselines:
-      return self._baselines[name]
-    path = manifests.cache_folder() / 'baselines' / f'{name}.json'
-    try:
-      found = planning_benchmark.Baseline(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-      found = planning_benchmark.measure_baseline(
-        one.protocol, problems, stage=stage, seed=one.seed
-      )
-      # Whoever cannot keep it measures it again.
-      with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(dataclasses.asdict(found))
-        files.write_whole(path, text)
-    self._baselines[name] = found
-    return found
 
   def _kept(self, i: int, run: runs.Run) -> runs.Run:
     """A run of an earlier call, with what it was not asked then."""

@@ -111,7 +111,7 @@ def _sentence(checkpoint, *arguments):
     (['--num_pairs=0'], 'num_pairs must be at least 1'),
     (['--batch_size=0'], 'batch_size must be at least 1'),
     (['--num_iterations=0'], 'num_iterations must be at least 1'),
-    (['--protocol=medium'], 'protocol must be one of h100, h150'),
+    (['--protocol=medium'], 'protocol must be one of detour, h100, h1'),
     (['--protocol='], 'protocol must name one at least'),
     (['--planner='], 'planner must name one at least'),
     (['--num_seeds=99999'], 'num_seeds must be at most 10000'),
@@ -126,6 +126,9 @@ def _sentence(checkpoint, *arguments):
       ['--replan_on_surprise=0.99', '--protocol=long'],
       'plans after every block',
     ),
+    (['--tune_margin=0.1'], 'would do nothing without tune_budget'),
+    (['--tune_budget', '--budget_flops=1e6'], 'both say how many candidates'),
+    (['--tune_budget', '--tune_margin=2'], 'tune_margin must be a share'),
     (['--replan_on_surprise=0.999'], 'at most 0.995'),
     (['--disturb=teleport', '--disturb_at=3'], 'whole blocks of 5 environment'),
     (['--protocol=swm-v1', '--num_pairs=9'], 'num_pairs must be 50'),
@@ -276,7 +279,7 @@ def undrawn(monkeypatch):
   monkeypatch.setattr(
     report,
     'draw',
-    lambda result, findings, imagined: runs.Run(
+    lambda result, findings, **drawn: runs.Run(
       result.record, result.episodes, nothing, findings
     ),
   )

@@ -10,6 +10,26 @@ from jepa_wm.evaluation.planning import (
 from jepa_wm.evaluation.planning import protocol as protocol_lib
 
 
+def check_blocks(
+  model: planning_model.PlanningModel, protocol: protocol_lib.Protocol
+) -> None:
+  """Refuses a model whose blocks are not the protocol's.
+
+  Args:
+    model: that plans.
+    protocol: counts in blocks.
+
+  Raises:
+    ValueError: they are of other lengths.
+  """
+  if model.action_block != protocol.action_block:
+    raise ValueError(
+      f'action_block of the model is {model.action_block}, but protocol '
+      f'{protocol.name!r} counts its horizon in blocks of '
+      f'{protocol.action_block} environment steps; change the protocol.'
+    )
+
+
 def check_world(
   model: planning_model.PlanningModel,
   protocol: protocol_lib.Protocol,

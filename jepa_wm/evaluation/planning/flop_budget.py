@@ -1,6 +1,7 @@
 """A planner of as many candidates as a number of operations allows."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -42,23 +43,10 @@ def fit(
   """
   if not 0.0 < budget < math.inf:
     raise ValueError(f'budget_flops must be above 0 and finite, got {budget}.')
-  known = {field.name for field in dataclasses.fields(planner)}
-  if not {'num_samples', 'num_iterations'} <= known:
-    raise ValueError(
-      'budget_flops is for planners with num_samples and num_iterations, and '
-      f'{type(planner).__name__} has not both.'
-    )
+  check_has_numbers('budget_flops', planner)
   number, iterations = planner.num_samples, planner.num_iterations
-  # Of MPPI all are learnt from where nobody says how many.
-  elites = planner.num_elites if 'num_elites' in known else None
-  share = 0.0 if elites is None else elites / number
-  least = max(math.ceil(2 / share) if share else 1, planner.num_kept + 1)
-
-  def with_samples(samples: int, rounds: int) -> Any:
-    changes: dict[str, int] = {'num_samples': samples, 'num_iterations': rounds}
-    if share:
-      changes['num_elites'] = max(round(share * samples), 2, planner.num_kept)
-    return dataclasses.replace(planner, **changes)
+  least = least_samples(planner)
+  with_samples = functools.partial(resized, planner)
 
   def most(count_at: Callable[[int], float], first: int, second: int) -> int:
     """Largest number that the budget allows, of a cost that is a line."""
@@ -86,6 +74,49 @@ def fit(
       'or take a smaller model.'
     )
   return with_samples(least, rounds)
+
+
+def check_has_numbers(name: str, planner: Any) -> None:
+  """Refuses a planner that is not as large as its candidates and iterations.
+
+  Args:
+    name: of what is asked for, for the message.
+    planner: who plans.
+
+  Raises:
+    ValueError: it has not both.
+  """
+  known = {field.name for field in dataclasses.fields(planner)}
+  if not {'num_samples', 'num_iterations'} <= known:
+    raise ValueError(
+      f'{name} is for planners with num_samples and num_iterations, and '
+      f'{type(planner).__name__} has not both.'
+    )
+
+
+def least_samples(planner: Any) -> int:
+  """Candidates that leave two elites of a planner, and one that is new."""
+  known = {field.name for field in dataclasses.fields(planner)}
+  share = _share(planner)
+  # Those that learn from all must have two as well.
+  least = math.ceil(2 / share) if share else 1 + ('num_elites' in known)
+  return max(least, planner.num_kept + 1)
+
+
+def resized(planner: Any, samples: int, rounds: int) -> Any:
+  """The planner with so many candidates, the same share elites, and rounds."""
+  changes: dict[str, int] = {'num_samples': samples, 'num_iterations': rounds}
+  if share := _share(planner):
+    changes['num_elites'] = max(round(share * samples), 2, planner.num_kept)
+  return dataclasses.replace(planner, **changes)
+
+
+def _share(planner: Any) -> float:
+  """Elites of a candidate, 0 where nobody says how many there are."""
+  known = {field.name for field in dataclasses.fields(planner)}
+  # Of MPPI all are learnt from where nobody says how many.
+  elites = planner.num_elites if 'num_elites' in known else None
+  return 0.0 if elites is None else elites / planner.num_samples
 
 
 def within(

@@ -165,12 +165,7 @@ def run(
   if settings is None:
     settings = planner_settings.PlannerSettings()
   planning_model.check_history(model, settings.history)
-  if model.action_block != protocol.action_block:
-    raise ValueError(
-      f'action_block of the model is {model.action_block}, but protocol '
-      f'{protocol.name!r} counts its horizon in blocks of '
-      f'{protocol.action_block} environment steps; change the protocol.'
-    )
+  fitting.check_blocks(model, protocol)
   with worlds.on_stage(
     stage, protocol.environment, image_size=model.image_size
   ) as opened:
@@ -203,12 +198,9 @@ def run(
     )
     loop.run(tqdm.tqdm(disable=True) if bar is None else bar)
     episodes = [_episode(loop, i) for i in range(len(pairs))]
-    readings: list[subgoals_lib.Reading] = []
-    said: dict[str, Any] = {}
-    if loop.subgoals:
-      readings, said['subgoals'] = subgoals_lib.read(
-        model, pairs, opened, loop.score.vectors, loop.subgoals
-      )
+    readings, said = subgoals_lib.read(
+      model, pairs, opened, loop.score.vectors, loop.subgoals
+    )
     record = {
       **_describe(loop, episodes, baseline),
       **said,

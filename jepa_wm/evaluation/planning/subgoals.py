@@ -58,14 +58,17 @@ def read(
     pairs: the `P` problems.
     stage: of the world; its rows are placed anew.
     ways: `[P, T, V]`, true states of the episodes that were played.
-    moments: subgoals, one entry a moment, at least one.
+    moments: subgoals, one entry a moment; none where there is no level above.
 
   Returns:
-    The readings, and what a record says: plans, those that went for the goal
-    itself, the median distance from agent to subgoal in the world's unit (of
-    those that did not), and how far a reading is off: the median distance of a
-    state from the one that it is read as by the episodes of other problems.
+    The readings, and what a record says under 'subgoals', if there are any:
+    plans, those that went for the goal itself, the median distance from agent
+    to subgoal in the world's unit (of those that did not), and how far a
+    reading is off: the median distance of a state from the one that it is read
+    as by the episodes of other problems.
   """
+  if not moments:
+    return [], {}
   owners, states = _frames(ways)
   latents = _encode(model, pairs, stage, owners, states)
   everyone = np.arange(len(pairs))
@@ -92,7 +95,7 @@ def read(
     'reading_error': _error(pairs, stage, owners, states, latents),
     'num_frames': len(states),
   }
-  return readings, said
+  return readings, {'subgoals': said}
 
 
 def _frames(ways: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -232,13 +232,23 @@ def _protocol(record: dict[str, Any]) -> str:
   return definitions(entries)
 
 
+def in_words(value: Any) -> Any:
+  """A setting as the page shows it: parts by their names, yes and no."""
+  if isinstance(value, bool):
+    return 'yes' if value else 'no'
+  if isinstance(value, list) and any(isinstance(x, dict) for x in value):
+    return '; '.join(map(in_words, value))
+  if isinstance(value, dict) and 'name' in value:
+    rest = [f'{k} {in_words(x)}' for k, x in value.items() if k != 'name']
+    return f'{value["name"]} ({", ".join(rest)})' if rest else value['name']
+  return value
+
+
 def _setup(record: dict[str, Any]) -> str:
   return definitions(
     {
       **{
-        key.replace('_', ' '): {True: 'yes', False: 'no'}.get(value, value)
-        if isinstance(value, bool)
-        else value
+        key.replace('_', ' '): in_words(value)
         for key, value in record['planner'].items()
       },
       'seed': record['seed'],

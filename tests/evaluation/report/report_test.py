@@ -252,3 +252,11 @@ def test_table(short_result):
   lines = lines.splitlines()
   assert lines[0].startswith('checkpoint') and lines[0].endswith('failed')
   assert lines[3].split() == ['other', 'short', 'cem', '200', *numbers, '2']
+
+
+def test_levels_are_shown_by_name():
+  levels = [{'name': 'way 01', 'horizon': 3, 'every': 1}, {'name': 'graph 02'}]
+  shown = 'way 01 (horizon 3, every 1); graph 02'
+  assert page_sections.in_words(levels) == shown
+  assert page_sections.in_words(True) == 'yes'
+  assert page_sections.in_words([1, 2]) == [1, 2]

@@ -348,8 +348,7 @@ def test_workdir_must_be_writable_and_have_room(tmp_path, monkeypatch):
   monkeypatch.setattr(checkpoints.shutil, 'disk_usage', lambda path: usage)
   with pytest.raises(OSError, match=r'0\.0 MB left where 4 checkpoints'):
     _train(tmp_path / 'run')
-  assert [p.name for p in pathlib.Path(tmp_path).iterdir()] == ['file', 'run']
-  assert list((tmp_path / 'run').iterdir()) == []
+  assert [p.name for p in tmp_path.iterdir()] == ['file']
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ def latent_spread(latents: jax.Array) -> jax.Array:
   return deviation / jnp.maximum(size, jnp.finfo(jnp.float32).tiny)
 
 
+@jax.jit
 def telemetry(latents: jax.Array) -> dict[str, jax.Array]:
   """The scalars worth a line in a training log.
 

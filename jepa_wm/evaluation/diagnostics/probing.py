@@ -51,6 +51,11 @@ def fit(
   _check(latents, targets)
   if ridge < 0:
     raise ValueError(f'ridge must not be negative, got {ridge}.')
+  return _fit(latents, targets, ridge)
+
+
+@jax.jit
+def _fit(latents: jax.Array, targets: jax.Array, ridge: float) -> LinearProbe:
   inputs = latents.astype(jnp.float32)
   outputs = targets.astype(jnp.float32)
   input_mean = jnp.mean(inputs, axis=0, keepdims=True)
@@ -69,6 +74,7 @@ def fit(
   )
 
 
+@jax.jit
 def score(
   probe: LinearProbe, latents: jax.Array, targets: jax.Array
 ) -> dict[str, jax.Array]:

@@ -126,6 +126,16 @@ def test_a_full_memory_leaves_out_what_it_has_no_room_for(corridor):
   assert head.steps(again, *ends) == BLOCK * (8 + len(CORRIDOR) - 1)
 
 
+def test_what_is_not_finite_stands_between_two_paths(corridor):
+  head, params, _ = corridor
+  gap = np.full((1, 2), np.nan, np.float32)
+  there = line((0, 1), OTHER_SIDE)
+  after = head.remember(params, np.concatenate([line(SIDE, SIDE), gap, there]))
+  assert head.steps(after, SIDE, OTHER_SIDE) == BLOCK * (len(CORRIDOR) - 1)
+  assert head.steps(after, there[0], OTHER_SIDE) == BLOCK * 3
+  assert np.isfinite(after['params']['latents']).all()
+
+
 def test_it_starts_from_nothing():
   head = build(2)
   params = head.init(jax.random.key(0))

@@ -172,7 +172,8 @@ class Landmarks:
 
     Args:
       params: variables of the head.
-      latents: `[T, D]`, a block apart, in the order in which they were seen.
+      latents: `[T, D]`, a block apart, in the order in which they were seen;
+        one that is not finite stands between two paths.
 
     Returns:
       The variables, of the same shapes.
@@ -184,9 +185,10 @@ class Landmarks:
       near = jnp.argmin(far)
       is_far = far[near] > memory.radius
       has_room = memory.number < len(memory.latents)
-      is_new = is_far & has_room
+      is_seen = jnp.all(jnp.isfinite(latent))
+      is_new = is_far & has_room & is_seen
       here = jnp.where(is_new, memory.number, near)
-      is_known = ~is_far | is_new
+      is_known = (~is_far & is_seen) | is_new
       is_edge = is_known & (before >= 0)
       length = jnp.where(is_edge, 1.0, jnp.inf)
       kept = jnp.where(is_new, latent, memory.latents[here])

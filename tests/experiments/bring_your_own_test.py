@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import compiler
 import pytest
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -22,8 +23,8 @@ def test_it_runs_as_written_and_beats_its_floor(tmp_path):
     **os.environ,
     'PYTHONPATH': str(_ROOT),
     'XDG_CACHE_HOME': str(tmp_path / 'cache'),
-    # It trains for a minute: compiled as users have it.
-    'XLA_FLAGS': '',
+    # It trains for a minute: compiled to run fast, in half the time to compile.
+    'XLA_FLAGS': f'{compiler.FLAGS} --xla_backend_optimization_level=1',
   }
   done = subprocess.run(
     [sys.executable, '-m', 'experiments.bring_your_own'],

@@ -56,6 +56,11 @@ class CategoricalCEM(sampling.Sampling[jax.Array]):
     return True
 
   @property
+  def keeps(self) -> tuple[str, ...]:
+    """All but hard guardrails: no choice stands still."""
+    return ('off', 'soft', 'lagrangian')
+
+  @property
   def learns_from(self) -> int:
     """K."""
     assert self.num_elites is not None

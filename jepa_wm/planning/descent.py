@@ -107,6 +107,11 @@ class Descent(abc.ABC):
     return False
 
   @property
+  def keeps(self) -> tuple[str, ...]:
+    """Guardrails by multipliers, without or with a stop at last."""
+    return ('off', 'hard', 'lagrangian')
+
+  @property
   def searches(self) -> bool:
     """It does."""
     return True

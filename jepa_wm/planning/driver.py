@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.planning import keys
+from jepa_wm.planning import keeping, keys
 from jepa_wm.planning.problem import Diagnostics, Plan, Problem, WarmStart
 from jepa_wm.planning.task import Answer, Start, Task, open_task
 from jepa_wm.types import Params
@@ -41,6 +41,11 @@ class Planner(Protocol[Carry]):
   @property
   def expects(self) -> bool:
     """Whether it asks how far what is seen is from what was predicted."""
+    ...
+
+  @property
+  def keeps(self) -> tuple[str, ...]:
+    """Forms of guardrails that it can keep, of `limits.FORMS`."""
     ...
 
   @property
@@ -135,18 +140,20 @@ def search(
     state, trace = jax.lax.scan(one, state, numbers)
     traces.append(trace)
   diagnostics = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *traces)
-  (actions, mean, std, searched), elites = planner.finish(task, state.carry)
+  answer, elites = planner.finish(task, state.carry)
   _, model_keys = task.keys(planner.num_keys())
-  cost, excess = task.price(jnp.expand_dims(actions, 1), model_keys)
+  answer, cost, excess, stopped = keeping.settle(task, answer, model_keys)
   return Plan(
-    actions=actions,
-    cost=cost[:, 0],
-    violation=jnp.max(excess, axis=(1, 2, 3), initial=0.0),
-    mean=mean,
-    std=std,
+    actions=answer.actions,
+    cost=cost,
+    violation=jnp.max(excess, axis=(1, 2), initial=0.0),
+    mean=answer.mean,
+    std=answer.std,
     elites=elites,
     diagnostics=diagnostics,
-    searched=searched,
+    searched=answer.searched,
+    excess=excess if task.watched else None,
+    stopped=stopped,
   )
 
 
@@ -208,6 +215,12 @@ def _iterate(
 def _check_limits(planner: Planner[Any], task: Task) -> None:
   """Refuses limits that mean nothing to a planner."""
   name, limits = type(planner).__name__, task.problem.limits
+  for rail in task.watched:
+    if rail.form is not None and rail.form not in planner.keeps:
+      raise ValueError(
+        f'{name} cannot keep a guardrail of the form {rail.form!r}, only '
+        f'{", ".join(planner.keeps)}; choose another form or another planner.'
+      )
   if planner.discrete and limits.actions:
     raise ValueError(
       f'{name} chooses among {task.shape[2]} actions, to which'

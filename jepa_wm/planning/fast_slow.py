@@ -10,6 +10,7 @@ from jepa_wm.planning import (
   checks,
   faces,
   following,
+  keeping,
   moments,
   rollout,
   sampling,
@@ -91,6 +92,11 @@ class FastSlow(following.Following):
     )
 
   @property
+  def keeps(self) -> tuple[str, ...]:
+    """What forbids or prices a proposal; multipliers would not."""
+    return ('off', 'soft', 'hard')
+
+  @property
   def searches(self) -> bool:
     """It does so where it must."""
     return True
@@ -113,7 +119,7 @@ class FastSlow(following.Following):
     proposal = task.project(start.given[:, 0])
     _, model_keys = task.keys(self._search.num_keys())
     prices = task.price(jnp.expand_dims(proposal, 1), model_keys)
-    cost = task.penalize(prices)[:, 0]
+    cost = keeping.rank(task, keeping.start(task), prices)[:, 0]
     now = _cost_now(task)
     is_enough = cost <= self.threshold
     is_enough |= now - cost >= self.gain * jnp.abs(now)
@@ -160,6 +166,7 @@ class FastSlow(following.Following):
       jnp.where(slow, found.mean, carry.proposal),
       jnp.where(slow, found.std, still),
       carry.slow,
+      found.allowed,
     )
     return answer, elites
 

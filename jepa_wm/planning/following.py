@@ -20,6 +20,11 @@ class Following:
     return False
 
   @property
+  def keeps(self) -> tuple[str, ...]:
+    """It may stop, no more."""
+    return ('off', 'hard')
+
+  @property
   def num_kept(self) -> int:
     """The first that is given is a proposal, so no elites are."""
     return 0

@@ -217,7 +217,8 @@ class Searched:
   """Subgoals by a search at a larger stride: the first latent it predicts.
 
   The goal itself is the subgoal where it is as near as that or as `near`, and
-  where the upper level cannot price its plan.
+  where the upper level cannot price its plan or a hard guardrail of that level
+  allows none.
 
   Attributes:
     plan_fn: searches macro-actions; its states are latents `[B, D]`.
@@ -276,6 +277,8 @@ class Searched:
     )
     is_far = left_over > jnp.maximum(far, self.near)
     is_good = (is_far & jnp.isfinite(far))[:, 0] & jnp.isfinite(plan.cost)
+    if plan.stopped is not None:
+      is_good &= ~plan.stopped
     goal = masks.where(is_good, led_to, root.goal)
     return Subgoal(goal, plan.cost, plan.violation), Macro(left, first)
 

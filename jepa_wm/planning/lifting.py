@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.planning import costs, moments, rollout
+from jepa_wm.planning import moments, rollout
 from jepa_wm.planning.task import Task
 from jepa_wm.types import CostFn, DynamicsFn, LatentState, Params
 
@@ -91,7 +91,9 @@ def price(
     number = number + jnp.arange(horizon).reshape(1, 1, -1)
 
   cost_fn = moments.of_one(task.problem.cost_fn)
-  before = state if isinstance(cost_fn, moments.Timed) else None
+  priced = [cost_fn, *(rail.cost_fn for rail in task.guardrails)]
+  is_timed = any(isinstance(price_fn, moments.Timed) for price_fn in priced)
+  before = state if is_timed else None
   zeros = jnp.zeros(actions.shape[:2], jnp.float32)
   prices = rollout.rollout(
     task.params,
@@ -103,9 +105,7 @@ def price(
     _lifted_cost(task),
     step_weights=np.ones(actions.shape[2]),
     guardrails=[
-      dataclasses.replace(
-        rail, cost_fn=costs.reading(lambda walker: walker.state, rail.cost_fn)
-      )
+      dataclasses.replace(rail, cost_fn=_lifted_price(rail.cost_fn, horizon))
       for rail in task.guardrails
     ],
   )
@@ -158,10 +158,25 @@ def _lifted_cost(task: Task) -> CostFn:
 
   Where the least of all steps counts, here each counts by its goal weight.
   """
-  cost_fn = moments.of_one(task.problem.cost_fn)
-  horizon = task.problem.horizon
+  price_fn = _lifted_price(
+    moments.of_one(task.problem.cost_fn), task.problem.horizon
+  )
 
   def cost(
+    params: Params, state: LatentState, action: jax.Array, goal: Any
+  ) -> jax.Array:
+    walker: _Walker = state
+    cost = walker.scale * price_fn(params, walker, action, goal)
+    # As in a rollout: zero times NaN is nothing.
+    return walker.gap + jnp.where(walker.scale == 0.0, 0.0, cost)
+
+  return cost
+
+
+def _lifted_price(price_fn: CostFn, horizon: int) -> CostFn:
+  """The price of the state that a walker has come to."""
+
+  def price(
     params: Params, state: LatentState, action: jax.Array, goal: Any
   ) -> jax.Array:
     walker: _Walker = state
@@ -169,11 +184,9 @@ def _lifted_cost(task: Task) -> CostFn:
     moment = moments.Moment(
       walker.before, action, walker.state, step, step == horizon - 1
     )
-    cost = walker.scale * moments.price(cost_fn, params, moment, goal)
-    # As in a rollout: zero times NaN is nothing.
-    return walker.gap + jnp.where(walker.scale == 0.0, 0.0, cost)
+    return moments.price(price_fn, params, moment, goal)
 
-  return cost
+  return price
 
 
 def follow(

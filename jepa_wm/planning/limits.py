@@ -14,32 +14,41 @@ import numpy as np
 from jepa_wm.planning import checks, constraints
 from jepa_wm.types import CostFn
 
+FORMS = ('off', 'soft', 'hard', 'lagrangian')
+"""How a guardrail can be kept, see `keeping`."""
 
-@constraints.pytree('cost_fn')
+
+@constraints.pytree('cost_fn', 'form')
 class Guardrail:
   """A price that must stay below a bound at every step of a plan.
 
-  A planner that samples adds `penalty` times the excess, summed over steps,
-  to a candidate's cost; one that follows gradients uses an augmented
-  Lagrangian, whose first stiffness is `penalty`. Either may fail: the largest
+  By default a planner that samples adds `penalty` times the excess, summed
+  over steps, to a candidate's cost; one that follows gradients uses an
+  augmented Lagrangian, whose first stiffness is `penalty`. Either may fail: the
   excess is in the `Plan`.
 
   Attributes:
-    cost_fn: a `CostFn`; what it returns must stay below `bound`.
+    cost_fn: a `CostFn`, or a `timed` one; what it returns must stay below
+      `bound`.
     bound: a number.
     penalty: what a unit of excess costs.
+    form: how it is kept, one of `FORMS`: 'soft' by the penalty, 'lagrangian' by
+      multipliers, 'hard' by leaving out what passes it, until nothing is left
+      (`Limits.stop`), 'off' not at all, but for what is reported. The
+      planner's own way where None; a planner refuses what it cannot do.
   """
 
   cost_fn: CostFn
   bound: jax.Array | float = 0.0
   penalty: jax.Array | float = 100.0
+  form: str | None = None
 
   def check(self) -> None:
     """Makes sure that bound and penalty are numbers.
 
     Raises:
-      ValueError: an array, a bound that is NaN, or a penalty that is negative
-        or not finite.
+      ValueError: an array, a bound that is NaN, a penalty that is negative or
+        not finite, or no such form.
     """
     for name, value in (('bound', self.bound), ('penalty', self.penalty)):
       if np.ndim(value) or isinstance(value, str):
@@ -47,6 +56,11 @@ class Guardrail:
           f'{name} of a Guardrail must be one number, got {value!r}.'
         )
     checks.not_negative(penalty=self.penalty)
+    if self.form is not None and self.form not in FORMS:
+      raise ValueError(
+        f'form of a Guardrail must be one of {", ".join(FORMS)}, got '
+        f'{self.form!r}.'
+      )
     if not constraints.is_traced(self.bound) and np.isnan(self.bound):
       raise ValueError('bound of a Guardrail must be a number, got NaN.')
 
@@ -61,6 +75,9 @@ class Limits:
     guardrails: prices of latents that must stay below a bound at every step.
     allowed: bool `[A]`, which actions a planner of one-hot rows may choose;
       all by default.
+    stop: `[A]`, the block that stands still: it is planned for all steps where
+      a hard guardrail allows nothing that was looked at. Without it such a
+      plan passes the guardrails as little as it can.
   """
 
   actions: (
@@ -68,6 +85,7 @@ class Limits:
   ) = ()
   guardrails: Sequence[Guardrail] = ()
   allowed: jax.Array | np.ndarray | None = None
+  stop: jax.Array | np.ndarray | None = None
 
   def checked(self, action_dim: int) -> 'Limits':
     """The same, its sequences as tuples.
@@ -84,6 +102,11 @@ class Limits:
       )
     for guardrail in self.guardrails:
       guardrail.check()
+    if self.stop is not None and np.shape(self.stop) != (action_dim,):
+      raise ValueError(
+        f'stop must be one block, [A] = [{action_dim}], got shape '
+        f'{list(np.shape(self.stop))}.'
+      )
     allowed = self.allowed
     if allowed is not None:
       if np.shape(allowed) != (action_dim,):

@@ -173,6 +173,10 @@ class Plan(NamedTuple):
     expected: `[B, H, D]`, latents that the model predicts after each block;
       None where nobody asks, see `plan_fn.Expecting`.
     noticed: what was noticed before it; None where every plan is a new one.
+    excess: `[B, H, G]`, by how much each step passes each guardrail, negative
+      where there is room; None without guardrails.
+    stopped: `[B]` bool, whether nothing that was looked at was allowed
+      (`limits.Guardrail.form` 'hard'); None without such guardrails.
   """
 
   actions: jax.Array
@@ -187,3 +191,5 @@ class Plan(NamedTuple):
   subgoal: Subgoal | None = None
   expected: jax.Array | None = None
   noticed: Noticed | None = None
+  excess: jax.Array | None = None
+  stopped: jax.Array | None = None

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm import sharding
-from jepa_wm.planning import checks, keys
+from jepa_wm.planning import checks, keeping, keys, limits
 from jepa_wm.planning.driver import Carry
 from jepa_wm.planning.problem import Diagnostics, WarmStart
 from jepa_wm.planning.task import Answer, Start, Task
@@ -21,11 +21,13 @@ class Sampled(NamedTuple, Generic[Carry]):
     carry: the planner's own.
     given: `[B, F, H, A]`, candidates that are not drawn: kept elites first.
     num_given: `[]`, how many of them count.
+    kept: what the forms of guardrails remember.
   """
 
   carry: Carry
   given: jax.Array
   num_given: jax.Array
+  kept: keeping.Kept = keeping.Kept()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,8 +38,8 @@ class Sampling(abc.ABC, Generic[Carry]):
   `answer`. The driver and this class project, add proposals and kept elites,
   price, rank, and keep the record.
 
-  A candidate whose cost is not finite ranks last and is counted in the
-  diagnostics.
+  A candidate whose cost is not finite, or that a hard guardrail forbids, ranks
+  last and is counted in the diagnostics.
 
   Attributes:
     num_samples: N, candidates per iteration.
@@ -77,6 +79,11 @@ class Sampling(abc.ABC, Generic[Carry]):
   def expects(self) -> bool:
     """What was predicted does not matter to it."""
     return False
+
+  @property
+  def keeps(self) -> tuple[str, ...]:
+    """Guardrails of any form."""
+    return limits.FORMS
 
   @property
   def searches(self) -> bool:
@@ -124,7 +131,9 @@ class Sampling(abc.ABC, Generic[Carry]):
 
   def begin(self, task: Task, start: Start) -> Sampled[Carry]:
     """See `driver.Planner`."""
-    return Sampled(self.init(task, start), start.given, start.num_given)
+    return Sampled(
+      self.init(task, start), start.given, start.num_given, keeping.start(task)
+    )
 
   def iterate(
     self, task: Task, carry: Sampled[Carry], size: int, iteration: jax.Array
@@ -138,8 +147,11 @@ class Sampling(abc.ABC, Generic[Carry]):
     candidates = self.propose(task, own, noise)
     candidates = insert(candidates, carry.given, carry.num_given)
     candidates = task.project(candidates)
-    costs = task.penalize(task.price(candidates, model_keys))
+    prices = task.price(candidates, model_keys)
+    costs = keeping.rank(task, carry.kept, prices)
     picked, kept = self.learns_from, self.num_kept
+    number = picked or max(size // 10, 1)
+    rails = keeping.learn(task, carry.kept, candidates, prices, costs, number)
     elites, elite_costs, ordered = candidates, costs, costs
     if picked is None:
       # All of them: they stay where they are, and only `kept` travel.
@@ -152,14 +164,15 @@ class Sampling(abc.ABC, Generic[Carry]):
     diagnostics = diagnose(costs, ordered, self.answer(task, own).std)
     own = self.update(task, own, elites, elite_costs)
     given = jnp.concatenate([best[:, :kept], carry.given[:, kept:]], axis=1)
-    return Sampled(own, given, jnp.int32(kept)), diagnostics
+    return Sampled(own, given, jnp.int32(kept), rails), diagnostics
 
   def finish(
     self, task: Task, carry: Sampled[Carry]
   ) -> tuple[Answer, jax.Array]:
     """See `driver.Planner`."""
-    own = carry.carry
-    return self.answer(task, own), carry.given[:, : self.num_kept]
+    answer = self.answer(task, carry.carry)
+    answer = answer._replace(allowed=carry.kept.allowed)
+    return answer, carry.given[:, : self.num_kept]
 
   def shift(self, left: WarmStart, num_played: int) -> WarmStart:
     """Drops what has been played and pads the end with zeros."""

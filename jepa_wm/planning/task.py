@@ -1,7 +1,7 @@
 """A checked problem, and the tools that planners share."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -38,12 +38,15 @@ class Answer(NamedTuple):
     mean: where the next search should start.
     std: standard deviation that candidates are drawn with.
     searched: `[B]` bool, for whom there was a search; None for all.
+    allowed: the best candidate that no hard guardrail forbids, anything where
+      there was none; None of who has no other than `actions`.
   """
 
   actions: jax.Array
   mean: jax.Array
   std: jax.Array
   searched: jax.Array | None = None
+  allowed: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +70,14 @@ class Task:
     return self.rng_keys.shape[0], *size
 
   @property
-  def guardrails(self) -> tuple[limits.Guardrail, ...]:
-    """The G guardrails."""
+  def watched(self) -> tuple[limits.Guardrail, ...]:
+    """All guardrails, of which a plan is told."""
     return tuple(self.problem.limits.guardrails)
+
+  @property
+  def guardrails(self) -> tuple[limits.Guardrail, ...]:
+    """The G guardrails that a search keeps."""
+    return tuple(rail for rail in self.watched if rail.form != 'off')
 
   def keys(self, iteration: jax.Array | int) -> tuple[jax.Array, jax.Array]:
     """Keys `[B]` for the noise and for the model of one iteration."""
@@ -127,8 +135,20 @@ class Task:
     """Moves `[B, ..., H, A]` to where the action limits hold."""
     return self.problem.limits.project(actions)
 
-  def price(self, actions: jax.Array, rng_keys: jax.Array) -> rollout.Prices:
-    """Prices candidates `[B, N, H, A]`; `rng_keys` `[B]` are the model's."""
+  def price(
+    self,
+    actions: jax.Array,
+    rng_keys: jax.Array,
+    *,
+    guardrails: Sequence[limits.Guardrail] | None = None,
+  ) -> rollout.Prices:
+    """Prices candidates.
+
+    Args:
+      actions: `[B, N, H, A]`.
+      rng_keys: `[B]`, the model's.
+      guardrails: that are looked at; those that the search keeps by default.
+    """
     problem = self.problem
     # Repeated here and not once outside: XLA can then fuse the copies away.
     state, goal = rollout.broadcast_root(problem.root, actions.shape[1])
@@ -141,13 +161,18 @@ class Task:
       problem.dynamics_fn,
       problem.cost_fn,
       step_weights=problem.step_weights,
-      guardrails=self.guardrails,
+      guardrails=self.guardrails if guardrails is None else guardrails,
     )
 
   def penalize(self, prices: rollout.Prices) -> jax.Array:
-    """Cost plus penalties, `[B, N]`; NaN or infinite where any price is."""
+    """Cost plus penalties, `[B, N]`; NaN or infinite where any price is.
+
+    Guardrails of other forms than by a price are looked at in `keeping`.
+    """
     cost, excess = prices
     for index, guardrail in enumerate(self.guardrails):
+      if guardrail.form not in (None, 'soft'):
+        continue
       passed = jnp.maximum(excess[..., index], 0.0)
       cost = cost + guardrail.penalty * jnp.sum(passed, axis=-1)
     return cost

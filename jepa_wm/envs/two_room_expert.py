@@ -111,8 +111,8 @@ worlds.register(
     state_names=('x', 'y'),
     unit='px',
     path_length=path_length,
-    # In the way of a third of the pairs of `long`; there is a way past it.
-    zones={'pond': 'disc:75,100,25'},
+    # In the way of many pairs of `long`; there is a way on either side of it.
+    zones={'pond': 'disc:64,100,20'},
     # The peers' data collector: most of it clipped away.
     action_noise=2.0,
   ),

@@ -52,6 +52,7 @@ from jepa_wm.planning.hierarchical import (
   Subgoals,
 )
 from jepa_wm.planning.icem import ICEM
+from jepa_wm.planning.limits import FORMS as GUARDRAIL_FORMS
 from jepa_wm.planning.limits import NO_LIMITS, Guardrail, Limits
 from jepa_wm.planning.moments import (
   Moment,
@@ -102,6 +103,7 @@ __all__ = [
   'COSTS',
   'DISTANCES',
   'GRASP',
+  'GUARDRAIL_FORMS',
   'ICEM',
   'MPPI',
   'NO_LIMITS',

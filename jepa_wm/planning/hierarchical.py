@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.planning import checks, keys, masks
+from jepa_wm.planning import checks, keys, masks, moments
+from jepa_wm.planning.limits import Guardrail
 from jepa_wm.planning.plan_fn import Clock, PlanFn
 from jepa_wm.planning.problem import Plan, Subgoal
 from jepa_wm.types import DynamicsFn, LatentState, Params, Root
@@ -179,11 +180,14 @@ class Pointed:
       `[B, D]`.
     read_fn: the newest latent of a state of the level below.
     latent_dim: D.
+    guardrails: prices of latents `[B, 1, D]` that subgoals keep to; where a
+      hard one forbids what is said, the goal itself is the subgoal.
   """
 
   subgoal_fn: Callable[[Params, jax.Array, jax.Array], jax.Array]
   read_fn: Callable[[LatentState], jax.Array]
   latent_dim: int
+  guardrails: tuple[Guardrail, ...] = ()
 
   def first(self, num_problems: int) -> tuple[Subgoal, tuple[()]]:
     """See `Subgoals`."""
@@ -201,9 +205,22 @@ class Pointed:
   ) -> tuple[Subgoal, tuple[()]]:
     """See `Subgoals`; nothing is drawn, and nothing is left."""
     del rng_keys, num_since, clock
-    found = self.subgoal_fn(params, self.read_fn(root.state), root.goal)
-    is_known = jnp.all(jnp.isfinite(found), axis=-1)
-    return _free(masks.where(is_known, found, root.goal)), carry
+    latents = self.read_fn(root.state)
+    found = self.subgoal_fn(params, latents, root.goal)
+    is_good = jnp.all(jnp.isfinite(found), axis=-1)
+    violation = jnp.zeros(found.shape[0], jnp.float32)
+    for rail in self.guardrails:
+      before, after = (jnp.expand_dims(x, 1) for x in (latents, found))
+      moment = moments.Moment(
+        before, after, after, jnp.int32(0), jnp.bool_(True)
+      )
+      price = moments.price(rail.cost_fn, params, moment, root.goal)
+      excess = jnp.where(is_good, price[:, 0] - rail.bound, 0.0)
+      violation = jnp.maximum(violation, excess)
+      if rail.form == 'hard':
+        is_good &= excess <= 0.0
+    subgoal = _free(masks.where(is_good, found, root.goal))
+    return subgoal._replace(violation=violation), carry
 
 
 def _free(goal: jax.Array) -> Subgoal:

@@ -47,7 +47,7 @@ class Baselines:
     name = runs.identify(
       {
         'protocol': chosen.to_dict(),
-        'pairs': problems.manifest_sha256,
+        'pairs': [problems.manifest_sha256, problems.ids.tolist()],
         'shift': shift,
         'seed': seed,
         **self._where,

@@ -9,10 +9,12 @@ from jepa_wm import exports, fields, files
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import (
   flop_budget,
+  guarding,
   planner_settings,
   protocol,
 )
 from jepa_wm.recipes import (
+  planning_guards,
   planning_heads,
   planning_levels,
   planning_report,
@@ -94,6 +96,15 @@ class Planning:
       such; 3 by default.
     subgoal_every: blocks for which a subgoal is kept; 1 by default, which
       chooses at every plan.
+    guardrail: folder of a trained head that says what is forbidden (safety),
+      which every level of a plan keeps to; pairs that start or end there are
+      left out. Of the same encoder as the checkpoint.
+    guardrail_delta: share of unsafe latents that may pass, 0.1 by default.
+    guardrail_form: how it is kept: 'hard', which stands still where nothing is
+      allowed, 'soft', 'lagrangian' or 'off', which reports alone; 'hard' by
+      default, or a list of such.
+    guardrail_penalty: what a unit of excess costs with 'soft' and 'lagrangian',
+      100 by default.
     decoder: folder of a trained decoder, which draws for the report what the
       model imagines; of the same encoder as the checkpoint.
     history: frames that the model sees at most, the one now and those an action
@@ -134,6 +145,10 @@ class Planning:
   upper: tuple[str, ...] = ()
   upper_horizon: int | None = None
   subgoal_every: int | None = None
+  guardrail: str | None = None
+  guardrail_delta: float | None = None
+  guardrail_form: tuple[str, ...] = ()
+  guardrail_penalty: float | None = None
   decoder: str | None = None
   history: int = _DEFAULTS.history
   seed: int = 0
@@ -149,7 +164,7 @@ class Planning:
       ValueError: nothing to plan with, or a number out of its range.
     """
     lists = 'checkpoint', 'protocol', 'shift', 'planner', 'upper', 'diagnostics'
-    for name in lists:
+    for name in (*lists, 'guardrail_form'):
       value = getattr(self, name)
       if isinstance(value, str):
         object.__setattr__(self, name, (value,))
@@ -180,6 +195,12 @@ class Planning:
         f'tune_budget and budget_flops={self.budget_flops:g} both say how many '
         'candidates there are; leave one of the two out.'
       )
+    for name in ('guardrail_delta', 'guardrail_form', 'guardrail_penalty'):
+      if self.guardrail is None and (value := getattr(self, name)):
+        raise ValueError(
+          f'{name}={value} would do nothing without a guardrail; name one with '
+          "guardrail, the folder of a trained head 'safety'."
+        )
     counts = {'batch_size': 1, 'num_seeds': 1, 'seed': -(2**63)}
     fields.check_counts(self, counts)
     if self.num_seeds > _MOST_SEEDS:
@@ -219,25 +240,11 @@ class Planning:
       environment = self.environment
       if environment is None:
         environment = planning_runs.environment_of(encoder)
-      given: dict[str, Any] = {}
-      if acts is not None:
-        given['proposals'] = planning_heads.proposals(
-          acts, encoder, environment
-        )
-      if self.cost_head is not None:
-        given['cost_head'] = planning_heads.cost_head(
-          self.cost_head, encoder, environment
-        )
-      if self.upper:
-        given['upper'] = planning_levels.upper(
-          self.upper,
-          encoder,
-          environment,
-          horizon=self.upper_horizon,
-          every=self.subgoal_every,
-        )
-      for name, settings in itertools.product(self.protocol, planners):
-        settings = dataclasses.replace(settings, **given)
+      given = self._given(encoder, environment, acts)
+      every = itertools.product(
+        self.protocol, self.guardrail_form or ('hard',), planners
+      )
+      for name, form, settings in every:
         chosen = protocol.get(
           name,
           environment=environment,
@@ -248,6 +255,8 @@ class Planning:
           disturb=self.disturb,
           disturb_at=self.disturb_at,
         )
+        guard = _guard(self, form, encoder, chosen)
+        settings = dataclasses.replace(settings, **given, guard=guard)
         settings = replanning.uncalibrated(
           self.replan_on_surprise, settings, chosen
         )
@@ -268,6 +277,43 @@ class Planning:
           for shift, seed in itertools.product(shifts, seeds)
         ]
     return found
+
+  def _given(
+    self, encoder: str, environment: str, acts: str | None
+  ) -> dict[str, Any]:
+    """Fields of settings that heads give, whatever the planner."""
+    given: dict[str, Any] = {}
+    if acts is not None:
+      given['proposals'] = planning_heads.proposals(acts, encoder, environment)
+    if self.cost_head is not None:
+      given['cost_head'] = planning_heads.cost_head(
+        self.cost_head, encoder, environment
+      )
+    if self.upper:
+      given['upper'] = planning_levels.upper(
+        self.upper,
+        encoder,
+        environment,
+        horizon=self.upper_horizon,
+        every=self.subgoal_every,
+      )
+    return given
+
+
+def _guard(
+  planning: Planning, form: str, encoder: str, chosen: protocol.Protocol
+) -> guarding.Guard | None:
+  """What is forbidden, and how it is kept; None where nobody says."""
+  if planning.guardrail is None:
+    return None
+  said = {
+    'delta': planning.guardrail_delta,
+    'penalty': planning.guardrail_penalty,
+  }
+  given: dict[str, Any] = {k: x for k, x in said.items() if x is not None}
+  return planning_guards.guard(
+    planning.guardrail, encoder, chosen, form=form, **given
+  )
 
 
 def plan(

@@ -11,9 +11,10 @@ import tqdm
 from absl import logging
 
 from jepa_wm import exports, files, provenance, sharding
-from jepa_wm.envs import worlds
+from jepa_wm.envs import worlds, zones
 from jepa_wm.evaluation.diagnostics import diagnostic, finding, played
 from jepa_wm.evaluation.planning import (
+  guarding,
   pairs,
   planner_settings,
   planning_benchmark,
@@ -54,6 +55,11 @@ class Combination:
   shift: str | None
   seed: int
   encoder: str
+
+  @property
+  def zone(self) -> zones.Zone | None:
+    """Where no problem starts or ends."""
+    return None if self.settings.guard is None else self.settings.guard.zone
 
   def __str__(self) -> str:
     parts = [self.checkpoint, self.protocol.name, self.settings.name]
@@ -140,7 +146,7 @@ class Plans:
       planning_model.check_history(
         self._model(one.encoder), one.settings.history
       )
-      problems = self._pairs(one.protocol, one.shift)
+      problems = self._pairs(one.protocol, one.shift, one.zone)
       drawn_by = self._decoder(one.encoder, one.protocol.environment)
       found = runs.identify(
         {
@@ -176,7 +182,8 @@ class Plans:
     missing = [i for i, run in enumerate(found) if run is None]
     failures: list[str] = []
     plans = {
-      i: len(self._pairs(one.protocol, one.shift)) * one.protocol.num_plans
+      i: one.protocol.num_plans
+      * len(self._pairs(one.protocol, one.shift, one.zone))
       for i, one in enumerate(self.combinations)
     }
     with (
@@ -241,11 +248,17 @@ class Plans:
     return paths
 
   def _load_pairs(
-    self, chosen: protocol.Protocol, shift: str | None
+    self,
+    chosen: protocol.Protocol,
+    shift: str | None,
+    zone: zones.Zone | None,
   ) -> pairs.Pairs:
+    if zone is not None:
+      found = self._pairs(chosen, shift, None)
+      return guarding.outside(found, zone, chosen.environment)
     if shift is not None:
       env: Any = worlds.get(chosen.environment).make()
-      return shifts.apply(self._pairs(chosen, None), env, shift)
+      return shifts.apply(self._pairs(chosen, None, None), env, shift)
     if self.development:
       return pairs.development(chosen, chosen.num_pairs, episodes=self.episodes)
     if self.episodes is not None and chosen.origin != 'reset':
@@ -264,7 +277,7 @@ class Plans:
     self, one: Combination, stages: stages_lib.Stages, bar: tqdm.tqdm
   ) -> planning_benchmark.Result:
     model = self._model(one.encoder)
-    problems = self._pairs(one.protocol, one.shift)
+    problems = self._pairs(one.protocol, one.shift, one.zone)
     stage = stages.get(one.protocol.environment, model.image_size)
     settings = self._calibrations.settings(
       one.encoder,

@@ -6,6 +6,7 @@ from typing import Any
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import finding
 from jepa_wm.evaluation.statistics import runs
+from jepa_wm.recipes import planning_guards
 
 
 def of(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
@@ -19,6 +20,7 @@ def of(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
     **_disturbed(record),
     **_replanned(record),
     **_subgoals(record),
+    **planning_guards.finding(record),
   }
 
 

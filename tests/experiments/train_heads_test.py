@@ -360,6 +360,56 @@ def test_levels_stack_the_lowest_first(encoder, trained):
   assert [x['every'] for x in found] == [2, 2]
 
 
+@pytest.mark.parametrize(
+  'given, message',
+  [
+    (
+      {'guardrail': '', 'guardrail_delta': 0.2},
+      'delta=0.2 would do nothing',
+    ),
+    ({'guardrail': '', 'guardrail_form': 'soft'}, 'would do nothing without a'),
+    ({'guardrail': 'gcivl'}, "the head 'gcivl' forbids nothing; pass one"),
+    ({'guardrail_penalty': 2.0}, 'of the form hard has no price; leave it out'),
+    ({'guardrail_form': 'firm'}, 'guardrail_form must be one of off, soft'),
+    ({'guardrail_delta': 1e-6}, 'needs more unsafe latents than its bounds'),
+    ({'guardrail_delta': 1.5}, 'guardrail_delta must be above 0 and below 1'),
+    (
+      {
+        'guardrail_form': 'soft',
+        'guardrail_delta': 0.3,
+        'planner': 'gradient',
+      },
+      "cannot .* form 'soft'",
+    ),
+  ],
+)
+def test_a_guardrail_that_cannot_be_is_a_sentence(
+  encoder, trained, given, message
+):
+  name = {'guardrail': 'safety', **given}.pop('guardrail')
+  given = {**given, 'guardrail': str(trained / name) if name else None}
+  with pytest.raises(ValueError, match=message):
+    recipes.Planning(
+      checkpoint=str(encoder), receding_horizon=1, **given
+    ).combinations()
+
+
+def test_a_guardrail_is_part_of_a_result(encoder, trained):
+  every = recipes.Planning(
+    checkpoint=str(encoder),
+    guardrail=str(trained / 'safety'),
+    guardrail_form=('off', 'hard'),
+    guardrail_delta=0.3,
+  ).combinations()
+  said = [one.settings.to_dict()['guardrail'] for one in every]
+  assert [x['form'] for x in said] == ['off', 'hard']
+  found = exports.TrainedHead.load(trained / 'safety')
+  for one in said:
+    assert one['name'] == f'safety {found.digest[:16]}'
+    assert (one['zone'], one['delta']) == (ZONE, 0.3)
+  assert every[0].zone is not None and every[0].zone == every[1].zone
+
+
 @pytest.mark.parametrize('flag', ['upper', 'cost_head', 'proposals'])
 def test_a_head_that_is_not_there_is_named_by_its_flag(encoder, tmp_path, flag):
   given = {flag: str(tmp_path / 'none')}
@@ -472,6 +522,9 @@ def test_plans_with_proposals_and_draws_what_is_imagined(
     f'--decoder={trained / "decoder"}',
     f'--upper={trained / "waypoints"},{trained / "landmarks"}',
     *('--upper_horizon=2', '--horizon=5', '--subgoal_every=2'),
+    f'--guardrail={trained / "safety"}',
+    *('--guardrail_form=lagrangian', '--guardrail_penalty=2'),
+    *('--receding_horizon=1', '--guardrail_delta=0.3'),
     *('--planner=cem', '--num_samples=8', '--num_elites=2'),
     *('--num_iterations=1', '--num_pairs=4'),
   ]
@@ -483,8 +536,15 @@ def test_plans_with_proposals_and_draws_what_is_imagined(
   assert upper.pop('name').startswith('waypoints ')
   assert upper == {'horizon': 2, 'every': 2}
   assert top['name'].startswith('landmarks ')
+  said = record['planner']['guardrail']
+  assert (said['form'], said['penalty']) == ('lagrangian', 2.0)
+  came = record['guardrail']
+  levels = [x['level'] for x in came['levels']]
+  assert levels == ['of the actions', 'above (1)', 'above (2)']
+  assert came['num_entered'] == 0 and 0 <= came['levels'][1]['predicted'] <= 1
   page = (tmp_path / 'out' / 'report.html').read_text()
-  assert 'What it imagines' in page
+  assert 'What it imagines' in page and 'class="zone"' in page
+  assert 'What was forbidden, and what was entered' in page
   assert (tmp_path / 'out' / 'imagination.png').exists()
 
 

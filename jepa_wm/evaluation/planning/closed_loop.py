@@ -13,6 +13,7 @@ from jepa_wm import planning
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.evaluation.planning import (
   disturbance,
+  guarding,
   observations,
   planner_settings,
   planning_model,
@@ -67,6 +68,7 @@ class ClosedLoop:
     moved: problems that were disturbed, an entry a wave.
     subgoals: of plans that have a level above, an entry a moment.
     looks: what was noticed, an entry a moment, if plans are given up early.
+    watch: what came of the guardrail, None without one.
     num_plans: plans made for problems that were open.
     planning_seconds: time spent in looking, planning and playing, not in
       compiling.
@@ -92,6 +94,9 @@ class ClosedLoop:
     self.moved: list[disturbance.Moved] = []
     self.looks: list[replanning.Look] = []
     self.subgoals: list[subgoals.Moment] = []
+    self.watch: guarding.Watch | None = None
+    if (guard := self.settings.guard) is not None:
+      self.watch = guarding.Watch(guard.zone, len(pairs))
     self.num_plans = 0
     self.planning_seconds = 0.0
     self._planner = programs_lib.BatchPlanner(
@@ -259,7 +264,7 @@ class ClosedLoop:
     receding, block = self._planner.stride, self.protocol.action_block
     raw = outputs['raw']
     played = number * self._steps_per_call
-    path = np.zeros(0)
+    path, trail = np.zeros(0), []
     if len(new):
       path = self.stage.preview(rows[new], raw[new])
     first_remembered = receding - min(receding, self.settings.history) + 1
@@ -272,6 +277,7 @@ class ClosedLoop:
       if steps > 0:
         found = self.stage.play(rows, raw[:, index, :steps])
         self.score.note(problems[rows], played, found)
+        trail.append(found.vectors)
       played += steps
     shape = len(problems), receding, self.model.action_dim
     done = np.zeros(shape, np.float32)
@@ -282,6 +288,10 @@ class ClosedLoop:
       lambda x: x[:, max(0, x.shape[1] - keep) :],
       planning.Memory(memory.observations, actions),
     )
+    if self.watch is not None and trail:
+      said = dict(outputs['guard'])
+      said['excess'] = said['excess'][:, :receding]
+      self.watch.note(problems[rows], said, np.concatenate(trail, axis=1))
     return path, memory
 
   def _notice(

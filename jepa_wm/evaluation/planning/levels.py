@@ -1,7 +1,7 @@
 """A level above a planner, of a head that knows where macro-actions lead."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -35,6 +35,7 @@ class Above(Protocol):
     price_fn: Callable[[jax.Array, jax.Array], jax.Array],
     read_fn: Callable[[LatentState], jax.Array],
     latent_dim: int,
+    guardrails: Sequence[planning.Guardrail] = (),
   ) -> planning.Hierarchical:
     """A planner that goes where this level says.
 
@@ -44,6 +45,7 @@ class Above(Protocol):
         nearer.
       read_fn: the newest latent of a state.
       latent_dim: D.
+      guardrails: prices of latents that its subgoals must keep to.
     """
     ...
 
@@ -84,6 +86,7 @@ class Pointing:
     price_fn: Callable[[jax.Array, jax.Array], jax.Array],
     read_fn: Callable[[LatentState], jax.Array],
     latent_dim: int,
+    guardrails: Sequence[planning.Guardrail] = (),
   ) -> planning.Hierarchical:
     """See `Above`; nothing is priced."""
     del price_fn
@@ -91,6 +94,7 @@ class Pointing:
       subgoal_fn=lambda params, latents, goal: self.subgoal_fn(latents, goal),
       read_fn=read_fn,
       latent_dim=latent_dim,
+      guardrails=tuple(guardrails),
     )
     return planning.Hierarchical(low=low, subgoals=subgoals, every=self.every)
 
@@ -138,6 +142,7 @@ class Upper:
     price_fn: Callable[[jax.Array, jax.Array], jax.Array],
     read_fn: Callable[[LatentState], jax.Array],
     latent_dim: int,
+    guardrails: Sequence[planning.Guardrail] = (),
   ) -> planning.Hierarchical:
     """See `Above`.
 
@@ -161,7 +166,9 @@ class Upper:
       cost_fn=planning.soonest(price),
       horizon=self.horizon,
       action_dim=self.macro_dim,
-      limits=planning.Limits(planning.ActionBounds(ends[0], ends[1])),
+      limits=planning.Limits(
+        planning.ActionBounds(ends[0], ends[1]), tuple(guardrails)
+      ),
       proposal_fn=self._propose(recorded),
     )
     subgoals = planning.Searched(

@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jepa_wm.evaluation.planning import closed_loop, disturbance, replanning
+from jepa_wm.evaluation.planning import (
+  closed_loop,
+  disturbance,
+  guarding,
+  replanning,
+)
 
 
 def describe(
@@ -22,7 +27,8 @@ def describe(
       solve.
 
   Returns:
-    'acted', 'disturbance' and 'replanning', each where there is such a thing.
+    'acted', 'disturbance', 'replanning' and 'guardrail', each where there is
+    such a thing.
   """
   said: dict[str, Any] = {}
   if acted := loop.who_acted():
@@ -44,4 +50,4 @@ def describe(
         None if moved is None else moved.indices,
       ),
     }
-  return said
+  return said | guarding.describe(loop.watch, loop.pairs)

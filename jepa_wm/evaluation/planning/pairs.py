@@ -38,6 +38,8 @@ class Pairs:
     worlds: where problems lie in worlds of their own: these worlds, leaves
       `[P, ...]`.
     num_invalid: pairs left out because start or goal cannot be in these worlds.
+    num_forbidden: pairs left out because start or goal lies in a forbidden
+      zone.
   """
 
   ids: np.ndarray
@@ -47,6 +49,7 @@ class Pairs:
   initially_solved: float | None = None
   worlds: Any = None
   num_invalid: int = 0
+  num_forbidden: int = 0
 
   def __len__(self) -> int:
     return len(self.ids)

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from jepa_wm import fields, files, planning
-from jepa_wm.evaluation.planning import levels
+from jepa_wm.evaluation.planning import guarding, levels
 from jepa_wm.evaluation.planning import replanning as replanning_lib
 from jepa_wm.types import DynamicsFn, LatentState, Params, Root
 
@@ -20,7 +20,7 @@ _PLAIN = (bool, int, float, str, type(None))
 
 _DEFAULT = planning.CEM()
 
-_APART = ('planner', 'proposals', 'cost_head', 'upper', 'replanning')
+_APART = ('planner', 'proposals', 'cost_head', 'upper', 'replanning', 'guard')
 """Fields that a record describes in words of their own."""
 
 
@@ -80,6 +80,7 @@ class PlannerSettings:
     upper: the levels above, the lowest first; each says what the one below it
       is to reach first.
     replanning: when a plan is given up early; None for never.
+    guard: who says what is forbidden, at this level and those above.
 
   Raises:
     ValueError: no such cost or distance, no history, or a distance beside who
@@ -96,11 +97,17 @@ class PlannerSettings:
   cost_head: CostHead | None = None
   upper: tuple[levels.Above, ...] = ()
   replanning: replanning_lib.Replanning | None = None
+  guard: guarding.Guard | None = None
 
   def __post_init__(self) -> None:
     fields.check_choice('cost', self.cost, planning.COSTS)
     fields.check_choice('distance', self.distance, planning.DISTANCES)
     fields.check_counts(self, {'history': 1})
+    if self.guard is not None and self.replanning is not None:
+      raise ValueError(
+        'guardrail and replan_on_surprise do not go together: a plan that is '
+        'kept is looked at no more; leave one of the two out.'
+      )
     if self.cost_head is not None and self.distance != 'squared':
       raise ValueError(
         f'distance={self.distance} would do nothing: the head '
@@ -147,6 +154,7 @@ class PlannerSettings:
         horizon,
         1,
         proposal_fn=propose if self.planner.follows else None,
+        limits=self._toy_limits(),
         surprise=jnp.zeros(1),
       )
       return planning.search(self.planner, {}, rng_key, problem)
@@ -155,6 +163,14 @@ class PlannerSettings:
       return jax.eval_shape(plan, jax.random.key(0), jnp.zeros((1, 1)))
     except ValueError as error:
       raise ValueError(f'planner {self.name}: {error}') from error
+
+  def _toy_limits(self) -> planning.Limits:
+    """A guardrail that is kept as this one is, for a dry run."""
+    if self.guard is None:
+      return planning.NO_LIMITS
+    rail = planning.Guardrail(planning.squared_distance, form=self.guard.form)
+    stop = None if self.planner.discrete else jnp.zeros(1)
+    return planning.Limits(guardrails=(rail,), stop=stop)
 
   def _check_followed(self) -> None:
     """Refuses a planner that follows whoever is not there."""
@@ -193,6 +209,8 @@ class PlannerSettings:
       usage['replan_on_surprise'] = self.replanning.to_dict()
     if self.upper:
       usage['upper'] = [one.to_dict() for one in self.upper]
+    if self.guard is not None:
+      usage['guardrail'] = self.guard.to_dict()
     return {'name': self.name, **options, **usage}
 
 

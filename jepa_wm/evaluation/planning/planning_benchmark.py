@@ -44,12 +44,13 @@ class Episode:
     pair: id of the problem.
     success: whether the goal was reached, by the protocol's rule.
     success_at_end: whether the episode ended in the goal.
-    first_success_step: environment steps until it was first reached, None if
-      never.
+    first_success_step: environment steps until it was reached, None if never.
     start_distance: from start to goal, in the world's unit.
     final_distance: where the episode ended.
     solved_at_start: whether the start lay in the goal.
     failure: what went wrong with the world, None where nothing did.
+    steps_inside: environment steps in what was forbidden.
+    num_stopped: plans that stood still since nothing was allowed.
   """
 
   pair: int
@@ -60,6 +61,8 @@ class Episode:
   final_distance: float
   solved_at_start: bool = False
   failure: str | None = None
+  steps_inside: int | None = None
+  num_stopped: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,7 +296,7 @@ def default_batch_size(num_pairs: int) -> int:
 
 
 def _episode(loop: closed_loop.ClosedLoop, index: int) -> Episode:
-  score = loop.score
+  score, watch = loop.score, loop.watch
   step = int(score.first_success[index])
   at_end = bool(score.at_end[index])
   rule = loop.protocol.success
@@ -306,6 +309,8 @@ def _episode(loop: closed_loop.ClosedLoop, index: int) -> Episode:
     final_distance=float(score.final_distance[index]),
     solved_at_start=bool(score.initially_solved[index]),
     failure=score.failures.get(index),
+    steps_inside=None if watch is None else int(watch.inside[index]),
+    num_stopped=None if watch is None else int(watch.stopped[index]),
   )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jepa_wm import planning, sharding
 from jepa_wm.evaluation.planning import (
   flops,
+  guarding,
   observations,
   planner_settings,
   planning_model,
@@ -118,10 +119,10 @@ class BatchPlanner:
     Returns:
       `(ids [n], number, start, memory, goals)` with at most `batch_size` rows
       to a dict of `actions` `[n, H, A]`, `raw` `[n, H, block, raw]`, `left`,
-      `cost` `[n]`, `searched` `[n]` or None, `noticed` `[n]` or None,
-      `subgoal` `[n, D]` or None, and
-      `diagnostics` `[n, I]`. Call number `c` is for when `c * stride` blocks
-      have been played.
+      `cost` `[n]`, `searched` `[n]` or None, `noticed` `[n]` or None, `subgoal`
+      `[n, D]` or None, `guard` (see `guarding.told`) or None, and `diagnostics`
+      `[n, I]`. Call number `c` is for when `c * stride` blocks have been
+      played.
     """
     ids = np.zeros(len(jax.tree.leaves(goals)[0]), np.uint32)
     rows = np.zeros(1, int)
@@ -182,9 +183,6 @@ class BatchPlanner:
   def _plan_fn(self) -> planning.PlanFn[Any]:
     """The planner with all its settings, and the levels above it."""
     model, protocol, settings = self.model, self.protocol, self.settings
-    limits: tuple[planning.ActionBounds, ...] = ()
-    if settings.bounded and not settings.planner.discrete:
-      limits = (model.action_bounds(*self.bounds),)
     planner, proposals = settings.planner, settings.proposals
     proposal_fn: planning.ProposalFn | None = None
     first_fn: planning.FirstFn | None = None
@@ -203,18 +201,20 @@ class BatchPlanner:
       cost_fn=cost_fn,
       horizon=protocol.horizon,
       action_dim=model.action_dim,
-      limits=planning.Limits(limits),
+      limits=self._limits(),
       step_weights=step_weights,
       proposal_fn=proposal_fn,
       first_fn=first_fn,
       expecting=model.expecting if planner.expects else None,
     )
+    guard = settings.guard
     for above in settings.upper:
       found = above.over(
         found,
         price_fn=self._price_fn(),
         read_fn=model.latent,
         latent_dim=self._latent_dim(),
+        guardrails=() if guard is None else (guard.of_waypoints(),),
       )
     if (replanning := settings.replanning) is not None:
       found = planning.Noticing(
@@ -225,6 +225,21 @@ class BatchPlanner:
         bounds=replanning.bounds,
       )
     return found
+
+  def _limits(self) -> planning.Limits:
+    """The world's bounds, and what is forbidden in it."""
+    model, settings = self.model, self.settings
+    actions: tuple[planning.ActionBounds, ...] = ()
+    if settings.bounded and not settings.planner.discrete:
+      actions = (model.action_bounds(*self.bounds),)
+    if settings.guard is None:
+      return planning.Limits(actions)
+    still = np.zeros_like(np.asarray(self.bounds[0]))
+    return planning.Limits(
+      actions,
+      (settings.guard.of_blocks(model.latent),),
+      stop=model.action_bounds(still, still).low,
+    )
 
   def _latent_dim(self) -> int:
     """Size of the latents that goals are."""
@@ -285,14 +300,20 @@ class BatchPlanner:
       warm_start=self.settings.warm_start,
       clock=planning.Clock(played, left_over),
     )
+    raw = self.model.raw_actions(plan.actions)
+    if plan.stopped is not None:
+      # Not what rounding leaves of it.
+      raw = jnp.where(plan.stopped.reshape(-1, 1, 1, 1), 0.0, raw)
+    guarded = self.settings.guard is not None
     return {
       'actions': plan.actions,
-      'raw': self.model.raw_actions(plan.actions),
+      'raw': raw,
       'left': left,
       'cost': plan.cost,
       'searched': plan.searched,
       'noticed': plan.noticed,
       'subgoal': None if plan.subgoal is None else plan.subgoal.goal,
+      'guard': guarding.told(plan) if guarded else None,
       'diagnostics': jax.tree.map(jnp.transpose, plan.diagnostics),
     }
 

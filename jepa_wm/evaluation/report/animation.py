@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import planning_benchmark
-from jepa_wm.evaluation.report import figures, overlays
+from jepa_wm.evaluation.report import figures, overlays, zone_drawing
 
 _COLUMNS, _ROWS = 3, 3
 _PANEL = 128
@@ -56,6 +56,7 @@ def draw_episodes(
 
   Each cell shows the agent and, beside it, its goal. The line is the path that
   the world would take under the whole current plan, its dots one block apart.
+  What is forbidden has another hue.
   Where an agent was moved, a cross says where it was taken from and a thin line
   where to. A diamond is what a level above wants to be reached first, where
   that is not the goal: the nearest state that was seen.
@@ -253,7 +254,8 @@ def _pictures(
   world = worlds.get(result.protocol.environment)
   with world.stage(image_size=_PANEL) as stage:
     flat = stage.pictures(vectors.reshape(-1, vectors.shape[-1]), own)
-  return flat.reshape(*vectors.shape[:2], *flat.shape[1:])
+  whole = flat.reshape(*vectors.shape[:2], *flat.shape[1:])
+  return zone_drawing.tint(whole, result.record, vectors[0, 0])
 
 
 def _current_plan(

@@ -16,6 +16,7 @@ from PIL import Image
 
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import planning_benchmark
+from jepa_wm.evaluation.report import zone_drawing
 from jepa_wm.evaluation.statistics import comparison
 
 _MAP = 448
@@ -189,6 +190,7 @@ def episode_map(result: planning_benchmark.Result) -> str:
     'markerUnits="userSpaceOnUse"><path d="M0 0L8 4L0 8Z"/></marker>'
     for kind in ('reached', 'missed')
   )
+  zone = zone_drawing.polygon(result.record, result.vectors[0, 0], _MAP)
   crowd = ' crowded' if len(result.episodes) > 60 else ''
   ground = f'<rect class="ground" width="{_MAP}" height="{_MAP}"/>'
   # Where every problem has its own world there is no one picture of it.
@@ -200,7 +202,7 @@ def episode_map(result: planning_benchmark.Result) -> str:
   return (
     f'<svg class="map{crowd}" viewBox="0 0 {_MAP} {_MAP}" role="img" '
     f'aria-label="starts and goals over the world"><defs>{heads}</defs>'
-    f'{ground}{arrows}</svg>'
+    f'{ground}{zone}{arrows}</svg>'
   )
 
 

@@ -72,6 +72,8 @@ svg text.value { font-size: 22px; font-weight: 700; fill: var(--plan); }
 .map circle { fill: #fff; stroke: currentColor; stroke-width: 1.8; }
 .map .trail { fill: none; stroke: currentColor; stroke-width: 3; opacity: 0;
   stroke-linejoin: round; }
+.map .zone { fill: var(--missed); fill-opacity: 0.25; stroke: var(--missed); }
+.map .zone.around { fill: none; }
 .map .moved { fill: none; stroke: currentColor; stroke-width: 2;
   stroke-dasharray: 4 3; opacity: 0; } .map g:hover .moved { opacity: 1; }
 .map .reached { color: var(--reached); } .map .missed { color: var(--missed); }

@@ -156,6 +156,10 @@ def _columns(
     column('expert ceiling', [percent(s.ceiling) for s in summaries]),
     column('ms per plan', [f'{s.ms_per_plan:,.1f}' for s in summaries]),
   ]
+  shares = [s.entered for s in summaries]
+  if any(rate is not None for rate in shares):
+    cells = ['' if rate is None else percent(rate) for rate in shares]
+    numbers.append(column('entered', cells))
   if any(s.num_failed for s in summaries):
     numbers.append(column('failed', [str(s.num_failed) for s in summaries]))
   return names + numbers, len(names)

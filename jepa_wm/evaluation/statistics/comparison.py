@@ -19,7 +19,7 @@ class Summary:
 
   Attributes:
     checkpoint: who planned; or how many training seeds did.
-    planner: its name.
+    planner: its name, and how a guardrail is kept where there is one.
     protocol: its name.
     shift: of the worlds, None for none.
     num_pairs: problems.
@@ -36,6 +36,7 @@ class Summary:
     initially_solved: share of the pairs, before any was dropped.
     ms_per_plan: mean over seeds.
     num_failed: plays in which the world broke.
+    entered: share of plays that enter what is forbidden, None where nothing is.
   """
 
   checkpoint: str
@@ -56,6 +57,7 @@ class Summary:
   initially_solved: float
   ms_per_plan: float
   num_failed: int
+  entered: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,7 @@ def summarize(group: Sequence[runs.Run], checkpoint: str = '') -> Summary:
 
   return Summary(
     checkpoint=checkpoint or first['checkpoint'],
-    planner=first['planner']['name'],
+    planner=_planner(first),
     protocol=first['protocol']['name'],
     shift=first['shift'],
     num_pairs=first['num_pairs'],
@@ -127,7 +129,24 @@ def summarize(group: Sequence[runs.Run], checkpoint: str = '') -> Summary:
     initially_solved=mean('initially_solved'),
     ms_per_plan=mean('ms_per_plan'),
     num_failed=sum(record['num_failed'] for record in records),
+    entered=_entered(records, num_plays),
   )
+
+
+def _planner(record: dict[str, Any]) -> str:
+  """Who plans, and how what is forbidden is kept."""
+  planner = record['planner']
+  name: str = planner['name']
+  guardrail = planner.get('guardrail')
+  return f'{name}, {guardrail["form"]}' if guardrail else name
+
+
+def _entered(records: Sequence[dict[str, Any]], num_plays: int) -> float | None:
+  """Share of plays that enter what is forbidden."""
+  came = [record.get('guardrail') for record in records]
+  if not all(came):
+    return None
+  return sum(x['num_entered'] for x in came if x is not None) / num_plays
 
 
 def summarize_all(finished: Sequence[runs.Run]) -> list[Summary]:

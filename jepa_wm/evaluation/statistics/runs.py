@@ -30,6 +30,8 @@ _COLUMNS = (
   'final_distance',
   'solved_at_start',
   'failure',
+  'steps_inside',
+  'num_stopped',
 )
 
 
@@ -154,6 +156,8 @@ def _episode(row: Mapping[str, str]) -> planning_benchmark.Episode:
     final_distance=float(row['final_distance']),
     solved_at_start=bool(int(row['solved_at_start'])),
     failure=row['failure'] or None,
+    steps_inside=int(row['steps_inside']) if row['steps_inside'] else None,
+    num_stopped=int(row['num_stopped']) if row['num_stopped'] else None,
   )
 
 

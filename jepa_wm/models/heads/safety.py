@@ -164,6 +164,6 @@ class Safety(head.Plain):
     stats = jax.device_get(params['batch_stats'])
     found = []
     for scores, count in zip(stats['scores'], stats['counts'], strict=True):
-      rank = int(np.floor((count + 1) * delta + 1e-9))
+      rank = int(min(np.floor((count + 1) * delta + 1e-9), count))
       found.append(min(float(scores[rank - 1]), 0.0) if rank else -np.inf)
     return np.asarray(found, np.float32)

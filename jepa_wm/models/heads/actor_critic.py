@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import jax
 
 from jepa_wm import fields
-from jepa_wm.models.heads import actor, critic, head
-from jepa_wm.types import Params, Variables
+from jepa_wm.models.heads import actor, head, valued
+from jepa_wm.types import Variables
 
 
 @head.HEADS.register
@@ -45,27 +45,12 @@ class ActorCriticConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ActorCritic(actor.Acts):
+class ActorCritic(valued.Ensemble):
   """An actor, and an ensemble of what its latents are worth.
 
   `variables['params']` are those of `actor` under 'actor' and of `critic` under
   'values'. As a planner's cost it is minus the lowest value.
   """
-
-  @property
-  def roles(self) -> head.Roles:
-    """See `head.Head`."""
-    return head.Roles(
-      proposal=self.proposal_fn, policy=self.act, cost=self.cost
-    )
-
-  @property
-  def critic(self) -> critic.Critic:
-    """The functions of the ensemble."""
-    settings = self.config
-    return critic.Critic(
-      self.sizes, settings.num_values, settings.width, settings.depth
-    )
 
   def init(self, rng_key: jax.Array) -> Variables:
     """See `head.Head`."""
@@ -89,9 +74,3 @@ class ActorCritic(actor.Acts):
       'actor_critic is trained by experiments.train_agent, in the imagination '
       'of a model and not on batches; of those gcivl and gciql learn.'
     )
-
-  def cost(
-    self, params: Params, latents: jax.Array, goals: jax.Array
-  ) -> jax.Array:
-    """Minus the lowest value `[...]` of latents for goals, `[..., D]`."""
-    return -self.critic.lowest(params['params']['values'], latents, goals)

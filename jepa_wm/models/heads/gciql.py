@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.models.heads import actor, critic, goal_sampling, head
+from jepa_wm.models.heads import actor, critic, goal_sampling, head, valued
 from jepa_wm.types import Params, Variables
 
 ACTOR_LOSSES = ('ddpgbc', 'awr')
@@ -60,7 +60,7 @@ class GciqlConfig(goal_sampling.GoalSampling):
 
 
 @dataclasses.dataclass(frozen=True)
-class Gciql(actor.Acts):
+class Gciql(valued.Valued):
   """Goal-conditioned implicit Q-learning.
 
   The critic's target is the value of what a block led to, and the value an
@@ -70,13 +70,6 @@ class Gciql(actor.Acts):
   Source: OGBench (arXiv 2410.20092), `agents/gciql.py`; after IQL (arXiv
     2110.06169).
   """
-
-  @property
-  def roles(self) -> head.Roles:
-    """See `head.Head`."""
-    return head.Roles(
-      proposal=self.proposal_fn, policy=self.act, cost=self.cost
-    )
 
   @property
   def value(self) -> critic.Critic:
@@ -171,12 +164,7 @@ class Gciql(actor.Acts):
   def after_update(self, variables: Variables, step: jax.Array) -> Variables:
     """The target follows the critics."""
     del step
-    target = goal_sampling.followed(
-      variables['target'],
-      variables['params']['critics'],
-      self.config.target_rate,
-    )
-    return {**variables, 'target': target}
+    return self._followed(variables, 'critics')
 
   def cost(
     self, params: Params, latents: jax.Array, goals: jax.Array

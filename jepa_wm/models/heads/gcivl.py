@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.models.heads import actor, critic, goal_sampling, head
-from jepa_wm.types import Params, Variables
+from jepa_wm.models.heads import actor, goal_sampling, head, valued
+from jepa_wm.types import Variables
 
 
 @head.HEADS.register
@@ -48,7 +48,7 @@ class GcivlConfig(goal_sampling.GoalSampling):
 
 
 @dataclasses.dataclass(frozen=True)
-class Gcivl(actor.Acts):
+class Gcivl(valued.Ensemble):
   """Goal-conditioned implicit V-learning with advantage-weighted regression.
 
   A value is minus the blocks to the goal, discounted, of the better players in
@@ -57,21 +57,6 @@ class Gcivl(actor.Acts):
   Source: OGBench (arXiv 2410.20092), `agents/gcivl.py`; after IQL (arXiv
     2110.06169) and HIQL (arXiv 2307.11949).
   """
-
-  @property
-  def roles(self) -> head.Roles:
-    """See `head.Head`."""
-    return head.Roles(
-      proposal=self.proposal_fn, policy=self.act, cost=self.cost
-    )
-
-  @property
-  def critic(self) -> critic.Critic:
-    """The functions of the ensemble."""
-    settings = self.config
-    return critic.Critic(
-      self.sizes, settings.num_values, settings.width, settings.depth
-    )
 
   def init(self, rng_key: jax.Array) -> Variables:
     """See `head.Head`."""
@@ -139,15 +124,4 @@ class Gcivl(actor.Acts):
   def after_update(self, variables: Variables, step: jax.Array) -> Variables:
     """The target follows the values."""
     del step
-    target = goal_sampling.followed(
-      variables['target'],
-      variables['params']['values'],
-      self.config.target_rate,
-    )
-    return {**variables, 'target': target}
-
-  def cost(
-    self, params: Params, latents: jax.Array, goals: jax.Array
-  ) -> jax.Array:
-    """Minus the lowest value `[...]` of latents for goals, `[..., D]`."""
-    return -self.critic.lowest(params['params']['values'], latents, goals)
+    return self._followed(variables, 'values')

@@ -11,6 +11,7 @@
   --config=experiments/configs/lewm.py:cube_small       OGBench's cube
   --config=experiments/configs/lewm.py:point_maze_small    a point in a U maze
   --config=experiments/configs/lewm.py:diverse_maze_small  in 40 layouts
+  --config=experiments/configs/lewm.py:diverse_maze_predictor  what that made
 
 Every field of the model is a flag, those left at their defaults too:
 `--config.model.predictor.dropout=0.1`. Another kind of module is
@@ -38,6 +39,7 @@ VARIANTS = (
   'cube_small',
   'point_maze_small',
   'diverse_maze_small',
+  'diverse_maze_predictor',
 )
 
 FULL_SIZE = {'two_room': 60_000, 'push_t': 280_000}
@@ -45,7 +47,7 @@ FULL_SIZE = {'two_room': 60_000, 'push_t': 280_000}
 episodes of 92 frames, and of 20,000 of 196, in windows that span 16."""
 
 
-MAZES = {'point_maze_small': 8, 'diverse_maze_small': 32}
+MAZES = {'point_maze': 8, 'diverse_maze': 32}
 """Size of a latent: of a place, and of the walls too where they vary."""
 
 
@@ -57,18 +59,8 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     model = small(latent_dim=8, history=1)
     model['terms']['prediction'] = {'steps': 3}
     model['terms']['temporal_similarity'] = {'weight': 5.0}
-  elif variant in MAZES:
-    # A picture says nothing of velocities, hence a history of two.
-    model = small(latent_dim=MAZES[variant], history=2)
-    model['terms']['prediction'] = {'steps': 3}
-    config.data.num_frames = 5
-    if variant == 'diverse_maze_small':
-      # Walls do not move and are predicted best: what acts must be asked for.
-      config.num_steps = 2500
-      model['terms']['inverse_dynamics'] = {'weight': 10.0}
-    else:
-      model['terms']['temporal_similarity'] = {'weight': 5.0}
-    config.data.path = f'data/{variant.removesuffix("_small")}'
+  elif variant.rpartition('_')[0] in MAZES:
+    model = _maze(config, variant)
   elif variant == 'two_room_plain':
     model = small(latent_dim=192, history=3)
     model['predictor']['dropout'] = 0.1
@@ -188,13 +180,44 @@ def _read_as_points(
     # A picture says nothing of velocities, hence a history of two.
     config.data.num_frames = 5
   if variant == 'push_t_predictor':
-    # A step without pixels costs a fraction, so there are more of them, each of
-    # as many predictions as a plan has.
-    config.frozen_encoder = 'runs/push_t'
+    _on_frozen(config, model, 'runs/push_t')
     config.num_steps = 14_000
-    config.log_every = 500
-    config.data.num_frames = 6
     config.optimizer.learning_rate = 1e-3
-    model['target'] = {'name': 'frozen'}
-    model['terms'] = {'prediction': {'steps': 5}}
   return model
+
+
+def _maze(config: ml_collections.ConfigDict, variant: str) -> dict[str, Any]:
+  """Makes `config` that of a maze, and gives the settings of the model."""
+  world = variant.rpartition('_')[0]
+  # A picture says nothing of velocities, hence a history of two.
+  model = small(latent_dim=MAZES[world], history=2)
+  model['terms']['prediction'] = {'steps': 3}
+  config.data.path = f'data/{world}'
+  config.data.num_frames = 5
+  if world == 'diverse_maze':
+    # Walls do not move and are predicted best: what acts must be asked for.
+    config.num_steps = 2500
+    model['terms']['inverse_dynamics'] = {'weight': 10.0}
+  else:
+    model['terms']['temporal_similarity'] = {'weight': 5.0}
+  if variant == 'diverse_maze_predictor':
+    _on_frozen(config, model, 'runs/diverse_maze')
+    config.num_steps = 4000
+    config.data.batch_size = 64
+    model['predicts'] = 'change'
+  return model
+
+
+def _on_frozen(
+  config: ml_collections.ConfigDict, model: dict[str, Any], run: str
+) -> None:
+  """Makes it a predictor on the latents of a run, `config` and `model`.
+
+  A step without pixels costs a fraction, so there are more of them, each of as
+  many predictions as a plan has.
+  """
+  config.frozen_encoder = run
+  config.log_every = 500
+  config.data.num_frames = 5 + model['predictor']['history']
+  model['target'] = {'name': 'frozen'}
+  model['terms'] = {'prediction': {'steps': 5}}

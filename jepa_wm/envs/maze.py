@@ -69,7 +69,7 @@ class Maze(plane.PlaneWorld):
 
   Raises:
     ValueError: an `image_size` that is not a positive integer, a `size` that is
-      not 2 to 5, or layouts that are not a row of numbers.
+      not 2 to 5, or layouts that `maze_layouts.check` refuses.
 
   Source: Gymnasium-Robotics 1.4.2, PointMaze's `point.xml`; PLDM's action
   repeat of 4.
@@ -110,6 +110,9 @@ class Maze(plane.PlaneWorld):
       raise ValueError(
         f'size must be 2 to {MAX_SIZE} rows and columns, got {self.size!r}.'
       )
+    # As somebody gave them; inside a program they are of JAX.
+    if isinstance(self.layouts, np.ndarray | list | tuple):
+      maze_layouts.check(np.asarray(self.layouts), self.size)
 
   @classmethod
   def diverse(

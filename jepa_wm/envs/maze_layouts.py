@@ -81,6 +81,50 @@ def diverse(split: str, num_layouts: int | None = None) -> np.ndarray:
   return chosen[:num_layouts].astype(np.int32)
 
 
+def check(layouts: np.ndarray, size: int) -> None:
+  """Makes sure that there is somewhere to go in layouts, and a way to it.
+
+  Raises:
+    ValueError: not a row of numbers of `size * size` bits, fewer than two open
+      cells, or open cells that no way leads to.
+  """
+  layouts = np.asarray(layouts)
+  if layouts.ndim != 1 or not np.issubdtype(layouts.dtype, np.integer):
+    raise ValueError(
+      'layouts must be a row of whole numbers, bit row * size + column of each '
+      f'a wall, got {layouts.dtype} {list(layouts.shape)}.'
+    )
+  _check(layouts.astype(np.int64).tobytes(), size)
+
+
+@functools.lru_cache(maxsize=64)
+def _check(content: bytes, size: int) -> None:
+  layouts = np.frombuffer(content, np.int64)
+  if not len(layouts) or np.any((layouts < 0) | (layouts >> (size * size))):
+    raise ValueError(
+      f'layouts must be numbers of {size * size} bits, one of each cell of '
+      f'{size} x {size}, and at least one, got {layouts.tolist()[:5]}.'
+    )
+  is_open = ~walls(layouts, size)
+  if np.any(few := is_open.sum((1, 2)) < 2):
+    raise ValueError(
+      f'layout {layouts[few][0]} has fewer than two open cells of {size} x '
+      f'{size}: there is nowhere to go; 0 bits are open.'
+    )
+  first = is_open.reshape(len(layouts), -1).argmax(axis=1)
+  reached = (np.arange(size * size) == first[:, None]).reshape(is_open.shape)
+  for _ in range(size * size):
+    padded = np.pad(reached, ((0, 0), (1, 1), (1, 1)))
+    beside = padded[:, 2:, 1:-1] | padded[:, :-2, 1:-1]
+    beside |= padded[:, 1:-1, 2:] | padded[:, 1:-1, :-2]
+    reached |= beside & is_open
+  if np.any(apart := (reached != is_open).any((1, 2))):
+    raise ValueError(
+      f'layout {layouts[apart][0]} has open cells that no way leads to from the '
+      f'others, so goals cannot be reached; open a way or close them.'
+    )
+
+
 def _scrambled(number: int) -> int:
   return zlib.crc32(int(number).to_bytes(4, 'little'))
 

@@ -287,6 +287,14 @@ def test_misuse_is_one_sentence():
     maze.Maze(image_size=0)
   with pytest.raises(ValueError, match='size must be 2 to 5'):
     maze.Maze(size=9)
+  with pytest.raises(ValueError, match='layout 56 has open cells that no way'):
+    maze.Maze(layouts=np.array([maze_layouts.U_MAZE, 0b000_111_000]))
+  with pytest.raises(ValueError, match='layout 510 has fewer than two open'):
+    maze.Maze(layouts=np.array([0b111_111_110]))
+  with pytest.raises(ValueError, match='layouts must be numbers of 9 bits'):
+    maze.Maze(layouts=np.array([1 << 9]))
+  with pytest.raises(ValueError, match='must be a row of whole numbers, bit'):
+    maze.Maze(layouts=np.array(3.0))
   with pytest.raises(ValueError, match=r"layouts must be one of.*got 'test'"):
     maze.Maze.diverse(layouts='test')
   with pytest.raises(ValueError, match='num_layouts must be 1 to 4645'):

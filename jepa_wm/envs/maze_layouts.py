@@ -109,7 +109,7 @@ def _check(content: bytes, size: int) -> None:
   if np.any(few := is_open.sum((1, 2)) < 2):
     raise ValueError(
       f'layout {layouts[few][0]} has fewer than two open cells of {size} x '
-      f'{size}: there is nowhere to go; 0 bits are open.'
+      f'{size} (0 bits), so there is nowhere to go.'
     )
   first = is_open.reshape(len(layouts), -1).argmax(axis=1)
   reached = (np.arange(size * size) == first[:, None]).reshape(is_open.shape)
@@ -120,8 +120,8 @@ def _check(content: bytes, size: int) -> None:
     reached |= beside & is_open
   if np.any(apart := (reached != is_open).any((1, 2))):
     raise ValueError(
-      f'layout {layouts[apart][0]} has open cells that no way leads to from the '
-      f'others, so goals cannot be reached; open a way or close them.'
+      f'layout {layouts[apart][0]} has open cells that no way leads to from '
+      'the others, so goals cannot be reached; open a way or close them.'
     )
 
 

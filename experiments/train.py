@@ -119,8 +119,14 @@ def _next(config: Mapping[str, Any], workdir: pathlib.Path) -> str:
         ' Act with it: python -m experiments.plan --planner=policy '
         f'--checkpoint={workdir}{needs}'
       )
-    use = '' if roles.picture is None else f'--decoder={workdir}'
-    use = use if roles.proposal is None else f'--proposals={workdir}'
+    use = ''
+    for flag, role in (
+      ('decoder', roles.picture),
+      ('cost_head', roles.cost),
+      ('guardrail', roles.guardrail),
+      ('proposals', roles.proposal),
+    ):
+      use = use if role is None else f'--{flag}={workdir}'
     if roles.level is not None or roles.subgoals is not None:
       use = f'--upper={workdir} --horizon=2'
     plan = ' Plan with it: python -m experiments.plan --checkpoint='

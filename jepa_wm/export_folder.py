@@ -90,6 +90,10 @@ def told(path: files.Path) -> Iterator[None]:
   except fields.UnknownNameError as error:
     where = f'{path} (parts of your own need --import=FILE.py)'
     raise fields.UnknownNameError(f'{where}: {error}') from error
+  except ValueError as error:
+    raise ValueError(
+      f'{path}: {error} It was edited; export it again.'
+    ) from error
   except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
     why = f'{type(error).__name__}: {" ".join(str(error).split()):.200}'
     raise ValueError(

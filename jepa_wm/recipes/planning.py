@@ -87,11 +87,11 @@ class Planning:
     proposals: folder of a trained head that acts, whose actions every search
       looks at first, and which the planners policy and fast_slow follow; of the
       same encoder as the checkpoint.
-    upper: folder of a trained head that knows the way (waypoints) and says
-      what to reach first; the planners then plan towards that, and a short
-      `horizon` will do. Of the same encoder as the checkpoint. Several make as
-      many levels, the lowest first, each of which spans a multiple of the
-      blocks of the one before it.
+    upper: folder of a trained head that knows the way (waypoints, landmarks,
+      drafter) and says what to reach first; the planners then plan towards
+      that, and a short `horizon` will do. Of the same encoder as the
+      checkpoint. Several make as many levels, the lowest first, each of which
+      spans twice as many blocks as the one before it, or another multiple.
     upper_horizon: macro-actions that a level above looks ahead which searches
       such; 3 by default.
     subgoal_every: blocks for which a subgoal is kept; 1 by default, which
@@ -196,7 +196,8 @@ class Planning:
         'candidates there are; leave one of the two out.'
       )
     for name in ('guardrail_delta', 'guardrail_form', 'guardrail_penalty'):
-      if self.guardrail is None and (value := getattr(self, name)):
+      value = getattr(self, name)
+      if self.guardrail is None and value not in (None, ()):
         raise ValueError(
           f'{name}={value} would do nothing without a guardrail; name one with '
           "guardrail, the folder of a trained head 'safety'."

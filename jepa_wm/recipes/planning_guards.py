@@ -43,6 +43,7 @@ def guard(
       f'--guardrail={path}: the head {found.name!r} forbids nothing; pass one '
       "that does, such as 'safety'."
     )
+  guarding.check(delta, form, 0.0 if penalty is None else penalty)
   if penalty is not None and form not in ('soft', 'lagrangian'):
     raise ValueError(
       f'guardrail_penalty={penalty:g} would do nothing: a guardrail of the '

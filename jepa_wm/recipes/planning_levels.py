@@ -27,9 +27,12 @@ def upper(
 
   Raises:
     OSError: no head or no checkpoint.
-    ValueError: a broken one, a head of another encoder, other actions or
-      another world, and what `hierarchy.stacked` refuses.
+    ValueError: a number below one, a broken head, one of another encoder,
+      other actions or another world, and what `hierarchy.stacked` refuses.
   """
+  for name, value in (('upper_horizon', horizon), ('subgoal_every', every)):
+    if value is not None and value < 1:
+      raise ValueError(f'{name} must be at least 1, got {value}.')
   heads = [
     planning_heads.fitting('upper', path, checkpoint, environment)
     for path in paths

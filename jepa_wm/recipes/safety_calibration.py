@@ -89,21 +89,49 @@ def calibrate(
   Raises:
     ValueError: one of the two halves without an unsafe latent.
   """
+  check_halves(table, trained.head.config.zone)
   every = [_encoded(trained, table, latents)]
   if model.model.acting is not None:
     every += _predicted(trained, model, table, latents)
-  for is_ours in (True, False):
-    if not np.any(every[0].is_unsafe & (every[0].is_ours == is_ours)):
-      raise ValueError(
-        f'The bounds of {trained.head.config.zone} are found on half of the '
-        f'{len(table.lengths)} held-out episodes at {table.where} and tested '
-        'on the others, and one half never goes inside; record more episodes.'
-      )
   head: Any = trained.head
   scores = [x.price[x.is_unsafe & x.is_ours] for x in every]
   params = head.calibrated(trained.params, scores)
   trained = dataclasses.replace(trained, params=params)
   return trained, _finding(trained, every)
+
+
+def check_halves(table: table_lib.Table, zone: str) -> None:
+  """Makes sure that bounds can be found on held-out episodes, and tested.
+
+  Args:
+    table: held-out episodes, `labelled`.
+    zone: its name, for the message.
+
+  Raises:
+    ValueError: every second episode, or every other one, never goes inside.
+  """
+  goes_inside = [
+    np.any(table.columns['margin'][at : at + n] > 0)
+    for at, n in zip(table.offsets, table.lengths)
+  ]
+  if not (np.any(goes_inside[::2]) and np.any(goes_inside[1::2])):
+    raise ValueError(
+      f'config.head.zone: the bounds of {zone} are found on half of the '
+      f'{len(table.lengths)} held-out episodes at {table.where} and tested on '
+      'the others, and one half never goes inside; record more episodes.'
+    )
+
+
+def warn(found: Finding) -> str:
+  """What to know of bounds that let almost nothing pass; empty of others."""
+  refused = found.scalars['refused']
+  if refused < 0.5:
+    return ''
+  return (
+    f'The bounds refuse {refused:.0%} of safe latents, so that a planner that '
+    'keeps to them will mostly stand still; train the head for longer, on more '
+    'episodes that go inside, or take a larger --guardrail_delta.'
+  )
 
 
 def _encoded(

@@ -5,6 +5,7 @@ import functools
 import itertools
 import os
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -168,6 +169,8 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
       trained, model, tables['held_out'], latents['held_out']
     )
     findings = {'bounds': bounds}
+    if warning := safety_calibration.warn(bounds):
+      print(warning, file=sys.stderr)
   else:
     findings = head_evaluation.calibrated(
       trained, model, source, latents['held_out'], held_out
@@ -233,7 +236,9 @@ def _tables(
     return tables
   environment = source.identity['environment'] or plan.data.environment
   zone = zones.parse(head.config.zone, environment)
-  return {x: safety_calibration.labelled(t, zone) for x, t in tables.items()}
+  found = {x: safety_calibration.labelled(t, zone) for x, t in tables.items()}
+  safety_calibration.check_halves(found['held_out'], zone.spec)
+  return found
 
 
 def sizes_of(

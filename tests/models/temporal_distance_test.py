@@ -82,7 +82,7 @@ def test_one_way_leaves_the_way_back_unsaid():
   [
     ({'form': 'iqe'}, "form must be one of mlp, quasimetric, got 'iqe'"),
     ({'scale': 0.0}, 'scale must be above 0'),
-    ({'expectile': 1.0}, 'expectile must lie between 0 and 1, got 1.0'),
+    ({'expectile': 1.0}, 'expectile must be above 0 and below 1, got 1'),
     ({'max_steps': -1}, 'max_steps must be an integer of at least 0'),
   ],
 )

@@ -1,6 +1,7 @@
 """Guardrails of a plan: what a head says of blocks, and what came of it."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,11 +56,7 @@ class Guard:
   penalty: float = 100.0
 
   def __post_init__(self) -> None:
-    fields.check_choice('guardrail_form', self.form, FORMS)
-    if not 0 < self.delta < 1:
-      raise ValueError(
-        f'guardrail_delta must be above 0 and below 1, got {self.delta}.'
-      )
+    check(self.delta, self.form, self.penalty)
     if not np.all(np.isfinite(self.bounds)):
       raise ValueError(
         f'guardrail_delta={self.delta:g} of {self.name} needs more unsafe '
@@ -174,8 +171,9 @@ def outside(
   rows = np.flatnonzero(~is_inside)
   if not len(rows):
     raise ValueError(
-      f'{zone.spec} holds the start or the goal of each of the {len(pairs)} '
-      'pairs; choose a smaller zone, or more pairs.'
+      f'guardrail: its zone {zone.spec} holds the start or the goal of each of '
+      f'the {len(pairs)} pairs; train one for a smaller zone, or ask for more '
+      'pairs.'
     )
   left = len(pairs) - len(rows)
   return dataclasses.replace(pairs.take(rows), num_forbidden=left)
@@ -262,3 +260,21 @@ def describe(watch: Watch | None, pairs: pairs_lib.Pairs) -> dict[str, Any]:
 def _share(values: np.ndarray | Sequence[bool]) -> float | None:
   """The mean, None of nothing."""
   return float(np.mean(values)) if len(values) else None
+
+
+def check(delta: float, form: str, penalty: float) -> None:
+  """Refuses settings of a guardrail that mean nothing, by their flags.
+
+  Raises:
+    ValueError: a delta that is no share, no such form, or a penalty that is
+      negative or not finite.
+  """
+  fields.check_choice('guardrail_form', form, FORMS)
+  if not 0 < delta < 1:
+    raise ValueError(
+      f'guardrail_delta must be above 0 and below 1, got {delta}.'
+    )
+  if not 0 <= penalty < math.inf:
+    raise ValueError(
+      f'guardrail_penalty must be finite and at least 0, got {penalty}.'
+    )

@@ -10,6 +10,9 @@ from jepa_wm import fields
 from jepa_wm.models.heads import graphs, head
 from jepa_wm.types import Params, Variables
 
+_MOST = 16_384
+"""Nodes: a table of the paths between them all is a gibibyte."""
+
 
 @head.HEADS.register
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,11 @@ class LandmarksConfig:
 
   def __post_init__(self) -> None:
     fields.check(self, may_be_zero=('num_spare',))
+    if (number := self.num_landmarks + self.num_spare) > _MOST:
+      raise ValueError(
+        f'num_landmarks and num_spare must be at most {_MOST} together, got '
+        f'{number}: the paths between all of them are kept.'
+      )
     if self.num_near > self.num_landmarks:
       raise ValueError(
         f'num_near must be at most num_landmarks={self.num_landmarks}, got '
@@ -132,6 +140,11 @@ class Landmarks:
       and the `radius`.
     """
     settings = self.config
+    if settings.num_landmarks > len(latents):
+      raise ValueError(
+        f'num_landmarks={settings.num_landmarks}: there are {len(latents)} '
+        'recorded latents to choose them among; choose fewer, or record more.'
+      )
     nodes, radius = graphs.farthest_points(
       latents, settings.num_landmarks, rng_key
     )

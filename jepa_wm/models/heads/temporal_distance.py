@@ -52,7 +52,7 @@ class TemporalDistanceConfig:
       raise ValueError('scale must be above 0 environment steps, got 0.')
     if not 0.0 < self.expectile < 1.0:
       raise ValueError(
-        f'expectile must lie between 0 and 1, got {self.expectile}.'
+        f'expectile must be above 0 and below 1, got {self.expectile}.'
       )
 
   def build(self, sizes: head.Sizes) -> 'TemporalDistance':

@@ -142,6 +142,8 @@ def run_short(num_pairs=12, **kwargs):
     'programs': PROGRAMS,
     **kwargs,
   }
+  if arguments['model'].image_size != STAGE.image_size:
+    arguments['stage'] = None
   return planning_benchmark.run(**arguments)
 
 

@@ -326,7 +326,8 @@ def test_a_policy_that_cannot_act_so_is_a_sentence(
     ({'upper': '', 'subgoal_every': 2}, 'subgoal_every=2 would do nothing'),
     ({'upper': 'gcivl'}, "the head 'gcivl' is no level above"),
     ({'upper_horizon': 3}, 'upper_horizon=3: .* has learnt 2 macro-actions'),
-    ({'subgoal_every': 0}, 'every must be at least 1, got 0'),
+    ({'subgoal_every': 0}, '^subgoal_every must be at least 1, got 0'),
+    ({'upper_horizon': 0}, '^upper_horizon must be at least 1, got 0'),
     (
       {'upper': 'landmarks', 'upper_horizon': 2},
       "upper_horizon=2 would do nothing: 'landmarks' searches no",
@@ -367,12 +368,18 @@ def test_levels_stack_the_lowest_first(encoder, trained):
       {'guardrail': '', 'guardrail_delta': 0.2},
       'delta=0.2 would do nothing',
     ),
+    ({'guardrail': '', 'guardrail_delta': 0.0}, 'delta=0.0 would do nothing'),
     ({'guardrail': '', 'guardrail_form': 'soft'}, 'would do nothing without a'),
     ({'guardrail': 'gcivl'}, "the head 'gcivl' forbids nothing; pass one"),
     ({'guardrail_penalty': 2.0}, 'of the form hard has no price; leave it out'),
     ({'guardrail_form': 'firm'}, 'guardrail_form must be one of off, soft'),
     ({'guardrail_delta': 1e-6}, 'needs more unsafe latents than its bounds'),
     ({'guardrail_delta': 1.5}, 'guardrail_delta must be above 0 and below 1'),
+    ({'guardrail_delta': float('nan')}, 'guardrail_delta must be above 0 and'),
+    (
+      {'guardrail_form': 'soft', 'guardrail_penalty': -5.0},
+      'guardrail_penalty must be finite and at least 0, got -5',
+    ),
     (
       {
         'guardrail_form': 'soft',

@@ -185,6 +185,7 @@ def test_there_is_no_shortcut_through_the_wall_of_two_room():
   [
     ({'num_near': 99}, 'num_near must be at most num_landmarks=32, got 99'),
     ({'stride': 0}, 'stride'),
+    ({'num_landmarks': 16_384}, 'at most 16384 together, got 16392'),
   ],
 )
 def test_settings_out_of_range_are_refused(given, message):
@@ -192,3 +193,8 @@ def test_settings_out_of_range_are_refused(given, message):
     build(2, **given)
   with pytest.raises(ValueError, match='without any'):
     heads.from_config(SETTINGS, heads.Sizes(latent_dim=2))
+
+
+def test_there_are_no_more_landmarks_than_latents():
+  with pytest.raises(ValueError, match='there are 24 recorded latents'):
+    walked(build(2), CORRIDOR[:24], there_and_back=False)

@@ -1,4 +1,4 @@
-"""A level above a planner, of a head that knows where macro-actions lead."""
+"""Levels above a planner: heads that point, or that search macro-actions."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

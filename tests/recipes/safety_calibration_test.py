@@ -1,10 +1,9 @@
 """What bounds of a forbidden zone need, and when they are of no use."""
 
-import types
-
 import numpy as np
 import pytest
 
+from jepa_wm.data import table
 from jepa_wm.evaluation.diagnostics.finding import Finding
 from jepa_wm.recipes import safety_calibration
 
@@ -12,7 +11,7 @@ from jepa_wm.recipes import safety_calibration
 def _table(*margins):
   """Episodes of such margins."""
   lengths = np.array([len(x) for x in margins])
-  return types.SimpleNamespace(
+  return table.Table(
     columns={'margin': np.concatenate(margins).astype(np.float32)},
     offsets=np.cumsum(lengths) - lengths,
     lengths=lengths,
@@ -27,7 +26,7 @@ def test_both_halves_must_go_inside():
   safety_calibration.check_halves(_table(OUTSIDE, INSIDE, INSIDE), 'pond')
   for some in ((INSIDE, OUTSIDE, INSIDE), (OUTSIDE, INSIDE), (INSIDE,)):
     with pytest.raises(
-      ValueError, match='bounds of pond .* one half never goes inside'
+      ValueError, match=r'bounds of pond .* one half never goes inside'
     ):
       safety_calibration.check_halves(_table(*some), 'pond')
 

@@ -6,6 +6,7 @@ Axes: `data` (a batch, or problems to plan), `samples` (a planner's candidates).
 """
 
 import contextlib
+import functools
 import math
 import os
 import pathlib
@@ -16,6 +17,17 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+LAYOUTS = ('replicated', 'fsdp')
+"""How what a run changes lies on the devices of a mesh.
+
+  'replicated': all of it on every device;
+  'fsdp': a part of every large array on each (fully sharded data parallelism,
+    ZeRO, arXiv 1910.02054): the compiler gathers an array where it is used.
+"""
+
+_SMALLEST = 2**14
+"""Numbers of an array that is worth sharding: gathering it costs a message."""
 
 # More than one, in a variable that a launcher sets for every process it starts.
 _LAUNCHER_COUNTS = ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE')
@@ -175,6 +187,88 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def replicate(tree: Any, mesh: Mesh) -> Any:
   """Puts a whole copy of every leaf of `tree` on every device of `mesh`."""
   return jax.device_put(tree, replicated(mesh))
+
+
+def layout(shapes: Any, mesh: Mesh) -> Any:
+  """How a state lies on the devices by 'fsdp', see `LAYOUTS`.
+
+  An array is split over `data` along the longest axis that it divides; a small
+  one, and one without such an axis, stays whole.
+
+  Args:
+    shapes: pytree of arrays or `jax.ShapeDtypeStruct`.
+    mesh: a mesh with a `data` axis.
+
+  Returns:
+    The same pytree of shardings.
+  """
+  num_devices = mesh.shape['data']
+
+  def choose(leaf: Any) -> NamedSharding:
+    axes = [x for x, size in enumerate(leaf.shape) if not size % num_devices]
+    if num_devices == 1 or leaf.size < _SMALLEST or not axes:
+      return replicated(mesh)
+    longest = max(axes, key=lambda x: leaf.shape[x])
+    return NamedSharding(mesh, PartitionSpec(*[None] * longest, 'data'))
+
+  return jax.tree.map(choose, shapes)
+
+
+def gathered(tree: Any, layouts: Any) -> Any:
+  """Whole arrays, to compute with, of those that lie split.
+
+  Within a compiled function: what depends on `tree` then is computed as if it
+  had lain whole, and its gradient comes back split.
+
+  Args:
+    tree: pytree of arrays.
+    layouts: how they lie, by `layout`, or one for all of them.
+  """
+  return jax.tree.map(
+    lambda where, part: jax.tree.map(functools.partial(_gather, where), part),
+    layouts,
+    tree,
+  )
+
+
+def _gather(where: NamedSharding, x: jax.Array) -> jax.Array:
+  return x if where.is_fully_replicated else _gather_split(where, x)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _gather_split(where: NamedSharding, x: jax.Array) -> jax.Array:
+  return jax.lax.with_sharding_constraint(
+    x, NamedSharding(where.mesh, PartitionSpec())
+  )
+
+
+def _gather_forward(where, x):
+  return _gather_split(where, x), None
+
+
+def _gather_backward(where, _, cotangent):
+  return (jax.lax.with_sharding_constraint(cotangent, where),)
+
+
+_gather_split.defvjp(_gather_forward, _gather_backward)
+
+
+def whole(tree: Any) -> Any:
+  """A pytree of device arrays, those that lie split as NumPy arrays.
+
+  One after the other is gathered, so that no device holds them all.
+  """
+
+  def fetch(leaf: Any) -> Any:
+    if leaf.is_fully_replicated:
+      return leaf
+    if leaf.is_fully_addressable:
+      return np.asarray(leaf)
+    # Of several processes; each gets it.
+    copies = jax.device_put(leaf, replicated(leaf.sharding.mesh))
+    return np.asarray(copies.addressable_data(0))
+
+  return jax.tree.map(fetch, tree)
 
 
 def initialize() -> None:

@@ -103,6 +103,51 @@ def test_replicas_are_whole():
   assert len(tree['w'].addressable_shards) == 3
 
 
+def test_large_arrays_are_split_along_their_longest_axis():
+  shapes = {
+    'kernel': (128, 256),
+    'square': (128, 128),
+    'odd': (1001, 136),
+    'none': (129, 257),
+    'small': (8, 16),
+    'scalar': (),
+  }
+  arrays = {
+    name: jax.ShapeDtypeStruct(shape, jnp.float32)
+    for name, shape in shapes.items()
+  }
+  found = sharding.layout(arrays, sharding.make_mesh())
+  specs = {name: tuple(x.spec) for name, x in found.items()}
+  assert specs == {
+    'kernel': (None, 'data'),
+    'square': ('data',),
+    'odd': (None, 'data'),
+    'none': (),
+    'small': (),
+    'scalar': (),
+  }
+  alone = sharding.layout(arrays, sharding.make_mesh(1))
+  assert all(x.is_fully_replicated for x in alone.values())
+
+
+def test_what_is_split_is_gathered_and_its_gradient_split():
+  x = np.arange(128 * 128.0, dtype=np.float32).reshape(128, 128) / 1e4
+  mesh = sharding.make_mesh()
+  where = sharding.layout(x, mesh)
+  split = jax.device_put(x, where)
+  assert shard_shape(split) == (16, 128)
+
+  @jax.jit
+  def slope(x):
+    return jax.grad(lambda x: jnp.sum(sharding.gathered(x, where) ** 2))(x)
+
+  found = slope(split)
+  assert shard_shape(found) == (16, 128)
+  np.testing.assert_allclose(found, 2 * x, rtol=1e-6)
+  np.testing.assert_array_equal(sharding.whole(split), x)
+  assert isinstance(sharding.whole(split), np.ndarray)
+
+
 LAUNCHERS = {
   'JAX_COORDINATOR_ADDRESS': None,
   'SLURM_STEP_NUM_TASKS': '1',

@@ -17,13 +17,14 @@ from jepa_wm.data import augmentation
 from jepa_wm.data import config as data_config
 from jepa_wm.evaluation.diagnostics import held_out
 from jepa_wm.recipes import frozen_encoders
-from jepa_wm.training import hooks, optimizers
+from jepa_wm.training import hooks, memory, optimizers
 
 _RUN = {
   'frozen_encoder': '',
   'initialise_from': '',
   'evals': held_out.EVALS,
   **dataclasses.asdict(hooks.Intervals()),
+  **dataclasses.asdict(memory.Memory()),
 }
 
 

@@ -156,6 +156,7 @@ def train_online(
     Online, 'config.online', config.pop('online')
   )
   plan = training.read_config(config)
+  plan.memory.check_default('config.online, whose model plans while it learns')
   _check_played(plan, settings)
   with lock.hold(workdir):
     folder = files.expand(workdir)

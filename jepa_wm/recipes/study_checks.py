@@ -43,6 +43,7 @@ BESIDE = (
   'checkpoint_every',
   'checkpoint_seconds',
   'keep_checkpoints',
+  'sharding',
 )
 
 

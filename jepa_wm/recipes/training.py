@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from jepa_wm.recipes import (
   training_runs,
 )
 from jepa_wm.training import draws, hooks, lock, optimizers, together
+from jepa_wm.training import memory as memory_lib
 from jepa_wm.training import run as run_lib
 
 # Seeds of the windows that every run is evaluated on; the second also sets
@@ -43,6 +45,7 @@ class Plan(NamedTuple):
   intervals: hooks.Intervals
   evals: tuple[diagnostic.Diagnostic, ...]
   seed: int
+  memory: memory_lib.Memory
 
 
 def read_config(config: Mapping[str, Any], *, weights: bool = True) -> Plan:
@@ -56,7 +59,8 @@ def read_config(config: Mapping[str, Any], *, weights: bool = True) -> Plan:
     ValueError: a field there is not, or out of its range.
     FileNotFoundError: no frozen encoder, or start, where it says.
   """
-  own = ('model', 'augmentation', 'evals', 'initialise_from')
+  memory = training_fields.read_memory(config)
+  own = ('model', 'augmentation', 'evals', 'initialise_from', *vars(memory))
   shared = training_fields.read_shared(config, own)
   path, begin = map(config.get, ('frozen_encoder', 'initialise_from'))
   settings = config.get('model', {})
@@ -70,6 +74,7 @@ def read_config(config: Mapping[str, Any], *, weights: bool = True) -> Plan:
     start=starting_weights.read(model, begin) if begin and weights else None,
     augmentation=_augmentation(config, model),
     evals=diagnostic.named(config.get('evals', held_out.EVALS)),
+    memory=memory,
     **shared,
   )
 
@@ -94,13 +99,14 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
       `data` (those of `data.config.DataConfig`), `optimizer` (those of
       `optimizers.AdamW` but `num_steps`), `augmentation` (those of
       `augmentation.Augmentation`), `num_steps`, `seed`, `evals` (names of the
-      diagnostics that are logged) and the fields of `hooks.Intervals`; only the
-      model must be there. That of a model with a frozen encoder also has
-      `frozen_encoder`: a checkpoint of ours, published weights, or 'random';
-      `frozen_encoders.freeze` brings a checkpoint's own settings of the encoder
-      into the config. `initialise_from` is a run, an export or published
-      weights to start from, with new schedules. Where nothing augments the
-      frames of a cache, what a frozen encoder makes of them is computed once.
+      diagnostics that are logged) and the fields of `hooks.Intervals` and of
+      `memory.Memory`; only the model must be there. That of a model with a
+      frozen encoder also has `frozen_encoder`: a checkpoint of ours, published
+      weights, or 'random'; `frozen_encoders.freeze` brings a checkpoint's own
+      settings of the encoder into the config. `initialise_from` is a run, an
+      export or published weights to start from, with new schedules. Where
+      nothing augments the frames of a cache, what a frozen encoder makes of
+      them is computed once.
     workdir: folder of the run.
 
   Raises:
@@ -111,6 +117,8 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> None:
     Interrupted: SIGTERM or Ctrl-C came; a checkpoint was written.
   """
   plan = read_config(config)
+  for sentence in plan.memory.inert():
+    print(sentence, file=sys.stderr)
   # First of all: nothing is decoded or encoded for a run that may not be.
   with lock.hold(workdir):
     _train(plan, files.expand(workdir))
@@ -137,6 +145,7 @@ def train_together(
   if any(other != first for other in others):
     raise ValueError('Configs of one program may differ in their seeds alone.')
   plan = read_config(configs[0])
+  plan.memory.check_default('several runs in one program (--vmap_seeds)')
   seeds = [config.get('seed', 0) for config in configs]
   with contextlib.ExitStack() as stack:
     for workdir in workdirs:
@@ -188,6 +197,7 @@ class _Training:
       listens=listens,
       action_statistics=self._model.units,
       augment_fn=plan.augmentation,
+      memory=plan.memory,
       start={**(plan.start or {}), **frozen},
       config=_identity(plan, self._source),
     )

@@ -8,6 +8,7 @@ from jepa_wm import fields as fields_lib
 from jepa_wm import sharding
 from jepa_wm.data import config as data_config
 from jepa_wm.training import hooks, optimizers
+from jepa_wm.training import memory as memory_lib
 
 NUM_STEPS = 3000
 """Updates of a run whose config does not say."""
@@ -54,6 +55,18 @@ def read_shared(
     ),
     'seed': seed,
   }
+
+
+def read_memory(config: Mapping[str, Any]) -> memory_lib.Memory:
+  """What a config says of the memory of devices: fields of `memory.Memory`.
+
+  Raises:
+    ValueError: a field out of its range.
+  """
+  known = [field.name for field in dataclasses.fields(memory_lib.Memory)]
+  given = {name: config[name] for name in known if name in config}
+  memory: memory_lib.Memory = build(memory_lib.Memory, 'config', given)
+  return memory
 
 
 def shared_identity(

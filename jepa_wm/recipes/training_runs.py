@@ -64,7 +64,8 @@ def learnt(run: run_lib.Run, log: hooks.Log) -> tuple[Any, dict[str, Any]]:
     run: all of whose steps are taken.
     log: of the run.
   """
-  return run.learner.for_inference(run.state.variables), described(
+  variables = run.learner.for_inference(run.state.variables)
+  return sharding.whole(variables), described(
     run.num_parameters, run.identity, log.metrics
   )
 

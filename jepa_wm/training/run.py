@@ -20,6 +20,7 @@ import optax
 
 from jepa_wm import sharding, units
 from jepa_wm.training import checkpoints
+from jepa_wm.training import memory as memory_lib
 from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib
 
@@ -93,7 +94,7 @@ class Run:
 
   Attributes:
     learner: what is trained.
-    mesh: batches are sharded over its `data` axis, the state is replicated.
+    mesh: batches are sharded over its `data` axis, the state as `memory` says.
     num_steps: updates of the whole run.
     seed: of parameters, dropout and every other draw on the device.
     identity: what makes this run this run, in JSON's types; a checkpoint made
@@ -111,6 +112,7 @@ class Run:
     num_steps: int,
     seed: int = 0,
     mesh: jax.sharding.Mesh | None = None,
+    memory: memory_lib.Memory | None = None,
     action_statistics: units.ActionStatistics | None = None,
     augment_fn: step_lib.AugmentFn | None = None,
     schedule_fn: step_lib.ScheduleFn | None = None,
@@ -127,6 +129,7 @@ class Run:
       num_steps: see the attributes.
       seed: see the attributes.
       mesh: see the attributes; one of all devices if left out.
+      memory: how a step fits the devices; no part of the identity.
       action_statistics: of the data, applied on the device; None where there
         are no actions, or where they come normalised.
       augment_fn: what is done to the pixels of a batch, on the device.
@@ -138,6 +141,7 @@ class Run:
     """
     self.learner, self.num_steps, self.seed = learner, num_steps, seed
     self.mesh = sharding.make_mesh() if mesh is None else mesh
+    self._memory = memory_lib.Memory() if memory is None else memory
     self.step = 0
     self.checkpoint: pathlib.Path | None = None
     self.identity = {
@@ -166,8 +170,15 @@ class Run:
 
   @functools.cached_property
   def _train_step(self) -> step_lib.TrainStepFn:
-    train_step: step_lib.TrainStepFn = self.compiled(step_lib.make_train_step)
+    make_fn = functools.partial(step_lib.make_train_step, layout=self._layout)
+    train_step: step_lib.TrainStepFn = self.compiled(make_fn)
     return train_step
+
+  @functools.cached_property
+  def _layout(self) -> state_lib.Layout:
+    """How the state lies on the devices."""
+    how = self._memory.sharding
+    return state_lib.layout(self.learner, self._optimizer, self.mesh, how)
 
   @property
   def state(self) -> state_lib.TrainState:
@@ -325,7 +336,7 @@ class Run:
     record = checkpoints.read_record(path)
     checkpoints.check_same_run(path, record, self.identity)
     like = state_lib.describe(
-      self.learner, self._optimizer, sharding=sharding.replicated(self.mesh)
+      self.learner, self._optimizer, sharding=self._layout
     )
     self._state = checkpoints.restore(path, like)
     self._batches.set_state(record['iterator'])
@@ -334,21 +345,26 @@ class Run:
 
   def _fresh_state(self) -> state_lib.TrainState:
     """The state at step 0."""
-    replicated = sharding.replicated(self.mesh)
+    layout, key = self._layout, jax.random.key(self.seed)
     state = state_lib.create(
-      self.learner,
-      self._optimizer,
-      jax.random.key(self.seed),
-      sharding=replicated,
+      self.learner, self._optimizer, key, sharding=layout
     )
     if not self._start:
       return state
-    # A copy: the state is donated.
-    given = jax.device_put(jax.tree.map(jnp.array, self._start), replicated)
+    # Copies: the state is donated. Each lies where that it replaces does.
+    given = {
+      name: jax.tree.map(
+        lambda x, drawn: jax.device_put(jnp.array(x), drawn.sharding),
+        collection,
+        state.variables[name],
+      )
+      for name, collection in self._start.items()
+    }
     state = dataclasses.replace(state, variables={**state.variables, **given})
     if 'params' not in self._start:
       return state
-    init = jax.jit(self._optimizer.init, out_shardings=replicated)
+    where = jax.tree.map(lambda x: x.sharding, state.opt_state)
+    init = jax.jit(self._optimizer.init, out_shardings=where)
     opt_state = init(state.variables['params'])
     return dataclasses.replace(state, opt_state=opt_state)
 

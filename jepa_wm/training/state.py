@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jepa_wm import sharding as sharding_lib
 from jepa_wm.types import Params
 
 
@@ -63,12 +64,19 @@ class TrainState:
     return jax.random.fold_in(self.rng_key, self.step)
 
 
+Layout = TrainState
+"""A state of shardings, one for each of its leaves or for a part of them."""
+
+Where = jax.sharding.Sharding | Layout
+"""One sharding for all of a state, or a layout."""
+
+
 def create(
   learner: Learner,
   optimizer: optax.GradientTransformation,
   rng_key: jax.Array,
   *,
-  sharding: jax.sharding.Sharding | None = None,
+  sharding: Where | None = None,
 ) -> TrainState:
   """Initialises a run at step 0.
 
@@ -76,7 +84,8 @@ def create(
     learner: what to train.
     optimizer: its state is made here.
     rng_key: key of the run, consumed.
-    sharding: where every leaf is put; the default device when None.
+    sharding: where every leaf is put; the default device when None. What lies
+      split is drawn in its parts.
 
   Returns:
     The state. No two leaves share a buffer, so all of it can be donated.
@@ -89,7 +98,7 @@ def describe(
   learner: Learner,
   optimizer: optax.GradientTransformation,
   *,
-  sharding: jax.sharding.Sharding | None = None,
+  sharding: Where | None = None,
 ) -> TrainState:
   """What `create` would return, as shapes: to restore a checkpoint into.
 
@@ -102,10 +111,39 @@ def describe(
     The state with a `jax.ShapeDtypeStruct` for every array.
   """
   init = functools.partial(_init, learner, optimizer)
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-    jax.eval_shape(init, jax.random.key(0)),
-  )
+  shapes: TrainState = jax.eval_shape(init, jax.random.key(0))
+
+  if sharding is None:
+    return shapes
+
+  def put(where: jax.sharding.Sharding, part: Any) -> Any:
+    return jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), part
+    )
+
+  described: TrainState = jax.tree.map(put, sharding, shapes)
+  return described
+
+
+def layout(
+  learner: Learner,
+  optimizer: optax.GradientTransformation,
+  mesh: jax.sharding.Mesh,
+  how: str,
+) -> Layout:
+  """How a state lies on the devices of `mesh`.
+
+  Args:
+    learner: as for `create`.
+    optimizer: as for `create`.
+    mesh: has an axis `data`.
+    how: one of `sharding.LAYOUTS`.
+  """
+  if how == 'fsdp':
+    found: Layout = sharding_lib.layout(describe(learner, optimizer), mesh)
+    return found
+  everywhere: Any = sharding_lib.replicated(mesh)
+  return TrainState(everywhere, everywhere, everywhere, everywhere)
 
 
 def _init(

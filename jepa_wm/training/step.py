@@ -30,6 +30,8 @@ def make_train_step(
   learner: state_lib.Learner,
   optimizer: optax.GradientTransformation,
   mesh: jax.sharding.Mesh,
+  *,
+  layout: state_lib.Layout | None = None,
   **given: Any,
 ) -> TrainStepFn:
   """Compiles `update`.
@@ -37,16 +39,19 @@ def make_train_step(
   Args:
     learner: as for `update`.
     optimizer: as for `update`.
-    mesh: the state is replicated over it; batches come sharded over `data`.
+    mesh: batches come sharded over its `data`.
+    layout: how the state lies on it, see `state.layout`; replicated by default.
     **given: as for `update`.
 
   Returns:
     The same, jitted; `state` is donated and must not be used again.
   """
+  if layout is None:
+    layout = state_lib.layout(learner, optimizer, mesh, 'replicated')
   return jax.jit(
-    update(learner, optimizer, **given),
+    update(learner, optimizer, layout=layout, **given),
     donate_argnums=0,
-    out_shardings=sharding.replicated(mesh),
+    out_shardings=(layout, sharding.replicated(mesh)),
   )
 
 
@@ -87,6 +92,7 @@ def update(
   learner: state_lib.Learner,
   optimizer: optax.GradientTransformation,
   *,
+  layout: state_lib.Layout | None = None,
   action_statistics: units.ActionStatistics | None = None,
   augment_fn: AugmentFn | None = None,
   schedule_fn: ScheduleFn | None = None,
@@ -98,6 +104,8 @@ def update(
   Args:
     learner: gives the loss, and moves what follows the parameters.
     optimizer: turns gradients into updates.
+    layout: how the state lies; what lies split is gathered where the loss needs
+      it, and changed where it lies.
     action_statistics: normalise the actions on the device; None where there
       are none, or where they come as they should be.
     augment_fn: what is done to the pixels first; a part of the step's key is
@@ -114,6 +122,11 @@ def update(
     hold a NaN or an infinity.
   """
 
+  def whole(variables):
+    if layout is None:
+      return variables
+    return sharding.gathered(variables, layout.variables)
+
   def train_step(state, batch):
     if action_statistics is not None:
       action = action_statistics.normalize(batch['action'])
@@ -127,9 +140,8 @@ def update(
       batch = {**batch, 'observation': seen}
 
     def loss_fn(params):
-      losses = learner.losses(
-        {**state.variables, 'params': params}, batch, step_key
-      )
+      variables = whole({**state.variables, 'params': params})
+      losses = learner.losses(variables, batch, step_key)
       return losses.loss, (losses.metrics, losses.batch_stats)
 
     params = state.variables['params']

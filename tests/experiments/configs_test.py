@@ -23,7 +23,7 @@ from jepa_wm.data import config as data_config
 from jepa_wm.models import heads as models_heads
 from jepa_wm.models import lewm as models_lewm
 from jepa_wm.models import pldm as models_pldm
-from jepa_wm.training import optimizers
+from jepa_wm.training import memory, optimizers
 
 SHIPPED = exports.SHIPPED / 'two_room_small'
 
@@ -67,6 +67,9 @@ def test_every_documented_field_is_a_flag_of_every_variant(module, monkeypatch):
       sections['head'] = models_heads.HEADS.find(config.head.name)
     else:
       documented.add('config.evals')
+      documented |= {
+        f'config.{field.name}' for field in dataclasses.fields(memory.Memory)
+      }
       sections['augmentation'] = augmentation.Augmentation
       sections['model'] = models.MODELS.find(config.model.name)
     for where, kind in sections.items():

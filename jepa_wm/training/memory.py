@@ -1,0 +1,47 @@
+"""How a step of training fits the devices: what lies where."""
+
+import dataclasses
+
+import jax
+
+from jepa_wm import fields, sharding
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Memory:
+  """What spares a device memory; it changes no number but in its last bits.
+
+  Attributes:
+    sharding: one of `sharding.LAYOUTS`, how parameters, the optimiser's state
+      and what follows the parameters lie on the devices.
+
+  Raises:
+    ValueError: a field out of its range.
+  """
+
+  sharding: str = 'replicated'
+
+  def __post_init__(self) -> None:
+    fields.check(self, {'sharding': sharding.LAYOUTS})
+
+  def check_default(self, what: str) -> None:
+    """Refuses fields that `what` does not know of.
+
+    Raises:
+      ValueError: one is set; names it.
+    """
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if value != field.default:
+        raise ValueError(
+          f'config.{field.name}={value} does not go with {what}: leave it at '
+          f'{field.default}.'
+        )
+
+  def inert(self) -> list[str]:
+    """A sentence for each field that has no effect here."""
+    if self.sharding == 'replicated' or jax.device_count() > 1:
+      return []
+    return [
+      f'--config.sharding={self.sharding} has no effect: there is one device.'
+    ]

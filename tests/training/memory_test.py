@@ -1,0 +1,159 @@
+"""How a step fits eight devices, and that it stays the same step."""
+
+import functools
+import sys
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jepa_wm import sharding
+from jepa_wm.recipes import training as recipe
+from jepa_wm.training import memory
+from jepa_wm.training import run as run_lib
+from jepa_wm.training import state as state_lib
+from jepa_wm.training import step as step_lib
+
+sys.path.append(str(__file__).rpartition('/training/')[0] + '/models')
+import tiny
+
+FSDP = memory.Memory(sharding='fsdp')
+OPTIMIZER = optax.chain(
+  optax.clip_by_global_norm(1.0),
+  # A bias before a BatchNorm has a gradient of rounding errors alone, which a
+  # small epsilon would blow up.
+  optax.adamw(1e-2, eps=1e-2),
+)
+
+
+@functools.cache
+def _model():
+  """A LeWM with arrays that are worth sharding, and a moving average."""
+  return tiny.build(
+    latent_dim=64,
+    encoder={'features': 64},
+    projector={'hidden_dim': 512},
+    predictor={'width': 64, 'mlp_dim': 512},
+    target={'name': 'ema'},
+  )
+
+
+class Batches:
+  """The same batch always."""
+
+  def __next__(self):
+    return tiny.batch()
+
+  def get_state(self):
+    return {}
+
+  def set_state(self, state):
+    del state
+
+
+def _run(how, **given):
+  given = {'mesh': sharding.make_mesh(), **given}
+  return run_lib.Run(
+    _model(), OPTIMIZER, Batches(), num_steps=2, memory=how, **given
+  )
+
+
+@functools.cache
+def _two_steps(how, num_devices):
+  """A run of two steps, and what they cost."""
+  run = _run(how, mesh=sharding.make_mesh(num_devices))
+  reports = list(run.steps())
+  run.check()
+  return run, [report.values for report in reports]
+
+
+def _layout(mesh, how):
+  name = 'replicated' if how is None else how.sharding
+  return state_lib.layout(_model(), OPTIMIZER, mesh, name)
+
+
+def _plain(state):
+  state = state.replace(rng_key=jax.random.key_data(state.rng_key))
+  return jax.device_get(sharding.whole(state))
+
+
+def _bytes_of_a_device(state):
+  return sum(
+    leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state)
+  )
+
+
+def test_fsdp_trains_as_one_device_does():
+  (one, costs), (eight, others) = _two_steps(None, 1), _two_steps(FSDP, 8)
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+  jax.tree.map(close, costs, others)
+  jax.tree.map(close, _plain(one.state), _plain(eight.state))
+  # Every collection is split, the moving average and the optimiser's too.
+  whole = _bytes_of_a_device(one.state)
+  assert whole / 8 < _bytes_of_a_device(eight.state) < whole / 6
+
+
+def test_a_step_holds_an_eighth_of_the_state():
+  held = []
+  for how, num_devices in ((None, 1), (FSDP, 8)):
+    run, _ = _two_steps(how, num_devices)
+    shapes = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+      (run.state, run.next_batch()),
+    )
+    lowered = run.compiled(
+      functools.partial(step_lib.make_train_step, layout=_layout(run.mesh, how))
+    ).lower(*shapes)
+    analysis = lowered.compile().memory_analysis()
+    held.append(analysis.argument_size_in_bytes)
+    assert analysis.alias_size_in_bytes > 0.9 * held[-1]  # all is donated
+  assert held[1] < held[0] / 6
+
+
+def test_a_run_goes_on_under_the_other_sharding(tmp_path):
+  split, _ = _two_steps(FSDP, 8)
+  split.save(tmp_path)
+  whole = _run(memory.Memory())
+  assert whole.resume(tmp_path) and whole.step == 2
+  jax.tree.map(
+    np.testing.assert_array_equal, _plain(split.state), _plain(whole.state)
+  )
+  kernel = whole.state.variables['params']['projector']['hidden']['kernel']
+  assert kernel.is_fully_replicated
+  again = _run(FSDP)
+  again.resume(tmp_path)
+  jax.tree.map(
+    lambda a, b: a.sharding == b.sharding or pytest.fail(f'{a} {b}'),
+    again.state,
+    split.state,
+  )
+
+
+def test_what_a_run_starts_from_is_split(tmp_path):
+  start = tiny.start(_model())
+  run = _run(FSDP, start=start)
+  jax.tree.map(
+    np.testing.assert_array_equal, sharding.whole(run.state.variables), start
+  )
+  fresh, _ = _two_steps(FSDP, 8)
+  found, expected = (
+    jax.tree.map(lambda x: x.sharding, x.state) for x in (run, fresh)
+  )
+  assert found == expected
+
+
+def test_what_would_do_nothing_is_said(monkeypatch):
+  assert FSDP.inert() == memory.Memory().inert() == []
+  monkeypatch.setattr(jax, 'device_count', lambda: 1)
+  (sentence,) = FSDP.inert()
+  assert sentence.startswith('--config.sharding=fsdp has no effect')
+
+
+def test_what_does_not_go_together_is_refused(tmp_path):
+  config = {'model': {'name': 'lewm'}, 'sharding': 'fsdp'}
+  assert recipe.read_config(config).memory == FSDP
+  with pytest.raises(ValueError, match='fsdp does not go with'):
+    recipe.train_together([config, {**config, 'seed': 1}], [tmp_path] * 2)
+  with pytest.raises(ValueError, match="got 'fdsp'"):
+    recipe.read_config({**config, 'sharding': 'fdsp'})

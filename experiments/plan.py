@@ -22,13 +22,11 @@ pairs; killed and started again it goes on where it was:
 and `--shift=all` asks what a change of colour, size, door or light does.
 """
 
-import ast
 import sys
-from typing import Any
 
 from absl import app, flags
 
-from experiments import command_line
+from experiments import command_line, planner_flags
 from jepa_wm import planning, recipes, sharding
 from jepa_wm.evaluation.planning import protocol
 from jepa_wm.recipes import planning_runs
@@ -46,61 +44,18 @@ command_line.define(
     'disturb': protocol.DISTURBANCES,
   },
 )
-_SIZES = {
-  'num_samples': 'Candidates per iteration',
-  'num_elites': 'Candidates that an iteration learns from',
-  'num_iterations': 'Iterations per plan',
-}
-for _name, _text in _SIZES.items():
-  flags.DEFINE_integer(
-    _name,
-    None,
-    f"{_text}; the planner's default if left out.",
-    flag_values=FLAGS,
-  )
-_SET = flags.DEFINE_multi_string(
-  'set',
-  [],
-  'Any other option of the planner, as name=value, such as --set=min_std=0.05; '
-  'may be given more than once. One that it does not have is answered by those '
-  'that it has. Of several planners those take it that have it, or the one '
-  'that is named, as in --set=icem.num_kept=2.',
-  flag_values=FLAGS,
-)
+planner_flags.define(FLAGS)
 
 
 def run(*, show_progress: bool = True) -> planning_runs.Outcome:
   """Does what the flags say; see `recipes.plan`."""
   return recipes.plan(
-    command_line.read(FLAGS, recipes.Planning, options=_options()),
+    command_line.read(
+      FLAGS, recipes.Planning, options=planner_flags.read(FLAGS)
+    ),
     command=command_line.again('experiments.plan', FLAGS),
     show_progress=show_progress,
   )
-
-
-def _options() -> dict[str, Any]:
-  """Options of the planners, from the flags for them and from `--set`.
-
-  Raises:
-    ValueError: one that is not `name=value`, whose value is no Python literal,
-      or that is given twice.
-  """
-  options = {
-    name: FLAGS[name].value for name in _SIZES if FLAGS[name].value is not None
-  }
-  for given in _SET.value:
-    name, _, text = given.partition('=')
-    try:
-      value = ast.literal_eval(text)
-    except (ValueError, SyntaxError) as error:
-      raise ValueError(
-        f'set must be name=value with a number, True, False, None or a quoted '
-        f'string for a value, got {given!r}.'
-      ) from error
-    if name in options:
-      raise ValueError(f'{name} is given twice, the second time as {given!r}.')
-    options[name] = value
-  return options
 
 
 def main(argv: list[str]) -> None:

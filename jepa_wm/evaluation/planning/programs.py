@@ -10,6 +10,7 @@ import numpy as np
 
 from jepa_wm import planning, sharding
 from jepa_wm.evaluation.planning import (
+  bound_planners,
   flops,
   guarding,
   observations,
@@ -17,7 +18,7 @@ from jepa_wm.evaluation.planning import (
   planning_model,
 )
 from jepa_wm.evaluation.planning import protocol as protocol_lib
-from jepa_wm.types import CostFn, Params
+from jepa_wm.types import Params
 
 
 class Programs:
@@ -182,87 +183,8 @@ class BatchPlanner:
 
   def _plan_fn(self) -> planning.PlanFn[Any]:
     """The planner with all its settings, and the levels above it."""
-    model, protocol, settings = self.model, self.protocol, self.settings
-    planner, proposals = settings.planner, settings.proposals
-    proposal_fn: planning.ProposalFn | None = None
-    first_fn: planning.FirstFn | None = None
-    if proposals is not None:
-      given = model.dynamics, model.latent, protocol.horizon
-      if planner.searches:
-        proposal_fn = proposals.make_fn(*given)
-      if planner.follows and proposals.make_first_fn is not None:
-        first_fn = proposals.make_first_fn(*given)
-    cost_fn, step_weights = planning.over_steps(
-      settings.cost, protocol.horizon, self._cost_fn()
-    )
-    found: planning.PlanFn[Any] = planning.BoundPlanner(
-      planner=planner,
-      dynamics_fn=model.dynamics,
-      cost_fn=cost_fn,
-      horizon=protocol.horizon,
-      action_dim=model.action_dim,
-      limits=self._limits(),
-      step_weights=step_weights,
-      proposal_fn=proposal_fn,
-      first_fn=first_fn,
-      expecting=model.expecting if planner.expects else None,
-    )
-    guard = settings.guard
-    for above in settings.upper:
-      found = above.over(
-        found,
-        price_fn=self._price_fn(),
-        read_fn=model.latent,
-        latent_dim=self._latent_dim(),
-        guardrails=() if guard is None else (guard.of_waypoints(),),
-      )
-    if (replanning := settings.replanning) is not None:
-      found = planning.Noticing(
-        plan_fn=found,
-        dynamics_fn=model.dynamics,
-        expecting=model.expecting,
-        horizon=protocol.horizon,
-        bounds=replanning.bounds,
-      )
-    return found
-
-  def _limits(self) -> planning.Limits:
-    """The world's bounds, and what is forbidden in it."""
-    model, settings = self.model, self.settings
-    actions: tuple[planning.ActionBounds, ...] = ()
-    if settings.bounded and not settings.planner.discrete:
-      actions = (model.action_bounds(*self.bounds),)
-    if settings.guard is None:
-      return planning.Limits(actions)
-    still = np.zeros_like(np.asarray(self.bounds[0]))
-    return planning.Limits(
-      actions,
-      (settings.guard.of_blocks(model.latent),),
-      stop=model.action_bounds(still, still).low,
-    )
-
-  def _latent_dim(self) -> int:
-    """Size of the latents that goals are."""
-    seen = observations.shapes(self.model, 1)
-    goal = jax.eval_shape(self.model.root, self.model.params, seen, seen).goal
-    return int(goal.shape[-1])
-
-  def _price_fn(self) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The price of a latent, by a head or by a distance."""
-    head, distance = self.settings.cost_head, self.settings.distance
-    if head is not None:
-      return head.cost_fn
-    price = planning.DISTANCES[distance]
-    return lambda latents, goal: price(None, latents, None, goal)
-
-  def _cost_fn(self) -> CostFn:
-    """The price of a state, by a head or by a distance."""
-    if self.settings.cost_head is None:
-      return planning_model.cost_fn(self.model, self.settings.distance)
-    price = self._price_fn()
-    return planning.reading(
-      self.model.latent,
-      lambda params, latent, action, goal: price(latent, goal),
+    return bound_planners.bind(
+      self.model, self.settings, self.protocol.horizon, self.bounds
     )
 
   def _plan(

@@ -17,7 +17,7 @@ FLOORS = {
   2: ('models',),
   3: ('world_model', 'interop', 'evaluation'),
   3.5: ('export_folder',),
-  4: ('exports', 'training'),
+  4: ('artefacts', 'exports', 'training'),
   4.5: ('hierarchy',),
   5: ('rl',),
   6: ('recipes',),

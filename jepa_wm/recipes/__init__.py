@@ -5,6 +5,7 @@ from jepa_wm.recipes.agents import Imagining, train_agent
 from jepa_wm.recipes.collecting import Collecting, collect
 from jepa_wm.recipes.converting import Converting, convert
 from jepa_wm.recipes.diagnosing import Diagnosing, diagnose
+from jepa_wm.recipes.exporting import Exporting, export
 from jepa_wm.recipes.online import Online, train_online
 from jepa_wm.recipes.planning import Planning, plan
 from jepa_wm.recipes.probing import Probing, probe
@@ -20,6 +21,7 @@ __all__ = [
   'Collecting',
   'Converting',
   'Diagnosing',
+  'Exporting',
   'Imagining',
   'Online',
   'Planning',
@@ -31,6 +33,7 @@ __all__ = [
   'collect',
   'convert',
   'diagnose',
+  'export',
   'is_done',
   'list_studies',
   'plan',

@@ -241,7 +241,7 @@ class Planning:
       environment = self.environment
       if environment is None:
         environment = planning_runs.environment_of(encoder)
-      given = self._given(encoder, environment, acts)
+      given = self.by_heads(encoder, environment, acts)
       every = itertools.product(
         self.protocol, self.guardrail_form or ('hard',), planners
       )
@@ -279,10 +279,14 @@ class Planning:
         ]
     return found
 
-  def _given(
-    self, encoder: str, environment: str, acts: str | None
+  def by_heads(
+    self, encoder: str, environment: str | None, acts: str | None
   ) -> dict[str, Any]:
-    """Fields of settings that heads give, whatever the planner."""
+    """Fields of settings that heads give, whatever the planner.
+
+    Args and errors are those of `planning_heads.proposals`, whose `path` is
+    `acts`, None where nobody proposes.
+    """
     given: dict[str, Any] = {}
     if acts is not None:
       given['proposals'] = planning_heads.proposals(acts, encoder, environment)

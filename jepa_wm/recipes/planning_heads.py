@@ -16,7 +16,7 @@ from jepa_wm.types import PolicyFn
 
 
 def proposals(
-  path: str, checkpoint: str, environment: str
+  path: str, checkpoint: str, environment: str | None
 ) -> planner_settings.Proposals:
   """A head that proposes actions, for the planners of a checkpoint.
 
@@ -24,7 +24,7 @@ def proposals(
     path: of the head, as for `TrainedHead.load`; or the checkpoint, where the
       model has learnt a policy itself.
     checkpoint: as for `WorldModel.from_checkpoint`.
-    environment: name of the world that is planned in.
+    environment: name of the world that is planned in, None where nobody knows.
 
   Raises:
     OSError: no head or no checkpoint.
@@ -154,7 +154,7 @@ def who_plans(
 
 
 def cost_head(
-  path: str, checkpoint: str, environment: str
+  path: str, checkpoint: str, environment: str | None
 ) -> planner_settings.CostHead:
   """A head that prices latents, for the planners of a checkpoint.
 
@@ -174,7 +174,7 @@ def cost_head(
 
 
 def fitting(
-  flag: str, path: str, checkpoint: str, environment: str
+  flag: str, path: str, checkpoint: str, environment: str | None
 ) -> exports.TrainedHead:
   """A head that reads a checkpoint's latents and knows its world's actions.
 
@@ -203,7 +203,11 @@ def fitting(
     )
   # What was learnt in imagination was learnt in the model's world.
   trained = _world_of(found.record) or _world_of(model.record)
-  if trained in worlds.WORLDS and not worlds.are_alike(trained, environment):
+  if (
+    environment is not None
+    and trained in worlds.WORLDS
+    and not worlds.are_alike(trained, environment)
+  ):
     raise ValueError(
       f'--{flag}={path}: the head {found.name!r} was trained in {trained!r} '
       f'and is asked for {environment!r}; train one on episodes of that.'

@@ -10,7 +10,7 @@ from jepa_wm.recipes import planning_heads
 def upper(
   paths: Sequence[str],
   checkpoint: str,
-  environment: str,
+  environment: str | None,
   *,
   horizon: int | None = None,
   every: int | None = None,
@@ -21,7 +21,7 @@ def upper(
     paths: of heads that have the role `level` or `subgoals`, as for
       `TrainedHead.load`.
     checkpoint: as for `WorldModel.from_checkpoint`.
-    environment: name of the world that is planned in.
+    environment: see `planning_heads.proposals`.
     horizon: see `hierarchy.stacked`, as `every`.
     every: blocks for which a subgoal is kept; 1 if left out.
 

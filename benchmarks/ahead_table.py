@@ -29,7 +29,12 @@ def markdown(lines: Iterable[Mapping[str, Any]]) -> str:
 
 def _row(line: Mapping[str, Any]) -> tuple[str, ...]:
   config = line['config']
-  first = f'`{config["path"]}`', config['topology'], f'{line["value"]:.0f}'
+  kernel = '' if config['attention'] == 'plain' else f', {config["attention"]}'
+  first = (
+    f'`{config["path"]}`{kernel}',
+    config['topology'],
+    f'{line["value"]:.0f}',
+  )
   if 'does_not_fit' in config:
     why = f'does not fit: {config["does_not_fit"]}'
     return (*first, *('-',) * 2, why, *('-',) * (len(_HEAD) - 6))

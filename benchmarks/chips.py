@@ -33,10 +33,22 @@ class Chip(NamedTuple):
 
 CHIPS = {
   'v5e': Chip(
-    'TPU v5e', 16, 197, 819, 400, 4 * 128**2, 'https://cloud.google.com/tpu/docs/v5e'
+    'TPU v5e',
+    16,
+    197,
+    819,
+    400,
+    4 * 128**2,
+    'https://cloud.google.com/tpu/docs/v5e',
   ),
   'v5p': Chip(
-    'TPU v5p', 95, 459, 2765, 1200, 8 * 128**2, 'https://cloud.google.com/tpu/docs/v5p'
+    'TPU v5p',
+    95,
+    459,
+    2765,
+    1200,
+    8 * 128**2,
+    'https://cloud.google.com/tpu/docs/v5p',
   ),
 }
 """By the first word of a topology's name."""

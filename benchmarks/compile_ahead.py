@@ -28,6 +28,7 @@ from absl import flags
 
 from benchmarks import ahead_table, chips, compiled_text, hot_paths, records
 from jepa_wm.evaluation.planning import flops
+from jepa_wm.networks import attention_kernels
 
 _QUICK = flags.DEFINE_bool('quick', False, 'Small programs, a smoke test.')
 _PATHS = flags.DEFINE_list(
@@ -35,6 +36,9 @@ _PATHS = flags.DEFINE_list(
 )
 _TOPOLOGIES = flags.DEFINE_list(
   'topologies', ['v5e:2x2', 'v5p:2x2x1', 'v5e:4x4'], 'For what.'
+)
+_ATTENTION = flags.DEFINE_enum(
+  'attention', 'plain', attention_kernels.KERNELS, 'How many tokens are mixed.'
 )
 _OUT = flags.DEFINE_string('out', None, 'File that lines are added to.')
 _TEXTS = flags.DEFINE_string(
@@ -62,8 +66,8 @@ def _devices(topology: str) -> Any:
   except (ImportError, RuntimeError) as error:
     raise ValueError(
       f'--topologies: no devices of {topology!r} ({_first(error)}); install '
-      "libtpu, pip install -e '.[tpu]', and give a topology that it knows, such "
-      'as v5e:2x2.'
+      "libtpu by pip install -e '.[tpu]', and give a topology that it knows, "
+      'such as v5e:2x2.'
     ) from error
 
 
@@ -71,13 +75,16 @@ def measure(name: str, topology: str) -> dict[str, Any]:
   """Compiles a path for a topology; a line as `records.line` has it."""
   chip, devices = chips.of(topology), _devices(topology)
   path = hot_paths.PATHS[name](devices, quick=_QUICK.value)
-  traced = path.trace()
-  total = flops.count(traced.jaxpr)
+  # What a kernel computes is not seen from outside.
+  total = flops.count(path.trace().jaxpr)
+  with attention_kernels.use(_ATTENTION.value):
+    traced = path.trace()
   config = {
     'path': name,
     'topology': topology,
     'chip': chip.name,
     'num_chips': len(devices),
+    'attention': _ATTENTION.value,
     **path.work,
     'memory_gib_of_chip': chip.memory,
     'tflop': round(total / 1e12, 4),
@@ -95,11 +102,15 @@ def measure(name: str, topology: str) -> dict[str, Any]:
   if 'does_not_fit' not in config:
     text = compiled.as_text()
     if _TEXTS.value:
-      _keep(pathlib.Path(_TEXTS.value), name, topology, text)
+      _keep(pathlib.Path(_TEXTS.value), _case(name, topology), text)
     config |= _analysis(compiled, text, chip, total / len(devices))
-  return records.line(
-    f'compile_ahead/{name}/{topology}', round(seconds, 1), 's', config
-  )
+  return records.line(_case(name, topology), round(seconds, 1), 's', config)
+
+
+def _case(name: str, topology: str) -> str:
+  """The name of a line."""
+  kernel = '' if _ATTENTION.value == 'plain' else f'/{_ATTENTION.value}'
+  return f'compile_ahead/{name}/{topology}{kernel}'
 
 
 def _analysis(
@@ -139,12 +150,10 @@ def _analysis(
   }
 
 
-def _keep(
-  folder: pathlib.Path, name: str, topology: str, text: str
-) -> None:
+def _keep(folder: pathlib.Path, case: str, text: str) -> None:
   folder.mkdir(parents=True, exist_ok=True)
-  file = folder / f'{name}.{topology.replace(":", "_")}.txt.gz'
-  file.write_bytes(gzip.compress(text.encode()))
+  name = case.replace('/', '.').replace(':', '_')
+  (folder / f'{name}.txt.gz').write_bytes(gzip.compress(text.encode()))
 
 
 def _first(error: Exception) -> str:
@@ -182,7 +191,7 @@ def main(argv: list[str]) -> None:
   done = {line['name'] for line in _there(out)}
   for name in names:
     for topology in _TOPOLOGIES.value:
-      if f'compile_ahead/{name}/{topology}' in done:
+      if _case(name, topology) in done:
         continue
       text = json.dumps(measure(name, topology))
       print(text, flush=True)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -50,12 +49,12 @@ class HotPath(NamedTuple):
 Devices = Sequence[Any]
 
 
-def lewm_train(devices: Devices, *, quick: bool) -> HotPath:
+def lewm_train(
+  devices: Devices, *, quick: bool, dtype: str = 'float32'
+) -> HotPath:
   """LeWM's training step at full size, 128 clips, as published."""
-  batch_size = 128
-  if quick:
-    batch_size = 2 * len(devices)
-  config = lewm.LeWM()
+  batch_size = 2 * len(devices) if quick else 128
+  config = lewm.LeWM(dtype=dtype)
   mesh = _mesh(devices, ('data',), (len(devices),))
   batch = {
     'observation': {
@@ -174,6 +173,7 @@ PATHS: Mapping[str, Callable[..., HotPath]] = {
   'plan_full_64': functools.partial(plan, shipped=False, num_problems=64),
   'closed_loop': closed_loop,
   'lewm_train': lewm_train,
+  'lewm_train_bfloat16': functools.partial(lewm_train, dtype='bfloat16'),
   'vjepa_train': vjepa_train,
 }
 """All of them: `(devices, *, quick)` to one; quick ones are small."""
@@ -189,14 +189,13 @@ def _train(model: Any, mesh: Mesh, batch: Any, **given: Any) -> HotPath:
   state = state_lib.describe(
     model, transformation, sharding=sharding.replicated(mesh)
   )
-  sizes = {
-    'batch_size': len(jax.tree.leaves(batch)[0].shape)
-    and jax.tree.leaves(batch)[0].shape[0],
-    'num_parameters': sum(
-      x.size for x in jax.tree.leaves(state.variables['params'])
-    ),
+  params = jax.tree.leaves(state.variables['params'])
+  work = {
+    'batch_size': jax.tree.leaves(batch)[0].shape[0],
+    'num_parameters': sum(x.size for x in params),
+    'dtype': model.config.dtype,
   }
-  return HotPath(step, (state, *_split((batch,), mesh)), mesh, sizes)
+  return HotPath(step, (state, *_split((batch,), mesh)), mesh, work)
 
 
 def _clips(model: Any, batch_size: int) -> Any:

@@ -1,13 +1,14 @@
 """Self-attention that remembers keys and values, fast for a few of them."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import layers, rotary, windows
+from jepa_wm.networks import attention_kernels, layers, rotary, windows
 
 _FEW_KEYS = 4
 """Up to so many keys, attention is sums and not matrix products."""
@@ -75,7 +76,7 @@ class Attention(layers.Module):
     mask: jax.Array | None = None,
     train: bool = False,
   ) -> tuple[jax.Array, KeysValues]:
-    """Mixes tokens.
+    """Mixes tokens, plainly or by what `attention_kernels.use` says.
 
     Args:
       tokens: `[..., T, D]`.
@@ -130,41 +131,63 @@ class Attention(layers.Module):
     if num_queries:
       query = turned(project('query', asked.of(tokens)), asked)
       query = query * self.head_dim**-0.5
-      # The backward pass of the written-out sums would be the slow one.
-      few = num_keys <= _FEW_KEYS and not train
-      # Many keys come before the queries: XLA's softmax over columns takes half
-      # the time of one over rows on a CPU.
-      keys_axis = -1 if few else -2
-      if few:
-        logits = _few_logits(heads(query), heads(keys))
-      else:
-        logits = jnp.einsum(
-          '...qhd,...khd->...hkq',
-          heads(query),
-          heads(keys),
-          preferred_element_type=jnp.float32,
-        )
-      if self.causal and asked.place is None:
-        seen = jnp.tril(jnp.ones((num_keys, num_keys), bool))[-num_queries:]
-        seen = seen if few else seen.T
-        seen = seen.reshape((1,) * (logits.ndim - 2) + seen.shape)
-        logits = jnp.where(seen, logits, -jnp.inf)
-      if mask is not None:
-        shape = (1,) * (logits.ndim - mask.ndim) + mask.shape
-        seen = mask.reshape(shape)
-        seen = seen if few else jnp.swapaxes(seen, -2, -1)
-        logits = jnp.where(seen, logits, -jnp.inf)
-      weights = drop(jax.nn.softmax(logits, axis=keys_axis)).astype(self.dtype)
-      if few:
-        parts.append(_few_mixed(weights, heads(values)))
-      else:
-        parts.append(
-          jnp.einsum('...hkq,...khd->...qhd', weights, heads(values))
-        )
+      causal = self.causal and asked.place is None
+      given = heads(query), heads(keys), heads(values)
+      mixed = attention_kernels.attend(
+        *given, mask=mask, causal=causal, dropout=train and self.dropout > 0
+      )
+      if mixed is None:
+        # The backward pass of the written-out sums would be the slow one.
+        few = num_keys <= _FEW_KEYS and not train
+        mixed = _attend(*given, mask, drop, causal=causal, few=few)
+      parts.append(mixed)
     mixed = jnp.concatenate(parts, axis=-3)
     mixed = mixed.reshape(*mixed.shape[:-2], inner)
     mixed = drop(dense(width, inner, name='out')(mixed))
     return mixed, own
+
+
+def _attend(
+  query: jax.Array,
+  keys: jax.Array,
+  values: jax.Array,
+  mask: jax.Array | None,
+  drop: Callable[[jax.Array], jax.Array],
+  *,
+  causal: bool,
+  few: bool,
+) -> jax.Array:
+  """Softmax attention as `attention_kernels.attend` has it, plainly.
+
+  Args:
+    query: as there, as `keys`, `values`, `mask` and `causal`.
+    drop: drops some of the weights.
+    few: whether sums are written out.
+  """
+  num_queries, num_keys = query.shape[-3], keys.shape[-3]
+  # Many keys come before the queries: XLA's softmax over columns takes half
+  # the time of one over rows on a CPU.
+  keys_axis = -1 if few else -2
+  if few:
+    logits = _few_logits(query, keys)
+  else:
+    logits = jnp.einsum(
+      '...qhd,...khd->...hkq', query, keys, preferred_element_type=jnp.float32
+    )
+  if causal:
+    seen = jnp.tril(jnp.ones((num_keys, num_keys), bool))[-num_queries:]
+    seen = seen if few else seen.T
+    seen = seen.reshape((1,) * (logits.ndim - 2) + seen.shape)
+    logits = jnp.where(seen, logits, -jnp.inf)
+  if mask is not None:
+    shape = (1,) * (logits.ndim - mask.ndim) + mask.shape
+    seen = mask.reshape(shape)
+    seen = seen if few else jnp.swapaxes(seen, -2, -1)
+    logits = jnp.where(seen, logits, -jnp.inf)
+  weights = drop(jax.nn.softmax(logits, axis=keys_axis)).astype(values.dtype)
+  if few:
+    return _few_mixed(weights, values)
+  return jnp.einsum('...hkq,...khd->...qhd', weights, values)
 
 
 def _few_logits(query: jax.Array, keys: jax.Array) -> jax.Array:

@@ -22,7 +22,13 @@ from typing import Any
 from absl import app, flags
 from ml_collections import config_flags
 
-from experiments import command_line, field_names, imports, overrides
+from experiments import (
+  command_line,
+  field_names,
+  imports,
+  kernels,
+  overrides,
+)
 from jepa_wm import exports, models, recipes
 from jepa_wm.training import hooks, metrics
 from jepa_wm.training import run as run_lib
@@ -37,6 +43,7 @@ def define_flags() -> None:
   )
   flags.DEFINE_string('workdir', None, 'Folder of the run; made where missing.')
   imports.define(flags.FLAGS)
+  kernels.define(flags.FLAGS)
 
 
 def parse_flags(argv: list[str], *, own: Sequence[str] = ()) -> list[str]:
@@ -59,7 +66,7 @@ def parse_flags(argv: list[str], *, own: Sequence[str] = ()) -> list[str]:
       # A file that is not there is only noticed when a field is read.
       flags.FLAGS.config.to_dict()
   except field_names.WRONG as error:
-    names = [*own, 'config', 'workdir', 'import']
+    names = [*own, 'config', 'workdir', 'import', 'attention']
     said = field_names.wrong(argv, error)
     sys.exit(said or command_line.what_is_wrong(error, names))
   return command_line.finish(rest)
@@ -82,7 +89,8 @@ def main(argv: list[str]) -> None:
     for sentence in [] if 'head' in config else overrides.inert(sys.argv):
       print(sentence, file=sys.stderr)
     try:
-      train_fn(config, workdir)
+      with kernels.in_use(flags.FLAGS):
+        train_fn(config, workdir)
     except hooks.Interrupted as stop:
       print(stop, file=sys.stderr)
       sys.exit(stop.exit_code)

@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import jepa_wm
 from experiments.configs import vjepa as vjepa_config
-from jepa_wm import envs, models, planning, sharding, units
+from jepa_wm import envs, models, planning, units
 from jepa_wm.models import lewm
 from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
@@ -75,6 +75,20 @@ def vjepa_train(
   model = models.from_config(config)
   mesh = _mesh(devices, ('data',), (len(devices),))
   return _train(model, mesh, _clips(model, clips_a_chip * len(devices)))
+
+
+def giant_train(devices: Devices, *, quick: bool) -> HotPath:
+  """V-JEPA 2's step with ViT-g, 1 B parameters, split over the chips.
+
+  A clip a chip; the encoder is the published one, and so is the predictor.
+  """
+  config = vjepa_config.get_config('vjepa2').model.to_dict()
+  config['encoder'] |= {'size': 'tiny' if quick else 'giant'}
+  if quick:
+    config['encoder'] |= {'num_frames': 4}
+  model = models.from_config(config)
+  mesh = _mesh(devices, ('data',), (len(devices),))
+  return _train(model, mesh, _clips(model, len(devices)), layout='fsdp')
 
 
 def plan(
@@ -175,25 +189,38 @@ PATHS: Mapping[str, Callable[..., HotPath]] = {
   'lewm_train': lewm_train,
   'lewm_train_bfloat16': functools.partial(lewm_train, dtype='bfloat16'),
   'vjepa_train': vjepa_train,
+  'giant_train': giant_train,
 }
 """All of them: `(devices, *, quick)` to one; quick ones are small."""
 
 
-def _train(model: Any, mesh: Mesh, batch: Any, **given: Any) -> HotPath:
-  """A training step of a model, its state whole on every device."""
+def _train(
+  model: Any,
+  mesh: Mesh,
+  batch: Any,
+  *,
+  layout: str = 'replicated',
+  **given: Any,
+) -> HotPath:
+  """A training step of a model, its state as `sharding.LAYOUTS` have it."""
   optimizer = optimizers.AdamW(num_steps=1000)
   transformation = optimizer.transformation()
+  lying = state_lib.layout(model, transformation, mesh, layout)
   step = step_lib.make_train_step(
-    model, transformation, mesh, schedule_fn=optimizer.metrics, **given
+    model,
+    transformation,
+    mesh,
+    layout=lying,
+    schedule_fn=optimizer.metrics,
+    **given,
   )
-  state = state_lib.describe(
-    model, transformation, sharding=sharding.replicated(mesh)
-  )
+  state = state_lib.describe(model, transformation, sharding=lying)
   params = jax.tree.leaves(state.variables['params'])
   work = {
     'batch_size': jax.tree.leaves(batch)[0].shape[0],
     'num_parameters': sum(x.size for x in params),
     'dtype': model.config.dtype,
+    'sharding': layout,
   }
   return HotPath(step, (state, *_split((batch,), mesh)), mesh, work)
 

@@ -34,7 +34,7 @@ def in_use(
   Raises:
     ValueError: a kernel of another kind of device than there is.
   """
-  kernel, backend = own_flags['attention'].value, 'cpu'
+  kernel, backend = str(own_flags['attention'].value), 'cpu'
   if kernel != 'plain':
     backend = jax.default_backend()
   if (wanted := _BACKENDS.get(kernel, backend)) != backend:

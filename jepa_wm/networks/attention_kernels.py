@@ -175,8 +175,11 @@ def _plain(
     first = lead if math.prod(own) > 1 else (1,) * len(lead)
     mask = jnp.broadcast_to(mask, (*first, heads, num_queries, num_keys))
     mask = mask.reshape(-1, *mask.shape[-3:])
-  mixed = jax.nn.dot_product_attention(
-    *(x.reshape(-1, *x.shape[-3:]) for x in (query, keys, values)),
+  flat = [x.reshape(-1, *x.shape[-3:]) for x in (query, keys, values)]
+  mixed: jax.Array = jax.nn.dot_product_attention(
+    flat[0],
+    flat[1],
+    flat[2],
     mask=mask,
     scale=1.0,
     is_causal=causal,
@@ -210,7 +213,7 @@ def splash(
   if mask is not None:
     seen = jnp.broadcast_to(mask[..., 0, 0, :], (*lead, num_keys))
     seen = seen.reshape(-1, num_keys)
-  attend_fn = functools.partial(
+  attend_fn: Any = functools.partial(
     _splash_whole, causal=causal, interpret=interpret
   )
   mesh = jax.sharding.get_abstract_mesh()

@@ -39,7 +39,7 @@ def make_train_step(
   Args:
     learner: as for `update`.
     optimizer: as for `update`.
-    mesh: batches come sharded over its `data`.
+    mesh: batches come sharded over its `data`; what is traced may ask for it.
     layout: how the state lies on it, see `state.layout`; replicated by default.
     **given: as for `update`.
 
@@ -48,8 +48,14 @@ def make_train_step(
   """
   if layout is None:
     layout = state_lib.layout(learner, optimizer, mesh, 'replicated')
+  one = update(learner, optimizer, layout=layout, **given)
+
+  def train_step(state, batch):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return one(state, batch)
+
   return jax.jit(
-    update(learner, optimizer, layout=layout, **given),
+    train_step,
     donate_argnums=0,
     out_shardings=(layout, sharding.replicated(mesh)),
   )

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import io
 import os
 import re
@@ -174,9 +175,10 @@ def prepare() -> None:
   Terminals show `?` for what they have no letter for: a table has lines that
   ASCII and Latin-1 have not, and nobody's results are lost for a letter. JAX
   promotes dtypes, on which optimisers of others rely. Memory that is freed is
-  kept.
+  kept, and what has been imported is never looked through for garbage.
   """
   allocation.keep_freed()
+  gc.freeze()
   jax.config.update('jax_numpy_dtype_promotion', 'standard')
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):

@@ -8,7 +8,6 @@ colour channels among them.
 import dataclasses
 import math
 
-import dm_pix
 import jax
 import jax.numpy as jnp
 
@@ -150,6 +149,8 @@ class Augmentation:
 
   def _recolor(self, rng_key: jax.Array, frames: jax.Array) -> jax.Array:
     """Colours of a clip `[T, height, width, 3]` in 0..1."""
+    import dm_pix
+
     draws = jax.random.uniform(rng_key, (4,), minval=-1, maxval=1)
     if self.brightness:
       frames = dm_pix.adjust_brightness(frames, draws[0] * self.brightness)

@@ -14,14 +14,16 @@ doi 10.24432/C50P49, licence CC BY 4.0. The idea of the clips: Moving MNIST
 import dataclasses
 import functools
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import fields
+
+if TYPE_CHECKING:
+  import grain
 
 _FILE = pathlib.Path(__file__).with_name('digits.npz')
 
@@ -126,7 +128,7 @@ def moving_digits(
   batch_size: int,
   seed: int,
   split: str = 'train',
-) -> grain.DatasetIterator:
+) -> 'grain.DatasetIterator':
   """Endless batches of clips, drawn on the device.
 
   A batch is one jitted function of the seed, the split and the batch's number,
@@ -150,6 +152,8 @@ def moving_digits(
   Raises:
     ValueError: a count below one, or no such split.
   """
+  import grain
+
   if min(num_frames, batch_size) < 1:
     raise ValueError(
       'num_frames and batch_size must be at least 1, got '

@@ -37,12 +37,10 @@ from concurrent import futures
 from typing import Any, TypeVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from jepa_wm import files
 from jepa_wm import provenance as provenance_lib
 from jepa_wm.data import columns as columns_lib
-from jepa_wm.data import rlds
 
 SPLITS = ('train', 'held_out')
 
@@ -197,6 +195,8 @@ def _write(
   held_out_fraction: float,
 ) -> dict[str, int]:
   """Writes shards and metadata into an empty directory."""
+  from jepa_wm.data import rlds
+
   iterator = iter(episodes)
   try:
     first = next(iterator)
@@ -204,9 +204,11 @@ def _write(
     raise ValueError('episodes is empty: nothing to write.') from None
   expected = first.spec
   counts = {name: 0 for name in SPLITS}
-  metadata = tfds.core.MetadataDict(
-    layout=rlds.LAYOUT, provenance=with_versions(provenance), num_frames={}
-  )
+  metadata: dict[str, Any] = {
+    'layout': rlds.LAYOUT,
+    'provenance': with_versions(provenance),
+    'num_frames': {},
+  }
   writer = rlds.Writer(
     rlds.dataset_info(directory, expected, metadata=metadata),
     max_examples_per_shard=_EPISODES_PER_SHARD,
@@ -275,6 +277,8 @@ class EpisodeSource:
 
   def __init__(self, path: pathlib.Path, split: str) -> None:
     """Opens; see `open_episodes`."""
+    from jepa_wm.data import rlds
+
     self.path = path
     self.split = split
     builder = _builder(path)
@@ -291,15 +295,14 @@ class EpisodeSource:
       self.num_frames: int | None = metadata.get('num_frames', {}).get(split)
     self._length = info.splits[split].num_examples
     with _blamed(path):
-      # Whole columns at once; the frames are decoded here, without OpenCV.
-      self._records = builder.as_data_source(
-        split, decoders={'steps': tfds.decode.SkipDecoding()}
-      )
+      self._records = rlds.undecoded(builder, split)
 
   def __len__(self) -> int:
     return self._length
 
   def __getitem__(self, index: int) -> Episode:
+    from jepa_wm.data import rlds
+
     if not 0 <= index < self._length:
       raise IndexError(
         f'{self.split} has {self._length} episodes, not {index}.'
@@ -316,6 +319,8 @@ class EpisodeSource:
     Raises:
       KeyError: `spec` does not have it.
     """
+    from jepa_wm.data import rlds
+
     with _blamed(self.path):
       return rlds.column(self._records[index], name, self.spec)
 
@@ -372,6 +377,8 @@ def _not_found(path: pathlib.Path) -> FileNotFoundError:
 
 def _builder(path: pathlib.Path) -> Any:
   """TFDS' reader of an archive."""
+  from jepa_wm.data import rlds
+
   if not (path / 'dataset_info.json').is_file():
     raise _not_found(path)
   return rlds.open_builder(path)

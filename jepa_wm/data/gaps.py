@@ -1,12 +1,14 @@
 """Two frames of one episode, and how many steps lie between them."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grain
 import numpy as np
 
 from jepa_wm.data import table as table_lib
 from jepa_wm.data import windows
+
+if TYPE_CHECKING:
+  import grain
 
 
 def gap_pairs(
@@ -17,7 +19,7 @@ def gap_pairs(
   batch_size: int,
   seed: int,
   num_threads: int = 1,
-) -> grain.DatasetIterator:
+) -> 'grain.DatasetIterator':
   """Endless batches of frames and later ones, near and far ones alike.
 
   First the number of steps is drawn, of which all from 0 on are as likely, then

@@ -2,13 +2,15 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grain
 import numpy as np
 
 from jepa_wm.data import table as table_lib
 from jepa_wm.data import windows
+
+if TYPE_CHECKING:
+  import grain
 
 
 def hindsight_pairs(
@@ -21,7 +23,7 @@ def hindsight_pairs(
   seed: int,
   ahead: int = 0,
   num_threads: int = 1,
-) -> grain.DatasetIterator:
+) -> 'grain.DatasetIterator':
   """Endless batches of frames, later frames, and what was done in between.
 
   Every number of steps from frame to goal that fits into the episode, from
@@ -156,7 +158,7 @@ def transitions(
   batch_size: int,
   seed: int,
   num_threads: int = 1,
-) -> grain.DatasetIterator:
+) -> 'grain.DatasetIterator':
   """Endless batches of blocks, what they led to, and goals in hindsight.
 
   Every block that stays in its episode is as likely, and so are all frames as

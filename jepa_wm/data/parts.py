@@ -16,10 +16,8 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import tensorflow_datasets as tfds
-
 from jepa_wm import files
-from jepa_wm.data import columns, rlds
+from jepa_wm.data import columns
 from jepa_wm.data import episodes as episodes_lib
 
 # A part is over when it has one of both; less than a minute's work.
@@ -69,6 +67,8 @@ class _Encoded:
 
 
 def _encoded(item: tuple[int, episodes_lib.Episode | str]) -> _Encoded:
+  from jepa_wm.data import rlds
+
   number, episode = item
   if isinstance(episode, str):
     return _Encoded(number=number, failure=episode)
@@ -177,6 +177,8 @@ def _write_part(
   held_out_fraction: float,
 ) -> Part | None:
   """Writes one part into an empty folder; None where no items are left."""
+  from jepa_wm.data import rlds
+
   writer: Any = None
   waiting: dict[str, list[Any]] = {}
   num_frames: dict[str, int] = {}
@@ -197,7 +199,7 @@ def _write_part(
     spec = spec or item.spec
     episodes_lib.check_spec(item.spec, spec, f'number {item.number}')
     if writer is None:
-      info = rlds.dataset_info(path, spec, metadata=tfds.core.MetadataDict())
+      info = rlds.dataset_info(path, spec, metadata={})
       writer = rlds.Writer(info, max_examples_per_shard=2**31)
     split = episodes_lib.split_name(
       num_before + count, held_out_fraction=held_out_fraction
@@ -241,6 +243,10 @@ def join(
   Raises:
     ValueError: the parts hold no episode for training.
   """
+  import tensorflow_datasets as tfds
+
+  from jepa_wm.data import rlds
+
   shutil.rmtree(path, ignore_errors=True)
   path.mkdir(parents=True)
   lengths: dict[str, list[int]] = {}
@@ -264,11 +270,11 @@ def join(
   info = rlds.dataset_info(
     path,
     next(part.spec for part in parts if part.spec),
-    metadata=tfds.core.MetadataDict(
-      layout=rlds.LAYOUT,
-      provenance=episodes_lib.with_versions(provenance),
-      num_frames=num_frames,
-    ),
+    metadata={
+      'layout': rlds.LAYOUT,
+      'provenance': episodes_lib.with_versions(provenance),
+      'num_frames': num_frames,
+    },
   )
   info.set_file_format('array_record')
   info.set_splits(

@@ -62,7 +62,7 @@ def dataset_info(
   Args:
     directory: where it will be written.
     spec: the columns of its episodes.
-    metadata: a `tfds.core.MetadataDict`, saved with the description.
+    metadata: saved with the description.
   """
   features = tfds.features
 
@@ -91,7 +91,7 @@ def dataset_info(
         ),
       }
     ),
-    metadata=metadata,
+    metadata=tfds.core.MetadataDict(metadata),
   )
 
 
@@ -117,6 +117,16 @@ class Writer(tfds.core.SequentialWriter):
       file_format='array_record',
     )
     self._serializer = _SortedSerializer(info.features.get_serialized_info())
+
+
+def undecoded(builder: Any, split: str) -> Any:
+  """The records of a split as they are on disk, a whole column at once.
+
+  Pictures stay files: they are decoded here, without OpenCV.
+  """
+  return builder.as_data_source(
+    split, decoders={'steps': tfds.decode.SkipDecoding()}
+  )
 
 
 def open_builder(path: pathlib.Path) -> Any:

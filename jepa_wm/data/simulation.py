@@ -5,13 +5,15 @@ Worlds and policies are duck-typed (`envs.environment.Environment` and
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grain
 import jax
 import jax.numpy as jnp
 
 from jepa_wm.data import columns as columns_lib
+
+if TYPE_CHECKING:
+  import grain
 
 # Keys are told apart by 32 bits; nobody draws as many batches.
 _NUM_BATCHES = 2**32 - 1
@@ -84,7 +86,7 @@ def simulated_windows(
   num_steps: int = 100,
   columns: Sequence[str] | None = None,
   done_fn: Callable[[Any], jax.Array] | None = None,
-) -> grain.DatasetIterator:
+) -> 'grain.DatasetIterator':
   """Endless batches of windows, each from an episode of its own.
 
   A batch is one jitted function of the seed and the batch's number, which is
@@ -116,6 +118,8 @@ def simulated_windows(
     ValueError: a count below one, no such column, or episodes shorter than a
       window.
   """
+  import grain
+
   if min(num_frames, stride, batch_size) < 1:
     raise ValueError(
       'num_frames, stride and batch_size must be at least 1, got '

@@ -4,14 +4,16 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grain
 import numpy as np
 
 from jepa_wm.data import buffers
 from jepa_wm.data import columns as columns_lib
 from jepa_wm.data import table as table_lib
+
+if TYPE_CHECKING:
+  import grain
 
 
 def window_starts(
@@ -69,7 +71,7 @@ def cached_windows(
   skip_short_episodes: bool = False,
   num_threads: int = 1,
   latents: np.ndarray | None = None,
-) -> grain.DatasetIterator:
+) -> 'grain.DatasetIterator':
   """Endless batches of windows, every window once per epoch.
 
   An epoch's order depends on the seed and its number; batches run on across
@@ -142,6 +144,8 @@ def numbered(batch_fn: Callable[[int], Any], num_threads: int) -> Any:
     batch_fn: a number to its batch.
     num_threads: how many make them; twice as many batches wait.
   """
+  import grain
+
   return iter(
     grain.MapDataset.range(sys.maxsize)
     .map(batch_fn)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jepa_wm.envs import maze, maze_layouts, policies, worlds
 
@@ -163,20 +164,29 @@ def _first_stretch(
   return jnp.min(jnp.where(is_best, away, jnp.inf))
 
 
-_MAZES: dict[str, Callable[..., maze.Maze]] = {
-  'point_maze': maze.Maze,
+# Two layouts are as good as all to tell what numbers a state is.
+_ONE, _MANY = (
+  maze.Maze(),
+  maze.Maze(layouts=np.array([0, 1], np.int32), size=maze_layouts.SIZE),
+)
+_MAZES: dict[str, tuple[Callable[..., maze.Maze], maze.Maze]] = {
+  'point_maze': (maze.Maze, _ONE),
   # PLDM's 40 layouts, all of those to train in, and all that are held out.
-  'diverse_maze': maze.Maze.diverse,
-  'diverse_maze_all': functools.partial(maze.Maze.diverse, num_layouts=None),
-  'diverse_maze_held_out': functools.partial(
-    maze.Maze.diverse, layouts='held_out', num_layouts=None
+  'diverse_maze': (maze.Maze.diverse, _MANY),
+  'diverse_maze_all': (
+    functools.partial(maze.Maze.diverse, num_layouts=None),
+    _MANY,
+  ),
+  'diverse_maze_held_out': (
+    functools.partial(maze.Maze.diverse, layouts='held_out', num_layouts=None),
+    _MANY,
   ),
 }
 
 # By the size of the maze: half of a corridor, or where four cells meet.
 _PONDS = {3: 'box:2.5,1.2,3,1.8', maze_layouts.SIZE: 'disc:2,2,0.3'}
 
-for _name, _make in _MAZES.items():
+for _name, (_make, _like) in _MAZES.items():
   worlds.register(
     _name,
     worlds.World(
@@ -186,11 +196,11 @@ for _name, _make in _MAZES.items():
         'expert': MazeExpert,
         'wanderer': lambda env, noise: MazeWanderer(MazeExpert(env, noise)),
       },
-      place=functools.partial(maze.place, size=_make().size),
-      state_names=_make().state_names,
+      place=functools.partial(maze.place, size=_like.size),
+      state_names=_like.state_names,
       unit='cells',
       body=('x', 'y'),
-      zones={'pond': _PONDS[_make().size], 'slow': 'speed:2'},
+      zones={'pond': _PONDS[_like.size], 'slow': 'speed:2'},
       path_length=path_length,
       kin='diverse_maze' if _name.startswith('diverse_maze_') else None,
       action_noise=0.5,

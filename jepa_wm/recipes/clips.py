@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jepa_wm import models, units
-from jepa_wm.data import config, digits, mixtures, tfds_clips
+from jepa_wm.data import config, digits, mixtures
 
 NO_ACTIONS = units.ActionStatistics(
   np.zeros(1, np.float32), np.ones(1, np.float32)
@@ -86,6 +86,8 @@ def tfds(
     frame_stride: frames of a video from one frame of a clip to the next.
     **sizes: as for `Clips`.
   """
+  from jepa_wm.data import tfds_clips
+
   dataset = tfds_clips.find(name.removeprefix(config.TFDS))
   return Clips(
     functools.partial(

@@ -7,17 +7,20 @@ import pathlib
 import shutil
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tqdm
 
 from jepa_wm import fields, files, provenance
 from jepa_wm.data import cache as cache_lib
-from jepa_wm.data import cache_writer, readers, resizing
+from jepa_wm.data import cache_writer, resizing
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import parts as parts_lib
 from jepa_wm.envs import worlds
 from jepa_wm.training import lock
+
+if TYPE_CHECKING:
+  from jepa_wm.data import readers
 
 STORES = ('auto', *cache_writer.STORES)
 
@@ -57,6 +60,8 @@ class Converting:
       ValueError: `held_out_fraction` leaves nothing to train on, a negative
         `image_size`, or no such `fit` or option.
     """
+    from jepa_wm.data import readers
+
     fields.check_counts(self, {'image_size': 0})
     if self.environment is not None:
       worlds.get(self.environment)
@@ -116,6 +121,8 @@ def convert(
     ValueError: the source is damaged or lacks a column, nothing is left to
       train on, a size without effect, or what was written is not what was read.
   """
+  from jepa_wm.data import readers
+
   out = files.real(out)
   if max_cache_gb is not None and not (store == 'auto' and max_cache_gb >= 0):
     raise ValueError(
@@ -150,7 +157,7 @@ def convert(
 
 def _convert(
   recipe: Converting,
-  reader: readers.Reader,
+  reader: 'readers.Reader',
   work: pathlib.Path,
   out: pathlib.Path,
   store: str,
@@ -190,7 +197,10 @@ def _convert(
 
 
 def _read_parts(
-  recipe: Converting, reader: readers.Reader, work: pathlib.Path, progress: bool
+  recipe: Converting,
+  reader: 'readers.Reader',
+  work: pathlib.Path,
+  progress: bool,
 ) -> list[parts_lib.Part]:
   """Reads what is left of the source, in parts that are kept."""
   parts = parts_lib.finished(work / 'parts')
@@ -263,7 +273,7 @@ def _identity(path: pathlib.Path) -> str:
 
 
 def _items(
-  reader: readers.Reader, begin: int, recipe: Converting, bar: Any
+  reader: 'readers.Reader', begin: int, recipe: Converting, bar: Any
 ) -> Iterator[tuple[int, episodes_lib.Episode | str]]:
   """Episodes, read ahead in threads."""
 

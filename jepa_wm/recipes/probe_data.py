@@ -11,7 +11,7 @@ import numpy as np
 
 from jepa_wm import files, world_model
 from jepa_wm.data import cache as cache_lib
-from jepa_wm.data import columns, digits, simulation, tfds_clips, windows
+from jepa_wm.data import columns, digits, simulation, windows
 from jepa_wm.data import config as data_config
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import probe_training
@@ -220,6 +220,8 @@ def _tfds(
   lengths: Mapping[str, int],
   image_size: int,
 ) -> _Source:
+  from jepa_wm.data import tfds_clips
+
   dataset = tfds_clips.find(name.removeprefix(data_config.TFDS))
   if dataset.label is None:
     raise ValueError(

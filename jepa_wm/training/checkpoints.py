@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 
 from jepa_wm import files
 
@@ -60,6 +59,8 @@ def save(
     CheckpointError: this step is there already, or the disk is full.
     ValueError: `keep` below 1.
   """
+  import orbax.checkpoint as ocp
+
   if keep < 1:
     raise ValueError(f'keep must be at least 1 checkpoint, got {keep}.')
   directory = files.expand(directory).absolute()
@@ -192,6 +193,8 @@ def restore(path: str | os.PathLike[str], like: Any) -> Any:
   Raises:
     CheckpointError: the state is of another model than `like`.
   """
+  import orbax.checkpoint as ocp
+
   path = files.expand(path).absolute()
   saved, wanted = read_record(path)['arrays'], _arrays(like)
   for name in sorted(saved.keys() | wanted.keys()):

@@ -11,10 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
-import matplotlib.figure
-import matplotlib.ticker
 import numpy as np
-import tensorboardX
 
 from jepa_wm import files
 
@@ -33,6 +30,8 @@ class MetricsLog:
   """
 
   def __init__(self, workdir: str | os.PathLike[str], *, step: int):
+    import tensorboardX
+
     self._workdir = files.expand(workdir)
     path = self._workdir / 'metrics.jsonl'
     self._records = [r for r in read(path) if r['step'] <= step]
@@ -213,6 +212,8 @@ def draw_curves(
     path: of the PNG; replaced when it is complete. Not written where `records`
       hold nothing to draw.
   """
+  import matplotlib.figure
+
   panels = [(panel, _series(records, panel)) for panel in _PANELS]
   panels = [(panel, series) for panel, series in panels if series]
   if not panels:
@@ -272,6 +273,8 @@ def _draw_panel(
   axis: Any, panel: _Panel, series: Mapping[str, tuple[np.ndarray, np.ndarray]]
 ) -> None:
   """Raw values faint, their running mean strong."""
+  import matplotlib.ticker
+
   for index, (name, (step, value)) in enumerate(series.items()):
     color = f'C{index}'
     # Losses are noisy; a schedule must not be blurred.

@@ -20,9 +20,15 @@ def run(code):
   assert done.returncode == 0, done.stderr
 
 
-def test_importing_registers_no_flag():
+def test_importing_registers_no_flag_and_brings_what_is_used():
   run(
+    'import sys\n'
     'from absl import flags\n'
+    'from experiments import plan\n'
+    # A second of every start: what draws, reads and saves comes when it must.
+    'late = {"matplotlib", "tensorflow_datasets", "grain", "orbax", "av"}\n'
+    'late |= {"h5py", "pyarrow", "dm_pix", "tensorboardX"}\n'
+    'assert not late & sys.modules.keys(), late & sys.modules.keys()\n'
     'import jepa_wm.recipes\n'
     'from experiments import bring_your_own, collect, convert, plan, probe\n'
     'from experiments import command_line, train\n'

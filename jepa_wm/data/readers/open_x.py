@@ -141,9 +141,7 @@ class _Records:
 
   def __init__(self, builder: Any, split: str) -> None:
     try:
-      self._source = builder.as_data_source(
-        split, decoders={'steps': tfds.decode.SkipDecoding()}
-      )
+      self._source = rlds.undecoded(builder, split)
     except (OSError, RuntimeError, EOFError) as error:
       for file in builder.info.splits[split].filepaths:
         if files.is_lfs_pointer(pathlib.Path(file)):

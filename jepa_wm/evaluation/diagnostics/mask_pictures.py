@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import matplotlib.colors
 import numpy as np
 
 from jepa_wm.evaluation.diagnostics import diagnostic
@@ -37,6 +36,8 @@ def masked_frames(
   Raises:
     ValueError: sets of different shapes, or that do not divide the frames.
   """
+  import matplotlib.colors
+
   sides = context.shape if context.ndim == 3 else (0,)
   if context.shape != target.shape or any(
     not side or size % side for size, side in zip(frames.shape, sides)

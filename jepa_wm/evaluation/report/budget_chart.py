@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.figure
-import matplotlib.ticker
 import numpy as np
 
-from jepa_wm.evaluation.report import figures
+from jepa_wm.evaluation.report import figures, plots
 
 
 def draw(
@@ -28,14 +26,9 @@ def draw(
   Returns:
     A PNG.
   """
-  # Not pyplot: it keeps global state and asks for a display.
-  figure = matplotlib.figure.Figure(
-    figsize=(7.2, 3.8),
-    dpi=160,
-    facecolor=theme.background,
-    layout='constrained',
-  )
-  axes = figure.subplots()
+  import matplotlib.ticker
+
+  figure, axes = plots.subplots(theme, height=3.8)
   bound = rows[0]['success_rate'] - margin
   axes.axhline(bound, color=theme.faint, linewidth=1.0, linestyle=':')
   for row, name in zip(rows, names, strict=True):

@@ -3,14 +3,16 @@
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib.axes
-import matplotlib.figure
-import matplotlib.ticker
 import numpy as np
 from PIL import Image
 
 from jepa_wm import planning
+
+if TYPE_CHECKING:
+  import matplotlib.axes
+  import matplotlib.figure
 
 SUCCESS, FAILURE, PLAN = '#0d9488', '#e8590c', '#4f46e5'
 """Colours of reached goals, missed goals and planned paths, everywhere."""
@@ -49,6 +51,9 @@ def draw_search(
   Returns:
     A PNG.
   """
+  import matplotlib.figure
+  import matplotlib.ticker
+
   first_cost = np.abs(diagnostics.mean_cost[:1]) + np.finfo(np.float32).tiny
   # Not pyplot: it keeps global state and asks for a display.
   figure = matplotlib.figure.Figure(
@@ -90,6 +95,8 @@ def draw_rows(rows: Mapping[str, np.ndarray], theme: Theme) -> bytes:
   Returns:
     A PNG.
   """
+  import matplotlib.figure
+
   shown = len(next(iter(rows.values())))
   width = 1.1 * shown + 1.5
   figure = matplotlib.figure.Figure(
@@ -123,7 +130,7 @@ def draw_rows(rows: Mapping[str, np.ndarray], theme: Theme) -> bytes:
   return png(figure)
 
 
-def png(figure: matplotlib.figure.Figure) -> bytes:
+def png(figure: 'matplotlib.figure.Figure') -> bytes:
   """A figure as a file."""
   stream = io.BytesIO()
   figure.savefig(stream, format='png', facecolor=figure.get_facecolor())
@@ -146,7 +153,7 @@ def gif(frames: Sequence[Image.Image], frame_ms: int, hold_ms: int) -> bytes:
 
 
 def _draw_band(
-  axes: matplotlib.axes.Axes, values: np.ndarray, label: str, color: str
+  axes: 'matplotlib.axes.Axes', values: np.ndarray, label: str, color: str
 ) -> None:
   """Median over the problems of `values` `[I, P]`, in a band."""
   if not values.size:
@@ -163,13 +170,15 @@ def _draw_band(
 
 
 def style(
-  axes: matplotlib.axes.Axes,
+  axes: 'matplotlib.axes.Axes',
   theme: Theme,
   title: str,
   unit: str,
   along: str = 'iteration',
 ) -> None:
   """Gives axes a title, the names of what they show, and quiet lines."""
+  import matplotlib.ticker
+
   axes.set_title(
     title, loc='left', color=theme.ink, fontsize=11, fontweight='bold', pad=10
   )

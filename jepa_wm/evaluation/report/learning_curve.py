@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.figure
-import matplotlib.ticker
 import numpy as np
 
-from jepa_wm.evaluation.report import figures
+from jepa_wm.evaluation.report import figures, plots
 
 
 def draw(
@@ -31,14 +29,9 @@ def draw(
   Returns:
     A PNG; episodes are at its top.
   """
-  # Not pyplot: it keeps global state and asks for a display.
-  figure = matplotlib.figure.Figure(
-    figsize=(7.2, 3.9),
-    dpi=160,
-    facecolor=theme.background,
-    layout='constrained',
-  )
-  axes: Any = figure.subplots()
+  from matplotlib import ticker
+
+  figure, axes = plots.subplots(theme, height=3.9)
   rows = list({x['environment_steps']: x for x in rounds}.values())
   column = lambda name: np.asarray([row[name] for row in rows], float)
   steps, rate = column('environment_steps'), 100 * column('success')
@@ -72,7 +65,7 @@ def draw(
   axes.set_ylim(-2, 104)
   widest = max(steps[-1], 1)
   axes.set_xlim(-0.02 * widest, 1.03 * widest)
-  axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=''))
+  axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
   if rows[-1]['episodes']:
     length = rows[-1]['environment_steps'] / rows[-1]['episodes']
     above = axes.secondary_xaxis(
@@ -81,7 +74,7 @@ def draw(
     above.set_xlabel('episodes', color=theme.faint, fontsize=9)
     above.tick_params(colors=theme.faint, labelsize=9, length=0)
     above.spines['top'].set_visible(False)
-    above.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    above.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   figure.legend(
     loc='outside lower center',
     ncols=4,

@@ -1,12 +1,14 @@
 """Pictures of findings: lines over time, clouds of points, a field."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.figure
 import numpy as np
 
 from jepa_wm.evaluation.report import figures
+
+if TYPE_CHECKING:
+  import matplotlib.figure
 
 DrawFn = Callable[[figures.Theme], bytes]
 
@@ -42,7 +44,7 @@ def lines(
   Returns:
     A PNG.
   """
-  figure, axes = _open(theme)
+  figure, axes = subplots(theme)
   middles = []
   for (name, values), color in zip(series.items(), _colors(theme, len(series))):
     low, middle, high = np.percentile(values, [10, 50, 90], axis=0)
@@ -71,7 +73,7 @@ def points(
   Returns:
     A PNG.
   """
-  figure, axes = _open(theme)
+  figure, axes = subplots(theme)
   for (name, (x, y)), color in zip(series.items(), _colors(theme, len(series))):
     axes.scatter(x, y, s=9, color=color, alpha=0.6, linewidth=0, label=name)
   return _close(figure, axes, theme, title, labels)
@@ -101,7 +103,7 @@ def field(
   Returns:
     A PNG.
   """
-  figure, axes = _open(theme, width=5.4, height=4.4)
+  figure, axes = subplots(theme, width=5.4, height=4.4)
   shown = axes.pcolormesh(along, up, values, cmap='viridis', shading='nearest')
   axes.contour(along, up, values, 8, colors='white', linewidths=0.5, alpha=0.5)
   bar = figure.colorbar(shown, ax=axes)
@@ -129,9 +131,12 @@ def _colors(theme: figures.Theme, number: int) -> tuple[str, ...]:
   return every if number > 1 else (theme.first,)
 
 
-def _open(
+def subplots(
   theme: figures.Theme, *, width: float = 7.2, height: float = 3.6
-) -> tuple[matplotlib.figure.Figure, Any]:
+) -> 'tuple[matplotlib.figure.Figure, Any]':
+  """A figure on a page of `theme`, in inches, and its axes."""
+  import matplotlib.figure
+
   # Not pyplot: it keeps global state and asks for a display.
   figure = matplotlib.figure.Figure(
     figsize=(width, height),
@@ -143,7 +148,7 @@ def _open(
 
 
 def _close(
-  figure: matplotlib.figure.Figure,
+  figure: 'matplotlib.figure.Figure',
   axes: Any,
   theme: figures.Theme,
   title: str,

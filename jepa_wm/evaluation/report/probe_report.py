@@ -4,7 +4,6 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.figure
 import numpy as np
 
 from jepa_wm.evaluation.report import figures
@@ -63,6 +62,8 @@ def draw(
   Returns:
     A PNG.
   """
+  import matplotlib.figure
+
   names = list(dict.fromkeys(record['representation'] for record in records))
   panels: dict[str, dict[str, tuple[float, float, float]]] = {}
   for record in records:

@@ -12,6 +12,7 @@ from jepa_wm.networks import (
   encoders,
   layers,
   patches,
+  remat,
   sizes,
   transformer,
 )
@@ -69,6 +70,7 @@ class Dinov2Config(encoders.OfFrames):
     return Dinov2(**size, dtype=dtype)
 
 
+@remat.block
 class ScaledBlock(layers.Module):
   """Pre-norm block whose two halves are scaled channel by channel (LayerScale).
 

@@ -6,9 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import attention, layers, transformer
+from jepa_wm.networks import attention, layers, remat, transformer
 
 
+@remat.block
 class ModulatedFrames(layers.Module):
   """A `transformer.Block` whose halves a condition shifts, scales and gates.
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import attention, layers, windows
+from jepa_wm.networks import attention, layers, remat, windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Mlp(layers.Module):
     return drop(dense(width, self.hidden_dim, name='out')(hidden))
 
 
+@remat.block
 class Block(layers.Module):
   """Pre-norm transformer block: attention, then MLP, each added to its input.
 
@@ -121,6 +122,7 @@ class Block(layers.Module):
     return tokens + mlp(mlp_norm(tokens), train=train), past
 
 
+@remat.block
 class ModulatedBlock(Heads):
   """Causal block that a condition shifts, scales and gates (AdaLN-zero).
 

@@ -44,6 +44,7 @@ BESIDE = (
   'checkpoint_seconds',
   'keep_checkpoints',
   'sharding',
+  'remat',
 )
 
 

@@ -65,6 +65,7 @@ def read_config(config: Mapping[str, Any], *, weights: bool = True) -> Plan:
   path, begin = map(config.get, ('frozen_encoder', 'initialise_from'))
   settings = config.get('model', {})
   model, frozen = frozen_encoders.read_model(settings, path, weights=weights)
+  training_fields.check_memory(memory, model)
   data = shared['data']
   if not data.num_frames:
     shared['data'] = dataclasses.replace(data, num_frames=model.num_frames)

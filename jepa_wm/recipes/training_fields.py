@@ -4,9 +4,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+
 from jepa_wm import fields as fields_lib
-from jepa_wm import sharding
+from jepa_wm import models, sharding
 from jepa_wm.data import config as data_config
+from jepa_wm.models import targets
+from jepa_wm.networks import remat
 from jepa_wm.training import hooks, optimizers
 from jepa_wm.training import memory as memory_lib
 
@@ -67,6 +71,25 @@ def read_memory(config: Mapping[str, Any]) -> memory_lib.Memory:
   given = {name: config[name] for name in known if name in config}
   memory: memory_lib.Memory = build(memory_lib.Memory, 'config', given)
   return memory
+
+
+def check_memory(memory: memory_lib.Memory, model: models.Learns) -> None:
+  """Refuses what would do nothing for `model`.
+
+  Raises:
+    ValueError: no block that is trained could compute anything again.
+  """
+  if memory.remat == 'none':
+    return
+  blocks = remat.paths(model.init, jax.random.key(0))
+  if model.is_frozen:
+    blocks = [path for path in blocks if path[0] not in targets.ENCODING]
+  if not blocks:
+    raise ValueError(
+      f'config.remat={memory.remat} would do nothing: no part of the model '
+      f'{model.config.name!r} that is trained is a transformer; leave it at '
+      "'none'."
+    )
 
 
 def shared_identity(

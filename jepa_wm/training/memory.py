@@ -5,6 +5,7 @@ import dataclasses
 import jax
 
 from jepa_wm import fields, sharding
+from jepa_wm.networks import remat
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,15 +15,19 @@ class Memory:
   Attributes:
     sharding: one of `sharding.LAYOUTS`, how parameters, the optimiser's state
       and what follows the parameters lie on the devices.
+    remat: one of `remat.POLICIES`, what the blocks of transformers keep for the
+      backward pass.
 
   Raises:
     ValueError: a field out of its range.
   """
 
   sharding: str = 'replicated'
+  remat: str = 'none'
 
   def __post_init__(self) -> None:
-    fields.check(self, {'sharding': sharding.LAYOUTS})
+    choices = {'sharding': sharding.LAYOUTS, 'remat': (*remat.POLICIES,)}
+    fields.check(self, choices)
 
   def check_default(self, what: str) -> None:
     """Refuses fields that `what` does not know of.

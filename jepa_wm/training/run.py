@@ -157,6 +157,7 @@ class Run:
     self._state: state_lib.TrainState | None = None
     self._state_fn = self._fresh_state
     self._step_settings = {
+      'policy': self._memory.remat,
       'action_statistics': action_statistics,
       'augment_fn': augment_fn,
       'schedule_fn': schedule_fn,

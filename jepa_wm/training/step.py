@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jepa_wm import sharding, units
+from jepa_wm.networks import remat
 from jepa_wm.training import state as state_lib
 
 Batch = Mapping[str, Any]
@@ -99,6 +100,7 @@ def update(
   optimizer: optax.GradientTransformation,
   *,
   layout: state_lib.Layout | None = None,
+  policy: str = 'none',
   action_statistics: units.ActionStatistics | None = None,
   augment_fn: AugmentFn | None = None,
   schedule_fn: ScheduleFn | None = None,
@@ -112,6 +114,7 @@ def update(
     optimizer: turns gradients into updates.
     layout: how the state lies; what lies split is gathered where the loss needs
       it, and changed where it lies.
+    policy: one of `remat.POLICIES`, what blocks keep for the backward pass.
     action_statistics: normalise the actions on the device; None where there
       are none, or where they come as they should be.
     augment_fn: what is done to the pixels first; a part of the step's key is
@@ -147,7 +150,8 @@ def update(
 
     def loss_fn(params):
       variables = whole({**state.variables, 'params': params})
-      losses = learner.losses(variables, batch, step_key)
+      with remat.applied(policy):
+        losses = learner.losses(variables, batch, step_key)
       return losses.loss, (losses.metrics, losses.batch_stats)
 
     params = state.variables['params']

@@ -143,6 +143,15 @@ def test_what_a_run_starts_from_is_split(tmp_path):
   assert found == expected
 
 
+def test_a_step_computes_its_blocks_again():
+  run = _run(memory.Memory(remat='dots'))
+  layout = _layout(run.mesh, None)
+  make_fn = functools.partial(step_lib.make_train_step, layout=layout)
+  shapes = state_lib.describe(_model(), OPTIMIZER, sharding=layout)
+  traced = run.compiled(make_fn).trace(shapes, tiny.batch())
+  assert ' policy=' in str(traced.jaxpr)
+
+
 def test_what_would_do_nothing_is_said(monkeypatch):
   assert FSDP.inert() == memory.Memory().inert() == []
   monkeypatch.setattr(jax, 'device_count', lambda: 1)
@@ -155,5 +164,12 @@ def test_what_does_not_go_together_is_refused(tmp_path):
   assert recipe.read_config(config).memory == FSDP
   with pytest.raises(ValueError, match='fsdp does not go with'):
     recipe.train_together([config, {**config, 'seed': 1}], [tmp_path] * 2)
+  convolutions = {
+    'name': 'lewm',
+    'encoder': {'name': 'conv'},
+    'predictor': {'name': 'recurrent'},
+  }
+  with pytest.raises(ValueError, match="part of the model 'lewm'"):
+    recipe.read_config({'model': convolutions, 'remat': 'full'})
   with pytest.raises(ValueError, match="got 'fdsp'"):
     recipe.read_config({**config, 'sharding': 'fdsp'})

@@ -1,12 +1,13 @@
 """Clips a second of a LeWM training step, beside stable-worldmodel.
 
   python -m benchmarks.train_throughput [--quick] [--peer] [--dtype=bfloat16]
-    [--batch_size=16]
+    [--batch_size=16] [--image_size=64]
 
 Prints one JSON line. A step is the published recipe at full size: clips of 4
 frames at 224 px, prediction and SIGReg, dropout, gradient clipping and AdamW,
 from uint8 frames in host memory to new parameters, on all devices there are (of
-a CPU: its cores). `value` is clips a second at the median step; the default
+a CPU: its cores). At 64 px, as many worlds are rendered, patches are 8 pixels
+wide in place of 14. `value` is clips a second at the median step; the default
 batch is 16 on a CPU and 128 elsewhere. `config` holds the work of the matrix
 products of a step and the share of the rate that large products reach here.
 
@@ -31,6 +32,7 @@ from absl import flags
 from benchmarks import products, records
 from jepa_wm import sharding, units
 from jepa_wm.models import lewm
+from jepa_wm.networks import vit
 from jepa_wm.objectives import prediction, sigreg
 from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
@@ -41,15 +43,25 @@ _PEER = flags.DEFINE_bool('peer', False, 'Also measure stable-worldmodel.')
 _DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'Ours.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', None, 'Clips.', lower_bound=2)
 
+_IMAGE_SIZE = flags.DEFINE_enum('image_size', '224', ['224', '64'], 'Pixels.')
+
 _OPTIMIZER = optimizers.AdamW(num_steps=1000)
+
+
+def _config(**fields: Any) -> lewm.LeWM:
+  """LeWM at the size that was asked for."""
+  side = int(_IMAGE_SIZE.value)
+  encoder = vit.ViTConfig(image_size=side, patch_size=14 if side == 224 else 8)
+  return lewm.LeWM(encoder=encoder, **fields)
 
 
 def _draw_batch(size: int) -> dict[str, np.ndarray]:
   """Frames and normalised action blocks of `size` clips."""
   rng = np.random.default_rng(0)
+  side = int(_IMAGE_SIZE.value)
   return {
     'observation': {
-      'pixels': rng.integers(0, 256, (size, 4, 224, 224, 3), np.uint8)
+      'pixels': rng.integers(0, 256, (size, 4, side, side, 3), np.uint8)
     },
     'action': rng.standard_normal((size, 3, 10), np.float32),
   }
@@ -91,12 +103,19 @@ class _Ours:
 class _Peer:
   """stable-worldmodel's LeWM with our weights and its own training losses."""
 
-  def __init__(self, variables: Any, *, dropout: float, sigreg_weight: float):
+  def __init__(
+    self,
+    variables: Any,
+    config: lewm.LeWM,
+    *,
+    dropout: float,
+    sigreg_weight: float,
+  ):
     from benchmarks import peer
 
     self._torch = torch = peer.torch
     torch.set_num_threads(os.cpu_count() or 1)
-    self._model = peer.lewm(variables, dropout=dropout).train()
+    self._model = peer.lewm(variables, config=config, dropout=dropout).train()
     self._sigreg = peer.SIGReg(knots=17, num_proj=1024)
     self._sigreg_weight = sigreg_weight
     self._optimizer = torch.optim.AdamW(
@@ -134,11 +153,11 @@ def _for_peer(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _check_same() -> None:
   """Asserts that both learn the same from the same batch."""
   predictor = dataclasses.replace(lewm.LeWM().predictor, dropout=0.0)
-  config = lewm.LeWM(predictor=predictor, terms=(prediction.NextLatent(),))
+  config = _config(predictor=predictor, terms=(prediction.NextLatent(),))
   batch = _draw_batch(2 * jax.device_count())
   with jax.default_matmul_precision('highest'):
     ours = _Ours(config)
-    peer = _Peer(ours.variables(), dropout=0.0, sigreg_weight=0.0)
+    peer = _Peer(ours.variables(), config, dropout=0.0, sigreg_weight=0.0)
     mine = ours.step(batch)
   for name, value in peer.step(_for_peer(batch)).items():
     np.testing.assert_allclose(mine[name], value, 1e-3, err_msg=name)
@@ -146,9 +165,13 @@ def _check_same() -> None:
 
 def _tflop(config: Any, batch_size: int) -> float:
   """Matrix products of one step, forward and twice backward, in TFLOP."""
-  width, mlp, num_tokens = 192, 768, (224 // 14) ** 2 + 1
+  width, mlp, patch = 192, 768, config.encoder.patch_size
+  num_tokens = (config.encoder.image_size // patch) ** 2 + 1
   block = 4 * width**2 + 2 * width * mlp + 2 * num_tokens * width
-  image = 12 * num_tokens * block + (num_tokens - 1) * 14**2 * 3 * width
+  image = 11 * num_tokens * block + (num_tokens - 1) * patch**2 * 3 * width
+  # Of the last block the class token alone is wanted, which sees all.
+  keys = num_tokens * 2 * width**2
+  image += keys + 2 * width**2 + 2 * width * mlp + 2 * num_tokens * width
   predictor = config.predictor
   inner = predictor.num_heads * predictor.head_dim
   token = 4 * width * inner + 2 * width * predictor.mlp_dim
@@ -167,7 +190,7 @@ def main(argv: list[str]) -> None:
   batch_size = _BATCH_SIZE.value or (16 if on_cpu else 128)
   if _QUICK.value:
     batch_size = 2 * jax.device_count()
-  config = lewm.LeWM(dtype=_DTYPE.value)
+  config = _config(dtype=_DTYPE.value)
   ours = _Ours(config)
   batch = _draw_batch(batch_size)
   runs = [lambda: ours.step(batch)]
@@ -178,7 +201,7 @@ def main(argv: list[str]) -> None:
       raise ValueError(
         f'--peer: {error}; docs/benchmarks.md says how to install it.'
       ) from error
-    peer = _Peer(ours.variables(), dropout=0.1, sigreg_weight=0.09)
+    peer = _Peer(ours.variables(), config, dropout=0.1, sigreg_weight=0.09)
     theirs = _for_peer(batch)
     runs.append(lambda: peer.step(theirs))
   peak = products.gflops(_DTYPE.value)
@@ -201,7 +224,7 @@ def main(argv: list[str]) -> None:
     {
       'batch_size': batch_size,
       'num_frames': 4,
-      'image_size': 224,
+      'image_size': config.encoder.image_size,
       'dtype': _DTYPE.value,
       'seconds': round(batch_size / rates[0], 3),
       'num_devices': jax.device_count(),

@@ -27,20 +27,25 @@ class KeysValues(NamedTuple):
 
 
 class Asked(NamedTuple):
-  """Which tokens are asked for: the last of one frame of them.
+  """Which tokens are asked for: the last of one frame of them, or the first.
 
   Attributes:
     number: how many.
     place: int32 `[...]`, number of the frame; the last where None.
     frame: tokens of a frame.
+    is_first: whether the first of all tokens are asked for, such as a class
+      token; there is no place then, and nothing may be causal.
   """
 
   number: int
   place: jax.Array | None = None
   frame: int = 1
+  is_first: bool = False
 
   def of(self, tokens: jax.Array) -> jax.Array:
     """Those of tokens `[..., T * frame, *]`: `[..., number, *]`."""
+    if self.is_first:
+      return tokens[..., : self.number, :]
     if self.place is not None:
       tokens = windows.take(tokens, self.place, self.frame)
     return tokens[..., tokens.shape[-2] - self.number :, :]

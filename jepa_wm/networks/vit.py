@@ -7,7 +7,14 @@ import flax.linen as nn
 import jax
 
 from jepa_wm import fields, units
-from jepa_wm.networks import encoders, layers, patches, sizes, transformer
+from jepa_wm.networks import (
+  attention,
+  encoders,
+  layers,
+  patches,
+  sizes,
+  transformer,
+)
 
 
 @encoders.ENCODERS.register
@@ -82,13 +89,22 @@ class ViT(layers.Module):
     """
     grid = self.image_size // self.patch_size
     tokens, _ = patches.embed_image(self, pixels, grid=grid)
-    for index in range(self.depth):
-      tokens, _ = transformer.Block(
+    blocks = [
+      transformer.Block(
         num_heads=self.num_heads,
         mlp_dim=self.mlp_dim,
         epsilon=self.epsilon,
         name=f'block_{index}',
         **self.dtypes,
-      )(tokens, train=train)
-    tokens = layers.layer_norm(self.epsilon, name='norm', **self.dtypes)(tokens)
-    return tokens[..., 0, :], {'tokens': tokens}
+      )
+      for index in range(self.depth)
+    ]
+    for block in blocks[:-1]:
+      tokens, _ = block(tokens, train=train)
+    norm = layers.layer_norm(self.epsilon, name='norm', **self.dtypes)
+    # Whoever wants the feature alone pays for one token of the last block: the
+    # compiler drops what nobody reads.
+    ask = attention.Asked(1, is_first=True)
+    last, _ = blocks[-1](tokens, train=train, asked=ask)
+    tokens, _ = blocks[-1](tokens, train=train)
+    return norm(last)[..., 0, :], {'tokens': norm(tokens)}

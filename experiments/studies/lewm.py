@@ -200,7 +200,7 @@ add(
     ),
   },
   differs='At small size the ViT has 4 blocks of width 96, and in place of '
-  'ResNet-18 there is the convolutional encoder of all small studies: 1.5 and '
+  'ResNet-18 there is the convolutional encoder of all small studies: 1.2 and '
   '1.0 M parameters in all.',
 )
 

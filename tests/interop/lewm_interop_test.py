@@ -213,7 +213,7 @@ def test_weights_that_do_not_fit_their_config(folder, changes, message):
 @pytest.mark.parametrize(
   ('section', 'changes', 'message'),
   [
-    ('encoder', {'size': 'vast'}, "size is 'vast', the model has tiny, small"),
+    ('encoder', {'size': 'vast'}, "size is 'vast', the model has micro, tiny"),
     ('encoder', {'hidden_act': 'relu'}, "'encoder' sets 'hidden_act', which"),
     ('predictor', {'depth': None}, "'predictor' has no 'depth'"),
     ('predictor', {'hidden_dim': 8}, 'has input_dim=6, the model needs 8'),

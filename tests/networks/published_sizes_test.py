@@ -58,9 +58,9 @@ def test_a_name_says_all_fields_and_comes_back():
   larger = fields.from_dict(encoders.ENCODERS, {**described, 'size': 'huge'})
   assert larger.sizes == sizes.VIT['huge']
   with pytest.raises(
-    ValueError, match="width=96 would do nothing: size='huge'"
+    ValueError, match="width=100 would do nothing: size='huge'"
   ):
-    video_vit.VideoViTConfig(size='huge', width=96)
+    video_vit.VideoViTConfig(size='huge', width=100)
   with pytest.raises(ValueError, match=r'size must be .*giant'):
     video_vit.VideoViTConfig(size='gigantic')
 

@@ -1,4 +1,4 @@
-"""Devices: which there are, how arrays lie on them, how processes join.
+"""Devices: which there are, and how arrays lie on them.
 
 The only file that knows. Everything else is written as for one device; a mesh
 that `jax.set_mesh` made current, and arguments that lie on it, spread it.
@@ -6,17 +6,25 @@ Axes: `data` (a batch, or problems to plan), `samples` (a planner's candidates).
 """
 
 import contextlib
+import contextvars
 import functools
 import math
 import os
 import pathlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import (
+  AxisType,
+  Mesh,
+  NamedSharding,
+  PartitionSpec,
+  Sharding,
+)
 
 LAYOUTS = ('replicated', 'fsdp')
 """How what a run changes lies on the devices of a mesh.
@@ -29,8 +37,30 @@ LAYOUTS = ('replicated', 'fsdp')
 _SMALLEST = 2**14
 """Numbers of an array that is worth sharding: gathering it costs a message."""
 
-# More than one, in a variable that a launcher sets for every process it starts.
-_LAUNCHER_COUNTS = ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE')
+_alone = contextvars.ContextVar('alone', default=False)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+  """Inside it there are the devices of this process alone.
+
+  For what one of several processes does while the others wait.
+  """
+  token = _alone.set(True)
+  try:
+    yield
+  finally:
+    _alone.reset(token)
+
+
+def is_alone() -> bool:
+  """Whether no other process takes part in what is done here."""
+  return _alone.get() or jax.process_count() == 1
+
+
+def devices() -> list[jax.Device]:
+  """Those of all processes, or this one's where it is `alone`."""
+  return jax.local_devices() if _alone.get() else jax.devices()
 
 
 def make_mesh(
@@ -53,7 +83,7 @@ def make_mesh(
     ValueError: more devices than there are, or axes, shape and number that do
       not fit each other.
   """
-  available = jax.devices()
+  available = devices()
   if num_devices is None:
     num_devices = len(available) if shape is None else int(np.prod(shape))
   if not 1 <= num_devices <= len(available):
@@ -89,7 +119,7 @@ def planning_mesh(num_problems: int) -> Mesh:
   Returns:
     A mesh with the axes 'data' and 'samples'.
   """
-  num_devices = len(jax.devices())
+  num_devices = len(devices())
   # Each axis must divide what it splits, or that stays whole.
   data = math.gcd(num_problems, num_devices)
   return make_mesh(axes=('data', 'samples'), shape=(data, num_devices // data))
@@ -145,12 +175,17 @@ def constrain(x: jax.Array, *axis_names: str | None) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
 
 
+def num_processes(mesh: Mesh) -> int:
+  """How many processes have devices in a mesh."""
+  return len({device.process_index for device in mesh.devices.flat})
+
+
 def shard_batch(batch: Any, mesh: Mesh) -> Any:
   """Puts a batch on the devices, its leading axis split over `data`.
 
   Args:
     batch: pytree of arrays `[B, ...]`; with several processes, each gives its
-      own part, and `B` of the result is the sum of theirs.
+      `shares.own_rows`, and `B` of the result is the sum of theirs.
     mesh: a mesh with a `data` axis.
 
   Returns:
@@ -165,9 +200,10 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
     )
   num_devices = mesh.shape['data']
   split = NamedSharding(mesh, PartitionSpec('data'))
+  several = num_processes(mesh)
 
   def put(path: Any, leaf: Any) -> jax.Array:
-    size = leaf.shape[0] * jax.process_count() if leaf.ndim else 0
+    size = leaf.shape[0] * several if leaf.ndim else 0
     if not size or size % num_devices:
       raise ValueError(
         f'batch{jax.tree_util.keystr(path)} of shape {leaf.shape} makes a '
@@ -185,8 +221,31 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-  """Puts a whole copy of every leaf of `tree` on every device of `mesh`."""
-  return jax.device_put(tree, replicated(mesh))
+  """Puts a whole copy of every leaf of `tree` on every device of `mesh`.
+
+  Each of several processes gives the same.
+  """
+  return put(tree, replicated(mesh))
+
+
+def put(tree: Any, where: Sharding) -> Any:
+  """Lays arrays, which every process has, on devices that may be of several.
+
+  Args:
+    tree: pytree of arrays.
+    where: of all of them.
+  """
+  if where.is_fully_addressable:
+    return jax.device_put(tree, where)
+  return jax.tree.map(functools.partial(_put_parts, where), tree)
+
+
+def _put_parts(where: Sharding, x: Any) -> jax.Array:
+  if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
+    data = _put_parts(where, jax.random.key_data(x))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+  host = np.asarray(x)
+  return jax.make_array_from_callback(host.shape, where, lambda at: host[at])
 
 
 def layout(shapes: Any, mesh: Mesh) -> Any:
@@ -269,46 +328,6 @@ def whole(tree: Any) -> Any:
     return np.asarray(copies.addressable_data(0))
 
   return jax.tree.map(fetch, tree)
-
-
-def initialize() -> None:
-  """Joins the other processes of a run, if the environment names any.
-
-  Call it once, before anything touches a device. It acts under Slurm's `srun`
-  and Open MPI's `mpirun` with more than one task, on a TPU pod, and where
-  `JAX_COORDINATOR_ADDRESS` is set (with `JAX_NUM_PROCESSES` and
-  `JAX_PROCESS_ID`, unless one of those launchers knows them). Otherwise, and
-  the second time, it does nothing.
-
-  Raises:
-    ValueError: a variable is missing or is not a number.
-  """
-  if jax.distributed.is_initialized() or not _has_company():
-    return
-  jax.distributed.initialize(
-    num_processes=_int_variable('JAX_NUM_PROCESSES'),
-    process_id=_int_variable('JAX_PROCESS_ID'),
-  )
-
-
-def _has_company() -> bool:
-  """Whether the environment says that this process is one of several."""
-  return (
-    'JAX_COORDINATOR_ADDRESS' in os.environ
-    or any((_int_variable(name) or 1) > 1 for name in _LAUNCHER_COUNTS)
-    or ',' in os.environ.get('TPU_WORKER_HOSTNAMES', '')
-  )
-
-
-def _int_variable(name: str) -> int | None:
-  text = os.environ.get(name)
-  if text is None:
-    return None
-  if not text.isdecimal():
-    raise ValueError(
-      f'Environment variable {name} must be a number, got {text!r}.'
-    )
-  return int(text)
 
 
 def device_description() -> str:

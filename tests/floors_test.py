@@ -11,8 +11,16 @@ PACKAGE = ROOT / 'jepa_wm'
 # From the ground up. A room imports rooms of lower floors alone; rooms of one
 # floor never meet. Floor 0 has two steps: those of 0.5 may use those of 0.
 FLOORS = {
-  0: ('types', 'sharding', 'units', 'files', 'pytrees', 'allocation'),
-  0.5: ('fields', 'provenance'),
+  0: (
+    'types',
+    'sharding',
+    'units',
+    'files',
+    'pytrees',
+    'allocation',
+    'last_words',
+  ),
+  0.5: ('fields', 'provenance', 'processes', 'shares'),
   1: ('data', 'networks', 'objectives', 'planning', 'envs'),
   2: ('models',),
   3: ('world_model', 'interop', 'evaluation'),

@@ -1,9 +1,7 @@
 import dataclasses
 import os
-import socket
 import subprocess
 import sys
-from concurrent import futures
 
 import jax
 import jax.numpy as jnp
@@ -146,98 +144,6 @@ def test_what_is_split_is_gathered_and_its_gradient_split():
   np.testing.assert_allclose(found, 2 * x, rtol=1e-6)
   np.testing.assert_array_equal(sharding.whole(split), x)
   assert isinstance(sharding.whole(split), np.ndarray)
-
-
-LAUNCHERS = {
-  'JAX_COORDINATOR_ADDRESS': None,
-  'SLURM_STEP_NUM_TASKS': '1',
-  'OMPI_COMM_WORLD_SIZE': '1',
-  'TPU_WORKER_HOSTNAMES': 'localhost',
-}
-
-
-@pytest.fixture
-def joined(monkeypatch):
-  """What `jax.distributed.initialize` was called with."""
-  calls = []
-  for name, value in LAUNCHERS.items():
-    if value is None:
-      monkeypatch.delenv(name, raising=False)
-    else:
-      monkeypatch.setenv(name, value)
-  monkeypatch.setattr(
-    jax.distributed, 'initialize', lambda **kwargs: calls.append(kwargs)
-  )
-  return calls
-
-
-def test_a_process_alone_joins_nobody(joined):
-  sharding.initialize()
-  assert joined == []
-
-
-@pytest.mark.parametrize(
-  ('name', 'value'),
-  [
-    ('JAX_COORDINATOR_ADDRESS', 'localhost:1234'),
-    ('SLURM_STEP_NUM_TASKS', '2'),
-    ('OMPI_COMM_WORLD_SIZE', '16'),
-    ('TPU_WORKER_HOSTNAMES', 'host-0,host-1'),
-  ],
-)
-def test_a_launcher_makes_processes_join(joined, monkeypatch, name, value):
-  monkeypatch.setenv(name, value)
-  sharding.initialize()
-  monkeypatch.setenv('JAX_NUM_PROCESSES', '4')
-  monkeypatch.setenv('JAX_PROCESS_ID', '3')
-  sharding.initialize()
-  assert joined == [
-    {'num_processes': None, 'process_id': None},
-    {'num_processes': 4, 'process_id': 3},
-  ]
-  monkeypatch.setenv('JAX_PROCESS_ID', 'three')
-  with pytest.raises(ValueError, match='JAX_PROCESS_ID must be a number'):
-    sharding.initialize()
-
-
-TWO_PROCESSES = """
-import jax, numpy as np
-from jepa_wm import sharding
-sharding.initialize()
-sharding.initialize()  # a second call is harmless
-mesh = sharding.make_mesh()
-mine = np.full((2, 3), 1.0 + jax.process_index(), np.float32)
-batch = sharding.shard_batch(mine, mesh)
-total = jax.jit(lambda x: x.sum(), out_shardings=sharding.replicated(mesh))
-print(jax.process_count(), mesh.size, batch.shape, float(total(batch)))
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_make_one_batch():
-  with socket.socket() as probe:
-    probe.bind(('localhost', 0))
-    port = probe.getsockname()[1]
-  environment = os.environ | {
-    'JAX_COORDINATOR_ADDRESS': f'localhost:{port}',
-    'JAX_NUM_PROCESSES': '2',
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
-  }
-
-  def start(process_id):
-    return subprocess.run(
-      [sys.executable, '-c', TWO_PROCESSES],
-      env=environment | {'JAX_PROCESS_ID': str(process_id)},
-      capture_output=True,
-      text=True,
-      timeout=120,
-    )
-
-  with futures.ThreadPoolExecutor() as pool:
-    for process in pool.map(start, range(2)):
-      assert process.returncode == 0, process.stderr
-      # Two processes of two devices; 6 ones and 6 twos.
-      assert process.stdout.splitlines()[-1] == '2 4 (4, 3) 18.0'
 
 
 @pytest.mark.slow

@@ -1,0 +1,376 @@
+"""Processes: how several join for one run, wait for each other, and end.
+
+Each has devices of its own, and `sharding` lays arrays over those of all. What
+they must agree on besides goes through JAX's coordination service, as it does
+in Orbax: no device takes part, so one may work for hours while others wait.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+from jax._src import distributed
+
+from jepa_wm import last_words, sharding
+
+# For every launcher: this process's number and how many there are, in variables
+# that it sets for every process it starts.
+_LAUNCHERS = (
+  ('JAX_PROCESS_ID', 'JAX_NUM_PROCESSES'),
+  ('SLURM_PROCID', 'SLURM_STEP_NUM_TASKS'),
+  ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
+)
+_COORDINATOR = 'JAX_COORDINATOR_ADDRESS'
+_TPU_HOSTS, _TPU_HOST = 'TPU_WORKER_HOSTNAMES', 'TPU_WORKER_ID'
+
+_JOIN_SECONDS = 300
+"""How long the others are waited for at the start."""
+
+_HEARTBEAT_SECONDS = 30
+"""A process that was silent for so long is lost, and all others end."""
+
+_SLICE_MS = 1000
+"""How often who waits looks whether a signal has come."""
+
+_FIRST_SPEAKS_SECONDS = 3.0
+"""What all of them find wrong is said by the first, which ends the others."""
+
+_BROKEN = (
+  'Gloo ',
+  'NCCL ',
+  'Connection reset by peer',
+  'Connection closed by peer',
+  'Socket closed',
+  'coordination service',
+)
+"""What errors of collectives speak of when another process is gone."""
+
+_said = {'number': 0}
+
+
+class ElsewhereError(OSError):
+  """The first process could not do what this one waited for."""
+
+
+def place() -> tuple[int, int]:
+  """Number of this process, and how many there are, by the environment.
+
+  Touches no device.
+
+  Returns:
+    `(0, 1)` where no launcher says anything.
+
+  Raises:
+    ValueError: a variable is not a number.
+  """
+  for index, count in _LAUNCHERS:
+    number = _int_variable(count)
+    if number is not None and number > 1:
+      return _int_variable(index) or 0, number
+  hosts = os.environ.get(_TPU_HOSTS, '').count(',') + 1
+  return (_int_variable(_TPU_HOST) or 0, hosts) if hosts > 1 else (0, 1)
+
+
+def apart() -> dict[str, str]:
+  """The environment of a process started from here that is to be alone."""
+  own = {name for names in _LAUNCHERS for name in names}
+  own |= {_COORDINATOR, _TPU_HOSTS, _TPU_HOST}
+  return {name: x for name, x in os.environ.items() if name not in own}
+
+
+def initialize() -> None:
+  """Joins the other processes of a run, if the environment names any.
+
+  Call it once, before anything touches a device. It acts under Slurm's `srun`
+  and Open MPI's `mpirun` with more than one task, on a TPU pod, and where
+  `JAX_COORDINATOR_ADDRESS` is set (with `JAX_NUM_PROCESSES` and
+  `JAX_PROCESS_ID`, unless one of those launchers knows them). Otherwise, and
+  the second time, it does nothing.
+
+  Raises:
+    ValueError: a variable is missing or is not a number, or nobody answers at
+      the address.
+  """
+  index, count = (_int_variable(name) for name in _LAUNCHERS[0])
+  address = os.environ.get(_COORDINATOR)
+  if count is not None and count > 1 and not _has_company():
+    raise ValueError(
+      f'JAX_NUM_PROCESSES is {count} and {_COORDINATOR} is not set; set it to '
+      'host:port of the process whose JAX_PROCESS_ID is 0.'
+    )
+  if jax.distributed.is_initialized() or not _has_company():
+    return
+  if address is not None and index:
+    _await(address)
+  # It would keep SIGTERM for itself; `training.hooks` is who agrees on it.
+  jax.config.update('jax_enable_preemption_service', False)
+  try:
+    jax.distributed.initialize(
+      num_processes=count,
+      process_id=index,
+      initialization_timeout=_JOIN_SECONDS,
+      heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+    )
+  except RuntimeError as error:
+    raise ValueError(
+      f'The processes of this run did not join within {_JOIN_SECONDS} s '
+      f'({str(error).splitlines()[0]:.200}); start as many as are announced, '
+      'and let them reach the first one.'
+    ) from error
+
+
+def is_first() -> bool:
+  """Whether this process is the one that logs, draws, exports and prints."""
+  return sharding.is_alone() or jax.process_index() == 0
+
+
+def from_first(do: Callable[[], Any]) -> Any:
+  """What the first process gets by doing something, known to all of them.
+
+  All call it in the same order, and wait for as long as it takes.
+
+  Args:
+    do: called in the first process alone, where it has no devices but its own
+      and nobody to wait for; gives what JSON can hold.
+
+  Raises:
+    ElsewhereError: it failed there; the first process raises what it was.
+  """
+  if sharding.is_alone():
+    return do()
+  key = _next_key()
+  if not is_first():
+    found = json.loads(_heard(key))
+    if 'failed' in found:
+      raise ElsewhereError(found['failed'])
+    return found['done']
+  try:
+    with sharding.alone():
+      done = do()
+  except Exception as error:
+    _say(key, {'failed': str(error)})
+    raise
+  _say(key, {'done': done})
+  return done
+
+
+def by_first(do: Callable[[], object]) -> None:
+  """Lets the first process do something while the others wait.
+
+  As `from_first`, but for what it gives.
+  """
+
+  def done() -> None:
+    do()
+
+  from_first(done)
+
+
+def tell_idle(what: str) -> None:
+  """Says that all processes but the first only wait, where there are any."""
+  if not sharding.is_alone() and is_first():
+    print(
+      f'{what} gains nothing from several processes: this one works, and '
+      f'{jax.process_count() - 1} wait.',
+      file=sys.stderr,
+    )
+
+
+def check_alone(what: str) -> None:
+  """Refuses several processes.
+
+  Args:
+    what: is done by one process alone.
+
+  Raises:
+    ValueError: there are several.
+  """
+  if not sharding.is_alone():
+    raise ValueError(
+      f'{what} is done by one process, and {jax.process_count()} were started; '
+      'start one.'
+    )
+
+
+def gather(value: Any) -> list[Any]:
+  """What each process gives, in their order, known to all of them.
+
+  All call it in the same order, and wait for the last.
+
+  Args:
+    value: what JSON can hold.
+  """
+  if sharding.is_alone():
+    return [value]
+  key = _next_key()
+  _say(f'{key}/{jax.process_index()}', value)
+  return [json.loads(_heard(f'{key}/{i}')) for i in range(jax.process_count())]
+
+
+def wait_for_all() -> None:
+  """Waits until all processes are here, however long that takes."""
+  gather(None)
+
+
+@contextlib.contextmanager
+def joined(words: Sequence[str]) -> Iterator[None]:
+  """A command that may be one of several: joins, and what ends one ends all.
+
+  Nothing changes for a process that is alone. Of several the first alone is
+  heard; one that fails says why and ends without waiting, and the others end
+  within a minute, each in a sentence.
+
+  Args:
+    words: of the command line, which must be the same for all.
+  """
+  if not _has_company():
+    # Says what is missing, if half of it is there.
+    try:
+      initialize()
+    except ValueError as error:
+      sys.exit(str(error))
+    yield
+    return
+  own = _listened_to()
+  try:
+    initialize()
+    _check_same(list(words))
+    if not is_first():
+      sys.stdout = sys.stderr = open(os.devnull, 'w')  # noqa: SIM115
+    yield
+    wait_for_all()
+  except SystemExit as stop:
+    # All of them end so, as after a signal: in order.
+    if not isinstance(stop.code, str):
+      raise
+    _end(stop.code, own)
+  except BaseException as error:
+    known = isinstance(error, (ValueError, OSError))
+    lines = traceback.format_exception(error)
+    _end(str(error) if known else ''.join(lines).rstrip(), own)
+
+
+def _end(said: str, stream: Any) -> None:
+  """Ends at once with a sentence: nobody is there to wait for."""
+  if any(sign in said for sign in _BROKEN):
+    os.write(2, f'{last_words.LOST}\n'.encode())
+  else:
+    who = ''
+    if jax.distributed.is_initialized() and not is_first():
+      time.sleep(_FIRST_SPEAKS_SECONDS)
+      who = f'Process {jax.process_index()}: '
+    print(f'{who}{said}', file=stream, flush=True)
+  sys.stdout.flush()
+  # Whatever is registered for the end would wait for the others.
+  os._exit(1)
+
+
+def _listened_to() -> Any:
+  """Puts `last_words` behind what C++ writes to standard error.
+
+  Returns:
+    The stream that Python goes on writing to.
+  """
+  global _listener
+  own = os.fdopen(os.dup(2), 'w', buffering=1, errors='replace')
+  # It ends after us: by the end of what it reads.
+  _listener = subprocess.Popen(
+    [sys.executable, '-I', '-S', last_words.__file__], stdin=subprocess.PIPE
+  )
+  os.dup2(_listener.stdin.fileno(), 2)
+  _listener.stdin.close()
+  sys.stderr = own
+  return own
+
+
+_listener: Any = None
+
+
+def _check_same(words: Sequence[str]) -> None:
+  """Refuses processes that were started to do different things.
+
+  Raises:
+    ValueError: names the first word that differs.
+  """
+  for index, other in enumerate(gather(list(words))):
+    for mine, theirs in zip([*words, ''], [*other, '']):
+      if mine != theirs:
+        raise ValueError(
+          f'Process {index} was started with {theirs or "nothing"} where '
+          f'process {jax.process_index()} has {mine or "nothing"}; start all '
+          'of them with the same command.'
+        )
+
+
+def _await(address: str) -> None:
+  """Waits until somebody listens at an address.
+
+  JAX would say so after minutes, in pages.
+  """
+  host, _, port = address.rpartition(':')
+  if not host or not port.isdecimal():
+    raise ValueError(f'{_COORDINATOR} must be host:port, got {address!r}.')
+  until, why = time.monotonic() + _JOIN_SECONDS, ''
+  while time.monotonic() < until:
+    try:
+      socket.create_connection((host.strip('[]'), int(port)), 5).close()
+      return
+    except OSError as error:
+      why = str(error)
+      time.sleep(0.2)
+  raise ValueError(
+    f'Nobody answers at {_COORDINATOR}={address} after {_JOIN_SECONDS} s '
+    f'({why}); it is to be the host of process 0, and a port that is free '
+    'there and reached from here.'
+  )
+
+
+def _next_key() -> str:
+  _said['number'] += 1
+  return f'jepa_wm/{_said["number"]}'
+
+
+def _say(key: str, value: Any) -> None:
+  client: Any = distributed.global_state.client
+  client.key_value_set(key, json.dumps(value))
+
+
+def _heard(key: str) -> str:
+  """What is said under a key, once it is."""
+  client: Any = distributed.global_state.client
+  while True:
+    try:
+      text: str = client.blocking_key_value_get(key, _SLICE_MS)
+    except jax.errors.JaxRuntimeError as error:
+      if 'DEADLINE_EXCEEDED' not in str(error):
+        raise
+    else:
+      return text
+
+
+def _has_company() -> bool:
+  """Whether the environment says that this process is one of several."""
+  return (
+    _COORDINATOR in os.environ
+    or any((_int_variable(count) or 1) > 1 for _, count in _LAUNCHERS[1:])
+    or ',' in os.environ.get(_TPU_HOSTS, '')
+  )
+
+
+def _int_variable(name: str) -> int | None:
+  text = os.environ.get(name)
+  if text is None:
+    return None
+  if not text.isdecimal():
+    raise ValueError(
+      f'Environment variable {name} must be a number, got {text!r}.'
+    )
+  return int(text)

@@ -128,6 +128,7 @@ def moving_digits(
   batch_size: int,
   seed: int,
   split: str = 'train',
+  rows: np.ndarray | None = None,
 ) -> 'grain.DatasetIterator':
   """Endless batches of clips, drawn on the device.
 
@@ -142,6 +143,7 @@ def moving_digits(
     batch_size: clips `B` of a batch.
     seed: of everything random.
     split: a key of `SPLITS`.
+    rows: as for `windows.cached_windows`.
 
   Returns:
     Iterator over dicts of device arrays: `observation`, a dict of `pixels`
@@ -164,13 +166,13 @@ def moving_digits(
   base_key = jax.random.fold_in(jax.random.key(seed), SPLITS[split][0])
 
   def draw(index: int) -> dict[str, Any]:
+    keys = _keys(base_key, index, batch_size)
     return _draw(
       digits,
       images,
       labels,
-      jax.random.fold_in(base_key, index),
+      keys if rows is None else keys[rows],
       num_frames=num_frames,
-      batch_size=batch_size,
     )
 
   return iter(
@@ -180,15 +182,22 @@ def moving_digits(
   )
 
 
-@jax.jit(static_argnames=('digits', 'num_frames', 'batch_size'))
+@jax.jit(static_argnames=('batch_size',))
+def _keys(
+  base_key: jax.Array, index: jax.typing.ArrayLike, batch_size: int
+) -> jax.Array:
+  """A key for every clip of a batch."""
+  return jax.random.split(jax.random.fold_in(base_key, index), batch_size)
+
+
+@jax.jit(static_argnames=('digits', 'num_frames'))
 def _draw(
   digits: MovingDigits,
   images: jax.Array,
   labels: jax.Array,
-  rng_key: jax.Array,
+  rng_keys: jax.Array,
   *,
   num_frames: int,
-  batch_size: int,
 ) -> dict[str, Any]:
   """One batch of `moving_digits`."""
 
@@ -208,7 +217,7 @@ def _draw(
       'label': labels[which[0]],
     }
 
-  return jax.vmap(clip)(jax.random.split(rng_key, batch_size))
+  return jax.vmap(clip)(rng_keys)
 
 
 def render_ink(

@@ -48,30 +48,42 @@ class Mixture:
     split: str,
     seed: int,
     batch_size: int,
+    rows: np.ndarray | None = None,
   ):
     """Opens all streams.
 
     Args:
-      stream_fns: take `split`, `seed` and `batch_size`, give endless resumable
-        iterators of batches.
+      stream_fns: take `split`, `seed`, `batch_size` and `rows`, give endless
+        resumable iterators of batches.
       weights: share of each in a batch; they need not sum to 1.
       split: of all.
       seed: of all, each at an order of its own.
       batch_size: rows of a batch.
+      rows: as for `windows.cached_windows`.
 
     Raises:
       ValueError: see `counts`.
     """
+    sizes = counts(weights, batch_size)
+    ends = np.cumsum(sizes)
+    own = [_within(rows, end - size, end) for size, end in zip(sizes, ends)]
     self._streams = [
       stream_fn(
         split=split,
         seed=int(np.random.SeedSequence([seed, index]).generate_state(1)[0]),
-        batch_size=count,
+        batch_size=size,
+        # One whose rows are all of others is still to know its position.
+        **(
+          {}
+          if part is None
+          else {'rows': part if len(part) else np.zeros(1, int)}
+        ),
       )
-      for index, (stream_fn, count) in enumerate(
-        zip(stream_fns, counts(weights, batch_size), strict=True)
+      for index, (stream_fn, size, part) in enumerate(
+        zip(stream_fns, sizes, own, strict=True)
       )
     ]
+    self._sizes = [None if part is None else len(part) for part in own]
 
   def __iter__(self) -> 'Mixture':
     return self
@@ -82,7 +94,9 @@ class Mixture:
     names = set.intersection(*(set(part) for part in parts))
     return {
       'observation': {
-        name: np.concatenate([np.asarray(part[name]) for part in parts])
+        name: np.concatenate(
+          [np.asarray(part[name])[:x] for part, x in zip(parts, self._sizes)]
+        )
         for name in sorted(names)
       }
     }
@@ -95,3 +109,10 @@ class Mixture:
     """Goes to positions that `get_state` gave."""
     for stream, position in zip(self._streams, state, strict=True):
       stream.set_state(position)
+
+
+def _within(rows: np.ndarray | None, first: int, end: int) -> np.ndarray | None:
+  """Those of `rows` from `first` to before `end`, counted from `first`."""
+  if rows is None:
+    return None
+  return rows[(rows >= first) & (rows < end)] - first

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jepa_wm.data import columns as columns_lib
 
@@ -86,6 +87,7 @@ def simulated_windows(
   num_steps: int = 100,
   columns: Sequence[str] | None = None,
   done_fn: Callable[[Any], jax.Array] | None = None,
+  rows: np.ndarray | None = None,
 ) -> 'grain.DatasetIterator':
   """Endless batches of windows, each from an episode of its own.
 
@@ -107,6 +109,7 @@ def simulated_windows(
     columns: names of what a batch holds (`data/columns.py`); all that a world
       has by default.
     done_fn: whether a state ends its episode; None: only the clock does.
+    rows: as for `windows.cached_windows`.
 
   Returns:
     Iterator over dicts of device arrays: `observation`, a dict of `pixels`
@@ -160,7 +163,8 @@ def simulated_windows(
   @jax.jit
   def draw(index: jax.typing.ArrayLike) -> dict[str, Any]:
     rng_key = jax.random.fold_in(base_key, index)
-    return jax.vmap(window)(jax.random.split(rng_key, batch_size))
+    keys = jax.random.split(rng_key, batch_size)
+    return jax.vmap(window)(keys if rows is None else keys[rows])
 
   return iter(
     grain.MapDataset.range(_NUM_BATCHES)

@@ -105,6 +105,7 @@ def tfds_clips(
   batch_size: int,
   seed: int,
   num_threads: int = 2,
+  rows: np.ndarray | None = None,
 ) -> 'grain.DatasetIterator':
   """Endless batches of clips, every video once per epoch, at a random place.
 
@@ -120,6 +121,7 @@ def tfds_clips(
     batch_size: clips `B` of a batch.
     seed: of the order and the places.
     num_threads: threads that read ahead; 0 reads when asked.
+    rows: as for `windows.cached_windows`.
 
   Returns:
     Iterator over dicts of `observation`, a dict of `pixels` uint8
@@ -171,15 +173,23 @@ def tfds_clips(
 
   # As in `windows`: neighbouring seeds must not run through the same orders.
   order_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
-  return iter(
+  clips = (
     grain.MapDataset.range(end - first)
     .seed(order_seed)
     .shuffle()
     .repeat()
     .random_map(load)
+  )
+  size = batch_size
+  if rows is not None:
+    # Each stays the element that it is in one process, and draws the same.
+    size, whole = len(rows), clips
+    clips = grain.MapDataset.range(len(whole) // batch_size * size).map(
+      lambda i: whole[i // size * batch_size + int(rows[i % size])]
+    )
+  return iter(
     # Without it grain rounds the endless length up, for a batch of one too far.
-    .batch(batch_size, drop_remainder=True)
-    .to_iter_dataset(
+    clips.batch(size, drop_remainder=True).to_iter_dataset(
       grain.ReadOptions(
         num_threads=num_threads, prefetch_buffer_size=2 * num_threads
       )

@@ -71,6 +71,7 @@ def cached_windows(
   skip_short_episodes: bool = False,
   num_threads: int = 1,
   latents: np.ndarray | None = None,
+  rows: np.ndarray | None = None,
 ) -> 'grain.DatasetIterator':
   """Endless batches of windows, every window once per epoch.
 
@@ -94,6 +95,8 @@ def cached_windows(
     num_threads: threads that read ahead; 0 reads when asked.
     latents: `[N, D]`, what an encoder made of the table's frames, to be read in
       place of what was observed.
+    rows: `[b]`, which windows of every batch are read, those of one process;
+      all by default. The position is that of whole batches.
 
   Returns:
     Iterator over dicts: see `Gather`.
@@ -115,7 +118,7 @@ def cached_windows(
     table,
     num_frames=num_frames,
     stride=stride,
-    batch_size=batch_size,
+    batch_size=batch_size if rows is None else len(rows),
     columns=columns,
     latents=latents,
     # Those that wait, that are filled, and that the reader looks at.
@@ -129,7 +132,8 @@ def cached_windows(
 
   def batch(number: int) -> Any:
     # grain only ever handles numbers of batches.
-    places = number * batch_size + np.arange(batch_size)
+    places = np.arange(batch_size) if rows is None else rows
+    places = number * batch_size + places
     epochs, places = divmod(places, len(starts))
     windows = [order(e)[places[epochs == e]] for e in np.unique(epochs)]
     return gather(table, starts[np.concatenate(windows)])

@@ -51,9 +51,14 @@ class Clips:
     self.action_statistics = NO_ACTIONS
     self.identity: dict[str, Any] = {}
 
-  def batches(self, split: str, seed: int) -> Any:
-    """Endless batches of `split` in the order of `seed`."""
-    return self.stream_fn(split=split, seed=seed, batch_size=self._batch_size)
+  def batches(
+    self, split: str, seed: int, *, rows: np.ndarray | None = None
+  ) -> Any:
+    """Endless batches of `split` in the order of `seed`, or `rows` of each."""
+    own = {} if rows is None else {'rows': rows}
+    return self.stream_fn(
+      split=split, seed=seed, batch_size=self._batch_size, **own
+    )
 
   def some_batches(self, split: str, seed: int) -> list[Mapping[str, Any]]:
     """The clips that evaluations look at."""

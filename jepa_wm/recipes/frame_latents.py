@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_wm import files, provenance
+from jepa_wm import files, processes, provenance
 from jepa_wm.recipes import sources
 from jepa_wm.training import lock
 
@@ -44,14 +44,21 @@ def of_frames(
   code = provenance.code('networks', 'models', 'units')
   digest = files.digest_json([source.identity, list(identity), code])
   folder = pathlib.Path(source.path) / 'latents' / f'{split}-{digest[:16]}'
-  if not folder.exists():
+
+  def keep() -> bool:
+    if folder.exists():
+      return True
     if not os.access(source.path, os.W_OK):
-      return np.concatenate([*source.encoded(split, encode_fn)])
+      return False
     with lock.wait(folder.parent):
       if not folder.exists():
         with files.folder_written_whole(folder) as beside:
           blocks = source.encoded(split, encode_fn)
           _write(beside / _FILE, blocks, source.split(split).num_frames)
+    return True
+
+  if not processes.from_first(keep):
+    return np.concatenate([*source.encoded(split, encode_fn)])
   return np.load(folder / _FILE, mmap_mode='r', allow_pickle=False)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 import tqdm
 
-from jepa_wm import files, models, units
+from jepa_wm import files, models, processes, units
 from jepa_wm.data import (
   cache,
   columns,
@@ -92,6 +93,7 @@ class Episodes:
     latents: np.ndarray | None = None,
     *,
     with_state: bool = False,
+    rows: np.ndarray | None = None,
   ) -> Any:
     """Endless batches of `split` in the order of `seed`.
 
@@ -102,6 +104,7 @@ class Episodes:
       seed: of the order.
       latents: what `encoded` returned, to be read in place of pixels.
       with_state: whether the true state is in them, where it is on disk.
+      rows: of every batch, those that are read; all by default.
     """
     if self._data.source == 'cache':
       table = self._splits[split]
@@ -111,6 +114,7 @@ class Episodes:
         seed=seed,
         latents=latents,
         columns=[x for x in names if with_state or x != 'state'],
+        rows=rows,
         **self._window,
       )
     return simulation.simulated_windows(
@@ -118,6 +122,7 @@ class Episodes:
       self._policy,
       seed=seed,
       num_steps=self._data.episode_length,
+      rows=rows,
       **self._window,
     )
 
@@ -270,8 +275,7 @@ def open_episodes(
       f'experiments.collect --policy=mixture --out={path}`, or set '
       f'--{field}.'
     )
-  if not (path / 'cache').exists():
-    cache.build_cache(path, progress=True)
+  processes.from_first(lambda: _decode(path))
   splits = {
     split: cache.open_cache(path, split=split)
     for split in ('train', 'held_out')
@@ -279,6 +283,11 @@ def open_episodes(
   if num_episodes:
     splits['train'] = _first(splits['train'], num_episodes)
   return splits
+
+
+def _decode(path: pathlib.Path) -> None:
+  if not (path / 'cache').exists():
+    cache.build_cache(path, progress=True)
 
 
 def _first(train: cache.Cache, num_episodes: int) -> cache.Cache:

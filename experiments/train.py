@@ -29,7 +29,7 @@ from experiments import (
   kernels,
   overrides,
 )
-from jepa_wm import exports, models, recipes
+from jepa_wm import exports, models, processes, recipes
 from jepa_wm.training import hooks, metrics
 from jepa_wm.training import run as run_lib
 
@@ -85,7 +85,10 @@ def main(argv: list[str]) -> None:
   train_fn = _recipe(config)
   # Before the first step; during them a hook saves and says so.
   interrupted = 'Interrupted; run the same command again to go on.'
-  with command_line.one_sentence(interrupted):
+  with (
+    processes.joined(sys.argv[1:]),
+    command_line.one_sentence(interrupted),
+  ):
     for sentence in [] if 'head' in config else overrides.inert(sys.argv):
       print(sentence, file=sys.stderr)
     try:

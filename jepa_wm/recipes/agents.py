@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import exports, fields, files, rl
+from jepa_wm import exports, fields, files, processes, rl
 from jepa_wm.data import config as data_config
 from jepa_wm.data import simulation
 from jepa_wm.data import table as table_lib
@@ -218,9 +218,10 @@ def _train(plan: AgentTraining, workdir: pathlib.Path) -> None:
     },
   )
   record['reach'] = dataclasses.asdict(env.reach)
-  exports.TrainedHead(head, variables, plan.encoder, fingerprint, record).save(
-    workdir / 'export'
+  trained = exports.TrainedHead(
+    head, variables, plan.encoder, fingerprint, record
   )
+  processes.by_first(lambda: trained.save(workdir / 'export'))
 
 
 def _check_world(

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_wm import exports, fields, files, planning, rl, units
+from jepa_wm import exports, fields, files, planning, processes, rl, units
 from jepa_wm.data import cache, columns, episodes
 from jepa_wm.data import replay as replay_lib
 from jepa_wm.envs import stage as stage_lib
@@ -156,6 +156,7 @@ def train_online(
     Online, 'config.online', config.pop('online')
   )
   plan = training.read_config(config)
+  processes.check_alone('config.online')
   plan.memory.check_default('config.online, whose model plans while it learns')
   _check_played(plan, settings)
   with lock.hold(workdir):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jepa_wm import exports, files, models
+from jepa_wm import exports, files, models, processes, shares
 from jepa_wm import fields as fields_lib
 from jepa_wm.data import augmentation as augmentation_lib
 from jepa_wm.data import config as data_config
@@ -188,12 +188,16 @@ class _Training:
     """A run where it goes on, and its log."""
     plan = self._plan._replace(seed=seed)
     frozen = {} if plan.frozen is None else {'frozen': plan.frozen}
-    batches = self._source.batches('train', seed, **self._given)
+    size = plan.data.batch_size
+    rows = shares.own_rows(size)
+    batches = self._source.batches('train', seed, rows=rows, **self._given)
     return training_runs.make_run(
       plan,
       workdir,
       self._learner,
-      draws.DrawnBatches(batches, plan.model, seed=seed),
+      draws.DrawnBatches(
+        batches, plan.model, seed=seed, rows=rows, batch_size=size
+      ),
       self._evaluate_fn,
       listens=listens,
       action_statistics=self._model.units,
@@ -209,7 +213,7 @@ class _Training:
     """Exports what a run has learnt."""
     variables, record = training_runs.learnt(run, log)
     trained = dataclasses.replace(self._model, params=variables, record=record)
-    trained.save(workdir / 'export')
+    processes.by_first(lambda: trained.save(workdir / 'export'))
 
 
 def _train(plan: Plan, workdir: pathlib.Path) -> None:
@@ -314,6 +318,9 @@ def take_steps(
   Returns:
     As `training_runs.learnt`.
   """
+  rows = shares.own_rows(plan.data.batch_size)
+  if rows is not None:
+    batches = draws.OwnRows(batches, rows)
   run, log = training_runs.make_run(
     plan, workdir, learner, batches, evaluate_fn, **given
   )

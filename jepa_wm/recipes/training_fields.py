@@ -45,11 +45,14 @@ def read_shared(
   seed = config.get('seed', 0)
   if type(seed) is not int or not 0 <= seed < 2**63:
     raise ValueError(f'config.seed must be in 0..2**63 - 1, got {seed!r}.')
-  num_devices = sharding.make_mesh().size
-  if data.batch_size % num_devices:
+  mesh = sharding.make_mesh()
+  if data.batch_size % mesh.size:
+    several = sharding.num_processes(mesh)
+    of = f' of {several} processes' if several > 1 else ''
     raise ValueError(
-      f'config.data.batch_size is {data.batch_size}, which {num_devices} '
-      'devices cannot share evenly; choose a multiple of the number of devices.'
+      f'config.data.batch_size is {data.batch_size}, which {mesh.size} '
+      f'devices{of} cannot share evenly; choose a multiple of the number of '
+      'devices.'
     )
   return {
     'data': data,

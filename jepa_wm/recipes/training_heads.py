@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_wm import exports, fields, files
+from jepa_wm import exports, fields, files, processes
 from jepa_wm.data import config as data_config
 from jepa_wm.data import gaps, goals, windows
 from jepa_wm.envs import zones
@@ -94,6 +94,7 @@ def read_head_config(config: Mapping[str, Any]) -> HeadTraining:
   )
   settings = fields.from_dict(heads.HEADS, config['head'])
   if is_fitted(settings):
+    processes.check_alone(f'Fitting config.head={settings.name}')
     fitting_heads.check(settings.name, config)
   return plan
 
@@ -175,10 +176,10 @@ def _train(plan: HeadTraining, workdir: pathlib.Path) -> None:
     findings = head_evaluation.calibrated(
       trained, model, source, latents['held_out'], held_out
     )
-  head_evaluation.write(findings, workdir)
+  processes.by_first(lambda: head_evaluation.write(findings, workdir))
   if findings:
     record['calibration'] = {k: x.to_dict() for k, x in findings.items()}
-  trained.save(workdir / 'export')
+  processes.by_first(lambda: trained.save(workdir / 'export'))
 
 
 def _take_steps(

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_wm import exports, fields, files, models
+from jepa_wm import exports, fields, files, models, processes
 from jepa_wm.data import columns
 from jepa_wm.data import config as data_config
 from jepa_wm.models import heads, joint
@@ -134,11 +134,12 @@ def _train(plan: PixelTraining, workdir: pathlib.Path) -> None:
   encoder = dataclasses.replace(
     world, params=joint.part(variables, 'model'), record=record
   )
-  encoder.save(workdir / 'model')
-  exports.TrainedHead(
+  trained = exports.TrainedHead(
     head,
     joint.part(variables, 'head'),
     str(workdir / 'model'),
     exports.encoder_fingerprint(encoder),
     record,
-  ).save(workdir / 'export')
+  )
+  processes.by_first(lambda: encoder.save(workdir / 'model'))
+  processes.by_first(lambda: trained.save(workdir / 'export'))

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from jepa_wm import provenance, sharding
+from jepa_wm import processes, provenance, sharding, shares
 from jepa_wm.training import hooks, metrics
 from jepa_wm.training import run as run_lib
 
@@ -62,12 +62,13 @@ def learnt(run: run_lib.Run, log: hooks.Log) -> tuple[Any, dict[str, Any]]:
 
   Args:
     run: all of whose steps are taken.
-    log: of the run.
+    log: of the run; the first of several processes alone has one.
   """
-  variables = run.learner.for_inference(run.state.variables)
-  return sharding.whole(variables), described(
-    run.num_parameters, run.identity, log.metrics
-  )
+  held = shares.brought_home(run.state.variables)
+  variables = sharding.whole(run.learner.for_inference(held))
+  if not processes.is_first():
+    return variables, {}
+  return variables, described(run.num_parameters, run.identity, log.metrics)
 
 
 def described(

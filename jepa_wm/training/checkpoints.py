@@ -11,6 +11,7 @@ a run killed at any moment leaves only whole checkpoints behind. The manifest is
 checked before a byte is used: Orbax reads a cut-off array as an error at best.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -21,7 +22,7 @@ from typing import Any
 
 import jax
 
-from jepa_wm import files
+from jepa_wm import files, processes
 
 FORMAT = 1
 """Raised when an old checkpoint can no longer be read."""
@@ -44,7 +45,9 @@ def save(
 ) -> pathlib.Path:
   """Writes a checkpoint, then removes the oldest beyond `keep`.
 
-  Waits until all is on disk, so the caller may donate `state` afterwards.
+  Waits until all is on disk, so the caller may donate `state` afterwards. Of
+  several processes each writes its part of the arrays, and the first one the
+  rest; all return when it is there.
 
   Args:
     directory: of all checkpoints of the run; made where missing.
@@ -66,28 +69,18 @@ def save(
   directory = files.expand(directory).absolute()
   name = f'step_{int(state.step):08d}'
   final = directory / name
-  if final.exists():
-    raise CheckpointError(f'Checkpoint {final} exists already.')
   try:
-    directory.mkdir(parents=True, exist_ok=True)
-    for leftover in directory.glob('.*step_*'):
-      shutil.rmtree(leftover)
-    # Orbax would fail as well, with tracebacks from its threads.
-    check_room(directory, state)
-    with files.folder_written_whole(final) as writing:
+    with contextlib.ExitStack() as stack:
+      writing = pathlib.Path(
+        processes.from_first(lambda: str(_opened(final, state, stack)))
+      )
       with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
         arrays = ocp.args.StandardSave(_one_of_each(state))
         checkpointer.save(writing / 'arrays', args=arrays)
-      text = json.dumps(
-        {'format': FORMAT, **record, 'arrays': _arrays(state)}, indent=1
-      )
-      (writing / 'record.json').write_text(text)
-      manifest = {
-        str(path.relative_to(writing)): _fingerprint(path, sync=True)
-        for path in _files(writing)
-      }
-      (writing / 'manifest.json').write_text(json.dumps(manifest, indent=1))
-      _fingerprint(writing / 'manifest.json', sync=True)
+      record = {'format': FORMAT, **record, 'arrays': _arrays(state)}
+      processes.from_first(lambda: _describe(writing, record, stack))
+  except (CheckpointError, processes.ElsewhereError):
+    raise
   # Orbax and TensorStore raise many types, a bare Exception among them.
   except Exception as error:
     raise CheckpointError(
@@ -95,9 +88,41 @@ def save(
       'that right, then run the same command again'
       + _continuing_from(steps(directory))
     ) from error
-  for old in steps(directory)[:-keep]:
-    files.remove_folder(old)
+  processes.from_first(lambda: _remove(steps(directory)[:-keep]))
   return final
+
+
+def _opened(
+  final: pathlib.Path, state: Any, stack: contextlib.ExitStack
+) -> pathlib.Path:
+  """The folder to write into, until `stack` is closed."""
+  if final.exists():
+    raise CheckpointError(f'Checkpoint {final} exists already.')
+  final.parent.mkdir(parents=True, exist_ok=True)
+  for leftover in final.parent.glob('.*step_*'):
+    shutil.rmtree(leftover)
+  # Orbax would fail as well, with tracebacks from its threads.
+  check_room(final.parent, state)
+  return stack.enter_context(files.folder_written_whole(final))
+
+
+def _describe(
+  writing: pathlib.Path, record: Mapping[str, Any], stack: contextlib.ExitStack
+) -> None:
+  """Writes what is beside the arrays, and puts the folder in its place."""
+  (writing / 'record.json').write_text(json.dumps(record, indent=1))
+  manifest = {
+    str(path.relative_to(writing)): _fingerprint(path, sync=True)
+    for path in _files(writing)
+  }
+  (writing / 'manifest.json').write_text(json.dumps(manifest, indent=1))
+  _fingerprint(writing / 'manifest.json', sync=True)
+  stack.close()
+
+
+def _remove(folders: list[pathlib.Path]) -> None:
+  for folder in folders:
+    files.remove_folder(folder)
 
 
 def check_room(
@@ -160,6 +185,17 @@ def latest(directory: str | os.PathLike[str]) -> pathlib.Path | None:
     f'Checkpoint {found[-1]} is damaged ({fault}); remove it with `{remove}` '
     'and run the same command again' + _continuing_from(good)
   )
+
+
+def newest(directory: str | os.PathLike[str]) -> pathlib.Path | None:
+  """What `latest` finds in the first process, for all of them."""
+
+  def look() -> str | None:
+    found = latest(directory)
+    return None if found is None else str(found)
+
+  path = processes.from_first(look)
+  return None if path is None else pathlib.Path(path)
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:

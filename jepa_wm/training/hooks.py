@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm import fields, files, sharding
+from jepa_wm import fields, files, processes, sharding, shares
 from jepa_wm.training import checkpoints
 from jepa_wm.training import metrics as metrics_lib
 from jepa_wm.training import run as run_lib
@@ -78,19 +78,23 @@ class StopOnSignal(run_lib.Hook):
 
   def __init__(self) -> None:
     self._received: signal.Signals | None = None
+    self._stopped: signal.Signals | None = None
     self._before: dict[signal.Signals, Any] = {}
 
   def at_start(self, run: run_lib.Run) -> None:
     """Listens, in the main thread."""
-    self._received = None
+    self._received = self._stopped = None
     # Python lets only that one; elsewhere the caller's rules go.
     if threading.current_thread() is threading.main_thread():
       for signum in (signal.SIGTERM, signal.SIGINT):
         self._before[signum] = signal.signal(signum, self._receive)
 
   def after_step(self, run: run_lib.Run, report: run_lib.Report) -> None:
-    """Stops the run if a signal has come."""
+    """Stops the run if a signal has come, to any of its processes."""
     if self._received is not None:
+      run.asks.ask('stop', self._received)
+    if heard := run.asks.heard('stop'):
+      self._stopped = signal.Signals(heard)
       run.stop()
 
   def at_end(self, run: run_lib.Run) -> None:
@@ -99,7 +103,7 @@ class StopOnSignal(run_lib.Hook):
     Raises:
       Interrupted: a signal did.
     """
-    stop = self._received
+    stop = self._stopped
     if stop is not None and run.step < run.num_steps:
       raise Interrupted(
         f'Stopped by {stop.name} after step {run.step} of {run.num_steps} and '
@@ -137,17 +141,20 @@ class CheckRoom(run_lib.Hook):
     Raises:
       OSError: there is less room.
     """
+    state = run.state
+    processes.from_first(lambda: self._check(state))
+
+  def _check(self, state: Any) -> None:
     # One more is being written before the oldest goes.
     count = self._keep + 1 - len(checkpoints.steps(self._directory))
-    checkpoints.check_room(
-      self._directory.parent, run.state, count=max(count, 1)
-    )
+    checkpoints.check_room(self._directory.parent, state, count=max(count, 1))
 
 
 class Log(run_lib.Hook):
   """Writes the means of what was reported, and tells the terminal.
 
-  In `workdir` it leaves `metrics.jsonl`, `tensorboard/` and `curves.png`.
+  In `workdir` it leaves `metrics.jsonl`, `tensorboard/` and `curves.png`. Of
+  several processes the first does so, and the others check the values alone.
   """
 
   def __init__(
@@ -173,6 +180,8 @@ class Log(run_lib.Hook):
 
   def at_start(self, run: run_lib.Run) -> None:
     """Opens the log where the run goes on, and says so."""
+    if not processes.is_first():
+      return
     self._log = metrics_lib.MetricsLog(self._workdir, step=run.step)
     self._progress = metrics_lib.Progress(run.num_steps, step=run.step)
     self._progress.say(
@@ -191,6 +200,8 @@ class Log(run_lib.Hook):
     run.check()
     values = _mean(self._window)
     self._window.clear()
+    if self._log is None:
+      return
     self.metrics.write(
       report.step, {f'train/{k}': v for k, v in values.items()}
     )
@@ -224,8 +235,8 @@ class Evaluate(run_lib.Hook):
   def at_start(self, run: run_lib.Run) -> None:
     """Looks at the untrained model, which what is learnt is compared with."""
     self._drawn = time.monotonic()
-    if run.step == 0 and not self._log.metrics.records:
-      self._evaluate(run)
+    if run.step == 0:
+      self._evaluate(run, again=False)
 
   def after_step(self, run: run_lib.Run, report: run_lib.Report) -> None:
     """Evaluates, if it is time."""
@@ -233,16 +244,24 @@ class Evaluate(run_lib.Hook):
     if done or report.step % self._every == 0:
       run.check()
       self._evaluate(run)
-      # A picture takes half a second, as long as many steps of a small run.
-      if not run.is_last and time.monotonic() - self._drawn > _DRAW_SECONDS:
-        self._log.metrics.draw()
-        self._drawn = time.monotonic()
 
-  def _evaluate(self, run: run_lib.Run) -> None:
+  def _evaluate(self, run: run_lib.Run, *, again: bool = True) -> None:
+    """Evaluates in the first process; `again`: also where that was done."""
+    held = shares.brought_home(run.state.variables)
+    processes.from_first(lambda: self._write(run, held, again))
+
+  def _write(self, run: run_lib.Run, held: Any, again: bool) -> None:
     log = self._log.metrics
+    if log.records and not again:
+      return
     for evaluate_fn in self._evaluators:
-      variables = run.learner.for_inference(run.state.variables)
+      variables = run.learner.for_inference(held)
       log.write(run.step, evaluate_fn(variables, log.records))
+    # A picture takes half a second, as long as many steps of a small run.
+    late = time.monotonic() - self._drawn > _DRAW_SECONDS
+    if again and late and not run.is_last:
+      log.draw()
+      self._drawn = time.monotonic()
 
 
 class Save(run_lib.Hook):
@@ -272,14 +291,19 @@ class Save(run_lib.Hook):
 
   def at_start(self, run: run_lib.Run) -> None:
     """Starts the clock."""
-    self._last = time.monotonic()
+    self._last, self._saved = time.monotonic(), run.step
 
   def after_step(self, run: run_lib.Run, report: run_lib.Report) -> None:
     """Saves, if it is time or no step follows."""
-    waited = time.monotonic() - self._last
-    if run.is_last or report.step % self._every == 0 or waited > self._seconds:
+    if time.monotonic() - self._last > self._seconds and processes.is_first():
+      run.asks.ask('save')
+    # What was asked for before the last checkpoint is heard after it.
+    is_late = (
+      run.asks.heard('save') and report.step > self._saved + run.asks.lag
+    )
+    if run.is_last or report.step % self._every == 0 or is_late:
       run.save(self._directory, keep=self._keep)
-      self._last = time.monotonic()
+      self._last, self._saved = time.monotonic(), report.step
 
 
 def usual(

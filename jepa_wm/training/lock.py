@@ -11,14 +11,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-
-from jepa_wm import files
+from jepa_wm import files, processes
 
 FILE = 'run.lock'
 """In the folder of a run, as long as it runs: host and pid of who does."""
 
-_WAIT_SECONDS = 1.0
+_WAIT_SECONDS, _SHOWN_SECONDS = 1.0, 20.0
 _BEAT_SECONDS, _DEAD_SECONDS = 15.0, 300.0
 """How often the file is touched, and after what silence another host's is
 taken to be dead: clocks may differ by minutes."""
@@ -42,12 +40,36 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
 
   Raises:
     HeldError: another run is in it, on this host or on another one.
-    OSError: it cannot be written.
+    OSError: it cannot be written, or is not one folder for all processes.
   """
-  if jax.process_index():
-    yield
-    return
   workdir = files.expand(workdir)
+  with contextlib.ExitStack() as stack:
+
+    def take() -> None:
+      stack.enter_context(_held(workdir))
+
+    processes.from_first(take)
+    if not processes.is_first():
+      _check_shared(workdir)
+    yield
+
+
+def _check_shared(workdir: pathlib.Path) -> None:
+  """Refuses a folder that is another one than that of the first process."""
+  # Disks of a network show a new file late.
+  until = time.monotonic() + _SHOWN_SECONDS
+  while not (workdir / FILE).exists():
+    if time.monotonic() > until:
+      raise OSError(
+        f'{workdir} on {socket.gethostname()} is not the folder in which '
+        'process 0 works; choose one on a disk that all hosts share.'
+      )
+    time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _held(workdir: pathlib.Path) -> Iterator[None]:
+  """`hold`, for a process that is alone."""
   path = workdir / FILE
   missing = [x for x in (workdir, *workdir.parents) if not x.exists()]
   try:

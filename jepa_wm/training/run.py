@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 from jepa_wm import sharding, units
-from jepa_wm.training import checkpoints
+from jepa_wm.training import asks, checkpoints
 from jepa_wm.training import memory as memory_lib
 from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib
@@ -101,6 +101,7 @@ class Run:
       with another is refused, but for one of fewer steps, which goes on.
     step: updates done.
     checkpoint: the newest that this run has written or been resumed from.
+    asks: what hooks of any process ask for.
   """
 
   def __init__(
@@ -141,6 +142,7 @@ class Run:
     """
     self.learner, self.num_steps, self.seed = learner, num_steps, seed
     self.mesh = sharding.make_mesh() if mesh is None else mesh
+    self.asks = asks.Asks(self.mesh)
     self._memory = memory_lib.Memory() if memory is None else memory
     self.step = 0
     self.checkpoint: pathlib.Path | None = None
@@ -258,6 +260,7 @@ class Run:
     """
     self._state, self._state_fn = None, state_fn
     self.step += 1
+    self.asks.exchange()
     report = Report(self.step, metrics)
     self._unchecked.append(report)
     if len(self._unchecked) >= _CHECK_EVERY:
@@ -331,7 +334,7 @@ class Run:
     Raises:
       CheckpointError: it is damaged, or of another run.
     """
-    path = checkpoints.latest(directory)
+    path = checkpoints.newest(directory)
     if path is None:
       return False
     record = checkpoints.read_record(path)
@@ -355,7 +358,7 @@ class Run:
     # Copies: the state is donated. Each lies where that it replaces does.
     given = {
       name: jax.tree.map(
-        lambda x, drawn: jax.device_put(jnp.array(x), drawn.sharding),
+        lambda x, drawn: sharding.put(jnp.array(x), drawn.sharding),
         collection,
         state.variables[name],
       )

@@ -102,8 +102,13 @@ def test_a_half_written_file_stops_nobody(tmp_path, content):
 
 
 def test_processes_of_one_run_share_it(tmp_path, monkeypatch):
+  monkeypatch.setattr(lock, '_SHOWN_SECONDS', 0.2)
   with lock.hold(tmp_path):
-    monkeypatch.setattr(lock.jax, 'process_index', lambda: 1)
+    monkeypatch.setattr(lock.processes, 'is_first', lambda: False)
+    monkeypatch.setattr(lock.processes, 'from_first', lambda do: None)
     with lock.hold(tmp_path):
       assert (tmp_path / lock.FILE).exists()
     assert (tmp_path / lock.FILE).exists()
+    elsewhere = tmp_path / 'elsewhere'
+    with pytest.raises(OSError, match='not the folder in which process 0'):
+      lock.hold(elsewhere).__enter__()

@@ -1,0 +1,265 @@
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+import toy_process
+
+from jepa_wm import last_words, processes, sharding
+from jepa_wm.training import metrics
+
+ROOT = pathlib.Path(__file__).parents[1]
+NUM_STEPS = 24
+
+LAUNCHERS = {
+  'JAX_COORDINATOR_ADDRESS': None,
+  'SLURM_STEP_NUM_TASKS': '1',
+  'OMPI_COMM_WORLD_SIZE': '1',
+  'TPU_WORKER_HOSTNAMES': 'localhost',
+}
+
+
+@pytest.fixture
+def joined(monkeypatch):
+  """What `jax.distributed.initialize` was called with."""
+  calls = []
+  for name, value in LAUNCHERS.items():
+    if value is None:
+      monkeypatch.delenv(name, raising=False)
+    else:
+      monkeypatch.setenv(name, value)
+  monkeypatch.setattr(processes, '_await', lambda address: None)
+  monkeypatch.setattr(
+    jax.distributed, 'initialize', lambda **kwargs: calls.append(kwargs)
+  )
+  return calls
+
+
+def test_a_process_alone_joins_nobody(joined):
+  processes.initialize()
+  assert joined == []
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [
+    ('JAX_COORDINATOR_ADDRESS', 'localhost:1234'),
+    ('SLURM_STEP_NUM_TASKS', '2'),
+    ('OMPI_COMM_WORLD_SIZE', '16'),
+    ('TPU_WORKER_HOSTNAMES', 'host-0,host-1'),
+  ],
+)
+def test_a_launcher_makes_processes_join(joined, monkeypatch, name, value):
+  monkeypatch.setenv(name, value)
+  processes.initialize()
+  monkeypatch.setenv('JAX_NUM_PROCESSES', '4')
+  monkeypatch.setenv('JAX_PROCESS_ID', '3')
+  processes.initialize()
+  given = ('num_processes', 'process_id')
+  assert [{name: call[name] for name in given} for call in joined] == [
+    {'num_processes': None, 'process_id': None},
+    {'num_processes': 4, 'process_id': 3},
+  ]
+  monkeypatch.setenv('JAX_PROCESS_ID', 'three')
+  with pytest.raises(ValueError, match='JAX_PROCESS_ID must be a number'):
+    processes.initialize()
+
+
+def test_half_of_the_variables_are_refused(joined, monkeypatch):
+  monkeypatch.setenv('JAX_NUM_PROCESSES', '2')
+  with pytest.raises(ValueError, match='JAX_COORDINATOR_ADDRESS is not set'):
+    processes.initialize()
+  monkeypatch.undo()
+  monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', 'nowhere')
+  monkeypatch.setenv('JAX_PROCESS_ID', '1')
+  with pytest.raises(ValueError, match="must be host:port, got 'nowhere'"):
+    processes.initialize()
+  monkeypatch.setattr(processes, '_JOIN_SECONDS', 0.1)
+  monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', 'localhost:9')
+  with pytest.raises(ValueError, match=r'Nobody answers at .*localhost:9'):
+    processes.initialize()
+
+
+def test_the_place_of_a_process_is_what_its_launcher_says(monkeypatch):
+  for name in LAUNCHERS:
+    monkeypatch.delenv(name, raising=False)
+  assert processes.place() == (0, 1)
+  monkeypatch.setenv('TPU_WORKER_HOSTNAMES', 'a,b,c')
+  monkeypatch.setenv('TPU_WORKER_ID', '2')
+  assert processes.place() == (2, 3)
+  monkeypatch.setenv('SLURM_PROCID', '5')
+  monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '8')
+  assert processes.place() == (5, 8)
+  assert not {'SLURM_PROCID', 'TPU_WORKER_ID'} & processes.apart().keys()
+  assert 'PATH' in processes.apart()
+
+
+def test_alone_nobody_is_waited_for():
+  assert processes.from_first(lambda: [1]) == [1]
+  assert processes.gather('x') == ['x']
+  assert processes.is_first() and sharding.is_alone()
+  processes.check_alone('This')
+  with processes.joined([]):
+    pass
+
+
+@pytest.mark.parametrize(
+  ('text', 'said'),
+  [
+    (
+      'E1129 17:41:36.1 9 coordination_service.cc:1549] Use error polling to '
+      'propagate: unhealthy (stopped sending heartbeats):\n3\nThe tasks have',
+      'since process 3 of this run is lost',
+    ),
+    (
+      'F1129 17:41:36.1 9 client.h:80] Terminating process because the JAX '
+      'distributed service detected fatal errors. the leader task was gone',
+      'since process 0 of this run is lost',
+    ),
+    (f'{last_words.LOST}\n', 'since another process of this run is lost'),
+  ],
+)
+def test_pages_about_who_is_lost_become_a_sentence(text, said):
+  found = last_words.sentence(text)
+  assert said in found and found.count('\n') == 1
+
+
+def test_other_pages_stay_as_they_are():
+  text = 'E1129 17:41:36.1 9 coordination_service.cc:1] something else\n'
+  assert last_words.sentence(text) is None
+  done = subprocess.run(
+    [sys.executable, '-I', '-S', last_words.__file__],
+    input=f'a line\n{text}',
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stderr == f'a line\n{text}'
+
+
+class Company:
+  """Processes of one run that train the toy model."""
+
+  def __init__(self, count, workdir, seconds):
+    with socket.socket() as probe:
+      probe.bind(('localhost', 0))
+      port = probe.getsockname()[1]
+    self.workdir = workdir
+    self.processes = [
+      subprocess.Popen(
+        [
+          *(sys.executable, 'tests/toy_process.py'),
+          *(str(workdir), str(NUM_STEPS), str(seconds)),
+        ],
+        cwd=ROOT,
+        env=os.environ
+        | {
+          'PYTHONPATH': f'{ROOT}{os.pathsep}{os.environ.get("PYTHONPATH", "")}',
+          'JAX_PLATFORMS': 'cpu',
+          'JAX_COORDINATOR_ADDRESS': f'localhost:{port}',
+          'JAX_NUM_PROCESSES': str(count),
+          'JAX_PROCESS_ID': str(index),
+          'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+      )
+      for index in range(count)
+    ]
+
+  def signal(self, index, signum, *, at_step):
+    """Sends a process a signal once a step has been logged."""
+    deadline = time.monotonic() + 200
+    log = self.workdir / 'metrics.jsonl'
+    while max([0, *(r['step'] for r in metrics.read(log))]) < at_step:
+      ended = [x for x in self.processes if x.poll() is not None]
+      assert not ended, ended[0].communicate()[1]
+      assert time.monotonic() < deadline
+      time.sleep(0.01)
+    self.processes[index].send_signal(signum)
+
+  def ends(self):
+    """Exit codes, and what each said on standard error."""
+    said = [x.communicate(timeout=200)[1] for x in self.processes]
+    return [x.returncode for x in self.processes], said
+
+
+@pytest.fixture(scope='module')
+def story(tmp_path_factory):
+  """A run of two processes, one killed, told to stop, and ended by four."""
+  workdir = tmp_path_factory.mktemp('runs') / 'story'
+  told = {}
+  company = Company(2, workdir, 0.1)
+  company.signal(1, signal.SIGKILL, at_step=6)
+  told['killed'] = company.ends()
+  told['before'] = metrics.read(workdir / 'metrics.jsonl')
+  company = Company(2, workdir, 0.1)
+  company.signal(1, signal.SIGTERM, at_step=9)
+  told['stopped'] = company.ends()
+  told['steps'] = sorted(x.name for x in (workdir / 'checkpoints').iterdir())
+  told['ended'] = Company(4, workdir, 0.0).ends()
+  return workdir, told
+
+
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+  """The same run, by one process with as many devices."""
+  workdir = tmp_path_factory.mktemp('runs') / 'alone'
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(metrics, 'draw_curves', lambda records, path: None)
+    toy_process.train(workdir, NUM_STEPS, mesh=sharding.make_mesh(2))
+  return workdir
+
+
+def test_a_lost_process_ends_the_others_with_a_sentence(story):
+  codes, (said, _) = story[1]['killed']
+  assert codes == [1, -signal.SIGKILL]
+  sentence = [line for line in said.splitlines() if 'is lost' in line]
+  assert len(sentence) == 1 and 'its own output says why' in sentence[0]
+  assert 'Traceback' not in said and 'Check failure' not in said
+
+
+def test_a_signal_to_one_process_saves_and_stops_all(story):
+  codes, (said, silent) = story[1]['stopped']
+  assert codes == [128 + signal.SIGTERM] * 2
+  assert 'Going on from' in said and 'step_00000004' in said
+  step = int(story[1]['steps'][-1][-8:])
+  assert 9 <= step < NUM_STEPS
+  assert f'Stopped by SIGTERM after step {step} of {NUM_STEPS}' in said
+  assert silent == ''
+
+
+def test_losses_are_those_of_one_process(story, alone):
+  workdir, told = story
+  assert told['ended'][0] == [0] * 4, told['ended'][1]
+  found, expected = (
+    metrics.read(path / 'metrics.jsonl') for path in (workdir, alone)
+  )
+  assert len(found) == len(expected)
+  for record, other in zip(found, expected):
+    record.pop('seconds'), other.pop('seconds')
+    assert record == pytest.approx(other, rel=1e-5)
+
+
+def test_a_killed_run_started_again_has_the_same_bits(story):
+  workdir, told = story
+  again = metrics.read(workdir / 'metrics.jsonl')
+  # The run went on from step 4, and took those after it once more.
+  assert told['before'][-1]['step'] >= 6
+  for record, other in zip(told['before'], again):
+    assert record | {'seconds': 0} == other | {'seconds': 0}
+
+
+def test_one_process_goes_on_with_what_several_saved(story, alone):
+  del alone
+  workdir, _ = story
+  steps = sorted(x.name for x in (workdir / 'checkpoints').iterdir())
+  assert steps[-1] == f'step_{NUM_STEPS:08d}'
+  toy_process.train(workdir, NUM_STEPS + 2, mesh=sharding.make_mesh(1))
+  assert metrics.read(workdir / 'metrics.jsonl')[-1]['step'] == NUM_STEPS + 2

@@ -14,7 +14,7 @@ import sys
 from absl import app, flags
 
 from experiments import command_line
-from jepa_wm import recipes
+from jepa_wm import processes, recipes
 
 FLAGS = flags.FlagValues()
 
@@ -37,6 +37,11 @@ _HELD_OUT_FRACTION = flags.DEFINE_float(
 def main(argv: list[str]) -> None:
   """Reads the flags, collects, and ends in one sentence whatever happens."""
   del argv
+  with processes.joined(sys.argv[1:]):
+    _collect()
+
+
+def _collect() -> None:
   stops = command_line.Stops()
   out = pathlib.Path(_OUT.value or f'data/{FLAGS["environment"].value}')
   try:
@@ -49,6 +54,8 @@ def main(argv: list[str]) -> None:
     )
   except KeyboardInterrupt:
     sys.exit(f'Interrupted; nothing was written to {out}.')
+  except processes.ElsewhereError as error:
+    sys.exit(str(error))
   except OSError as error:
     sys.exit(
       f'Cannot write to {out}: {error.strerror}.' if error.errno else str(error)

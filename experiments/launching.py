@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags
 
-from jepa_wm import files, recipes
+from jepa_wm import files, processes, recipes
 
 _PATH = re.compile(r'(--(?:data|import)=)(.+)')
 _NVIDIA = pathlib.Path('/proc/driver/nvidia/gpus')
@@ -117,6 +117,11 @@ def local(ablation: recipes.Ablation, lines: Mapping[str, str]) -> None:
   waiting = [
     group for group in ablation.groups() if not all(map(recipes.is_done, group))
   ]
+  # Each of several processes begins elsewhere; what another is at, or has done,
+  # jobs wait for and leave alone.
+  index, count = processes.place()
+  start = len(waiting) * index // count
+  waiting = waiting[start:] + waiting[:start]
   running: dict[int, tuple[subprocess.Popen[bytes], str]] = {}
   began, total = time.monotonic(), len(waiting)
   try:
@@ -124,6 +129,8 @@ def local(ablation: recipes.Ablation, lines: Mapping[str, str]) -> None:
       free = [place for place in range(len(places)) if place not in running]
       for place in free[: len(waiting)]:
         group = waiting.pop(0)
+        if all(map(recipes.is_done, group)):
+          continue
         process = _start(
           lines[group[0].training],
           places[place],
@@ -169,6 +176,10 @@ def submitit(
       that submitit does not take.
     OSError: the folder cannot be written.
   """
+  if processes.place()[1] > 1:
+    raise ValueError(
+      'launcher submitit starts its own jobs; start one process.'
+    )
   try:
     import submitit as package
   except ImportError as error:
@@ -240,7 +251,7 @@ def _start(
     return subprocess.Popen(
       [sys.executable, '-c', _IN_PLACE, place.get('core', ''), *_words(line)],
       cwd=_root(),
-      env={**os.environ, **chosen},
+      env={**processes.apart(), **chosen},
       stdout=stream,
       stderr=subprocess.STDOUT,
     )

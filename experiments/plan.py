@@ -27,7 +27,7 @@ import sys
 from absl import app, flags
 
 from experiments import command_line, planner_flags
-from jepa_wm import planning, recipes, sharding
+from jepa_wm import planning, processes, recipes, sharding
 from jepa_wm.evaluation.planning import protocol
 from jepa_wm.recipes import planning_runs
 
@@ -62,7 +62,10 @@ def main(argv: list[str]) -> None:
   """Reads the flags, plans, and ends in one sentence whatever happens."""
   del argv
   sharding.use_every_core()
-  with command_line.one_sentence('Interrupted; no result was written.'):
+  with (
+    processes.joined(sys.argv[1:]),
+    command_line.one_sentence('Interrupted; no result was written.'),
+  ):
     outcome = run()
   if outcome.failures:
     sys.exit('\n'.join(outcome.failures))

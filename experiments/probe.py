@@ -24,12 +24,13 @@ agrees with itself, whether plans arrive where the world looks otherwise.
 """
 
 import dataclasses
+import sys
 from typing import Any
 
 from absl import app, flags
 
 from experiments import command_line
-from jepa_wm import recipes
+from jepa_wm import processes, recipes
 from jepa_wm.data import digits
 from jepa_wm.networks import probes
 
@@ -87,8 +88,12 @@ def _check_effect(asks: bool) -> None:
 def main(argv: list[str]) -> None:
   """Reads the flags, probes, and ends in one sentence whatever happens."""
   del argv
-  with command_line.one_sentence('Interrupted; no result was written.'):
-    run()
+  with (
+    processes.joined(sys.argv[1:]),
+    command_line.one_sentence('Interrupted; no result was written.'),
+  ):
+    processes.tell_idle('experiments.probe')
+    processes.by_first(run)
 
 
 if __name__ == '__main__':

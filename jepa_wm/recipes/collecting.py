@@ -6,6 +6,7 @@ is the peers' recipe for Two Room: the expert with action noise 2.0, at most
 100 steps, over when the target is reached.
 """
 
+import collections
 import contextlib
 import dataclasses
 import math
@@ -17,8 +18,9 @@ from typing import Any
 import jax
 import numpy as np
 import tqdm
+from jax.experimental import multihost_utils
 
-from jepa_wm import fields, files, provenance
+from jepa_wm import fields, files, processes, provenance, sharding
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import cache_writer as cache_writer_lib
 from jepa_wm.data import columns, parts
@@ -168,14 +170,13 @@ def _play(
   batch_size = min(64, recipe.num_episodes, stage.num_rows)
   batch_size = max(1, min(batch_size, _BATCH_BYTES // episode_bytes))
   num_kept = num_played = num_failed = 0
-  batch, reasons = _play_batch(recipe, stage, 0, batch_size)
+  play = _play_batch if sharding.is_alone() else _Rounds().play
+  batch, reasons = play(recipe, stage, 0, batch_size)
   while True:
     # On a device the next batch is played while this one is written.
     following = None
     if num_kept + batch_size < recipe.num_episodes:
-      following = _play_batch(
-        recipe, stage, num_played + batch_size, batch_size
-      )
+      following = play(recipe, stage, num_played + batch_size, batch_size)
     batch = jax.device_get(batch)
     for row in range(batch_size):
       index = num_played + row
@@ -202,9 +203,30 @@ def _play(
         f'min_episode_length={recipe.min_episode_length} steps; lower it or '
         'leave stop_at_success off.'
       )
-    batch, reasons = following or _play_batch(
-      recipe, stage, num_played, batch_size
+    batch, reasons = following or play(recipe, stage, num_played, batch_size)
+
+
+class _Rounds:
+  """Batches of episodes, of which each process plays every n-th."""
+
+  def __init__(self) -> None:
+    self._ready: collections.deque[tuple[Any, dict[int, str]]] = (
+      collections.deque()
     )
+
+  def play(
+    self, recipe: Collecting, stage: stage_lib.Stage, first: int, count: int
+  ) -> tuple[stage_lib.Episodes, dict[int, str]]:
+    """As `_play_batch`, of batches that follow one another, in all of them."""
+    if not self._ready:
+      own = first + jax.process_index() * count
+      batch, reasons = _play_batch(recipe, stage, own, count)
+      every = multihost_utils.process_allgather(jax.device_get(batch))
+      told = processes.gather({str(row): why for row, why in reasons.items()})
+      for i, said in enumerate(told):
+        part = jax.tree.map(lambda x, i=i: x[i], every)
+        self._ready.append((part, {int(row): x for row, x in said.items()}))
+    return self._ready.popleft()
 
 
 def _play_batch(
@@ -274,6 +296,9 @@ def collect(
   Returns:
     Number of episodes per split.
 
+  Several processes play, each other batches, and the first one writes what one
+  would have written.
+
   Raises:
     FileExistsError: there is something at `out` and `overwrite` is False.
     HeldError: another process collects to `out`.
@@ -281,14 +306,12 @@ def collect(
     ValueError: see `played_episodes` and `episodes.write_episodes`.
   """
   out = files.real(out)
-  if out.exists() and not overwrite:
-    raise FileExistsError(
-      f'{out} is there already; add --overwrite to replace it.'
-    )
-  files.check_replaceable(out, episodes_lib.is_archive_name)
   parts.check_split(recipe.num_episodes, held_out_fraction)
-  num_frames = recipe.num_episodes * (recipe.episode_length + 1)
-  cache_lib.check_space(out, num_frames * 3 * recipe.image_size**2)
+  processes.by_first(lambda: _check_place(recipe, out, overwrite))
+  if not processes.is_first():
+    for _ in played_episodes(recipe):
+      check_fn()
+    return {}
   beside = out.with_name(f'.{out.name}.collect')
   with (
     _alone(beside),
@@ -320,6 +343,19 @@ def collect(
     )
     cache_writer.commit()
   return counts
+
+
+def _check_place(
+  recipe: Collecting, out: pathlib.Path, overwrite: bool
+) -> None:
+  """Refuses a folder that is there, or a disk that is too small."""
+  if out.exists() and not overwrite:
+    raise FileExistsError(
+      f'{out} is there already; add --overwrite to replace it.'
+    )
+  files.check_replaceable(out, episodes_lib.is_archive_name)
+  num_frames = recipe.num_episodes * (recipe.episode_length + 1)
+  cache_lib.check_space(out, num_frames * 3 * recipe.image_size**2)
 
 
 @contextlib.contextmanager

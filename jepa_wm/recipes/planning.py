@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jepa_wm import exports, fields, files
+from jepa_wm import exports, fields, files, processes
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import (
   flop_budget,
@@ -351,9 +351,10 @@ def plan(
   }
   combinations = planning.combinations()
   if planning.tune_budget:
+    processes.check_alone('tune_budget')
     return tuning.tune(combinations, planning.tune_margin, **given)
   plans = planning_runs.Plans(combinations=combinations, **given)
-  files.writable(plans.out)
+  processes.by_first(lambda: files.writable(plans.out))
   return planning_report.run(plans)
 
 

@@ -10,7 +10,7 @@ import jax
 import tqdm
 from absl import logging
 
-from jepa_wm import exports, files, provenance, sharding
+from jepa_wm import exports, files, processes, provenance, sharding
 from jepa_wm.envs import worlds, zones
 from jepa_wm.evaluation.diagnostics import diagnostic, finding, played
 from jepa_wm.evaluation.planning import (
@@ -174,12 +174,9 @@ class Plans:
       Interrupted: Ctrl-C.
       OSError: the folder cannot be written.
     """
-    found = [_load(folder) for folder in self._folders]
-    finished = {
-      i: self._kept(i, run) for i, run in enumerate(found) if run is not None
-    }
-    num_kept = len(finished)
-    missing = [i for i, run in enumerate(found) if run is None]
+    finished: dict[int, runs.Run] = {}
+    missing = processes.from_first(lambda: self._missing(finished))
+    num_kept = len(self.combinations) - len(missing)
     failures: list[str] = []
     plans = {
       i: one.protocol.num_plans
@@ -204,9 +201,7 @@ class Plans:
         try:
           result = self._plan(one, stages, bar)
           bar.set_description(f'drawing ({one.protocol.name})')
-          drawn = self._drawn(one, result)
-          runs.save(drawn, self._folders[i])
-          finished[i] = drawn
+          processes.by_first(functools.partial(self._keep, i, result, finished))
         except KeyboardInterrupt:
           done = len(finished)
           raise Interrupted(
@@ -218,6 +213,8 @@ class Plans:
         except OSError:
           raise
         except Exception as error:
+          if not sharding.is_alone():
+            raise  # Other processes may be in the middle of it.
           # The others may still go well.
           logging.debug('%s', error, exc_info=True)
           text = str(error).strip() or type(error).__name__
@@ -225,12 +222,33 @@ class Plans:
           bar.update(plans[i] - (bar.n - before))
           continue
         if number < len(missing) and not self.development:
-          self.write(list(finished.values()), failures)
+          processes.by_first(
+            lambda: self.write(list(finished.values()), failures)
+          )
     return Outcome(
       [finished[i] for i in sorted(finished)],
       num_kept,
       failures,
     )
+
+  def _missing(self, finished: dict[int, runs.Run]) -> list[int]:
+    """What is to be planned; what is there already is put in `finished`."""
+    found = [_load(folder) for folder in self._folders]
+    for i, run in enumerate(found):
+      if run is not None:
+        finished[i] = self._kept(i, run)
+    return [i for i, run in enumerate(found) if run is None]
+
+  def _keep(
+    self,
+    i: int,
+    result: planning_benchmark.Result,
+    finished: dict[int, runs.Run],
+  ) -> None:
+    """Draws and saves a run."""
+    drawn = self._drawn(self.combinations[i], result)
+    runs.save(drawn, self._folders[i])
+    finished[i] = drawn
 
   def write(
     self, finished: Sequence[runs.Run], failures: Sequence[str]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import planning, sharding
+from jepa_wm import planning, sharding, shares
 from jepa_wm.evaluation.planning import (
   bound_planners,
   flops,
@@ -139,7 +139,7 @@ class BatchPlanner:
 
     def compile_fn() -> Any:
       with jax.set_mesh(self.mesh):
-        traced = jax.jit(self._plan).trace(*args)
+        traced = jax.jit(self._plan, **self._laid_out()).trace(*args)
         return traced.lower().compile(), flops.count(traced.jaxpr)
 
     program, total = self.programs.get(self.model, identity, compile_fn)
@@ -178,8 +178,14 @@ class BatchPlanner:
     return (
       self.params,
       *sharding.replicate(shared, self.mesh),
-      *sharding.shard_batch(batch, self.mesh),
+      *shares.split(batch, self.mesh),
     )
+
+  def _laid_out(self) -> dict[str, Any]:
+    """Where plans lie that each of several processes is to play."""
+    if sharding.num_processes(self.mesh) == 1:
+      return {}
+    return {'out_shardings': sharding.replicated(self.mesh)}
 
   def _plan_fn(self) -> planning.PlanFn[Any]:
     """The planner with all its settings, and the levels above it."""

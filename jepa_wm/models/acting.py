@@ -1,6 +1,6 @@
 """What is done with any model that actions move."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,15 @@ from jepa_wm.types import (
   ObservationSpec,
   Variables,
 )
+
+
+class Windowed(model.Advances, Protocol):
+  """A model that actions move and that learns of windows of frames."""
+
+  @property
+  def num_frames(self) -> int:
+    """See `model.Learns`."""
+    ...
 
 
 def start(
@@ -169,4 +178,42 @@ def check_block(name: str, action: Any, spec: ActionSpec) -> None:
     raise ValueError(
       f'{name}: expected size {spec.size} ({spec.block} raw actions of '
       f'{spec.dim}), got {size}.'
+    )
+
+
+def check_windows(
+  learns: Windowed, size: int, name: str, frames: Any, actions: Any
+) -> None:
+  """Refuses windows of frames and actions that do not fit each other.
+
+  Args:
+    learns: the model.
+    size: of its features, which may stand in the place of frames.
+    name: 'latents', or what is observed.
+    frames: `[B, T, *shape]`.
+    actions: `[B, T - 1, A]`.
+
+  Raises:
+    ValueError: they do not, or not the model.
+  """
+  shape: tuple[int, ...] = (size,)
+  if name != 'latents':
+    shape = learns.observation_spec[name].shape
+  if frames.ndim != 2 + len(shape) or (
+    frames.shape[1] < learns.num_frames or frames.shape[2:] != shape
+  ):
+    sizes = ', '.join(map(str, shape))
+    raise ValueError(
+      f'{name} must be [B, T, {sizes}] with T at least {learns.num_frames} '
+      f'(predictor.history={learns.history} and the steps of the first term), '
+      f'got shape {frames.shape}.'
+    )
+  num_samples, num_frames = frames.shape[:2]
+  expected = (num_samples, num_frames - 1, learns.action_spec.size)
+  if actions.shape != expected:
+    raise ValueError(
+      f'action must be {list(expected)}: one block of '
+      f'action_block={learns.action_spec.block} actions of '
+      f'action_dim={learns.action_spec.dim} between any two frames, got shape '
+      f'{actions.shape}.'
     )

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.models import acting, model, modules, targets
+from jepa_wm.models import acting, encoding, model, modules, targets
 from jepa_wm.networks import encoders
 from jepa_wm.objectives import terms as terms_lib
 from jepa_wm.types import (
@@ -272,14 +272,39 @@ class Jepa(model.Built):
     self, variables: Variables, batch: model.Batch, rng_key: jax.Array
   ) -> model.Losses:
     """See `model.Learns`; latents in a batch are for a frozen encoder."""
+    return self._price(variables, None, batch, rng_key)
+
+  def parts(self) -> model.Parts:
+    """See `model.Learns`: encoding, up to where a projector normalises."""
+    drawn = jax.eval_shape(self.init, jax.random.key(0))
+    encoding.check_chunks(self.config.name, self.encoder.name, drawn)
+    return model.Parts(self._look, self._price)
+
+  def _look(
+    self, variables: Variables, batch: model.Batch, rng_key: jax.Array
+  ) -> encoding.Encoded:
+    """What encoders make of a batch, see `model.Parts`."""
+    _, inputs = self._given(variables, batch)
+    return encoding.look(self.networks, variables, inputs, rng_key)
+
+  def _price(
+    self,
+    variables: Variables,
+    encoded: encoding.Encoded | None,
+    batch: model.Batch,
+    rng_key: jax.Array,
+  ) -> model.Losses:
+    """The losses of what is encoded, or is still to be."""
     actions = batch['action']
     given, inputs = self._given(variables, batch)
     dropout_key, term_key = jax.random.split(rng_key)
-    averaged = self._averaged(variables, inputs)
+    averaged = encoding.averaged(self.networks, variables, inputs, encoded)
 
     def forward(networks: modules.Networks) -> Any:
       goals = averaged
-      if given is None:
+      if encoded is not None:
+        latents = networks.latents(encoded['encoder'], train=True)
+      elif given is None:
         latents = networks.encode(inputs, train=True)
       else:
         latents = networks.embed(given)
@@ -338,61 +363,24 @@ class Jepa(model.Built):
     """Features of a frozen encoder, or what one to be trained takes.
 
     Raises:
-      ValueError: what `_check_windows` says, or latents for an encoder that
+      ValueError: what `check_windows` says, or latents for an encoder that
         is to be trained.
     """
-    actions = batch['action']
+    actions, size = batch['action'], self.feature_dim or self.latent_dim
     if 'latents' in batch:
       if not self.is_frozen:
         raise ValueError(
           'The batch holds latents, which train no encoder: set target to '
           "'frozen'."
         )
-      self._check_windows('latents', batch['latents'], actions)
+      acting.check_windows(self, size, 'latents', batch['latents'], actions)
       return batch['latents'], None
     observation = batch['observation']
     # The batches of a world have its state even where nobody asks for it.
     observation = {name: observation[name] for name in self.observation_spec}
     for name, array in observation.items():
-      self._check_windows(name, array, actions)
+      acting.check_windows(self, size, name, array, actions)
     if self.is_frozen:
       features = self.features(variables, observation)
       return jax.lax.stop_gradient(features), None
     return None, self.encoder.inputs(observation)
-
-  def _averaged(self, variables: Variables, inputs: Any) -> jax.Array | None:
-    """Latents `[B, T, D]` of the average; None where there is none.
-
-    It normalises by the statistics of the batch, as the encoder does that it
-    follows.
-    """
-    if 'target' not in variables:
-      return None
-    latents: Any = self.networks.apply(
-      variables['target'], inputs, train=True, method='encode'
-    )
-    return jax.lax.stop_gradient(latents)
-
-  def _check_windows(self, name: str, frames: Any, actions: Any) -> None:
-    """Refuses windows of `frames` and `actions` that do not fit."""
-    shape: tuple[int, ...] = (self.feature_dim or self.latent_dim,)
-    if name != 'latents':
-      shape = self.observation_spec[name].shape
-    if frames.ndim != 2 + len(shape) or (
-      frames.shape[1] < self.num_frames or frames.shape[2:] != shape
-    ):
-      sizes = ', '.join(map(str, shape))
-      raise ValueError(
-        f'{name} must be [B, T, {sizes}] with T at least {self.num_frames} '
-        f'(predictor.history={self.history} and the steps of the first term), '
-        f'got shape {frames.shape}.'
-      )
-    num_samples, num_frames = frames.shape[:2]
-    expected = (num_samples, num_frames - 1, self.action_spec.size)
-    if actions.shape != expected:
-      raise ValueError(
-        f'action must be {list(expected)}: one block of '
-        f'action_block={self.action_spec.block} actions of '
-        f'action_dim={self.action_spec.dim} between any two frames, got shape '
-        f'{actions.shape}.'
-      )

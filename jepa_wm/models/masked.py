@@ -11,7 +11,7 @@ import numpy as np
 from jepa_wm import fields
 from jepa_wm.models import masked_tokens, masked_wanted, model, targets
 from jepa_wm.networks import masked_predictor, video_vit
-from jepa_wm.objectives import hidden_tokens, mask_buckets, mask_settings
+from jepa_wm.objectives import mask_buckets, mask_settings
 from jepa_wm.objectives import terms as terms_lib
 from jepa_wm.types import Observation, Variables
 
@@ -262,22 +262,25 @@ class Masked(model.Built):
 
     The latents are `[B, kinds, D]`, the context's tokens averaged.
     """
+    look, price = self.parts()
+    return price(variables, look(variables, batch, rng_key), batch, rng_key)
+
+  def parts(self) -> model.Parts:
+    """See `model.Learns`: all networks, and the terms of the loss."""
+    return model.Parts(self._look, self._price)
+
+  def _look(
+    self, variables: Variables, batch: model.Batch, rng_key: jax.Array
+  ) -> list[masked_tokens.Seen]:
+    """What the networks make of clips, for every kind of mask."""
+    del rng_key
     pixels = self._pixels(batch)
-    if 'masks' not in batch:
-      raise ValueError(
-        f'The batch has {sorted(batch)} and no masks; add what draw gives.'
-      )
     wanted = self.wanted
-    if 'target' not in variables and not wanted.of_pixels:
-      raise ValueError(
-        f'The variables hold {sorted(variables)} and no target; pass what init '
-        'returned.'
-      )
+    masked_tokens.check(variables, batch, has_target=not wanted.of_pixels)
     everywhere = wanted.everywhere(variables, pixels)
-    hidden, latents = [], []
+    found = []
     for kind, masks in enumerate(batch['masks']):
-      padded = self.masks.truncate == 'none'
-      valid = masks.context_valid if padded else None
+      valid, target_valid = masked_tokens.valid(masks, self._is_padded)
       context, _ = self._encoder().apply(
         {'params': variables['params']['encoder']},
         pixels,
@@ -287,28 +290,32 @@ class Masked(model.Built):
       predicted, at_context = self._predict(
         variables['params']['predictor'], context, masks, kind
       )
-      target_ids = masks.target_ids
-      target_valid = masks.target_valid if padded else None
-      hidden.append(
-        hidden_tokens.Hidden(
-          predicted,
-          wanted.at(everywhere, variables, pixels, target_ids, target_valid),
-          target_valid,
-          at_context,
-          None
-          if everywhere is None
-          else mask_buckets.take(everywhere, masks.context_ids),
-          valid,
-          masked_tokens.distance_to_mask(masks, self.grid),
-        )
+      hidden = wanted.at(
+        everywhere, variables, pixels, masks.target_ids, target_valid
       )
-      latents.append(masked_tokens.pool(context, valid))
-    latent = jnp.stack(latents, axis=1)
-    outcome = terms_lib.Outcome(
-      latent, [masked_tokens.side_by_side(hidden)], extra=hidden
+      shown = None
+      if everywhere is not None:
+        shown = mask_buckets.take(everywhere, masks.context_ids)
+      pooled = masked_tokens.pool(context, valid)
+      found.append(
+        masked_tokens.Seen(predicted, hidden, at_context, shown, pooled)
+      )
+    return found
+
+  def _price(
+    self,
+    variables: Variables,
+    seen: list[masked_tokens.Seen],
+    batch: model.Batch,
+    rng_key: jax.Array,
+  ) -> model.Losses:
+    """What that costs."""
+    del variables
+    latents, outcome = masked_tokens.outcome(
+      seen, batch['masks'], self.grid, self._is_padded
     )
     priced = terms_lib.price(self.terms, outcome, rng_key)
-    return model.Losses.of(priced, {}, latent)
+    return model.Losses.of(priced, {}, latents)
 
   def evaluate(
     self, variables: Variables, batch: model.Batch
@@ -339,6 +346,10 @@ class Masked(model.Built):
     if 'target' in variables:
       params['target_encoder'] = variables['target']['params']['encoder']
     return {'params': params, 'batch_stats': {}}
+
+  @property
+  def _is_padded(self) -> bool:
+    return self.masks.truncate == 'none'
 
   def _encoder(self) -> video_vit.VideoViT:
     return self.encoder.build(self.dtype)
@@ -373,15 +384,14 @@ class Masked(model.Built):
         jnp.broadcast_to(x[:, None], (len(x), count, *x.shape[1:]))
         for x in (context, context_ids, valid)
       )
-    padded = self.masks.truncate == 'none'
     predicted, outputs = self._predictor().apply(
       {'params': predictor_params},
       context,
       context_ids,
       target_ids,
       mask_index=self.predictor.token_of(kind),
-      context_valid=valid if padded else None,
-      target_valid=masks.target_valid if padded else None,
+      context_valid=valid if self._is_padded else None,
+      target_valid=masks.target_valid if self._is_padded else None,
     )
     at_context = outputs['context']
     if target_ids.ndim == 3:

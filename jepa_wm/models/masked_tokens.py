@@ -1,13 +1,87 @@
 """Tokens of contexts and targets: normalised, averaged, measured apart."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jepa_wm.networks import layers, positions, rotary, video_vit
-from jepa_wm.objectives import hidden_tokens, mask_buckets
+from jepa_wm.objectives import hidden_tokens, mask_buckets, terms
+from jepa_wm.types import Variables
+
+
+class Seen(NamedTuple):
+  """What networks made of clips by one kind of mask.
+
+  Attributes:
+    predicted: see `hidden_tokens.Hidden`, as `wanted`, `at_context`, `context`.
+    latent: `[B, D]`, the context's tokens averaged.
+  """
+
+  predicted: jax.Array
+  wanted: jax.Array
+  at_context: jax.Array
+  context: jax.Array | None
+  latent: jax.Array
+
+
+def check(
+  variables: Variables, batch: Mapping[str, Any], *, has_target: bool
+) -> None:
+  """Refuses a batch without masks, and variables without a target.
+
+  Raises:
+    ValueError: there are none.
+  """
+  if 'masks' not in batch:
+    raise ValueError(
+      f'The batch has {sorted(batch)} and no masks; add what draw gives.'
+    )
+  if has_target and 'target' not in variables:
+    raise ValueError(
+      f'The variables hold {sorted(variables)} and no target; pass what init '
+      'returned.'
+    )
+
+
+def valid(masks: mask_buckets.Masks, is_padded: bool) -> tuple[Any, Any]:
+  """Which tokens of context and targets are no padding; None for all."""
+  if not is_padded:
+    return None, None
+  return masks.context_valid, masks.target_valid
+
+
+def outcome(
+  seen: Sequence[Seen],
+  masks: Sequence[mask_buckets.Masks],
+  grid: positions.Grid,
+  is_padded: bool,
+) -> tuple[jax.Array, terms.Outcome]:
+  """What terms price, and the latents `[B, kinds, D]`.
+
+  Args:
+    seen: by each kind of mask.
+    masks: of each.
+    grid: that their ids are of.
+    is_padded: whether some of them are padding.
+  """
+  hidden = []
+  for of_kind, found in zip(masks, seen):
+    context_valid, target_valid = valid(of_kind, is_padded)
+    hidden.append(
+      hidden_tokens.Hidden(
+        found.predicted,
+        found.wanted,
+        target_valid,
+        found.at_context,
+        found.context,
+        context_valid,
+        distance_to_mask(of_kind, grid),
+      )
+    )
+  latents = jnp.stack([found.latent for found in seen], axis=1)
+  return latents, terms.Outcome(latents, [side_by_side(hidden)], extra=hidden)
 
 
 def normalize(tokens: jax.Array) -> jax.Array:

@@ -1,6 +1,6 @@
 """What a model is to everybody else: it encodes, advances and learns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -56,6 +56,19 @@ class Losses(NamedTuple):
     return cls(
       priced.values, priced.weights, loss, metrics, batch_stats, latents
     )
+
+
+class Parts(NamedTuple):
+  """A loss in two parts: `price` of what `look` gives is `Learns.losses`.
+
+  Attributes:
+    look: variables, batch and key to what every sample makes for itself, a
+      pytree of floats `[B, ...]`; a part of a batch gives a part of it.
+    price: variables, what the whole batch made, batch and key to `Losses`.
+  """
+
+  look: Callable[[Variables, Batch, jax.Array], Any]
+  price: Callable[[Variables, Any, Batch, jax.Array], Losses]
 
 
 class Encodes(Protocol):
@@ -246,6 +259,14 @@ class Learns(Encodes, Protocol):
 
     Raises:
       ValueError: the batch has other shapes or a wrong dtype.
+    """
+    ...
+
+  def parts(self) -> Parts:
+    """`losses` in two parts, for batches that are encoded in chunks.
+
+    Raises:
+      ValueError: there are none, or they would spare nothing; says why.
     """
     ...
 

@@ -52,11 +52,23 @@ class Networks(nn.Module):
       inputs: what the encoder takes.
       train: whether batch normalisation uses the statistics of this batch.
     """
-    return self.embed(self.features(inputs, train=train))
+    return self.latents(self.encoded(inputs, train=train), train=train)
+
+  def latents(self, features: jax.Array, *, train: bool = False) -> jax.Array:
+    """Latents, as of `encode`, of what `encoded` gives."""
+    return self.embed(self.project(features, train=train))
 
   def features(self, inputs: Any, *, train: bool = False) -> jax.Array:
     """What encoder and projector make of `inputs`: float32 `[..., F]`."""
+    return self.project(self.encoded(inputs, train=train), train=train)
+
+  def encoded(self, inputs: Any, *, train: bool = False) -> jax.Array:
+    """What the encoder alone makes of `inputs`: `[..., F]`."""
     features, _ = self.encoder(inputs, train=train)
+    return features
+
+  def project(self, features: jax.Array, *, train: bool = False) -> jax.Array:
+    """Features of the encoder, projected: float32 `[..., F]`."""
     if self.projector is not None:
       features = self.projector(features, train=train)
     return features.astype(jnp.float32)

@@ -45,6 +45,7 @@ BESIDE = (
   'keep_checkpoints',
   'sharding',
   'remat',
+  'accumulate',
 )
 
 

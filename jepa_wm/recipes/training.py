@@ -65,7 +65,8 @@ def read_config(config: Mapping[str, Any], *, weights: bool = True) -> Plan:
   path, begin = map(config.get, ('frozen_encoder', 'initialise_from'))
   settings = config.get('model', {})
   model, frozen = frozen_encoders.read_model(settings, path, weights=weights)
-  training_fields.check_memory(memory, model)
+  batch_size = shared['data'].batch_size
+  training_fields.check_memory(memory, model, batch_size)
   data = shared['data']
   if not data.num_frames:
     shared['data'] = dataclasses.replace(data, num_frames=model.num_frames)

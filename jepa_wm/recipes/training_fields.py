@@ -76,12 +76,17 @@ def read_memory(config: Mapping[str, Any]) -> memory_lib.Memory:
   return memory
 
 
-def check_memory(memory: memory_lib.Memory, model: models.Learns) -> None:
-  """Refuses what would do nothing for `model`.
+def check_memory(
+  memory: memory_lib.Memory, model: models.Learns, batch_size: int
+) -> None:
+  """Refuses what `model` cannot do, and what would do nothing for it.
 
   Raises:
-    ValueError: no block that is trained could compute anything again.
+    ValueError: chunks that do not divide the batch, or a loss without parts; no
+      block that is trained could compute anything again.
   """
+  if memory.accumulate > 1:
+    _check_chunks(memory.accumulate, model, batch_size)
   if memory.remat == 'none':
     return
   blocks = remat.paths(model.init, jax.random.key(0))
@@ -93,6 +98,21 @@ def check_memory(memory: memory_lib.Memory, model: models.Learns) -> None:
       f'{model.config.name!r} that is trained is a transformer; leave it at '
       "'none'."
     )
+
+
+def _check_chunks(count: int, model: models.Learns, batch_size: int) -> None:
+  """See `check_memory`."""
+  num_devices = sharding.make_mesh().size
+  if batch_size % (count * num_devices):
+    raise ValueError(
+      f'config.data.batch_size={batch_size} is not divided by the '
+      f'config.accumulate={count} chunks of {num_devices} devices; choose a '
+      f'multiple of {count * num_devices}.'
+    )
+  try:
+    model.parts()
+  except ValueError as error:
+    raise ValueError(f'config.accumulate={count}: {error}') from error
 
 
 def shared_identity(

@@ -17,6 +17,8 @@ class Memory:
       and what follows the parameters lie on the devices.
     remat: one of `remat.POLICIES`, what the blocks of transformers keep for the
       backward pass.
+    accumulate: chunks that a batch is encoded in, one after the other; the loss
+      and its gradient are those of the whole batch, see `accumulation`.
 
   Raises:
     ValueError: a field out of its range.
@@ -24,6 +26,7 @@ class Memory:
 
   sharding: str = 'replicated'
   remat: str = 'none'
+  accumulate: int = 1
 
   def __post_init__(self) -> None:
     choices = {'sharding': sharding.LAYOUTS, 'remat': (*remat.POLICIES,)}

@@ -160,6 +160,7 @@ class Run:
     self._state_fn = self._fresh_state
     self._step_settings = {
       'policy': self._memory.remat,
+      'accumulate': self._memory.accumulate,
       'action_statistics': action_statistics,
       'augment_fn': augment_fn,
       'schedule_fn': schedule_fn,

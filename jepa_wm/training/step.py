@@ -1,7 +1,7 @@
 """One update, of one run or of several, as a compiled function."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import optax
 
 from jepa_wm import sharding, units
 from jepa_wm.networks import remat
+from jepa_wm.training import accumulation
 from jepa_wm.training import state as state_lib
 
 Batch = Mapping[str, Any]
@@ -101,6 +102,7 @@ def update(
   *,
   layout: state_lib.Layout | None = None,
   policy: str = 'none',
+  accumulate: int = 1,
   action_statistics: units.ActionStatistics | None = None,
   augment_fn: AugmentFn | None = None,
   schedule_fn: ScheduleFn | None = None,
@@ -115,6 +117,8 @@ def update(
     layout: how the state lies; what lies split is gathered where the loss needs
       it, and changed where it lies.
     policy: one of `remat.POLICIES`, what blocks keep for the backward pass.
+    accumulate: chunks that a batch is encoded in; above 1 the learner is an
+      `accumulation.Splits`.
     action_statistics: normalise the actions on the device; None where there
       are none, or where they come as they should be.
     augment_fn: what is done to the pixels first; a part of the step's key is
@@ -148,16 +152,24 @@ def update(
       seen = {**seen, 'pixels': augment_fn(augment_key, seen['pixels'])}
       batch = {**batch, 'observation': seen}
 
+    def variables_fn(params):
+      return whole({**state.variables, 'params': params})
+
     def loss_fn(params):
-      variables = whole({**state.variables, 'params': params})
-      with remat.applied(policy):
-        losses = learner.losses(variables, batch, step_key)
+      losses = learner.losses(variables_fn(params), batch, step_key)
       return losses.loss, (losses.metrics, losses.batch_stats)
 
     params = state.variables['params']
-    (loss, (metrics, batch_stats)), gradient = jax.value_and_grad(
-      loss_fn, has_aux=True
-    )(params)
+    with remat.applied(policy):
+      if accumulate == 1:
+        found, gradient = jax.value_and_grad(loss_fn, has_aux=True)(params)
+      else:
+        parts = cast(accumulation.Splits, learner).parts()
+        given = variables_fn, params, batch, step_key
+        found, gradient = accumulation.value_and_grad(
+          parts, *given, count=accumulate
+        )
+    loss, (metrics, batch_stats) = found
     updates, opt_state = optimizer.update(gradient, state.opt_state, params)
     variables = {
       **state.variables,

@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from jepa_wm import sharding
+from jepa_wm import models, sharding
+from jepa_wm.models import encoding
 from jepa_wm.recipes import training as recipe
-from jepa_wm.training import memory
+from jepa_wm.training import accumulation, memory
 from jepa_wm.training import run as run_lib
 from jepa_wm.training import state as state_lib
 from jepa_wm.training import step as step_lib
@@ -173,3 +174,119 @@ def test_what_does_not_go_together_is_refused(tmp_path):
     recipe.read_config({'model': convolutions, 'remat': 'full'})
   with pytest.raises(ValueError, match="got 'fdsp'"):
     recipe.read_config({**config, 'sharding': 'fdsp'})
+
+
+CLIPS = {
+  'name': 'vjepa',
+  'encoder': {
+    'image_size': 8,
+    'patch_size': 2,
+    'num_frames': 2,
+    'width': 12,
+    'depth': 2,
+    'num_heads': 2,
+    'mlp_dim': 24,
+  },
+  'predictor': {
+    'width': 12,
+    'depth': 1,
+    'num_heads': 2,
+    'mlp_dim': 24,
+    'num_mask_tokens': 1,
+  },
+  'masks': {
+    'blocks': (2,),
+    'percent': (25,),
+    'truncate': 'random',
+    'num_buckets': 1,
+    'min_context': 4,
+  },
+  'terms': {'hidden_tokens': {}, 'vcreg': {}},
+}
+
+
+def _clips(model):
+  draw = np.random.default_rng(0)
+  pixels = draw.integers(0, 256, (32, 2, 8, 8, 3), np.uint8)
+  return {'observation': {'pixels': pixels}, **model.draw(draw, 32)}
+
+
+def _frames():
+  batch = tiny.batch()
+  return jax.tree.map(lambda x: np.concatenate([x, x[:, ::-1]] * 2), batch)
+
+
+@pytest.mark.parametrize('kind', ['lewm', 'vjepa'])
+def test_chunks_have_the_gradient_of_the_whole_batch(kind):
+  if kind == 'lewm':
+    # With a projector and a predictor that normalise by the batch, and dropout.
+    model = tiny.build(
+      target={'name': 'ema'},
+      encoder={'channels': (32,)},
+      predictor={'dropout': 0.3},
+      terms={'prediction': {}, 'sigreg': {'num_projections': 8}, 'vcreg': {}},
+    )
+    batch = _frames()
+  else:
+    model = models.from_config(CLIPS)
+    batch = _clips(model)
+  variables, key = tiny.start(model), jax.random.key(5)
+  parts, mesh = model.parts(), sharding.make_mesh(2)
+
+  def whole(params, batch):
+    losses = model.losses({**variables, 'params': params}, batch, key)
+    return losses.loss, (losses.metrics, losses.batch_stats)
+
+  def chunks(params, batch):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return accumulation.value_and_grad(
+        parts,
+        lambda params: {**variables, 'params': params},
+        params,
+        batch,
+        key,
+        count=4,
+      )
+
+  args = variables['params'], sharding.shard_batch(batch, mesh)
+  both = [
+    jax.jit(x).lower(*args).compile()
+    for x in (jax.value_and_grad(whole, has_aux=True), chunks)
+  ]
+  expected, found = (compiled(*args) for compiled in both)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+    found,
+    expected,
+  )
+  held = [x.memory_analysis().temp_size_in_bytes for x in both]
+  assert held[1] < 0.7 * held[0], held
+
+
+def test_chunks_lie_where_their_samples_are():
+  mesh = sharding.make_mesh()
+  x = sharding.shard_batch(np.arange(32.0), mesh)
+
+  @jax.jit
+  def cut(x):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      chunks = accumulation.in_chunks(x, 2)
+      return chunks, accumulation.joined(chunks)
+
+  chunks, joined = cut(x)
+  np.testing.assert_array_equal(chunks[1], np.arange(1.0, 32.0, 2))
+  np.testing.assert_array_equal(joined, x)
+  assert chunks.addressable_shards[3].data.shape == (2, 2)
+  text = cut.lower(x).compile().as_text()
+  assert not any(word in text for word in ('all-', 'collective-permute'))
+
+
+def test_chunks_that_cannot_be():
+  config = {'model': {'name': 'lewm'}, 'accumulate': 2}
+  with pytest.raises(ValueError, match='choose a multiple of 16'):
+    recipe.read_config({**config, 'data': {'batch_size': 24}})
+  frozen = tiny.build(target={'name': 'frozen'}, terms={'prediction': {}})
+  with pytest.raises(ValueError, match="of 'lewm' is frozen"):
+    frozen.parts()
+  with pytest.raises(ValueError, match="'mine' normalises by the whole batch"):
+    encoding.check_chunks('lewm', 'mine', {'batch_stats': {'encoder': {}}})

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import jax
 from absl import flags, logging
 
-from experiments import imports
+from experiments import compile_cache, imports
 from jepa_wm import allocation, fields, files
 
 # A value, or one of a list, that begins with somebody's home; shells leave it.
@@ -138,14 +138,16 @@ def parse(own_flags: flags.FlagValues, argv: list[str]) -> list[str]:
   What is wrong with it ends the process in one sentence.
 
   Args:
-    own_flags: of the command; `--import` is added.
+    own_flags: of the command; `--import` and `--compile_cache` are added.
     argv: the command and its arguments.
 
   Returns:
-    The command. Paths of all flags begin where `~` points to.
+    The command. Paths of all flags begin where `~` points to. What is compiled
+    from here on is kept, unless a flag says otherwise.
   """
   prepare()
   imports.define(own_flags)
+  compile_cache.define(own_flags)
   argv = at_home(argv)
   imports.import_files(argv)
   for name in own_flags:
@@ -157,6 +159,7 @@ def parse(own_flags: flags.FlagValues, argv: list[str]) -> list[str]:
   except flags.Error as error:
     sys.exit(what_is_wrong(error, own_flags))
   own_flags.mark_as_parsed()
+  compile_cache.use(own_flags)
   return finish(rest)
 
 

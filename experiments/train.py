@@ -24,6 +24,7 @@ from ml_collections import config_flags
 
 from experiments import (
   command_line,
+  compile_cache,
   field_names,
   imports,
   kernels,
@@ -44,6 +45,7 @@ def define_flags() -> None:
   flags.DEFINE_string('workdir', None, 'Folder of the run; made where missing.')
   imports.define(flags.FLAGS)
   kernels.define(flags.FLAGS)
+  compile_cache.define(flags.FLAGS)
 
 
 def parse_flags(argv: list[str], *, own: Sequence[str] = ()) -> list[str]:
@@ -66,9 +68,10 @@ def parse_flags(argv: list[str], *, own: Sequence[str] = ()) -> list[str]:
       # A file that is not there is only noticed when a field is read.
       flags.FLAGS.config.to_dict()
   except field_names.WRONG as error:
-    names = [*own, 'config', 'workdir', 'import', 'attention']
+    names = [*own, 'config', 'workdir', 'import', 'attention', 'compile_cache']
     said = field_names.wrong(argv, error)
     sys.exit(said or command_line.what_is_wrong(error, names))
+  compile_cache.use(flags.FLAGS)
   return command_line.finish(rest)
 
 

@@ -10,17 +10,16 @@ import io
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import grain
 import numpy as np
 import PIL.Image
+from tensorflow_datasets.proto import tf_example_pb2
 
 from jepa_wm import fields, files
 from jepa_wm.data import rlds
 from jepa_wm.data.readers import images, reader
-
-if TYPE_CHECKING:
-  import grain
 
 SPLITS = ('train', 'validation', 'held_out')
 
@@ -106,7 +105,7 @@ def tfds_clips(
   seed: int,
   num_threads: int = 2,
   rows: np.ndarray | None = None,
-) -> 'grain.DatasetIterator':
+) -> grain.DatasetIterator:
   """Endless batches of clips, every video once per epoch, at a random place.
 
   A video shorter than a clip holds its last frame, an image stands still.
@@ -131,9 +130,6 @@ def tfds_clips(
   Raises:
     ValueError: no such split, a count below one, or an empty split.
   """
-  import grain
-  from tensorflow_datasets.proto import tf_example_pb2
-
   counts = (image_size, num_frames, frame_stride, batch_size)
   fields.check_choice('split', split, SPLITS)
   if min(counts) < 1:

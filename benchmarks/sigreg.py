@@ -1,9 +1,10 @@
 """Milliseconds and memory of SIGReg, beside the direct formula in PyTorch.
 
-  python -m benchmarks.sigreg [--quick] [--peer]
+  python -m benchmarks.sigreg [--quick] [--peer] [--dtype=bfloat16]
 
 Prints one JSON line a measurement, on latents `[4, 128, 192]` with 1024
-projections; every call draws its directions, as in training. `--peer` times, in
+projections; every call draws its directions, as in training. The statistic is
+computed in float32, whatever the dtype of the latents is. `--peer` times, in
 the same process, the formula written out in PyTorch: every cosine and sine of
 every knot. The two must agree on the same directions before either is timed.
 Lines whose `config.load_average` exceeds what the benchmark itself causes, one
@@ -27,6 +28,10 @@ from jepa_wm.objectives import sigreg
 _QUICK = flags.DEFINE_bool('quick', False, 'Fewer calls, for a smoke test.')
 _PEER = flags.DEFINE_bool(
   'peer', False, 'Also time PyTorch, which must be installed.'
+)
+
+_DTYPE = flags.DEFINE_enum(
+  'dtype', 'float32', ['float32', 'bfloat16'], 'Of our latents.'
 )
 
 _SHAPE = (4, 128, 192)  # frames, batch, latent size of LeWM
@@ -62,13 +67,13 @@ def _program(num_knots: int, *, backward: bool) -> jax.stages.Compiled:
     ).mean()
 
   function = jax.value_and_grad(mean) if backward else mean
-  latents = jax.ShapeDtypeStruct(_SHAPE, jnp.float32)
+  latents = jax.ShapeDtypeStruct(_SHAPE, _DTYPE.value)
   return jax.jit(function).lower(latents, jax.random.key(0)).compile()
 
 
 def our_runs(latents: np.ndarray) -> Runs:
   """A call, and a call with the gradient by the latents."""
-  on_device = jnp.asarray(latents)
+  on_device = jnp.asarray(latents, _DTYPE.value)
   rng_key = jax.random.key(0)
 
   def run(program):
@@ -151,6 +156,7 @@ def _line(
       {
         'latents': _SHAPE,
         'num_projections': _NUM_PROJECTIONS,
+        'dtype': _DTYPE.value,
         **config,
       },
       peer=None if peer is None else round(peer, 2),

@@ -1,7 +1,7 @@
 """Clips a second of a LeWM training step, beside stable-worldmodel.
 
   python -m benchmarks.train_throughput [--quick] [--peer] [--dtype=bfloat16]
-    [--batch_size=16] [--image_size=64]
+    [--batch_size=16] [--image_size=64] [--attention=auto]
 
 Prints one JSON line. A step is the published recipe at full size: clips of 4
 frames at 224 px, prediction and SIGReg, dropout, gradient clipping and AdamW,
@@ -32,7 +32,7 @@ from absl import flags
 from benchmarks import products, records
 from jepa_wm import sharding, units
 from jepa_wm.models import lewm
-from jepa_wm.networks import vit
+from jepa_wm.networks import attention_kernels, vit
 from jepa_wm.objectives import prediction, sigreg
 from jepa_wm.training import optimizers
 from jepa_wm.training import state as state_lib
@@ -42,6 +42,9 @@ _QUICK = flags.DEFINE_bool('quick', False, 'One step of two clips.')
 _PEER = flags.DEFINE_bool('peer', False, 'Also measure stable-worldmodel.')
 _DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'Ours.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', None, 'Clips.', lower_bound=2)
+_ATTENTION = flags.DEFINE_enum(
+  'attention', 'plain', attention_kernels.KERNELS, 'How tokens are mixed.'
+)
 
 _IMAGE_SIZE = flags.DEFINE_enum('image_size', '224', ['224', '64'], 'Pixels.')
 
@@ -95,7 +98,8 @@ class _Ours:
   def step(self, batch: dict[str, np.ndarray]) -> dict[str, float]:
     """One update."""
     batch = sharding.shard_batch(batch, self._mesh)
-    self._state, metrics = self._step(self._state, batch)
+    with attention_kernels.use(_ATTENTION.value):
+      self._state, metrics = self._step(self._state, batch)
     jax.block_until_ready(self._state)
     return jax.device_get(metrics)
 
@@ -226,6 +230,7 @@ def main(argv: list[str]) -> None:
       'num_frames': 4,
       'image_size': config.encoder.image_size,
       'dtype': _DTYPE.value,
+      'attention': _ATTENTION.value,
       'seconds': round(batch_size / rates[0], 3),
       'num_devices': jax.device_count(),
       'tflop': round(tflop, 3),

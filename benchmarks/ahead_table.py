@@ -7,9 +7,9 @@ _HEAD = (
   'path',
   'topology',
   'compile, s',
-  'arguments, GiB',
-  'temporaries, GiB',
-  'needed, GiB of the chip',
+  'arguments',
+  'temporaries',
+  'needed of the chip',
   'TFLOP a chip',
   'collectives: places, runs, MiB',
   'at least, ms (products / memory / links)',
@@ -42,10 +42,10 @@ def _row(line: Mapping[str, Any]) -> tuple[str, ...]:
   times = config['estimates']
   return (
     *first,
-    f'{config["arguments_gib"]:.3g}',
-    f'{config["temporaries_gib"]:.3g}',
-    f'{config["needed_gib"]:.3g} of {config["memory_gib_of_chip"]} '
-    f'({100 * share:.0f} %)',
+    _size(config['arguments_gib']),
+    _size(config['temporaries_gib']),
+    f'{_size(config["needed_gib"])} of {config["memory_gib_of_chip"]} GiB '
+    f'({100 * share:.1f} %)',
     f'{config["tflop_of_chip"]:.3g}',
     _collectives(config['collectives']),
     ' / '.join(
@@ -53,6 +53,10 @@ def _row(line: Mapping[str, Any]) -> tuple[str, ...]:
     ),
     f'{times["cycles_ms"]:.3g}',
   )
+
+
+def _size(gib: float) -> str:
+  return f'{gib:.2f} GiB' if gib >= 0.1 else f'{1024 * gib:.1f} MiB'
 
 
 def _collectives(found: Iterable[Mapping[str, Any]]) -> str:

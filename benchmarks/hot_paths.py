@@ -94,10 +94,15 @@ def giant_train(devices: Devices, *, quick: bool) -> HotPath:
 def plan(
   devices: Devices, *, quick: bool, shipped: bool, num_problems: int
 ) -> HotPath:
-  """Plans of 300 candidates and 30 iterations, from frames to actions."""
+  """Plans of 300 candidates and 30 iterations, from frames to actions.
+
+  A few candidates more where chips could not share 300 of them evenly: they
+  would all search among all.
+  """
   model = _world_model(shipped)
   mesh = _planning_mesh(devices, num_problems)
   budget = _budget(quick)
+  budget['num_samples'] += -budget['num_samples'] % mesh.shape['samples']
 
   @jax.jit
   def plan(params, rng_key, seen, goal):

@@ -85,7 +85,7 @@ def test_every_path_is_a_row_also_where_it_does_not_fit():
     '\n'
   )
   assert len({row.count('|') for row in (head, rule, first, second)}) == 1
-  assert '`plan`, auto' in first and '4 of 16 (25 %)' in first
+  assert '`plan`, auto' in first and '4.00 GiB of 16 GiB (25.0 %)' in first
   assert 'all-reduce: 2, 60, 1' in first
   assert 'Used 20 GiB' in second
 

@@ -28,7 +28,8 @@ limit=${ACCELERATOR_SECONDS:-480}
 reserve=15
 
 mkdir -p "$folder"
-export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$PWD/$folder/programs}
+folder=$(cd "$folder" && pwd)
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$folder/programs}
 lines=$folder/lines.jsonl
 : >"$lines"
 failed=0
@@ -46,10 +47,11 @@ measure() {
     >"$folder/$name.jsonl" 2>"$folder/$name.log"; then
     echo "$name: failed or out of time; $folder/$name.log says why." >&2
     failed=1
+  else
+    echo "$name: done after $SECONDS s."
   fi
   # What was printed before it ended counts.
   cat "$folder/$name.jsonl" >>"$lines"
-  echo "$name: done after $SECONDS s."
 }
 
 # What tells most comes first.

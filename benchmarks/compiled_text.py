@@ -117,7 +117,8 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
       current = head[2]
       bodies[current] = []
       entry = current if head[1] else entry
-    elif line.startswith('}'):
+    elif line.rstrip() == '}':
+      # Others that begin so end the settings of a kernel.
       current = ''
     elif current:
       bodies[current].append(line)

@@ -80,7 +80,8 @@ def vjepa_train(
 def giant_train(devices: Devices, *, quick: bool) -> HotPath:
   """V-JEPA 2's step with ViT-g, 1 B parameters, split over the chips.
 
-  A clip a chip; the encoder is the published one, and so is the predictor.
+  A clip a chip, the published encoder and predictor; blocks are computed again
+  in the backward pass.
   """
   config = vjepa_config.get_config('vjepa2').model.to_dict()
   config['encoder'] |= {'size': 'tiny' if quick else 'giant'}
@@ -88,7 +89,9 @@ def giant_train(devices: Devices, *, quick: bool) -> HotPath:
     config['encoder'] |= {'num_frames': 4}
   model = models.from_config(config)
   mesh = _mesh(devices, ('data',), (len(devices),))
-  return _train(model, mesh, _clips(model, len(devices)), layout='fsdp')
+  return _train(
+    model, mesh, _clips(model, len(devices)), layout='fsdp', policy='full'
+  )
 
 
 def plan(
@@ -205,6 +208,7 @@ def _train(
   batch: Any,
   *,
   layout: str = 'replicated',
+  policy: str = 'none',
   **given: Any,
 ) -> HotPath:
   """A training step of a model, its state as `sharding.LAYOUTS` have it."""
@@ -216,6 +220,7 @@ def _train(
     transformation,
     mesh,
     layout=lying,
+    policy=policy,
     schedule_fn=optimizer.metrics,
     **given,
   )
@@ -226,6 +231,7 @@ def _train(
     'num_parameters': sum(x.size for x in params),
     'dtype': model.config.dtype,
     'sharding': layout,
+    'remat': policy,
   }
   return HotPath(step, (state, *_split((batch,), mesh)), mesh, work)
 

@@ -78,10 +78,9 @@ class HiddenTokens:
       value = sum(losses_at_context[1:], losses_at_context[0])
       values['context_loss'] = value / len(losses_at_context)
       weights['context_loss'] = self.context_weight
-    predicted, wanted = outcome.rolled[0]
     metrics = {
-      'target_std': jnp.mean(jnp.std(wanted, axis=0)),
-      'predicted_std': jnp.mean(jnp.std(predicted, axis=0)),
+      'target_std': _deviation([kind.wanted for kind in kinds]),
+      'predicted_std': _deviation([kind.predicted for kind in kinds]),
     }
     if len(losses) > 1:
       for number, loss in enumerate(losses):
@@ -104,6 +103,20 @@ class HiddenTokens:
     distance = prediction.DISTANCES[self.distance](predicted, wanted)
     # The cosine is one number a token already.
     return distance.mean(-1) if distance.ndim == wanted.ndim else distance
+
+
+def _deviation(kinds: Sequence[jax.Array]) -> jax.Array:
+  """Of the tokens `[B, ..., K, D]` of all kinds of mask, features averaged.
+
+  Each kind is summed where it lies: side by side, tokens would travel between
+  devices.
+  """
+  tokens = [x.reshape(-1, x.shape[-1]) for x in kinds]
+  number = sum(len(x) for x in tokens)
+  total = [jnp.sum(x, axis=0) for x in tokens]
+  mean = sum(total[1:], total[0]) / number
+  square = [jnp.sum(jnp.square(x - mean[None]), axis=0) for x in tokens]
+  return jnp.mean(jnp.sqrt(sum(square[1:], square[0]) / number))
 
 
 def _mean(distance: jax.Array, valid: jax.Array | None) -> jax.Array:

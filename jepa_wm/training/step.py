@@ -1,5 +1,6 @@
 """One update, of one run or of several, as a compiled function."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -50,14 +51,8 @@ def make_train_step(
   """
   if layout is None:
     layout = state_lib.layout(learner, optimizer, mesh, 'replicated')
-  one = update(learner, optimizer, layout=layout, **given)
-
-  def train_step(state, batch):
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-      return one(state, batch)
-
   return jax.jit(
-    train_step,
+    _within(mesh, update(learner, optimizer, layout=layout, **given)),
     donate_argnums=0,
     out_shardings=(layout, sharding.replicated(mesh)),
   )
@@ -92,7 +87,9 @@ def make_joint_step(
     ]
 
   return jax.jit(
-    joint_step, donate_argnums=0, out_shardings=sharding.replicated(mesh)
+    _within(mesh, joint_step),
+    donate_argnums=0,
+    out_shardings=sharding.replicated(mesh),
   )
 
 
@@ -192,6 +189,19 @@ def update(
     }
 
   return train_step
+
+
+def _within(
+  mesh: jax.sharding.Mesh, function: Callable[..., Any]
+) -> Callable[..., Any]:
+  """`function`, which knows the mesh while it is traced."""
+
+  @functools.wraps(function)
+  def inside(*args: Any) -> Any:
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return function(*args)
+
+  return inside
 
 
 def _all_finite(tree: Any) -> jax.Array:

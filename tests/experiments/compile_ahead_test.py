@@ -32,6 +32,8 @@ TEXT = """HloModule jit_plan, is_scheduled=true
 }
 
 ENTRY %main.1 (a.1: f32[8]) -> f32[16] {
+  %k.1 = f32[8]{0:T(256)} custom-call(%a.1), custom_call_target="tpu_custom_call", backend_config={"custom_call_config":{
+}}, metadata={op_name="jit(step)/attention"}
   %w.1 = (s32[]{:T(128)}, f32[8]{0:T(256)}) while(%t.2), condition=%condition.1, body=%body.1
   %s.1 = (f32[8]{0:T(256)}, f32[16]{0:T(256)}) all-gather-start(%x.2), dimensions={0}, metadata={op_name="jit(step)/costs/top_k"}
   ROOT %d.1 = f32[16]{0:T(256)} all-gather-done(%s.1)
@@ -42,6 +44,7 @@ ENTRY %main.1 (a.1: f32[8]) -> f32[16] {
 def test_a_loop_counts_as_often_as_it_runs():
   said = compiled_text.read(TEXT)
   assert said.cycles == 30 * 7
+  assert said.custom_calls == {'tpu_custom_call': 1}
   assert compiled_text.grouped(said.collectives) == [
     {
       'kind': 'all-reduce',

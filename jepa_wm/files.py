@@ -20,6 +20,9 @@ import numpy as np
 
 Path = str | os.PathLike[str]
 
+# `pathlib` makes one slash of two.
+_BUCKET = re.compile(r'(gs|s3|az|abfss?|hdfs|https?):/')
+
 _LFS_POINTER = b'version https://git-lfs.github.com/spec/'
 
 
@@ -27,9 +30,16 @@ def expand(path: Path) -> pathlib.Path:
   """The path with the home directory in place of a leading `~`.
 
   Raises:
-    ValueError: nobody of that name has one, or it is no text of UTF-8.
+    ValueError: nobody of that name has one, it is no text of UTF-8, or it is
+      no folder of this machine but a bucket.
   """
   text = str(path)
+  if bucket := _BUCKET.match(text):
+    raise ValueError(
+      f'{text} names a bucket ({bucket[1]}), and all that is read or written '
+      'lies in folders: mount it (gcsfuse, mount-s3) and name the folder, or '
+      'copy what is needed.'
+    )
   if '\0' in text or text.encode(errors='ignore').decode() != text:
     raise ValueError(f'{text!r} is no path; name it in letters of UTF-8.')
   try:

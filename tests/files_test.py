@@ -202,6 +202,9 @@ def test_homes_are_found_or_named(tmp_path, monkeypatch):
   assert sorted(os.listdir(tmp_path)) == ['folder', 'x']
   with pytest.raises(ValueError, match='~nobody_/x: there is no such home'):
     files.expand('~nobody_/x')
+  for path in ('gs://runs/one', files.pathlib.Path('s3://runs')):
+    with pytest.raises(ValueError, match=r'names a bucket .*mount it'):
+      files.expand(path)
   for path in ('a\0b', 'a\udcff'):
     with pytest.raises(ValueError, match='is no path; name it in letters'):
       files.expand(path)

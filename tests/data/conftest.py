@@ -49,6 +49,31 @@ def resumed():
 
 
 @pytest.fixture
+def shared_out():
+  """Two processes have together, batch for batch, what one has."""
+
+  def compare(open_stream, batch_size):
+    one = open_stream()
+    two = [
+      open_stream(rows=rows)
+      for rows in np.split(np.arange(batch_size), [batch_size // 3 + 1])
+    ]
+    for _ in range(2):
+      parts = [next(stream) for stream in two]
+      jax.tree.map(
+        lambda whole, *x: np.testing.assert_array_equal(
+          np.concatenate(x), whole
+        ),
+        next(one),
+        *parts,
+      )
+    for stream in two:
+      assert stream.get_state() == one.get_state()
+
+  return compare
+
+
+@pytest.fixture
 def make_episode():
   return _make_episode
 

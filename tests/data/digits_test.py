@@ -29,6 +29,12 @@ def test_splits_are_all_the_scans_once_and_every_digit_is_in_each():
   assert labels[0] == 0 and images[0, 4, 3] == 0 and images[0, 4, 5] > 0.4
 
 
+def test_each_process_draws_its_rows(shared_out):
+  look = digits.MovingDigits(image_size=8)
+  given = {'num_frames': 2, 'batch_size': 4, 'seed': 0}
+  shared_out(lambda **own: digits.moving_digits(look, **given, **own), 4)
+
+
 def test_a_clip_is_what_it_says():
   batch = next(clips(num_digits=2, batch_size=16))
   assert jax.tree.map(lambda a: (a.shape, str(a.dtype)), batch) == {

@@ -9,13 +9,14 @@ from jepa_wm.recipes import sources
 class Numbers:
   """Rows that say their dataset and their number."""
 
-  def __init__(self, name, split, seed, batch_size):
+  def __init__(self, name, split, seed, batch_size, rows=None):
     self.about, self._at, self._size = (name, split, seed), 0, batch_size
+    self._rows = np.arange(batch_size) if rows is None else rows
 
   def __next__(self):
-    rows = self._at + np.arange(self._size)
+    rows = self._at + self._rows
     self._at += self._size
-    pixels = np.stack([np.full(self._size, self.about[0]), rows], -1)
+    pixels = np.stack([np.full(len(rows), self.about[0]), rows], -1)
     return {'observation': {'pixels': pixels}, 'label': rows}
 
   def get_state(self):
@@ -25,7 +26,7 @@ class Numbers:
     self._at = state
 
 
-def make(weights, batch_size):
+def make(weights, batch_size, **own):
   opened = []
 
   def stream(name):
@@ -37,9 +38,14 @@ def make(weights, batch_size):
 
   streams = [stream(name) for name in range(len(weights))]
   mixture = mixtures.Mixture(
-    streams, weights, split='train', seed=3, batch_size=batch_size
+    streams, weights, split='train', seed=3, batch_size=batch_size, **own
   )
   return mixture, opened
+
+
+def test_each_process_reads_its_rows(shared_out):
+  # The first has none of the second dataset, and knows its position.
+  shared_out(lambda **own: make((1, 1), 8, **own)[0], 8)
 
 
 @pytest.mark.parametrize(

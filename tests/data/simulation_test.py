@@ -104,6 +104,11 @@ def test_resumed_is_uninterrupted_and_compiled_once(resumed):
   assert Walk.num_traces == num_traces + 3  # One a stream.
 
 
+def test_each_process_plays_its_rows(shared_out):
+  given = {'num_frames': 2, 'stride': 1, 'batch_size': 4, 'seed': 0}
+  shared_out(lambda **own: windows(num_steps=4, **given, **own), 4)
+
+
 def test_windows_stay_before_the_end_of_the_episode():
   batch = next(windows(limit=7))
   times = np.asarray(batch['observation']['pixels'][:, :, 0, 0, 0])

@@ -127,6 +127,10 @@ def test_resumed_is_uninterrupted(dataset, resumed):
   )
 
 
+def test_each_process_reads_its_rows(dataset, shared_out):
+  shared_out(lambda **own: _clips(dataset, **own), 3)
+
+
 def test_short_videos_hold_their_last_frame(dataset):
   times = np.asarray(
     next(_clips(dataset, num_frames=8))['observation']['pixels']

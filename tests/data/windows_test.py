@@ -123,6 +123,10 @@ def test_resumed_is_uninterrupted(cache, num_threads):
     jax.tree.map(np.testing.assert_array_equal, got, batch)
 
 
+def test_each_process_reads_its_rows(cache, shared_out):
+  shared_out(lambda **own: batches(cache, **own), 5)
+
+
 def test_one_frame_windows_have_no_actions(cache):
   batch = next(batches(cache, num_frames=1))
   assert batch['observation']['pixels'].shape == (5, 1, 6, 5, 3)

@@ -308,13 +308,26 @@ def collect(
   out = files.real(out)
   parts.check_split(recipe.num_episodes, held_out_fraction)
   processes.by_first(lambda: _check_place(recipe, out, overwrite))
-  if not processes.is_first():
+  with _alone(out.with_name(f'.{out.name}.collect')):
+    if processes.is_first():
+      return _write(
+        recipe, out, held_out_fraction, overwrite, progress, check_fn
+      )
     for _ in played_episodes(recipe):
       check_fn()
-    return {}
-  beside = out.with_name(f'.{out.name}.collect')
+  return {}
+
+
+def _write(
+  recipe: Collecting,
+  out: pathlib.Path,
+  held_out_fraction: float,
+  overwrite: bool,
+  progress: bool,
+  check_fn: Callable[[], None],
+) -> dict[str, int]:
+  """Plays, and writes as it goes; see `collect`."""
   with (
-    _alone(beside),
     cache_writer_lib.CacheWriter(out) as cache_writer,
     tqdm.tqdm(
       desc=out.name,

@@ -133,6 +133,7 @@ class Plans:
     self._decoder = functools.cache(self._load_decoder)
     self._pairs = functools.cache(self._load_pairs)
     self._calibrations = replanning.Calibrations(self.episodes)
+    self._finished: dict[int, runs.Run] = {}
     self._findings: dict[Any, finding.Finding] = {}
     self._programs = programs.Programs()
     self._code = provenance.code()
@@ -174,8 +175,8 @@ class Plans:
       Interrupted: Ctrl-C.
       OSError: the folder cannot be written.
     """
-    finished: dict[int, runs.Run] = {}
-    missing = processes.from_first(lambda: self._missing(finished))
+    finished = self._finished
+    missing = processes.from_first(self._missing)
     num_kept = len(self.combinations) - len(missing)
     failures: list[str] = []
     plans = {
@@ -201,7 +202,7 @@ class Plans:
         try:
           result = self._plan(one, stages, bar)
           bar.set_description(f'drawing ({one.protocol.name})')
-          processes.by_first(functools.partial(self._keep, i, result, finished))
+          processes.by_first(functools.partial(self._keep, i, result))
         except KeyboardInterrupt:
           done = len(finished)
           raise Interrupted(
@@ -231,24 +232,19 @@ class Plans:
       failures,
     )
 
-  def _missing(self, finished: dict[int, runs.Run]) -> list[int]:
-    """What is to be planned; what is there already is put in `finished`."""
+  def _missing(self) -> list[int]:
+    """What is to be planned; what is there already is finished."""
     found = [_load(folder) for folder in self._folders]
     for i, run in enumerate(found):
       if run is not None:
-        finished[i] = self._kept(i, run)
+        self._finished[i] = self._kept(i, run)
     return [i for i, run in enumerate(found) if run is None]
 
-  def _keep(
-    self,
-    i: int,
-    result: planning_benchmark.Result,
-    finished: dict[int, runs.Run],
-  ) -> None:
+  def _keep(self, i: int, result: planning_benchmark.Result) -> None:
     """Draws and saves a run."""
     drawn = self._drawn(self.combinations[i], result)
     runs.save(drawn, self._folders[i])
-    finished[i] = drawn
+    self._finished[i] = drawn
 
   def write(
     self, finished: Sequence[runs.Run], failures: Sequence[str]

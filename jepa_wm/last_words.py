@@ -24,6 +24,11 @@ def sentence(text: str) -> str | None:
   Args:
     text: of standard error, from the first line that is JAX's on.
   """
+  if 'RegisterTask' in text:
+    return (
+      'The processes of this run did not find each other in time: start as '
+      'many as are announced, and let all of them reach process 0.\n'
+    )
   if silent := _SILENT.search(text):
     who = f'process {silent[1]}'
   elif 'leader task' in text or 'Socket closed' in text:

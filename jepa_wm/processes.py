@@ -6,6 +6,7 @@ in Orbax: no device takes part, so one may work for hours while others wait.
 """
 
 import contextlib
+import functools
 import json
 import os
 import socket
@@ -18,6 +19,7 @@ from typing import Any
 
 import jax
 from jax._src import distributed
+from jax._src.clusters import cloud_tpu_cluster
 
 from jepa_wm import last_words, sharding
 
@@ -101,6 +103,9 @@ def initialize() -> None:
   """
   index, count = (_int_variable(name) for name in _LAUNCHERS[0])
   address = os.environ.get(_COORDINATOR)
+  if address is not None and count is None and place()[1] > 1:
+    # JAX asks fewer launchers than there are (Open MPI 5 is none of them).
+    index, count = place()
   if count is not None and count > 1 and not _has_company():
     raise ValueError(
       f'JAX_NUM_PROCESSES is {count} and {_COORDINATOR} is not set; set it to '
@@ -119,11 +124,11 @@ def initialize() -> None:
       initialization_timeout=_JOIN_SECONDS,
       heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
     )
-  except RuntimeError as error:
+  except ValueError as error:
     raise ValueError(
-      f'The processes of this run did not join within {_JOIN_SECONDS} s '
-      f'({str(error).splitlines()[0]:.200}); start as many as are announced, '
-      'and let them reach the first one.'
+      f'JAX cannot tell where process 0 is ({error}); set {_COORDINATOR} to '
+      'its host:port, and JAX_NUM_PROCESSES and JAX_PROCESS_ID unless Slurm or '
+      'Open MPI number the processes.'
     ) from error
 
 
@@ -358,11 +363,17 @@ def _heard(key: str) -> str:
 
 def _has_company() -> bool:
   """Whether the environment says that this process is one of several."""
-  return (
-    _COORDINATOR in os.environ
-    or any((_int_variable(count) or 1) > 1 for _, count in _LAUNCHERS[1:])
-    or ',' in os.environ.get(_TPU_HOSTS, '')
-  )
+  if _COORDINATOR in os.environ or ',' in os.environ.get(_TPU_HOSTS, ''):
+    return True
+  counts = (_int_variable(count) for _, count in _LAUNCHERS[1:])
+  return any((count or 1) > 1 for count in counts) or _is_in_slice()
+
+
+@functools.cache
+def _is_in_slice() -> bool:
+  """Whether this is a host of a TPU slice that its machine alone knows of."""
+  hosts = cloud_tpu_cluster.GceTpuCluster
+  return bool(hosts.is_env_present()) and hosts.get_process_count() > 1
 
 
 def _int_variable(name: str) -> int | None:

@@ -99,6 +99,17 @@ def test_the_place_of_a_process_is_what_its_launcher_says(monkeypatch):
   assert 'PATH' in processes.apart()
 
 
+def test_hosts_of_a_tpu_slice_find_each_other(joined, monkeypatch):
+  hosts = processes.cloud_tpu_cluster.GceTpuCluster
+  monkeypatch.setattr(hosts, 'is_env_present', lambda: True)
+  for count in (1, 4):
+    processes._is_in_slice.cache_clear()
+    monkeypatch.setattr(hosts, 'get_process_count', lambda count=count: count)
+    processes.initialize()
+    assert len(joined) == (count > 1)
+  processes._is_in_slice.cache_clear()
+
+
 def test_alone_nobody_is_waited_for():
   assert processes.from_first(lambda: [1]) == [1]
   assert processes.gather('x') == ['x']
@@ -122,6 +133,12 @@ def test_alone_nobody_is_waited_for():
       'since process 0 of this run is lost',
     ),
     (f'{last_words.LOST}\n', 'since another process of this run is lost'),
+    (
+      'F1129 17:41:36.1 9 client.h:80] Terminating process because the JAX '
+      'distributed service detected fatal errors. DEADLINE_EXCEEDED\n\nRPC: '
+      '/xla.coordination.CoordinationService/RegisterTask',
+      'did not find each other in time: start as many as are announced',
+    ),
   ],
 )
 def test_pages_about_who_is_lost_become_a_sentence(text, said):

@@ -4,6 +4,8 @@ import functools
 import sys
 
 import jax
+import jax.extend
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -290,3 +292,41 @@ def test_chunks_that_cannot_be():
     frozen.parts()
   with pytest.raises(ValueError, match="'mine' normalises by the whole batch"):
     encoding.check_chunks('lewm', 'mine', {'batch_stats': {'encoder': {}}})
+
+
+def _equations(jaxpr):
+  """All of a program, those of its loops and inner programs among them."""
+  for equation in jaxpr.eqns:
+    yield equation
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      yield from _equations(inner)
+
+
+@pytest.mark.parametrize('kind', ['lewm', 'vjepa'])
+def test_masters_and_statistics_are_float32_under_bfloat16(kind):
+  if kind == 'lewm':
+    model = tiny.build(dtype='bfloat16', target={'name': 'ema'})
+    batch = tiny.batch()
+  else:
+    model = models.from_config({**CLIPS, 'dtype': 'bfloat16'})
+    batch = _clips(model)
+  state = state_lib.describe(model, OPTIMIZER)
+  traced = jax.jit(step_lib.update(model, OPTIMIZER)).trace(state, batch)
+  after, metrics = traced.out_info
+  # Parameters, moments, average and running statistics, before and after.
+  floats = [
+    x.dtype
+    for x in jax.tree.leaves((state, after, metrics))
+    if jnp.issubdtype(x.dtype, jnp.floating)
+  ]
+  assert set(floats) == {jnp.dtype('float32')}
+  used = [
+    (equation.primitive.name, x.aval.dtype)
+    for equation in _equations(traced.jaxpr.jaxpr)
+    for x in equation.invars
+  ]
+  assert ('dot_general', jnp.bfloat16) in used
+  # Of softmax, norms, batch statistics and the terms.
+  exact = ('reduce_max', 'rsqrt', 'sqrt', 'log', 'cos', 'sin')
+  assert not [x for x in used if x[0] in exact and x[1] == jnp.bfloat16]
+  assert ('rsqrt', jnp.float32) in used

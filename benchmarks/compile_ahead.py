@@ -180,6 +180,8 @@ def main(argv: list[str]) -> None:
       )
     print(ahead_table.markdown(_there(out)))
     return
+  # A program that was kept takes no time to compile.
+  jax.config.update('jax_enable_compilation_cache', False)
   names = _PATHS.value or list(hot_paths.PATHS)
   unknown = [name for name in names if name not in hot_paths.PATHS]
   if unknown:

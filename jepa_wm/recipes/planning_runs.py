@@ -226,11 +226,7 @@ class Plans:
           processes.by_first(
             lambda: self.write(list(finished.values()), failures)
           )
-    return Outcome(
-      [finished[i] for i in sorted(finished)],
-      num_kept,
-      failures,
-    )
+    return Outcome([finished[i] for i in sorted(finished)], num_kept, failures)
 
   def _missing(self) -> list[int]:
     """What is to be planned; what is there already is finished."""

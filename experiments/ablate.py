@@ -27,7 +27,7 @@ from absl import app, flags
 from experiments import command_line, launching
 from experiments.configs import variants
 from experiments.studies import named
-from jepa_wm import processes, recipes
+from jepa_wm import launchers, recipes
 from jepa_wm.training import hooks
 
 FLAGS = flags.FlagValues()
@@ -115,7 +115,7 @@ def run() -> int:
     print('\n'.join(commands.values()))
   else:
     launching.launch(FLAGS, ablation, commands)
-    if processes.place()[0]:
+    if launchers.place()[0]:
       print('All jobs are done; process 0 writes the pages.')
       return 0
     return ablation.report(list(commands.values()))

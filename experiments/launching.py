@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags
 
-from jepa_wm import files, processes, recipes
+from jepa_wm import files, launchers, recipes
 
 _PATH = re.compile(r'(--(?:data|import)=)(.+)')
 _NVIDIA = pathlib.Path('/proc/driver/nvidia/gpus')
@@ -119,7 +119,7 @@ def local(ablation: recipes.Ablation, lines: Mapping[str, str]) -> None:
   ]
   # Each of several processes begins elsewhere; what another is at, or has done,
   # jobs wait for and leave alone.
-  index, count = processes.place()
+  index, count = launchers.place()
   start = len(waiting) * index // count
   waiting = waiting[start:] + waiting[:start]
   running: dict[int, tuple[subprocess.Popen[bytes], str]] = {}
@@ -176,7 +176,7 @@ def submitit(
       that submitit does not take.
     OSError: the folder cannot be written.
   """
-  if processes.place()[1] > 1:
+  if launchers.place()[1] > 1:
     raise ValueError(
       'launcher submitit starts its own jobs; start one process.'
     )
@@ -251,7 +251,7 @@ def _start(
     return subprocess.Popen(
       [sys.executable, '-c', _IN_PLACE, place.get('core', ''), *_words(line)],
       cwd=_root(),
-      env={**processes.apart(), **chosen},
+      env={**launchers.apart(), **chosen},
       stdout=stream,
       stderr=subprocess.STDOUT,
     )

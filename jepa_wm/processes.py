@@ -6,7 +6,6 @@ in Orbax: no device takes part, so one may work for hours while others wait.
 """
 
 import contextlib
-import functools
 import json
 import os
 import socket
@@ -18,20 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax._src import distributed
-from jax._src.clusters import cloud_tpu_cluster
 
-from jepa_wm import last_words, sharding
-
-# For every launcher: this process's number and how many there are, in variables
-# that it sets for every process it starts.
-_LAUNCHERS = (
-  ('JAX_PROCESS_ID', 'JAX_NUM_PROCESSES'),
-  ('SLURM_PROCID', 'SLURM_STEP_NUM_TASKS'),
-  ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
-)
-_COORDINATOR = 'JAX_COORDINATOR_ADDRESS'
-_TPU_HOSTS, _TPU_HOST = 'TPU_WORKER_HOSTNAMES', 'TPU_WORKER_ID'
+from jepa_wm import last_words, launchers, sharding
 
 _JOIN_SECONDS = 300
 """How long the others are waited for at the start."""
@@ -62,32 +52,6 @@ class ElsewhereError(OSError):
   """The first process could not do what this one waited for."""
 
 
-def place() -> tuple[int, int]:
-  """Number of this process, and how many there are, by the environment.
-
-  Touches no device.
-
-  Returns:
-    `(0, 1)` where no launcher says anything.
-
-  Raises:
-    ValueError: a variable is not a number.
-  """
-  for index, count in _LAUNCHERS:
-    number = _int_variable(count)
-    if number is not None and number > 1:
-      return _int_variable(index) or 0, number
-  hosts = os.environ.get(_TPU_HOSTS, '').count(',') + 1
-  return (_int_variable(_TPU_HOST) or 0, hosts) if hosts > 1 else (0, 1)
-
-
-def apart() -> dict[str, str]:
-  """The environment of a process started from here that is to be alone."""
-  own = {name for names in _LAUNCHERS for name in names}
-  own |= {_COORDINATOR, _TPU_HOSTS, _TPU_HOST}
-  return {name: x for name, x in os.environ.items() if name not in own}
-
-
 def initialize() -> None:
   """Joins the other processes of a run, if the environment names any.
 
@@ -101,17 +65,17 @@ def initialize() -> None:
     ValueError: a variable is missing or is not a number, or nobody answers at
       the address.
   """
-  index, count = (_int_variable(name) for name in _LAUNCHERS[0])
-  address = os.environ.get(_COORDINATOR)
-  if address is not None and count is None and place()[1] > 1:
+  index, count = (launchers.number(name) for name in launchers.LAUNCHERS[0])
+  address = os.environ.get(launchers.COORDINATOR)
+  if address is not None and count is None and launchers.place()[1] > 1:
     # JAX asks fewer launchers than there are (Open MPI 5 is none of them).
-    index, count = place()
-  if count is not None and count > 1 and not _has_company():
+    index, count = launchers.place()
+  if count is not None and count > 1 and not launchers.has_company():
     raise ValueError(
-      f'JAX_NUM_PROCESSES is {count} and {_COORDINATOR} is not set; set it to '
-      'host:port of the process whose JAX_PROCESS_ID is 0.'
+      f'JAX_NUM_PROCESSES is {count} and JAX_COORDINATOR_ADDRESS is not set; '
+      'set it to host:port of the process whose JAX_PROCESS_ID is 0.'
     )
-  if jax.distributed.is_initialized() or not _has_company():
+  if jax.distributed.is_initialized() or not launchers.has_company():
     return
   if address is not None and index:
     _await(address)
@@ -126,9 +90,9 @@ def initialize() -> None:
     )
   except ValueError as error:
     raise ValueError(
-      f'JAX cannot tell where process 0 is ({error}); set {_COORDINATOR} to '
-      'its host:port, and JAX_NUM_PROCESSES and JAX_PROCESS_ID unless Slurm or '
-      'Open MPI number the processes.'
+      f'JAX cannot tell where process 0 is ({error}); set '
+      'JAX_COORDINATOR_ADDRESS to its host:port, and JAX_NUM_PROCESSES and '
+      'JAX_PROCESS_ID unless Slurm or Open MPI number the processes.'
     ) from error
 
 
@@ -236,7 +200,7 @@ def joined(words: Sequence[str]) -> Iterator[None]:
   Args:
     words: of the command line, which must be the same for all.
   """
-  if not _has_company():
+  if not launchers.has_company():
     # Says what is missing, if half of it is there.
     try:
       initialize()
@@ -248,6 +212,7 @@ def joined(words: Sequence[str]) -> Iterator[None]:
   try:
     initialize()
     _check_same(list(words))
+    _meet()
     if not is_first():
       sys.stdout = sys.stderr = open(os.devnull, 'w')  # noqa: SIM115
     yield
@@ -315,6 +280,26 @@ def _check_same(words: Sequence[str]) -> None:
         )
 
 
+def _meet() -> None:
+  """Connects the devices while all processes are here.
+
+  Gloo gives that up after 30 s, and compiling may take some of them longer.
+  """
+  firsts = {x.process_index: x for x in reversed(jax.devices())}
+  for chosen in (jax.devices(), [firsts[index] for index in sorted(firsts)]):
+    mesh = jax.make_mesh(
+      (len(chosen),),
+      ('data',),
+      axis_types=(jax.sharding.AxisType.Auto,),
+      devices=chosen,
+    )
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
+    ours = sum(x.process_index == jax.process_index() for x in chosen)
+    given = jax.make_array_from_process_local_data(split, np.ones(ours))
+    add = jax.jit(jnp.sum, out_shardings=sharding.replicated(mesh))
+    add(given).block_until_ready()
+
+
 def _await(address: str) -> None:
   """Waits until somebody listens at an address.
 
@@ -322,7 +307,9 @@ def _await(address: str) -> None:
   """
   host, _, port = address.rpartition(':')
   if not host or not port.isdecimal():
-    raise ValueError(f'{_COORDINATOR} must be host:port, got {address!r}.')
+    raise ValueError(
+      f'JAX_COORDINATOR_ADDRESS must be host:port, got {address!r}.'
+    )
   until, why = time.monotonic() + _JOIN_SECONDS, ''
   while time.monotonic() < until:
     try:
@@ -332,9 +319,9 @@ def _await(address: str) -> None:
       why = str(error)
       time.sleep(0.2)
   raise ValueError(
-    f'Nobody answers at {_COORDINATOR}={address} after {_JOIN_SECONDS} s '
-    f'({why}); it is to be the host of process 0, and a port that is free '
-    'there and reached from here.'
+    f'Nobody answers at JAX_COORDINATOR_ADDRESS={address} after '
+    f'{_JOIN_SECONDS} s ({why}); it is to be the host of process 0, and a port '
+    'that is free there and reached from here.'
   )
 
 
@@ -359,29 +346,3 @@ def _heard(key: str) -> str:
         raise
     else:
       return text
-
-
-def _has_company() -> bool:
-  """Whether the environment says that this process is one of several."""
-  if _COORDINATOR in os.environ or ',' in os.environ.get(_TPU_HOSTS, ''):
-    return True
-  counts = (_int_variable(count) for _, count in _LAUNCHERS[1:])
-  return any((count or 1) > 1 for count in counts) or _is_in_slice()
-
-
-@functools.cache
-def _is_in_slice() -> bool:
-  """Whether this is a host of a TPU slice that its machine alone knows of."""
-  hosts = cloud_tpu_cluster.GceTpuCluster
-  return bool(hosts.is_env_present()) and hosts.get_process_count() > 1
-
-
-def _int_variable(name: str) -> int | None:
-  text = os.environ.get(name)
-  if text is None:
-    return None
-  if not text.isdecimal():
-    raise ValueError(
-      f'Environment variable {name} must be a number, got {text!r}.'
-    )
-  return int(text)

@@ -19,6 +19,7 @@ FLOORS = {
     'pytrees',
     'allocation',
     'last_words',
+    'launchers',
   ),
   0.5: ('fields', 'provenance', 'processes', 'shares'),
   1: ('data', 'networks', 'objectives', 'planning', 'envs'),

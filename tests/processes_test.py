@@ -10,7 +10,7 @@ import jax
 import pytest
 import toy_process
 
-from jepa_wm import last_words, processes, sharding
+from jepa_wm import last_words, launchers, processes, sharding
 from jepa_wm.training import metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -88,26 +88,26 @@ def test_half_of_the_variables_are_refused(joined, monkeypatch):
 def test_the_place_of_a_process_is_what_its_launcher_says(monkeypatch):
   for name in LAUNCHERS:
     monkeypatch.delenv(name, raising=False)
-  assert processes.place() == (0, 1)
+  assert launchers.place() == (0, 1)
   monkeypatch.setenv('TPU_WORKER_HOSTNAMES', 'a,b,c')
   monkeypatch.setenv('TPU_WORKER_ID', '2')
-  assert processes.place() == (2, 3)
+  assert launchers.place() == (2, 3)
   monkeypatch.setenv('SLURM_PROCID', '5')
   monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '8')
-  assert processes.place() == (5, 8)
-  assert not {'SLURM_PROCID', 'TPU_WORKER_ID'} & processes.apart().keys()
-  assert 'PATH' in processes.apart()
+  assert launchers.place() == (5, 8)
+  assert not {'SLURM_PROCID', 'TPU_WORKER_ID'} & launchers.apart().keys()
+  assert 'PATH' in launchers.apart()
 
 
 def test_hosts_of_a_tpu_slice_find_each_other(joined, monkeypatch):
-  hosts = processes.cloud_tpu_cluster.GceTpuCluster
+  hosts = launchers.cloud_tpu_cluster.GceTpuCluster
   monkeypatch.setattr(hosts, 'is_env_present', lambda: True)
   for count in (1, 4):
-    processes._is_in_slice.cache_clear()
+    launchers._is_in_slice.cache_clear()
     monkeypatch.setattr(hosts, 'get_process_count', lambda count=count: count)
     processes.initialize()
     assert len(joined) == (count > 1)
-  processes._is_in_slice.cache_clear()
+  launchers._is_in_slice.cache_clear()
 
 
 def test_alone_nobody_is_waited_for():
@@ -162,7 +162,7 @@ def test_other_pages_stay_as_they_are():
 class Company:
   """Processes of one run that train the toy model."""
 
-  def __init__(self, count, workdir, seconds):
+  def __init__(self, count, workdir, seconds, layout='replicated'):
     with socket.socket() as probe:
       probe.bind(('localhost', 0))
       port = probe.getsockname()[1]
@@ -171,7 +171,7 @@ class Company:
       subprocess.Popen(
         [
           *(sys.executable, 'tests/toy_process.py'),
-          *(str(workdir), str(NUM_STEPS), str(seconds)),
+          *(str(workdir), str(NUM_STEPS), str(seconds), layout),
         ],
         cwd=ROOT,
         env=os.environ
@@ -209,7 +209,10 @@ class Company:
 
 @pytest.fixture(scope='module')
 def story(tmp_path_factory):
-  """A run of two processes, one killed, told to stop, and ended by four."""
+  """A run of two processes, one killed, told to stop, and ended by four.
+
+  The four hold a part of the state each.
+  """
   workdir = tmp_path_factory.mktemp('runs') / 'story'
   told = {}
   company = Company(2, workdir, 0.1)
@@ -220,7 +223,7 @@ def story(tmp_path_factory):
   company.signal(1, signal.SIGTERM, at_step=9)
   told['stopped'] = company.ends()
   told['steps'] = sorted(x.name for x in (workdir / 'checkpoints').iterdir())
-  told['ended'] = Company(4, workdir, 0.0).ends()
+  told['ended'] = Company(4, workdir, 0.0, 'fsdp').ends()
   return workdir, told
 
 

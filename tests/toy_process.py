@@ -1,6 +1,6 @@
 """One of several processes that train the toy model, for `processes_test`.
 
-python tests/toy_process.py FOLDER NUM_STEPS SECONDS_A_STEP
+python tests/toy_process.py FOLDER NUM_STEPS SECONDS_A_STEP LAYOUT
 """
 
 import pathlib
@@ -10,8 +10,8 @@ import time
 import optax
 import toy
 
-from jepa_wm import processes, shares
-from jepa_wm.training import draws, hooks, lock, metrics, run
+from jepa_wm import processes, sharding, shares
+from jepa_wm.training import draws, hooks, lock, memory, metrics, run
 
 BATCH_SIZE = 8
 
@@ -23,7 +23,7 @@ def evaluate(variables, records):
   return {'held_out/norm': float((kernel**2).sum()), 'held_out/n': len(records)}
 
 
-def train(workdir, num_steps, seconds=0.0, mesh=None):
+def train(workdir, num_steps, seconds=0.0, mesh=None, layout='replicated'):
   """Takes the steps that are left, and gives the whole state."""
   workdir = pathlib.Path(workdir)
   with lock.hold(workdir):
@@ -41,6 +41,7 @@ def train(workdir, num_steps, seconds=0.0, mesh=None):
       batches if rows is None else draws.OwnRows(batches, rows),
       num_steps=num_steps,
       mesh=mesh,
+      memory=memory.Memory(sharding=layout),
       action_statistics=toy.STATISTICS,
       hooks=beside,
     )
@@ -49,12 +50,13 @@ def train(workdir, num_steps, seconds=0.0, mesh=None):
       time.sleep(seconds)
 
 
-def main(workdir, num_steps, seconds):
+def main(workdir, num_steps, seconds, layout):
   """Trains, and ends as a command does."""
   metrics.draw_curves = lambda records, path: None
+  sharding._SMALLEST = 1  # So that something lies split.
   with processes.joined(sys.argv[1:]):
     try:
-      train(workdir, int(num_steps), float(seconds))
+      train(workdir, int(num_steps), float(seconds), layout=layout)
     except hooks.Interrupted as stop:
       print(stop, file=sys.stderr)
       sys.exit(stop.exit_code)

@@ -174,6 +174,29 @@ def _logged(run):
   return [json.loads(line)['step'] for line in lines]
 
 
+def test_each_of_several_processes_begins_at_another_row(
+  study, tmp_path, monkeypatch
+):
+  ablation = _ablation(study, tmp_path, seeds=('0', '1'), jobs=1)
+  trainings = [group[0].training for group in ablation.groups()]
+  started, done = [], set()
+
+  def start(line, place, log):
+    started.append(line)
+    # Another process is done with the first row by now.
+    done.update({line, trainings[0]})
+    return subprocess.Popen([sys.executable, '-I', '-S', '-c', ''])
+
+  monkeypatch.setattr(launching, '_start', start)
+  monkeypatch.setattr(recipes, 'is_done', lambda unit: unit.training in done)
+  monkeypatch.setattr(launching.launchers, 'place', lambda: (1, 2))
+  launching.local(ablation, {name: name for name in trainings})
+  half = len(trainings) // 2
+  assert started == trainings[half:] + trainings[1:half]
+  with pytest.raises(ValueError, match='starts its own jobs; start one'):
+    launching.submitit(ablation, {}, ())
+
+
 def test_a_job_is_one_line_that_needs_nothing_else(study, tmp_path):
   ablation = _ablation(study, tmp_path, seeds=('0',))
   again = 'python -m experiments.ablate --study=tiny/dropout --seeds=0 --jobs=2'

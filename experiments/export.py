@@ -16,7 +16,7 @@ takes them. `docs/robots.md` has the loader, fifteen lines on JAX alone.
 from absl import app, flags
 
 from experiments import command_line, planner_flags
-from jepa_wm import planning, recipes, sharding
+from jepa_wm import planning, recipes
 from jepa_wm.recipes import exporting
 
 FLAGS = flags.FlagValues()
@@ -37,7 +37,6 @@ planner_flags.define(FLAGS)
 def main(argv: list[str]) -> None:
   """Reads the flags, exports, and ends in one sentence whatever happens."""
   del argv
-  sharding.use_every_core()
   with command_line.one_sentence('Interrupted; nothing was written.'):
     manifest = recipes.export(
       command_line.read(

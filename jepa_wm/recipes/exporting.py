@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm import artefacts, exports, fields, files, provenance
+from jepa_wm import (
+  artefacts,
+  exports,
+  fields,
+  files,
+  onnx_artefacts,
+  provenance,
+)
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import planner_settings
 from jepa_wm.recipes import (
@@ -19,7 +26,7 @@ from jepa_wm.recipes import (
 WHAT = 'encode', 'advance', 'policy', 'plan'
 """What can be exported; 'advance' brings `start`, which begins its states."""
 
-FORMATS = ('stablehlo',)
+FORMATS = 'stablehlo', 'onnx'
 """What it can be exported as."""
 
 WEIGHTS = 'inside', 'beside'
@@ -50,7 +57,7 @@ class Exporting:
       list of such.
     platforms: that StableHLO is lowered for, all in one file: cpu, cuda, rocm,
       tpu.
-    format: of the files: stablehlo.
+    format: of the files: stablehlo, onnx, which holds no plan; or both.
     batch: rows of every array, a number, or 'symbolic' for any, which a plan
       cannot have.
     weights: 'inside' the files, or 'beside' them, in weights.safetensors,
@@ -141,6 +148,11 @@ class Exporting:
         'for a number of problems; say how many with --batch, or export the '
         'plan apart.'
       )
+    if 'plan' in self.what and 'stablehlo' not in self.format:
+      raise ValueError(
+        'format=onnx holds no plan, whose draws and loops it has no words for; '
+        'add stablehlo to --format, or leave the plan out.'
+      )
     self._check_effects()
 
   def _check_effects(self) -> None:
@@ -157,6 +169,13 @@ class Exporting:
         raise ValueError(
           f'{name}={value} would do nothing: {what!r} is not in '
           f'what={",".join(self.what)}; add it, or leave {name} out.'
+        )
+    for name in ('platforms', 'weights'):
+      value = getattr(self, name)
+      if 'stablehlo' not in self.format and value != defaults[name]:
+        raise ValueError(
+          f'{name}={value} would do nothing: files of ONNX run wherever an '
+          'ONNX runtime does, with their weights inside; leave it out.'
         )
     if self.environment is not None and self.action_low:
       raise ValueError(
@@ -197,18 +216,10 @@ def export(exporting: Exporting, *, command: str = '') -> dict[str, Any]:
       one that calls back to Python, or fields that contradict each other.
   """
   artefacts.check_empty(exporting.out)
-  artefacts.needs('StableHLO', 'flatbuffers')
   _check_is_model(exporting.checkpoint)
   model = exports.WorldModel.from_checkpoint(exporting.checkpoint)
   found, about = functions(exporting, model)
-  written = [
-    artefacts.stablehlo(
-      artefacts.trimmed(function),
-      exporting.platforms,
-      beside=exporting.weights == 'beside',
-    )
-    for function in found
-  ]
+  written = [one for function in found for one in _written(exporting, function)]
   return artefacts.write(
     files.expand(exporting.out),
     written,
@@ -222,6 +233,21 @@ def export(exporting: Exporting, *, command: str = '') -> dict[str, Any]:
       'commit': provenance.commit(),
     },
   )
+
+
+def _written(
+  exporting: Exporting, function: artefacts.Function
+) -> list[artefacts.Written]:
+  """A function in every format that is asked for and can hold it."""
+  function, found = artefacts.trimmed(function), []
+  if 'stablehlo' in exporting.format:
+    beside = exporting.weights == 'beside'
+    found.append(
+      artefacts.stablehlo(function, exporting.platforms, beside=beside)
+    )
+  if 'onnx' in exporting.format and function.name != 'plan':
+    found.append(onnx_artefacts.onnx(function))
+  return found
 
 
 def _check_is_model(checkpoint: str) -> None:

@@ -10,6 +10,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnxruntime
 import pytest
 import small_model
 from examples_test import load as load_example
@@ -17,7 +18,14 @@ from given_flags import given_flags
 
 import jepa_wm
 from experiments import export as command
-from jepa_wm import artefacts, exports, models, planning, recipes
+from jepa_wm import (
+  artefacts,
+  exports,
+  models,
+  onnx_artefacts,
+  planning,
+  recipes,
+)
 from jepa_wm.models import heads
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -56,7 +64,8 @@ def folder(head, tmp_path_factory):
   """All functions of the shipped model, by the command."""
   out = tmp_path_factory.mktemp('exported') / 'robot'
   what = '--what=encode,advance,policy,plan', f'--head={head[0]}'
-  with given_flags(command, *what, *SEVERAL, f'--out={out}'):
+  formats = '--format=stablehlo,onnx'
+  with given_flags(command, *what, *SEVERAL, formats, f'--out={out}'):
     command.main([])
   return out
 
@@ -161,7 +170,54 @@ def test_the_manifest_says_what_is_there(folder, model):
   assert '--num_samples=16' in manifest['command']
   assert manifest['planner']['action_low'] == [-1.0, -1.0]
   names = {path.name for path in folder.iterdir()}
-  assert names == {'manifest.json', *(f'{x}.stablehlo' for x in functions)}
+  files = {
+    f'{x}.{kind}' for x in functions for kind in recipes.exporting.FORMATS
+  }
+  assert names == {'manifest.json', *files} - {'plan.onnx'}
+
+
+def test_onnx_runtime_says_the_same(folder, model, head):
+  """Row after row as the manifest has them; the converter leaves no trace."""
+  manifest = json.loads((folder / 'manifest.json').read_text())
+  seen, goal = frames(1), frames(1, seed=1)
+  raw = np.random.default_rng(2).uniform(-1, 1, (1, 5, 2)).astype(np.float32)
+  given = {'pixels': seen, 'goal/pixels': goal, 'actions': raw}
+  given['steps_left'] = np.array(20, np.int32)
+  made = {}
+  for name in ('encode', 'start', 'advance', 'policy'):
+    about = manifest['functions'][name]
+    session = onnxruntime.InferenceSession(folder / about['onnx']['file'])
+    found = session.run(None, {k: given[k] for k in about['inputs']})
+    made[name] = dict(zip(about['outputs'], found, strict=True))
+    given = {**made[name], **given}
+    assert about['onnx']['error'] < 1e-5
+  latents, wanted = (
+    jax.jit(model.encode)(model.params, {'pixels': x}) for x in (seen, goal)
+  )
+  state = model.start_from(model.params, latents[:, None])
+  block = model.normalize_actions(raw)
+  after = jax.jit(model.dynamics)(model.params, None, block, state)
+  _, trained = head
+  acted = trained.head.roles.policy(
+    trained.params, None, latents, wanted, jnp.full(1, 20.0)
+  )
+  for name, output, ours in (
+    ('encode', 'latents', latents),
+    ('advance', 'latents', model.latent(after)),
+    ('policy', 'actions', model.raw_actions(acted)),
+  ):
+    np.testing.assert_allclose(made[name][output], ours, atol=1e-5)
+  assert jnp.cumsum(jnp.ones(2), 0)[1] == 2.0
+
+
+def test_a_memory_is_advanced_by_onnx(sensing):
+  """Truth values are chosen among, a number comes twice."""
+  asked = recipes.Exporting(
+    checkpoint=str(sensing[0]), what='advance', format='onnx'
+  )
+  (_, advance), _ = recipes.exporting.functions(asked, sensing[1])
+  written = onnx_artefacts.onnx(artefacts.trimmed(advance))
+  assert written.details['error'] < 1e-5
 
 
 def test_a_robot_is_driven(folder):
@@ -304,6 +360,11 @@ def test_any_number_of_rows(model):
     ({'what': 'plans'}, "got 'plans'. Did you mean 'plan'?"),
     ({'platforms': 'gpu'}, "platforms must be one of cpu, cuda, rocm, tpu"),
     ({'what': ()}, 'what must name one at least'),
+    ({'format': 'onnx'}, 'format=onnx holds no plan'),
+    (
+      {'what': 'encode', 'format': 'onnx', 'weights': 'beside'},
+      'weights=beside would do nothing: files of ONNX',
+    ),
     ({'batch': 'many'}, "a number of rows or 'symbolic', got 'many'"),
     ({'batch': '0'}, "or 'symbolic', got '0'"),
     ({'batch': 'symbolic'}, 'batch=symbolic cannot be had of a plan'),
@@ -364,6 +425,8 @@ def test_what_calls_back_is_refused():
   calls = artefacts.Function('sine', call, {}, {'x': array}, {'x': ''})
   with pytest.raises(ValueError, match='sine calls what is not in the file'):
     artefacts.stablehlo(calls, ['cpu', 'tpu'])
+  with pytest.raises(ValueError, match='jax2onnx cannot convert it'):
+    onnx_artefacts.onnx(calls)
 
 
 def test_nothing_is_half_written_and_damage_is_seen(

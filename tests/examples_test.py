@@ -1,10 +1,14 @@
 """The examples run, and reach what they set out for."""
 
+import functools
 import importlib.util
 import pathlib
+import types
 
 import jax
 import pytest
+
+from jepa_wm.training import step
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / 'examples'
 
@@ -32,7 +36,12 @@ def test_a_loop_walks_to_its_goals():
 
 
 @pytest.mark.slow
-def test_an_actor_learns_in_imagination_what_it_does_in_the_world():
+def test_an_actor_learns_in_imagination_what_it_does_in_the_world(monkeypatch):
+  # Its step runs for longer than it compiles: compiled to run fast.
+  options = {'xla_backend_optimization_level': 1}
+  jit = functools.partial(jax.jit, compiler_options=options)
+  fast = types.SimpleNamespace(**{**vars(jax), 'jit': jit})
+  monkeypatch.setattr(step, 'jax', fast)
   main = load('train_in_imagination').main
   assert main(num_updates=60, num_pairs=12) > 0.5
 

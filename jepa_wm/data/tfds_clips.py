@@ -156,11 +156,11 @@ def tfds_clips(
       frames = features[dataset.pixels].bytes_list.value
       span = (num_frames - 1) * frame_stride + 1
       start = int(rng.integers(max(1, len(frames) - span + 1)))
-      rows = np.minimum(
+      shown = np.minimum(
         start + np.arange(num_frames) * frame_stride, len(frames) - 1
       )
-      decoded = {row: _decode(frames[row], image_size) for row in set(rows)}
-      pixels = np.stack([decoded[row] for row in rows])
+      decoded = {i: _decode(frames[i], image_size) for i in set(shown)}
+      pixels = np.stack([decoded[i] for i in shown])
       clip: dict[str, Any] = {'observation': {'pixels': pixels}}
       if dataset.label is not None:
         label = features[dataset.label].int64_list.value[0]
@@ -178,11 +178,7 @@ def tfds_clips(
   )
   size = batch_size
   if rows is not None:
-    # Each stays the element that it is in one process, and draws the same.
-    size, whole = len(rows), clips
-    clips = grain.MapDataset.range(len(whole) // batch_size * size).map(
-      lambda i: whole[i // size * batch_size + int(rows[i % size])]
-    )
+    clips, size = _rows_of(clips, rows, batch_size), len(rows)
   return iter(
     # Without it grain rounds the endless length up, for a batch of one too far.
     clips.batch(size, drop_remainder=True).to_iter_dataset(
@@ -190,6 +186,19 @@ def tfds_clips(
         num_threads=num_threads, prefetch_buffer_size=2 * num_threads
       )
     )
+  )
+
+
+def _rows_of(
+  clips: grain.MapDataset, rows: np.ndarray, batch_size: int
+) -> grain.MapDataset:
+  """The clips that are these rows of their batch, one batch after the other.
+
+  Each stays the element that it is in one process, and draws the same.
+  """
+  size = len(rows)
+  return grain.MapDataset.range(len(clips) // batch_size * size).map(
+    lambda i: clips[i // size * batch_size + int(rows[i % size])]
   )
 
 

@@ -9,29 +9,49 @@
 # of docs/accelerators.md), a log of every command, and XLA's programs, so that
 # a second call is faster. What does not fit into the time is left out and said.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+
+# stop SENTENCE: ends, where no result can come.
+stop() {
+  echo "$1" >&2
+  exit 1
+}
+
+cd "$(dirname "$0")/.." || stop "The repository of $0 cannot be entered."
 
 folder=runs/accelerator
+named=no
 quick=()
 for argument in "$@"; do
   case $argument in
     --quick) quick=(--quick) ;;
-    -*)
-      echo "There is no option $argument: give a folder, --quick, or nothing." >&2
-      exit 1
+    -*) stop "There is no option $argument: give a folder, --quick, or nothing." ;;
+    '') stop "The folder's name is empty: give another, or none for $folder." ;;
+    *)
+      [[ $named == no ]] || stop "Give one folder, got $folder and $argument."
+      folder=$argument
+      named=yes
       ;;
-    *) folder=$argument ;;
   esac
 done
 limit=${ACCELERATOR_SECONDS:-480}
 # The table itself takes a few.
 reserve=15
+if [[ ! $limit =~ ^[1-9][0-9]{1,5}$ ]] || ((limit < 30)); then
+  stop "ACCELERATOR_SECONDS must be a whole number, at least 30, got '$limit'."
+fi
+for program in python timeout; do
+  command -v "$program" >/dev/null \
+    || stop "There is no $program here; install it, or activate its environment."
+done
 
-mkdir -p "$folder"
-folder=$(cd "$folder" && pwd)
+said=$(mkdir -p "$folder" 2>&1) \
+  || stop "The folder $folder cannot be made (${said##*: }); name another."
+path=$(CDPATH='' cd "$folder" 2>/dev/null && pwd) \
+  || stop "The folder $folder cannot be entered; name another."
+folder=$path
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$folder/programs}
 lines=$folder/lines.jsonl
-: >"$lines"
+{ : >"$lines"; } 2>/dev/null || stop "$lines cannot be written; name another folder."
 failed=0
 
 # measure NAME MODULE ARGUMENTS...: adds the lines of a benchmark.
@@ -51,7 +71,8 @@ measure() {
     echo "$name: done after $SECONDS s."
   fi
   # What was printed before it ended counts.
-  cat "$folder/$name.jsonl" >>"$lines"
+  { cat "$folder/$name.jsonl" >>"$lines"; } 2>/dev/null \
+    || stop "$lines cannot be written; make room, or name another folder."
 }
 
 # What tells most comes first.
@@ -66,6 +87,8 @@ done
 measure two_room env_throughput --world=two_room
 measure push_t env_throughput --world=push_t
 
-python -m benchmarks.rows --lines="$lines" >"$folder/rows.md" || exit 1
-cat "$folder/rows.md"
+table=$(python -m benchmarks.rows --lines="$lines") \
+  || stop "There are no rows; what was measured is in $lines."
+echo "$table" | tee "$folder/rows.md" \
+  || stop "$folder/rows.md cannot be written; make room, or name another folder."
 exit $failed

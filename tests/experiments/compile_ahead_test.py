@@ -3,14 +3,11 @@
 # ruff: noqa: E501
 
 import json
-import pathlib
-import subprocess
 
 import pytest
 
 from benchmarks import ahead_table, chips, compiled_text, rows
 
-ROOT = pathlib.Path(__file__).parents[2]
 TEXT = """HloModule jit_plan, is_scheduled=true
 
 %fused.1 (p.1: f32[8]) -> f32[8] {
@@ -106,10 +103,3 @@ def test_rows_say_what_was_measured():
   row = rows.markdown([json.loads(json.dumps(measured))]).split('\n')[-1]
   for said in ('bfloat16', '1,234.5 clips/s', '41.2%', 'auto', 'a GPU'):
     assert said in row
-
-
-def test_the_script_of_accelerators_is_one_that_bash_reads():
-  script = ROOT / 'benchmarks' / 'accelerator.sh'
-  subprocess.run(['bash', '-n', script], check=True)
-  wrong = subprocess.run([script, '--quik'], capture_output=True, text=True)
-  assert wrong.returncode == 1 and '--quik' in wrong.stderr

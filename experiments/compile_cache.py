@@ -2,8 +2,8 @@
 
 The folder is the user's own, `compiled/` in `manifests.cache_folder()`. A
 program that was compiled for another processor may end the process, so each
-kind of them has a folder in it. Whoever sets `JAX_COMPILATION_CACHE_DIR` keeps
-house there.
+kind of them has a folder in it. Whoever sets `JAX_COMPILATION_CACHE_DIR` says
+how much goes there, and for how long.
 """
 
 import contextlib
@@ -58,25 +58,49 @@ def use(own_flags: flags.FlagValues) -> None:
   if not own_flags['compile_cache'].value:
     jax.config.update('jax_enable_compilation_cache', False)
     return
-  if jax.config.values['jax_compilation_cache_dir'] is not None:
+  own = jax.config.values['jax_compilation_cache_dir']
+  if own is None:
+    folder = _of_the_user()
+  else:
+    folder = pathlib.Path(own) if own else None
+  if folder is None:
     return
+  # One in somebody's cloud is JAX's business.
+  said = '://' not in (own or '') and not _has_room(folder)
+  warnings.showwarning = _Mending(folder, warnings.showwarning, said=said)
+
+
+def _of_the_user() -> pathlib.Path | None:
+  """Tells JAX of the folder in the user's cache; None where none can be."""
   try:
     root = manifests.cache_folder() / 'compiled'
     folder = root / _processor()
     # What is in there is run: nobody else writes.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-      pass
   except (OSError, RuntimeError) as error:  # The second where there is no home.
     _warn(error)
-    return
+    return None
   with contextlib.suppress(OSError):
     _make_room(root)
   jax.config.update('jax_compilation_cache_dir', str(folder))
   # A program is found in milliseconds, and even a small one compiled in more.
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
-  warnings.showwarning = _Mending(folder, warnings.showwarning)
+  return folder
+
+
+def _has_room(folder: pathlib.Path) -> bool:
+  """Whether anything more can be kept there, else says why not."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+      # A full disk takes a file, and nothing that is in it.
+      file.write(bytes(_BLOCK_BYTES))
+      file.flush()
+  except OSError as error:
+    _warn(error)
+    return False
+  return True
 
 
 def _processor() -> str:
@@ -114,14 +138,20 @@ def _make_room(root: pathlib.Path) -> None:
 
 
 class _Mending:
-  """Takes what JAX warns of programs: deletes the broken, says so once.
+  """Takes what JAX warns of programs: deletes the broken, says once what fails.
 
   JAX reads and writes entries as they are. One that was cut off, by a full disk
   or a killed process, would be met at every start and never be written anew.
   """
 
-  def __init__(self, folder: pathlib.Path, show_fn: Callable[..., Any]) -> None:
-    self._folder, self._show_fn, self._said = folder, show_fn, False
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    show_fn: Callable[..., Any],
+    *,
+    said: bool = False,
+  ) -> None:
+    self._folder, self._show_fn, self._said = folder, show_fn, said
 
   def __call__(self, message: Any, *args: Any, **kwargs: Any) -> None:
     found = _FAULT.match(str(message))

@@ -89,12 +89,56 @@ def test_off_nothing_is_kept(use, tmp_path, monkeypatch):
   assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_the_users_own_is_left_to_them(use, tmp_path, monkeypatch):
+def test_a_folder_of_the_users_own_is_mended_and_else_left_to_them(
+  use, tmp_path, monkeypatch, capsys
+):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-  jax.config.update('jax_compilation_cache_dir', str(tmp_path / 'own'))
+  own = tmp_path / 'own' / 'programs'
+  jax.config.update('jax_compilation_cache_dir', str(own))
   use()
-  assert jax.config.jax_compilation_cache_dir == str(tmp_path / 'own')
-  assert list(tmp_path.iterdir()) == []
+  assert jax.config.jax_compilation_cache_dir == str(own)
+  assert {*tmp_path.rglob('*')} == {own.parent, own}
+  (own / 'jit_a-1-cache').write_text('cut off')
+  (own / 'jit_b-1-cache').write_text('whole')
+  fault = "Error reading persistent compilation cache entry for 'jit_a': cut"
+  with warnings.catch_warnings():
+    warnings.simplefilter('always')
+    warnings.warn(fault, stacklevel=1)
+  assert [x.name for x in own.iterdir()] == ['jit_b-1-cache']
+  assert capsys.readouterr().err == ''
+
+
+def test_a_folder_of_the_users_own_that_cannot_be_is_one_sentence(
+  use, tmp_path, capsys
+):
+  (tmp_path / 'file').touch()
+  jax.config.update('jax_compilation_cache_dir', str(tmp_path / 'file' / 'x'))
+  use()
+  with warnings.catch_warnings():
+    warnings.simplefilter('always')
+    for doing in ('reading', 'writing'):
+      fault = f"Error {doing} persistent compilation cache entry for 'jit_a': x"
+      warnings.warn(fault, stacklevel=1)
+  said = capsys.readouterr().err
+  assert said.count('\n') == 1 and str(tmp_path / 'file') in said
+
+
+def test_a_full_disk_is_seen_before_anything_is_compiled(
+  use, tmp_path, monkeypatch, capsys
+):
+  if not os.path.exists('/dev/full'):
+    pytest.skip('no device that is full')
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+
+  def full(**_):
+    return pathlib.Path('/dev/full').open('wb')
+
+  monkeypatch.setattr(compile_cache.tempfile, 'TemporaryFile', full)
+  use()
+  said = capsys.readouterr().err
+  assert said.count('\n') == 1 and 'No space left' in said
+  # What is there is found all the same.
+  assert str(tmp_path) in jax.config.jax_compilation_cache_dir
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(

@@ -152,8 +152,7 @@ def parse(own_flags: flags.FlagValues, argv: list[str]) -> list[str]:
   imports.import_files(argv)
   for name in own_flags:
     flags.FLAGS[name] = own_flags[name]
-    # What --help shows is what belongs to the main module.
-    flags.FLAGS.register_key_flag_for_module(argv[0], own_flags[name])
+  show_in_help(argv[0], own_flags, own_flags)
   try:
     rest = flags.FLAGS(argv)
   except flags.Error as error:
@@ -161,6 +160,21 @@ def parse(own_flags: flags.FlagValues, argv: list[str]) -> list[str]:
   own_flags.mark_as_parsed()
   compile_cache.use(own_flags)
   return finish(rest)
+
+
+def show_in_help(
+  command: str, own_flags: flags.FlagValues, names: Iterable[str]
+) -> None:
+  """Has `--help` show flags, wherever they were made.
+
+  Args:
+    command: the first word of the command line.
+    own_flags: where they are.
+    names: of them.
+  """
+  for name in names:
+    # It shows what belongs to the main module.
+    flags.FLAGS.register_key_flag_for_module(command, own_flags[name])
 
 
 def finish(rest: list[str]) -> list[str]:

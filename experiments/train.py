@@ -34,6 +34,8 @@ from jepa_wm import exports, models, processes, recipes
 from jepa_wm.training import hooks, metrics
 from jepa_wm.training import run as run_lib
 
+_OWN = 'config', 'workdir', 'import', 'attention', 'compile_cache'
+
 
 def define_flags() -> None:
   """Makes the flags; a config's own come with its file, in absl's registry."""
@@ -62,15 +64,15 @@ def parse_flags(argv: list[str], *, own: Sequence[str] = ()) -> list[str]:
   command_line.prepare()
   argv = command_line.at_home(argv)
   imports.import_files(argv)
+  command_line.show_in_help(argv[0], flags.FLAGS, _OWN)
   try:
     rest = flags.FLAGS(argv)
     if flags.FLAGS.config is not None:
       # A file that is not there is only noticed when a field is read.
       flags.FLAGS.config.to_dict()
   except field_names.WRONG as error:
-    names = [*own, 'config', 'workdir', 'import', 'attention', 'compile_cache']
     said = field_names.wrong(argv, error)
-    sys.exit(said or command_line.what_is_wrong(error, names))
+    sys.exit(said or command_line.what_is_wrong(error, [*own, *_OWN]))
   compile_cache.use(flags.FLAGS)
   return command_line.finish(rest)
 

@@ -20,7 +20,7 @@ def run(code):
   assert done.returncode == 0, done.stderr
 
 
-def test_importing_registers_no_flag_and_brings_what_is_used():
+def test_importing_registers_no_flag_brings_what_is_used_and_helps():
   run(
     'import sys\n'
     'from absl import flags\n'
@@ -35,6 +35,15 @@ def test_importing_registers_no_flag_and_brings_what_is_used():
     'modules = flags.FLAGS.flags_by_module_dict()\n'
     'rooms = {name.partition(".")[0] for name in modules}\n'
     'assert not rooms & {"jepa_wm", "experiments"}, modules\n'
+    # A training's are made in several modules, and --help has them all.
+    'import contextlib, io\n'
+    'from absl import app\n'
+    'app.define_help_flags()\n'
+    'said = io.StringIO()\n'
+    'with contextlib.suppress(SystemExit), contextlib.redirect_stdout(said):\n'
+    '  train.parse_flags([*sys.argv, "--help"])\n'
+    'for name in "config", "workdir", "import", "attention", "compile_cache":\n'
+    '  assert f"{name}:" in said.getvalue(), (name, said.getvalue())\n'
   )
 
 

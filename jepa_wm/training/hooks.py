@@ -194,6 +194,8 @@ class Log(run_lib.Hook):
 
   def after_step(self, run: run_lib.Run, report: run_lib.Report) -> None:
     """Writes the means since the last time, if it is time."""
+    if self._progress is not None:
+      self._progress.begin(report.step)
     self._window.append(report)
     if not (run.is_last or report.step % self._every == 0):
       return
@@ -207,6 +209,11 @@ class Log(run_lib.Hook):
     )
     assert self._progress is not None
     self._progress.report(report.step, _losses(values))
+
+  def leave_out(self, seconds: float) -> None:
+    """Keeps the last `seconds`, in which there was no step, from the rate."""
+    if self._progress is not None:
+      self._progress.leave_out(seconds)
 
   def close(self) -> None:
     """Draws the curves and closes the files."""
@@ -247,8 +254,10 @@ class Evaluate(run_lib.Hook):
 
   def _evaluate(self, run: run_lib.Run, *, again: bool = True) -> None:
     """Evaluates in the first process; `again`: also where that was done."""
+    began = time.monotonic()
     held = shares.brought_home(run.state.variables)
     processes.from_first(lambda: self._write(run, held, again))
+    self._log.leave_out(time.monotonic() - began)
 
   def _write(self, run: run_lib.Run, held: Any, again: bool) -> None:
     log = self._log.metrics

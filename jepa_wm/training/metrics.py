@@ -119,17 +119,27 @@ class Progress:
     self._num_steps = num_steps
     self._stream = stream or sys.stderr
     self._is_open = False
-    self._reports = collections.deque([(step, time.monotonic())], maxlen=10)
-    self._is_first = True
+    self._start = step, time.monotonic()
+    self._reports: collections.deque[tuple[int, float]] = collections.deque(
+      maxlen=10
+    )
+
+  def begin(self, step: int) -> None:
+    """Measures from here, unless it does: the first step holds compilation."""
+    if not self._reports:
+      self._reports.append((step, time.monotonic()))
+
+  def leave_out(self, seconds: float) -> None:
+    """Takes no account of the last `seconds`, in which there was no step."""
+    for index, (step, moment) in enumerate(self._reports):
+      self._reports[index] = step, moment + seconds
 
   def report(self, step: int, values: Mapping[str, float]) -> None:
     """Shows that `step` steps are done, with the losses in `values`."""
-    first_step, first_time = self._reports[0]
+    first_step, first_time = self._start
+    if self._reports and self._reports[0][0] < step:
+      first_step, first_time = self._reports[0]
     now = time.monotonic()
-    if self._is_first:
-      # Those steps held the compilation, which the others do not.
-      self._reports.clear()
-      self._is_first = False
     self._reports.append((step, now))
     rate = (step - first_step) / max(now - first_time, 1e-9)
     left = datetime.timedelta(

@@ -88,6 +88,21 @@ def test_progress_prints_a_line_with_rate_and_time_left(monkeypatch):
   assert '25 steps/s  ETA 0:00:30' in third
 
 
+def test_compiling_and_evaluating_do_not_make_the_time_left_longer(monkeypatch):
+  clock = iter([0.0, 90.0, 99.8, 130.2])
+  monkeypatch.setattr(metrics.time, 'monotonic', lambda: next(clock))
+  stream = io.StringIO()
+  progress = metrics.Progress(1000, step=0, stream=stream)
+  for step in range(1, 51):
+    progress.begin(step)  # The first step compiles for 90 s.
+  progress.report(50, {'loss': 0.5})
+  progress.leave_out(20.2)
+  progress.report(101, {'loss': 0.5})
+  first, second = stream.getvalue().splitlines()
+  assert '5 steps/s  ETA 0:03:10' in first
+  assert '5 steps/s  ETA 0:03:00' in second
+
+
 def test_progress_rewrites_its_line_on_a_terminal(monkeypatch):
   monkeypatch.setenv('COLUMNS', '80')
   stream = io.StringIO()

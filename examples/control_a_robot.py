@@ -1,9 +1,7 @@
 """Drives a robot by an exported plan: looks, plans, acts, looks again.
 
-  python -m experiments.export --what=plan --num_samples=32 --num_iterations=3
-  python examples/control_a_robot.py
-
-`load` and `drive` need JAX and flatbuffers alone. Two Room is the robot.
+python -m experiments.export --what=plan --num_samples=32 --num_iterations=3
+python examples/control_a_robot.py
 """
 
 import hashlib
@@ -63,16 +61,18 @@ def drive(camera, act, goal, plan, about, *, seconds, num_blocks):
 
 def main(folder='outputs/export', num_blocks=12):
   """Drives to a goal in Two Room; the distance left, in px."""
+  if not pathlib.Path(folder, 'manifest.json').is_file():
+    raise SystemExit(f'No export in {folder}: run {__doc__.splitlines()[2]}')
   world = envs.TwoRoom(image_size=64)
   render, step = jax.jit(world.render), jax.jit(world.step)
   *states, goal = map(world.reset, jax.random.split(jax.random.key(5)))
   camera = lambda: np.asarray(render(states[-1]))
   act = lambda action: states.append(step(states[-1], action))
   ways = np.asarray(render(goal)), *load(folder, 'plan')
-  # Compiles, for seconds, before the robot moves.
-  drive(camera, lambda action: None, *ways, seconds=60.0, num_blocks=1)
+  drive(camera, lambda _: None, *ways, seconds=60.0, num_blocks=1)  # Compiles.
   said = drive(camera, act, *ways, seconds=0.5, num_blocks=num_blocks)
-  print(f'{said.count("new")} of {len(said)} plans in time')
+  there = 'reached' if world.success(states[-1], goal) else 'not reached'
+  print(f'{said.count("new")} of {len(said)} plans in time; goal {there}')
   return float(world.distance(states[-1], goal))
 
 

@@ -156,7 +156,7 @@ def needs(what: str, *packages: str) -> None:
   if missing:
     raise ImportError(
       f'{what} needs {" and ".join(missing)}, which is not installed: '
-      "pip install 'jepa-wm[export]'."
+      "pip install 'jepa-wm[export]', or -e '.[export]' in a clone."
     )
 
 
@@ -205,9 +205,9 @@ def stablehlo(
     ImportError: without flatbuffers.
     ValueError: it calls back to Python, or its weights are too large.
   """
-  needs('StableHLO', 'flatbuffers')
   if not beside:
     check_size(function)
+  needs('StableHLO', 'flatbuffers')
   exported = _lower(function, platforms, beside)
   shapes = jax.tree.unflatten(exported.out_tree, exported.out_avals)
   details = {

@@ -38,8 +38,8 @@ def onnx(function: artefacts.Function) -> artefacts.Written:
     ValueError: an operation that jax2onnx does not know, weights that are too
       large, or numbers that differ by more than `MOST_ERROR`.
   """
-  artefacts.needs('ONNX', 'jax2onnx', 'onnxruntime')
   artefacts.check_size(function)
+  artefacts.needs('ONNX', 'jax2onnx', 'onnxruntime')
   specs = function.specs()
 
   def call(*arrays: jax.Array) -> list[jax.Array]:

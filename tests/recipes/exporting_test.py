@@ -220,13 +220,16 @@ def test_a_memory_is_advanced_by_onnx(sensing):
   assert written.details['error'] < 1e-5
 
 
-def test_a_robot_is_driven(folder):
-  """The example is the page's code, and arrives."""
+def test_a_robot_is_driven(folder, tmp_path, capsys):
+  """The example is the page's code, arrives and says so."""
   example = load_example('control_a_robot')
   text = (ROOT / 'examples' / 'control_a_robot.py').read_text()
   loader, loop = blocks()
   assert loader.partition('def ')[2] in text and loop in text
   assert example.main(folder, num_blocks=12) < 16.0
+  assert capsys.readouterr().out.endswith('; goal reached\n')
+  with pytest.raises(SystemExit, match='run python -m experiments'):
+    example.main(tmp_path)
 
 
 class Made:
@@ -407,10 +410,12 @@ def test_what_does_not_fit_together_is_said(
   encodes = exports.WorldModel(models.from_config({'name': 'ijepa'}), {}, None)
   with pytest.raises(ValueError, match='so there is no advance of it'):
     recipes.exporting.functions(recipes.Exporting(what='advance'), encodes)
+  monkeypatch.setattr(artefacts.importlib.util, 'find_spec', lambda name: None)
+  said("pip install 'jepa-wm[export]', or", ImportError, what='encode')
+  # What is wrong with the flags comes before what is not installed.
+  said('two_room_small has no policy of its own', what=('encode', 'policy'))
   monkeypatch.setattr(artefacts, 'MOST_BYTES', 1000)
   said('keep them beside it, with --weights=beside', what='encode')
-  monkeypatch.setattr(artefacts.importlib.util, 'find_spec', lambda name: None)
-  said("pip install 'jepa-wm[export]'", ImportError, what='encode')
   out.mkdir()
   (out / 'thesis.tex').touch()
   said('holds thesis.tex', FileExistsError, what='encode')

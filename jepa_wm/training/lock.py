@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
+import secrets
 import socket
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import Any
 from jepa_wm import files, processes
 
 FILE = 'run.lock'
-"""In the folder of a run, as long as it runs: host and pid of who does."""
+"""In the folder of a run, as long as it runs: who does, and a token of it."""
 
 _WAIT_SECONDS, _SHOWN_SECONDS = 1.0, 20.0
 _BEAT_SECONDS, _DEAD_SECONDS = 15.0, 300.0
@@ -45,20 +46,25 @@ def hold(workdir: str | os.PathLike[str]) -> Iterator[None]:
   workdir = files.expand(workdir)
   with contextlib.ExitStack() as stack:
 
-    def take() -> None:
-      stack.enter_context(_held(workdir))
+    def take() -> dict[str, Any]:
+      return stack.enter_context(_held(workdir))
 
-    processes.from_first(take)
+    holder = processes.from_first(take)
     if not processes.is_first():
-      _check_shared(workdir)
+      _check_shared(workdir, holder)
     yield
 
 
-def _check_shared(workdir: pathlib.Path) -> None:
-  """Refuses a folder that is another one than that of the first process."""
-  # Disks of a network show a new file late.
+def _check_shared(workdir: pathlib.Path, holder: dict[str, Any]) -> None:
+  """Refuses a folder that is another one than that of the first process.
+
+  Args:
+    workdir: the folder.
+    holder: what the first has written into its file.
+  """
+  # Disks of a network show a new file late; a killed run may have left one.
   until = time.monotonic() + _SHOWN_SECONDS
-  while not (workdir / FILE).exists():
+  while _found(workdir / FILE) != holder:
     if time.monotonic() > until:
       raise OSError(
         f'{workdir} on {socket.gethostname()} is not the folder in which '
@@ -68,8 +74,8 @@ def _check_shared(workdir: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def _held(workdir: pathlib.Path) -> Iterator[None]:
-  """`hold`, for a process that is alone."""
+def _held(workdir: pathlib.Path) -> Iterator[dict[str, Any]]:
+  """`hold`, for a process that is alone; gives what the file says of it."""
   path = workdir / FILE
   missing = [x for x in (workdir, *workdir.parents) if not x.exists()]
   try:
@@ -85,7 +91,7 @@ def _held(workdir: pathlib.Path) -> Iterator[None]:
   beat = threading.Thread(target=_beat, args=(descriptor, done), daemon=True)
   beat.start()
   try:
-    yield
+    yield _read(descriptor)
   finally:
     done.set()
     beat.join()
@@ -120,7 +126,7 @@ def _beat(descriptor: int, done: threading.Event) -> None:
 
 
 def _acquire(path: pathlib.Path) -> int:
-  """The locked file, with our host and pid in it."""
+  """The locked file, with our host, pid and a token in it."""
   while True:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -150,8 +156,14 @@ def _acquire(path: pathlib.Path) -> int:
         'silence another host takes over.'
       )
     os.ftruncate(descriptor, 0)
-    us = {'host': socket.gethostname(), 'pid': os.getpid()}
+    us = {
+      'host': socket.gethostname(),
+      'pid': os.getpid(),
+      'token': secrets.token_hex(8),
+    }
     os.pwrite(descriptor, json.dumps(us).encode(), 0)
+    # Other hosts read it while it is open here.
+    os.fsync(descriptor)
     return descriptor
 
 
@@ -161,6 +173,18 @@ def _is_at(path: pathlib.Path, descriptor: int) -> bool:
     return os.path.samestat(os.stat(path), os.fstat(descriptor))
   except FileNotFoundError:
     return False
+
+
+def _found(path: pathlib.Path) -> dict[str, Any]:
+  """Who wrote the file of this name; nothing where there is none."""
+  try:
+    descriptor = os.open(path, os.O_RDONLY)
+  except FileNotFoundError:
+    return {}
+  try:
+    return _read(descriptor)
+  finally:
+    os.close(descriptor)
 
 
 def _read(descriptor: int) -> dict[str, Any]:

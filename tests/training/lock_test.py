@@ -48,6 +48,7 @@ def test_what_a_killed_process_left_is_taken_over(tmp_path, other):
   assert (tmp_path / lock.FILE).exists()
   with lock.hold(tmp_path):
     left = json.loads((tmp_path / lock.FILE).read_text())
+    assert left.pop('token')
     assert left == {'host': socket.gethostname(), 'pid': os.getpid()}
   assert list(tmp_path.iterdir()) == []
 
@@ -104,11 +105,17 @@ def test_a_half_written_file_stops_nobody(tmp_path, content):
 def test_processes_of_one_run_share_it(tmp_path, monkeypatch):
   monkeypatch.setattr(lock, '_SHOWN_SECONDS', 0.2)
   with lock.hold(tmp_path):
+    holder = json.loads((tmp_path / lock.FILE).read_text())
     monkeypatch.setattr(lock.processes, 'is_first', lambda: False)
-    monkeypatch.setattr(lock.processes, 'from_first', lambda do: None)
+    monkeypatch.setattr(lock.processes, 'from_first', lambda do: holder)
     with lock.hold(tmp_path):
       assert (tmp_path / lock.FILE).exists()
     assert (tmp_path / lock.FILE).exists()
     elsewhere = tmp_path / 'elsewhere'
+    with pytest.raises(OSError, match='not the folder in which process 0'):
+      lock.hold(elsewhere).__enter__()
+    # What a killed run of a process with the same number has left there.
+    elsewhere.mkdir()
+    (elsewhere / lock.FILE).write_text(json.dumps(holder | {'token': 'old'}))
     with pytest.raises(OSError, match='not the folder in which process 0'):
       lock.hold(elsewhere).__enter__()

@@ -330,6 +330,26 @@ def whole(tree: Any) -> Any:
   return jax.tree.map(fetch, tree)
 
 
+def spread(tree: Any, mesh: Mesh) -> str:
+  """How arrays lie on several devices, in words to follow the hardware.
+
+  Args:
+    tree: pytree of device arrays.
+    mesh: that they lie on.
+
+  Returns:
+    `': 2 processes, 8 devices, 41 of 60 arrays split'`, and nothing on one.
+  """
+  if mesh.size == 1:
+    return ''
+  several = num_processes(mesh)
+  processes = f'{several} processes, ' if several > 1 else ''
+  leaves = jax.tree.leaves(tree)
+  split = sum(not leaf.is_fully_replicated for leaf in leaves)
+  lie = f'{split} of {len(leaves)} arrays split' if split else 'no array split'
+  return f': {processes}{mesh.size} devices, {lie}'
+
+
 def device_description() -> str:
   """The hardware that a measurement was taken on, in words for its record.
 

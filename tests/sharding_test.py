@@ -174,6 +174,16 @@ def test_every_core_becomes_a_device_unless_the_number_is_given(
   assert int(done.stdout) == expected
 
 
+def test_how_arrays_are_spread_is_told_of_several_devices():
+  mesh = sharding.make_mesh()
+  small, large = np.zeros(8), np.zeros((8, 2**14))
+  whole = sharding.replicate({'small': small, 'large': large}, mesh)
+  assert sharding.spread(whole, mesh) == ': 8 devices, no array split'
+  split = jax.device_put(whole, sharding.layout(whole, mesh))
+  assert sharding.spread(split, mesh) == ': 8 devices, 1 of 2 arrays split'
+  assert sharding.spread(whole, sharding.make_mesh(1)) == ''
+
+
 def test_device_description_names_the_hardware(monkeypatch):
   assert sharding.device_description().startswith('CPU, ')
 

@@ -186,7 +186,8 @@ class Log(run_lib.Hook):
     self._progress = metrics_lib.Progress(run.num_steps, step=run.step)
     self._progress.say(
       f'{self._name}: {run.num_parameters / 1e6:.2f} M parameters, '
-      f'{run.num_steps} steps on {sharding.device_description()}.'
+      f'{run.num_steps} steps on {sharding.device_description()}'
+      f'{sharding.spread(run.state, run.mesh)}.'
     )
     if run.checkpoint is not None:
       doing = 'Finished before at' if run.is_last else 'Going on from'

@@ -104,9 +104,10 @@ def _check_chunks(count: int, model: models.Learns, batch_size: int) -> None:
   """See `check_memory`."""
   num_devices = sharding.make_mesh().size
   if batch_size % (count * num_devices):
+    devices = 'device' if num_devices == 1 else 'devices'
     raise ValueError(
-      f'config.data.batch_size={batch_size} is not divided by the '
-      f'config.accumulate={count} chunks of {num_devices} devices; choose a '
+      f'config.data.batch_size={batch_size} is not divided by '
+      f'config.accumulate={count} chunks on {num_devices} {devices}; choose a '
       f'multiple of {count * num_devices}.'
     )
   try:

@@ -10,7 +10,7 @@ from jepa_wm.networks import remat
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Memory:
-  """What spares a device memory; it changes no number but in its last bits.
+  """What spares a device memory; it changes a step in its last bits alone.
 
   Attributes:
     sharding: one of `sharding.LAYOUTS`, how parameters, the optimiser's state

@@ -284,7 +284,9 @@ def test_chunks_lie_where_their_samples_are():
 
 def test_chunks_that_cannot_be():
   config = {'model': {'name': 'lewm'}, 'accumulate': 2}
-  with pytest.raises(ValueError, match='choose a multiple of 16'):
+  with pytest.raises(
+    ValueError, match='2 chunks on 8 devices; choose a multiple of 16'
+  ):
     recipe.read_config({**config, 'data': {'batch_size': 24}})
   frozen = tiny.build(target={'name': 'frozen'}, terms={'prediction': {}})
   with pytest.raises(ValueError, match="of 'lewm' is frozen"):

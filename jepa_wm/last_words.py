@@ -27,7 +27,13 @@ def sentence(text: str) -> str | None:
   if 'RegisterTask' in text:
     return (
       'The processes of this run did not find each other in time: start as '
-      'many as are announced, and let all of them reach process 0.\n'
+      'many as are announced, give each a number of its own (one that is given '
+      'twice leaves another out), and let all of them reach process 0.\n'
+    )
+  if 'incarnation' in text:
+    return (
+      'Two processes of this run came with the same number: give each its own, '
+      'and start all of them again where one has ended.\n'
     )
   if silent := _SILENT.search(text):
     who = f'process {silent[1]}'

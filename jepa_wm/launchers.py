@@ -13,6 +13,7 @@ LAUNCHERS = (
   ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
 )
 COORDINATOR = 'JAX_COORDINATOR_ADDRESS'
+_JOIN = 'JEPA_WM_JOIN_SECONDS'
 _TPU_HOSTS, _TPU_HOST = 'TPU_WORKER_HOSTNAMES', 'TPU_WORKER_ID'
 
 
@@ -33,6 +34,33 @@ def place() -> tuple[int, int]:
       return number(index) or 0, found
   hosts = os.environ.get(_TPU_HOSTS, '').count(',') + 1
   return (number(_TPU_HOST) or 0, hosts) if hosts > 1 else (0, 1)
+
+
+def address() -> tuple[str, int] | None:
+  """Host and port of process 0, where the environment says them.
+
+  Raises:
+    ValueError: it is not that.
+  """
+  text = os.environ.get(COORDINATOR)
+  if text is None:
+    return None
+  host, _, port = text.rpartition(':')
+  if not host or not port.isdecimal() or not 1 <= int(port) < 2**16:
+    raise ValueError(
+      f'{COORDINATOR} must be host:port, got {text!r}; a port is a number from '
+      '1 to 65535.'
+    )
+  return host.strip('[]'), int(port)
+
+
+def join_seconds() -> int:
+  """How long processes wait for each other at the start.
+
+  Raises:
+    ValueError: the variable is not a number.
+  """
+  return number(_JOIN) or 300
 
 
 def apart() -> dict[str, str]:

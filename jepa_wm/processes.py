@@ -8,7 +8,7 @@ in Orbax: no device takes part, so one may work for hours while others wait.
 import contextlib
 import json
 import os
-import socket
+import signal
 import subprocess
 import sys
 import time
@@ -21,10 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax._src import distributed
 
-from jepa_wm import last_words, launchers, sharding
-
-_JOIN_SECONDS = 300
-"""How long the others are waited for at the start."""
+from jepa_wm import joining, last_words, launchers, sharding
 
 _HEARTBEAT_SECONDS = 30
 """A process that was silent for so long is lost, and all others end."""
@@ -45,6 +42,9 @@ _BROKEN = (
 )
 """What errors of collectives speak of when another process is gone."""
 
+_INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C, as shells have it."""
+
 _said = {'number': 0}
 
 
@@ -62,11 +62,11 @@ def initialize() -> None:
   the second time, it does nothing.
 
   Raises:
-    ValueError: a variable is missing or is not a number, or nobody answers at
-      the address.
+    ValueError: a variable is missing or out of its range, nobody answers at
+      the address, or its port is taken.
   """
   index, count = (launchers.number(name) for name in launchers.LAUNCHERS[0])
-  address = os.environ.get(launchers.COORDINATOR)
+  address = launchers.address()
   if address is not None and count is None and launchers.place()[1] > 1:
     # JAX asks fewer launchers than there are (Open MPI 5 is none of them).
     index, count = launchers.place()
@@ -75,24 +75,58 @@ def initialize() -> None:
       f'JAX_NUM_PROCESSES is {count} and JAX_COORDINATOR_ADDRESS is not set; '
       'set it to host:port of the process whose JAX_PROCESS_ID is 0.'
     )
+  if index is not None and count is not None and index >= count:
+    raise ValueError(
+      f'JAX_PROCESS_ID must be below JAX_NUM_PROCESSES={count}, got {index}: '
+      'processes are numbered from 0.'
+    )
   if jax.distributed.is_initialized() or not launchers.has_company():
     return
-  if address is not None and index:
-    _await(address)
+  if address is not None:
+    joining.look_up(*address)
+    if index:
+      joining.wait_for(*address, launchers.join_seconds())
+    elif index is not None:
+      joining.check_free(address[1])
+  _join(index, count)
+
+
+def _join(index: int | None, count: int | None) -> None:
+  """See `initialize`; what is None is for JAX to find out."""
+  seconds = launchers.join_seconds()
+  who, several = launchers.place() if count is None else (index, count)
+  where = os.environ.get(launchers.COORDINATOR)
+  at = f' at {where}' if where else ''
+  waits = (
+    f'Waits for {several - 1} more of {several} processes{at}, up to '
+    f'{seconds} s.'
+  )
   # It would keep SIGTERM for itself; `training.hooks` is who agrees on it.
   jax.config.update('jax_enable_preemption_service', False)
   try:
-    jax.distributed.initialize(
-      num_processes=count,
-      process_id=index,
-      initialization_timeout=_JOIN_SECONDS,
-      heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
-    )
+    with (
+      joining.told('' if who or several == 1 else waits),
+      joining.interruptible(),
+    ):
+      jax.distributed.initialize(
+        num_processes=count,
+        process_id=index,
+        initialization_timeout=seconds,
+        heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+      )
   except ValueError as error:
     raise ValueError(
       f'JAX cannot tell where process 0 is ({error}); set '
       'JAX_COORDINATOR_ADDRESS to its host:port, and JAX_NUM_PROCESSES and '
       'JAX_PROCESS_ID unless Slurm or Open MPI number the processes.'
+    ) from error
+  except RuntimeError as error:
+    why = str(error).strip().partition('\n')[0]
+    at = f' at {distributed.global_state.coordinator_address}'
+    raise ValueError(
+      f'Process {who} could not join the others{at} ({why}); choose a port '
+      'that is free on the host of process 0, and give every process a number '
+      'of its own.'
     ) from error
 
 
@@ -200,47 +234,66 @@ def joined(words: Sequence[str]) -> Iterator[None]:
   Args:
     words: of the command line, which must be the same for all.
   """
-  if not launchers.has_company():
-    # Says what is missing, if half of it is there.
-    try:
+  try:
+    is_alone = not launchers.has_company()
+    if is_alone:
+      # Says what is missing, if half of it is there.
       initialize()
-    except ValueError as error:
-      sys.exit(str(error))
+  except ValueError as error:
+    sys.exit(str(error))
+  if is_alone:
     yield
     return
   own = _listened_to()
   try:
-    initialize()
-    _check_same(list(words))
-    _meet()
-    if not is_first():
-      sys.stdout = sys.stderr = open(os.devnull, 'w')  # noqa: SIM115
+    _begin(words, own)
     yield
     wait_for_all()
   except SystemExit as stop:
     # All of them end so, as after a signal: in order.
     if not isinstance(stop.code, str):
       raise
+    if isinstance(stop.__context__, KeyboardInterrupt):
+      _leave(stop.code, own, _INTERRUPTED)
     _end(stop.code, own)
+  except KeyboardInterrupt:
+    _leave('Interrupted beside the other processes.', own, _INTERRUPTED)
   except BaseException as error:
     known = isinstance(error, (ValueError, OSError))
     lines = traceback.format_exception(error)
     _end(str(error) if known else ''.join(lines).rstrip(), own)
 
 
+def _begin(words: Sequence[str], own: Any) -> None:
+  """Joins, and leaves the speaking to the first."""
+  try:
+    initialize()
+  except ValueError as error:
+    _leave(str(error), own, 1)
+  _check_same(list(words))
+  _meet()
+  if not is_first():
+    sys.stdout = sys.stderr = open(os.devnull, 'w')  # noqa: SIM115
+
+
 def _end(said: str, stream: Any) -> None:
-  """Ends at once with a sentence: nobody is there to wait for."""
+  """Ends with a sentence, which is the first's where all of them have it."""
   if any(sign in said for sign in _BROKEN):
     os.write(2, f'{last_words.LOST}\n'.encode())
-  else:
-    who = ''
-    if jax.distributed.is_initialized() and not is_first():
-      time.sleep(_FIRST_SPEAKS_SECONDS)
-      who = f'Process {jax.process_index()}: '
-    print(f'{who}{said}', file=stream, flush=True)
+    said = ''
+  elif jax.distributed.is_initialized() and not is_first():
+    time.sleep(_FIRST_SPEAKS_SECONDS)
+    said = f'Process {jax.process_index()}: {said}'
+  _leave(said, stream, 1)
+
+
+def _leave(said: str, stream: Any, code: int) -> None:
+  """Ends at once: nobody is there to wait for."""
+  if said:
+    print(said, file=stream, flush=True)
   sys.stdout.flush()
   # Whatever is registered for the end would wait for the others.
-  os._exit(1)
+  os._exit(code)
 
 
 def _listened_to() -> Any:
@@ -298,31 +351,6 @@ def _meet() -> None:
     given = jax.make_array_from_process_local_data(split, np.ones(ours))
     add = jax.jit(jnp.sum, out_shardings=sharding.replicated(mesh))
     add(given).block_until_ready()
-
-
-def _await(address: str) -> None:
-  """Waits until somebody listens at an address.
-
-  JAX would say so after minutes, in pages.
-  """
-  host, _, port = address.rpartition(':')
-  if not host or not port.isdecimal():
-    raise ValueError(
-      f'JAX_COORDINATOR_ADDRESS must be host:port, got {address!r}.'
-    )
-  until, why = time.monotonic() + _JOIN_SECONDS, ''
-  while time.monotonic() < until:
-    try:
-      socket.create_connection((host.strip('[]'), int(port)), 5).close()
-      return
-    except OSError as error:
-      why = str(error)
-      time.sleep(0.2)
-  raise ValueError(
-    f'Nobody answers at JAX_COORDINATOR_ADDRESS={address} after '
-    f'{_JOIN_SECONDS} s ({why}); it is to be the host of process 0, and a port '
-    'that is free there and reached from here.'
-  )
 
 
 def _next_key() -> str:

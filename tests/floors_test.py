@@ -20,6 +20,7 @@ FLOORS = {
     'allocation',
     'last_words',
     'launchers',
+    'joining',
   ),
   0.5: ('fields', 'provenance', 'processes', 'shares'),
   1: ('data', 'networks', 'objectives', 'planning', 'envs'),

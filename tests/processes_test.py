@@ -10,7 +10,8 @@ import jax
 import pytest
 import toy_process
 
-from jepa_wm import last_words, launchers, processes, sharding
+from experiments import command_line
+from jepa_wm import joining, last_words, launchers, processes, sharding
 from jepa_wm.training import metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -33,7 +34,8 @@ def joined(monkeypatch):
       monkeypatch.delenv(name, raising=False)
     else:
       monkeypatch.setenv(name, value)
-  monkeypatch.setattr(processes, '_await', lambda address: None)
+  for name in ('look_up', 'wait_for', 'check_free'):
+    monkeypatch.setattr(joining, name, lambda *args: None)
   monkeypatch.setattr(
     jax.distributed, 'initialize', lambda **kwargs: calls.append(kwargs)
   )
@@ -79,10 +81,110 @@ def test_half_of_the_variables_are_refused(joined, monkeypatch):
   monkeypatch.setenv('JAX_PROCESS_ID', '1')
   with pytest.raises(ValueError, match="must be host:port, got 'nowhere'"):
     processes.initialize()
-  monkeypatch.setattr(processes, '_JOIN_SECONDS', 0.1)
+  monkeypatch.setattr(launchers, 'join_seconds', lambda: 0.1)
   monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', 'localhost:9')
   with pytest.raises(ValueError, match=r'Nobody answers at .*localhost:9'):
     processes.initialize()
+
+
+@pytest.mark.parametrize('index', ['0', '1'])
+@pytest.mark.parametrize('address', ['nonsense', 'a:', 'a:b', 'a:0', 'a:99999'])
+def test_no_process_takes_what_is_no_address(
+  joined, monkeypatch, address, index
+):
+  monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', address)
+  monkeypatch.setenv('JAX_NUM_PROCESSES', '2')
+  monkeypatch.setenv('JAX_PROCESS_ID', index)
+  with pytest.raises(ValueError, match=rf"host:port, got '{address}'.*65535"):
+    processes.initialize()
+
+
+def test_a_number_beyond_the_last_process_is_refused(joined, monkeypatch):
+  monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', 'localhost:1234')
+  monkeypatch.setenv('JAX_NUM_PROCESSES', '2')
+  monkeypatch.setenv('JAX_PROCESS_ID', '2')
+  with pytest.raises(ValueError, match='below JAX_NUM_PROCESSES=2, got 2'):
+    processes.initialize()
+  assert joined == []
+
+
+def test_a_port_of_another_program_is_refused():
+  with socket.create_server(('localhost', 0)) as other:
+    port = other.getsockname()[1]
+    with pytest.raises(ValueError, match=f'Port {port} .*another program'):
+      joining.check_free(port)
+  joining.check_free(port)
+
+
+def test_what_the_runtime_refuses_is_a_sentence(joined, monkeypatch):
+  def refuse(**kwargs):
+    raise jax.errors.JaxRuntimeError('UNKNOWN: Failed to start it\na page')
+
+  monkeypatch.setattr(jax.distributed, 'initialize', refuse)
+  monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', 'localhost:1234')
+  monkeypatch.setenv('JAX_NUM_PROCESSES', '2')
+  monkeypatch.setenv('JAX_PROCESS_ID', '0')
+  with pytest.raises(ValueError, match=r'Failed to start it\); choose a port'):
+    processes.initialize()
+
+
+@pytest.mark.parametrize('index', [0, 1])
+def test_the_first_says_for_whom_it_waits(joined, monkeypatch, capsys, index):
+  monkeypatch.setattr(
+    jax.distributed, 'initialize', lambda **kwargs: time.sleep(0.3)
+  )
+  monkeypatch.setattr(joining, '_PATIENCE_SECONDS', 0.0)
+  monkeypatch.setenv('JEPA_WM_JOIN_SECONDS', '7')
+  monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', 'localhost:1234')
+  monkeypatch.setenv('JAX_NUM_PROCESSES', '4')
+  monkeypatch.setenv('JAX_PROCESS_ID', str(index))
+  processes.initialize()
+  said = 'Waits for 3 more of 4 processes at localhost:1234, up to 7 s.\n'
+  assert capsys.readouterr().err == ('' if index else said)
+
+
+def test_others_say_that_they_wait_for_the_first(monkeypatch, capsys):
+  monkeypatch.setattr(joining, '_PATIENCE_SECONDS', 0.0)
+  with pytest.raises(ValueError, match='Nobody answers'):
+    joining.wait_for('localhost', 9, 0.1)
+  said = 'Waits for process 0 at localhost:9, up to 0.1 s.\n'
+  assert capsys.readouterr().err == said
+
+
+def test_a_host_that_is_not_known_is_told_at_once(monkeypatch, capsys):
+  def unknown(*args):
+    raise socket.gaierror(socket.EAI_NONAME, 'Name or service not known')
+
+  monkeypatch.setattr(socket, 'getaddrinfo', unknown)
+  joining.look_up('nodee0', 1234)
+  assert 'nodee0:1234 is not known here' in capsys.readouterr().err
+
+
+class Left(BaseException):
+  """What `os._exit` does to a test."""
+
+
+@pytest.mark.parametrize('where', ['before it joined', 'before a step'])
+def test_ctrl_c_ends_one_of_several_with_its_code(monkeypatch, capsys, where):
+  def leave(code):
+    raise Left(code)
+
+  def begin(words, own):
+    if where == 'before it joined':
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(os, '_exit', leave)
+  monkeypatch.setattr(launchers, 'has_company', lambda: True)
+  monkeypatch.setattr(processes, '_listened_to', lambda: sys.stderr)
+  monkeypatch.setattr(processes, '_begin', begin)
+  with (
+    pytest.raises(Left, match='130'),
+    processes.joined([]),
+    command_line.one_sentence('Interrupted; nothing is lost.'),
+  ):
+    raise KeyboardInterrupt
+  said = capsys.readouterr().err
+  assert said.startswith('Interrupted') and said.count('\n') == 1
 
 
 def test_the_place_of_a_process_is_what_its_launcher_says(monkeypatch):
@@ -137,7 +239,12 @@ def test_alone_nobody_is_waited_for():
       'F1129 17:41:36.1 9 client.h:80] Terminating process because the JAX '
       'distributed service detected fatal errors. DEADLINE_EXCEEDED\n\nRPC: '
       '/xla.coordination.CoordinationService/RegisterTask',
-      'did not find each other in time: start as many as are announced',
+      'one that is given twice leaves another out',
+    ),
+    (
+      'E1129 17:41:36.1 9 coordination_service.cc:1549] task:1 unexpectedly '
+      'tried to connect with a different incarnation.',
+      'came with the same number',
     ),
   ],
 )
@@ -252,7 +359,7 @@ def test_a_signal_to_one_process_saves_and_stops_all(story):
   step = int(story[1]['steps'][-1][-8:])
   assert 9 <= step < NUM_STEPS
   assert f'Stopped by SIGTERM after step {step} of {NUM_STEPS}' in said
-  assert silent == ''
+  assert not [x for x in silent.splitlines() if not x.startswith('Waits for ')]
 
 
 def test_losses_are_those_of_one_process(story, alone):

@@ -289,10 +289,15 @@ def write_results(
 
 
 def default_batch_size(num_pairs: int) -> int:
-  """All problems at once, but on a CPU only what fits into its caches."""
-  if jax.default_backend() == 'cpu':
-    return min(num_pairs, 4 * jax.device_count())
-  return num_pairs
+  """All problems at once, but on a CPU only what fits into its caches.
+
+  There about 4 a device, such that few are planned twice to fill the last
+  batch.
+  """
+  if jax.default_backend() != 'cpu':
+    return num_pairs
+  sizes = [each * jax.device_count() for each in (4, 5, 3)]
+  return min(num_pairs, min(sizes, key=lambda size: -num_pairs % size))
 
 
 def _episode(loop: closed_loop.ClosedLoop, index: int) -> Episode:

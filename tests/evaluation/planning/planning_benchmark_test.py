@@ -343,3 +343,15 @@ def test_doors(perfect_model, run_short_again):
   nobody = pairs.Pairs(ids=np.zeros(0, int), starts=None, goals=None)
   with pytest.raises(ValueError, match='at least one problem'):
     run_short_again(pairs=nobody)
+
+
+@pytest.mark.parametrize(
+  ('num_pairs', 'num_devices', 'expected'),
+  [(50, 2, 10), (100, 2, 10), (200, 2, 8), (16, 1, 4), (2, 2, 2), (50, 1, 5)],
+)
+def test_batches_of_a_cpu_are_full(
+  monkeypatch, num_pairs, num_devices, expected
+):
+  monkeypatch.setattr(jax, 'device_count', lambda: num_devices)
+  size = planning_benchmark.default_batch_size(num_pairs)
+  assert size == expected

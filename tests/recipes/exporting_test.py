@@ -81,10 +81,34 @@ def blocks(page='robots.md'):
   return re.findall(r'```python\n(.*?)```', text, re.DOTALL)
 
 
-def test_it_runs_where_this_package_is_not(folder, model, head, tmp_path):
-  """By the loader of the page; a plan has the same bits."""
-  seen, goal = frames(1), frames(1, seed=1)
+@pytest.fixture(scope='module')
+def asked():
+  """What functions are given: two pictures and a raw block."""
   raw = np.random.default_rng(2).uniform(-1, 1, (1, 5, 2)).astype(np.float32)
+  return frames(1), frames(1, seed=1), raw
+
+
+@pytest.fixture(scope='module')
+def answered(model, head, asked):
+  """What the model says: latents, those after the block, and actions."""
+  seen, goal, raw = asked
+  encode = jax.jit(model.encode)
+  latents, wanted = (encode(model.params, {'pixels': x}) for x in (seen, goal))
+  state = model.start_from(model.params, latents[:, None])
+  block = model.normalize_actions(raw)
+  after = jax.jit(model.dynamics)(model.params, None, block, state)
+  _, trained = head
+  acted = trained.head.roles.policy(
+    trained.params, None, latents, wanted, jnp.full(1, 20.0)
+  )
+  return latents, model.latent(after), model.raw_actions(acted)
+
+
+def test_it_runs_where_this_package_is_not(
+  folder, model, asked, answered, tmp_path
+):
+  """By the loader of the page; a plan has the same bits."""
+  seen, goal, raw = asked
   mean = 0.1 * np.ones((1, 5, 10), np.float32)
   both = {'pixels': seen, 'goal/pixels': goal}
   plan = {**both, 'rng_key': np.uint32([0, 3]), 'warm_start/mean': mean}
@@ -111,23 +135,10 @@ for name in ('encode', 'start', 'advance', 'policy', 'plan'):
     path.stem: dict(np.load(path)) for path in tmp_path.glob('[a-z]*.npz')
   }
 
-  encode = jax.jit(model.encode)
-  latents = encode(model.params, {'pixels': seen})
+  latents, after, acted = answered
   np.testing.assert_array_equal(made['encode']['latents'], latents)
-  state = model.start_from(model.params, latents[:, None])
-  block = model.normalize_actions(raw)
-  after = jax.jit(model.dynamics)(model.params, None, block, state)
-  np.testing.assert_allclose(
-    made['advance']['latents'], model.latent(after), atol=1e-5
-  )
-  wanted = encode(model.params, {'pixels': goal})
-  _, trained = head
-  acted = trained.head.roles.policy(
-    trained.params, None, latents, wanted, jnp.full(1, 20.0)
-  )
-  np.testing.assert_allclose(
-    made['policy']['actions'], model.raw_actions(acted), atol=1e-5
-  )
+  np.testing.assert_allclose(made['advance']['latents'], after, atol=1e-5)
+  np.testing.assert_allclose(made['policy']['actions'], acted, atol=1e-5)
 
   planner = model.planner(
     jepa_wm.CEM(**BUDGET),
@@ -176,11 +187,10 @@ def test_the_manifest_says_what_is_there(folder, model):
   assert names == {'manifest.json', *files} - {'plan.onnx'}
 
 
-def test_onnx_runtime_says_the_same(folder, model, head):
+def test_onnx_runtime_says_the_same(folder, asked, answered):
   """Row after row as the manifest has them; the converter leaves no trace."""
   manifest = json.loads((folder / 'manifest.json').read_text())
-  seen, goal = frames(1), frames(1, seed=1)
-  raw = np.random.default_rng(2).uniform(-1, 1, (1, 5, 2)).astype(np.float32)
+  seen, goal, raw = asked
   given = {'pixels': seen, 'goal/pixels': goal, 'actions': raw}
   given['steps_left'] = np.array(20, np.int32)
   made = {}
@@ -191,20 +201,11 @@ def test_onnx_runtime_says_the_same(folder, model, head):
     made[name] = dict(zip(about['outputs'], found, strict=True))
     given = {**made[name], **given}
     assert about['onnx']['error'] < 1e-5
-  latents, wanted = (
-    jax.jit(model.encode)(model.params, {'pixels': x}) for x in (seen, goal)
-  )
-  state = model.start_from(model.params, latents[:, None])
-  block = model.normalize_actions(raw)
-  after = jax.jit(model.dynamics)(model.params, None, block, state)
-  _, trained = head
-  acted = trained.head.roles.policy(
-    trained.params, None, latents, wanted, jnp.full(1, 20.0)
-  )
+  latents, after, acted = answered
   for name, output, ours in (
     ('encode', 'latents', latents),
-    ('advance', 'latents', model.latent(after)),
-    ('policy', 'actions', model.raw_actions(acted)),
+    ('advance', 'latents', after),
+    ('policy', 'actions', acted),
   ):
     np.testing.assert_allclose(made[name][output], ours, atol=1e-5)
   assert jnp.cumsum(jnp.ones(2), 0)[1] == 2.0

@@ -52,8 +52,8 @@ if __name__ == '__main__':
   recipes.collect(ice, 'outputs/ice/data', overwrite=True)
   config = lewm.get_config('two_room_small')
   config.model.encoder.image_size, config.data.path = 32, 'outputs/ice/data'
-  recipes.train(config.to_dict() | {'num_steps': 200}, 'outputs/ice/run')
+  recipes.train(config.to_dict() | {'num_steps': 100}, 'outputs/ice/run')
   model = WorldModel.from_checkpoint('outputs/ice/run')
-  short = protocol.get('short', environment='ice')
+  short = protocol.get('short', environment='ice', num_pairs=20)
   result = planning_benchmark.run(model, short, pairs.load_pairs(short))
   print(report.table([report.draw(result)]))

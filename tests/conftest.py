@@ -23,7 +23,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
 )
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('MPLBACKEND', 'agg')
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.05')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '0')
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   # By the process that starts the workers: they find the name set.

@@ -61,8 +61,8 @@ def drive(camera, act, goal, plan, about, *, seconds, num_blocks):
 
 def main(folder='outputs/export', num_blocks=12):
   """Drives to a goal in Two Room; the distance left, in px."""
-  if not pathlib.Path(folder, 'manifest.json').is_file():
-    raise SystemExit(f'No export in {folder}: run {__doc__.splitlines()[2]}')
+  if not pathlib.Path(folder, 'plan.stablehlo').is_file():
+    raise SystemExit(f'No plan in {folder}: run {__doc__.splitlines()[2]}')
   world = envs.TwoRoom(image_size=64)
   render, step = jax.jit(world.render), jax.jit(world.step)
   *states, goal = map(world.reset, jax.random.split(jax.random.key(5)))

@@ -17,6 +17,7 @@ FLOORS = {
     'units',
     'files',
     'pytrees',
+    'palette',
     'allocation',
     'last_words',
     'launchers',

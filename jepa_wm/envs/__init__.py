@@ -5,6 +5,7 @@ import pkgutil
 
 from jepa_wm.envs.environment import Environment, VectorState
 from jepa_wm.envs.maze import Maze
+from jepa_wm.envs.multi_agent import MultiAgent
 from jepa_wm.envs.policies import (
   MixturePolicy,
   Policy,
@@ -38,6 +39,7 @@ __all__ = [
   'Environment',
   'Maze',
   'MixturePolicy',
+  'MultiAgent',
   'Policy',
   'PushT',
   'PushTExpert',

@@ -2,11 +2,10 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from jepa_wm import exports, fields, files, processes
-from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import (
   flop_budget,
   guarding,
@@ -14,6 +13,7 @@ from jepa_wm.evaluation.planning import (
   protocol,
 )
 from jepa_wm.recipes import (
+  planning_choices,
   planning_guards,
   planning_heads,
   planning_levels,
@@ -222,7 +222,9 @@ class Planning:
         distance=self.distance,
         history=self.history,
       )
-      for name, options in _shared_out(self.planner, self.options).items()
+      for name, options in planning_choices.shared_out(
+        self.planner, self.options
+      ).items()
     ]
 
   def combinations(self) -> list[planning_runs.Combination]:
@@ -270,7 +272,7 @@ class Planning:
             chosen,
           )
         seeds = range(self.seed, self.seed + self.num_seeds)
-        shifts = _shifts(environment, self.shift)
+        shifts = planning_choices.shifts(environment, self.shift)
         found += [
           planning_runs.Combination(
             checkpoint, chosen, settings, shift, seed, encoder
@@ -356,43 +358,3 @@ def plan(
   plans = planning_runs.Plans(combinations=combinations, **given)
   processes.by_first(lambda: files.writable(plans.out))
   return planning_report.run(plans)
-
-
-def _shifts(environment: str, asked: Sequence[str]) -> list[str | None]:
-  """The world as it is, then those that were asked for."""
-  known = worlds.get(environment).variation_groups
-  if 'all' in asked:
-    if not known:
-      raise ValueError(f'{environment!r} has no factors of variation to shift.')
-    asked = tuple(known)
-  for name in asked:
-    fields.check_choice(f'shift in {environment}', name, ['all', *known])
-  return [None, *asked]
-
-
-def _shared_out(
-  planners: Sequence[str], given: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
-  """Options of each planner.
-
-  Raises:
-    ValueError: no such planner, or one that gets an option twice.
-  """
-  for name in planners:
-    planner_settings.make_planner(name)
-  options: dict[str, dict[str, Any]] = {name: {} for name in planners}
-  for name, value in given.items():
-    planner, _, option = name.rpartition('.')
-    if planner:
-      fields.check_choice(f'The planner in set {name}', planner, options)
-    takers = [planner] if planner else list(options)
-    if len(takers) > 1:
-      having = [x for x in takers if planner_settings.has_option(x, option)]
-      takers = having or takers
-    for taker in takers:
-      if option in options[taker]:
-        raise ValueError(
-          f'{option} is given twice, the second time as {f"{name}={value}"!r}.'
-        )
-      options[taker][option] = value
-  return options

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import models, planning, pytrees
-from jepa_wm.models import acting, hierarchical
+from jepa_wm.models import acting, blocks, hierarchical
 from jepa_wm.types import (
   CostFn,
   LatentState,
@@ -217,7 +217,7 @@ class WorldModel:
       latents, goal = acting.encode_both(self.model, params, seen, goal)
     else:
       latents = self.encode(params, seen)
-      self._check_goal(goal, latents.shape[0])
+      acting.check_goal(self.model, goal, latents.shape[0])
     state = self.start_from(params, latents, actions, grows=True)
     return Root(state, goal)
 
@@ -246,6 +246,34 @@ class WorldModel:
         f'of the state, got {list(jnp.shape(action))}.'
       )
     return self._acting.advance(params, state, action)
+
+  def absorb(
+    self,
+    params: Params,
+    state: LatentState,
+    action: jax.Array,
+    seen: Observation | jax.Array,
+  ) -> LatentState:
+    """Steps `state` by what an action block led to, as it was seen.
+
+    So a model follows an episode of any length, each frame encoded once:
+    `start` from the first one, `absorb` every one that comes a block later,
+    and plan from the state (`Root`) whenever that is wanted.
+
+    Args:
+      params: the model's variables.
+      state: what `start`, `dynamics` or `absorb` returned.
+      action: `[..., A]`, the normalised block that was played in it.
+      seen: arrays `[..., *shape]` of `observation_spec`, or latents `[..., D]`.
+
+    Raises:
+      ValueError: what `encode` refuses, other leading dims, or the state of
+        another model.
+    """
+    level = self._acting
+    if isinstance(seen, Mapping):
+      seen = self.encode(params, seen)
+    return acting.absorb(level, params, state, action, seen)
 
   def latent(self, state: LatentState) -> jax.Array:
     """The newest latent `[..., D]` of a state, for costs over latents."""
@@ -326,16 +354,7 @@ class WorldModel:
     Raises:
       ValueError: other actions, or another number of them.
     """
-    spec = self._acting.action_spec
-    actions = jnp.asarray(actions)
-    if actions.shape[-2:] != (spec.block, spec.dim):
-      raise ValueError(
-        f'actions: expected [..., {spec.block}, {spec.dim}], raw actions of a '
-        f'block, got {list(actions.shape)}.'
-      )
-    flat = actions.reshape(*actions.shape[:-2], self.action_dim)
-    blocks: jax.Array = self._units.normalize(flat)
-    return blocks
+    return blocks.normalize(self._acting.action_spec, self._units, actions)
 
   def raw_actions(self, actions: jax.Array) -> jax.Array:
     """Blocks `[..., A]` to raw actions `[..., action_block, raw]`.
@@ -343,11 +362,7 @@ class WorldModel:
     Raises:
       ValueError: blocks of another size.
     """
-    spec = self._acting.action_spec
-    acting.check_block('actions', actions, spec)
-    actions = jnp.asarray(actions)
-    raw: jax.Array = self._units.denormalize(actions)
-    return raw.reshape(*actions.shape[:-1], spec.block, spec.dim)
+    return blocks.raw(self._acting.action_spec, self._units, actions)
 
   def action_bounds(
     self, low: np.ndarray | float, high: np.ndarray | float
@@ -358,26 +373,7 @@ class WorldModel:
       ValueError: bounds of another number of actions.
     """
     spec = self._acting.action_spec
-    shape = (spec.block, spec.dim)
-    for name, bound in (('low', low), ('high', high)):
-      if np.shape(bound) not in ((), (spec.dim,), shape):
-        raise ValueError(
-          f'{name}: expected a number or [{spec.dim}], one for each raw '
-          f'action, got {list(np.shape(bound))}.'
-        )
-    raw = (jnp.asarray(bound, jnp.float32) for bound in (low, high))
-    return planning.ActionBounds(
-      *(self.normalize_actions(jnp.broadcast_to(x, shape)) for x in raw)
-    )
-
-  def _check_goal(self, goal: jax.Array | None, num_problems: int) -> None:
-    """Refuses what is neither no goal nor a latent of each problem."""
-    expected = num_problems, self.model.latent_dim
-    if goal is not None and jnp.shape(goal) != expected:
-      raise ValueError(
-        f'goal: expected an observation or its latents {list(expected)}, got '
-        f'{list(jnp.shape(goal))}.'
-      )
+    return blocks.bounds(spec, self._units, low, high)
 
   @property
   def _acting(self) -> models.Advances:

@@ -106,6 +106,9 @@ class ToyModel:
   def advance(self, variables, state, action):
     return self.predict(variables, state, action)
 
+  def absorb(self, variables, state, action, latent):
+    return latent
+
   def read(self, state):
     return state
 

@@ -103,6 +103,49 @@ def test_a_history_that_does_not_fit(model):
     model.start(model.params, frames(1, 4), blocks(1, 3))
 
 
+def test_what_is_seen_is_absorbed_however_long(model):
+  seen, actions = frames(2, 5), blocks(2, 4)
+  at = lambda t: {name: x[:, t] for name, x in seen.items()}
+  state = jax.jit(model.start)(model.params, at(0))
+  absorb = jax.jit(model.absorb)
+  for t in range(1, 5):
+    state = absorb(model.params, state, actions[:, t - 1], at(t))
+  fresh = jax.jit(model.start)(
+    model.params, {name: x[:, 2:] for name, x in seen.items()}, actions[:, 2:]
+  )
+  assert jax.tree.structure(state) == jax.tree.structure(fresh)
+  jax.tree.map(
+    lambda *x: np.testing.assert_allclose(*x, atol=1e-5), state, fresh
+  )
+
+
+def test_a_state_of_another_model_is_refused(model):
+  latents = jnp.zeros((2, 3))
+
+  def absorb(state, latents=latents):
+    return jax.eval_shape(
+      lambda state: model.absorb(model.params, state, blocks(2), latents), state
+    )
+
+  root = model.root(model.params, frames(2))
+  absorb(root.state)
+  absorb(absorb(root.state))
+  state = model.start(model.params, frames(2))
+  other = 'a memory state handed to another model, or .* carries .newest'
+  for strange in (
+    latents,
+    None,
+    jax.tree.map(lambda x: x[..., :2], state),
+    model.start(model.params, frames(3)),
+  ):
+    with pytest.raises(ValueError, match=other):
+      absorb(strange)
+  with pytest.raises(ValueError, match=r'latent: expected \[2, 3\].*got \[2\]'):
+    absorb(state, latents[:, 0])
+  with pytest.raises(ValueError, match='action: expected size 10'):
+    model.absorb(model.params, state, jnp.zeros((2, 4)), latents)
+
+
 def test_cost_is_the_squared_distance_to_the_goal(model):
   latents = np.random.default_rng(0).normal(size=(2, 4, 1, 3))
   goal = jnp.ones((2, 1, 3))

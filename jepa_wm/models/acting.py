@@ -67,6 +67,93 @@ def start(
   return acting.start(variables, latents, jnp.asarray(actions), grows=grows)
 
 
+def absorb(
+  acting: model.Advances,
+  variables: Variables,
+  state: LatentState,
+  action: jax.Array,
+  latent: jax.Array,
+) -> LatentState:
+  """Steps a state by what was seen, and checks what goes into it.
+
+  Args:
+    acting: the model.
+    variables: of it.
+    state: what it started or stepped.
+    action: `[..., A]`, normalised, played in that state.
+    latent: `[..., D]`, of what that led to.
+
+  Raises:
+    ValueError: an action or a latent of another size, or a state of another
+      model.
+  """
+  check_block('action', action, acting.action_spec)
+  lead = np.shape(action)[:-1]
+  expected = (*lead, acting.latent_dim)
+  if np.shape(latent) != expected:
+    raise ValueError(
+      f'latent: expected {list(expected)}, what each block of the action led '
+      f'to, got {list(np.shape(latent))}.'
+    )
+  check_state(acting, variables, state, lead)
+  return acting.absorb(
+    variables, state, jnp.asarray(action), jnp.asarray(latent)
+  )
+
+
+def check_state(
+  acting: model.Advances,
+  variables: Variables,
+  state: LatentState,
+  lead: tuple[int, ...],
+) -> None:
+  """Refuses the state of another model; nothing is computed for it.
+
+  Args:
+    acting: the model.
+    variables: of it.
+    state: of one shape, or one that grows.
+    lead: dims `[...]` of what it is stepped by.
+
+  Raises:
+    ValueError: it is one, or leads with other dims.
+  """
+  action = jax.ShapeDtypeStruct((*lead, acting.action_spec.size), jnp.float32)
+
+  def make(length: int, grows: bool, steps: int = 0) -> LatentState:
+    shapes = (length, acting.latent_dim), (length - 1, action.shape[-1])
+    past = [jax.ShapeDtypeStruct((*lead, *x), jnp.float32) for x in shapes]
+
+    def run(latents: jax.Array, actions: jax.Array, action: jax.Array) -> Any:
+      state = acting.start(variables, latents, actions, grows=grows)
+      for _ in range(steps):
+        state = acting.advance(variables, state, action)
+      return state
+
+    return jax.eval_shape(run, *past, action)
+
+  fixed = make(1, False)
+  if _look(state) == _look(fixed):
+    return
+  # How many tokens a growing one holds is its own matter.
+  loosely = lambda tree: _look(tree, len(lead) + 2)
+  length = acting.history
+  if loosely(state) in (
+    loosely(make(min(length, 2), True)),
+    loosely(make(length, True, 1)),
+  ):
+    return
+  name = lambda tree: ', '.join(
+    f'{jax.tree_util.keystr(path) or "latent"} {list(np.shape(leaf))}'
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)[:4]
+  )
+  raise ValueError(
+    'state: a memory state handed to another model, or of another batch: for '
+    f'{list(lead)} problems this one carries {name(fixed)}, got '
+    f'{name(state) or "nothing"}; start one by this model.'
+  )
+
+
 def is_single(spec: ObservationSpec, observation: Observation) -> bool:
   """Whether an observation is of one problem, its arrays `[*shape]`."""
   return any(
@@ -181,6 +268,22 @@ def check_block(name: str, action: Any, spec: ActionSpec) -> None:
     )
 
 
+def check_goal(
+  encoding: model.Encodes, goal: jax.Array | None, num_problems: int
+) -> None:
+  """Refuses what is neither no goal nor a latent of each problem.
+
+  Raises:
+    ValueError: it is that.
+  """
+  expected = num_problems, encoding.latent_dim
+  if goal is not None and jnp.shape(goal) != expected:
+    raise ValueError(
+      f'goal: expected an observation or its latents {list(expected)}, got '
+      f'{list(jnp.shape(goal))}.'
+    )
+
+
 def check_windows(
   learns: Windowed, size: int, name: str, frames: Any, actions: Any
 ) -> None:
@@ -217,3 +320,20 @@ def check_windows(
       f'action_dim={learns.action_spec.dim} between any two frames, got shape '
       f'{actions.shape}.'
     )
+
+
+def _look(tree: Any, token_ndim: int | None = None) -> Any:
+  """Structure, shapes and dtypes; without numbers of tokens, if asked.
+
+  Args:
+    tree: of arrays.
+    token_ndim: dims from which on the last but one counts tokens.
+  """
+
+  def look(leaf: Any) -> Any:
+    shape = np.shape(leaf)
+    if token_ndim is not None and len(shape) >= token_ndim:
+      shape = (*shape[:-2], shape[-1])
+    return shape, jnp.result_type(leaf)
+
+  return jax.tree.structure(tree), [look(x) for x in jax.tree.leaves(tree)]

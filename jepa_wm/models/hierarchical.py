@@ -100,6 +100,17 @@ class Macros:
     """Where a macro-action `[..., M]` leads."""
     return self.upper.step(variables['head'], action, state)
 
+  def absorb(
+    self,
+    variables: Variables,
+    state: LatentState,
+    action: jax.Array,
+    latent: jax.Array,
+  ) -> LatentState:
+    """The latent `[..., D]` that is seen; nothing else is remembered."""
+    del variables, state, action
+    return latent
+
   def read(self, state: LatentState) -> jax.Array:
     """A state is its latent."""
     latent: jax.Array = state

@@ -241,6 +241,16 @@ class Jepa(model.Built):
     """See `model.Advances`."""
     return self._apply(variables, state, action, method='advance')
 
+  def absorb(
+    self,
+    variables: Variables,
+    state: LatentState,
+    action: jax.Array,
+    latent: jax.Array,
+  ) -> LatentState:
+    """See `model.Advances`."""
+    return self._apply(variables, state, action, latent, method='absorb')
+
   def read(self, state: LatentState) -> jax.Array:
     """See `model.Advances`."""
     return self.networks.predictor.read(state)

@@ -178,6 +178,27 @@ class Advances(Encodes, Protocol):
     """Steps a state by one normalised action block `[..., A]`."""
     ...
 
+  def absorb(
+    self,
+    variables: Variables,
+    state: LatentState,
+    action: jax.Array,
+    latent: jax.Array,
+  ) -> LatentState:
+    """Steps a state by what was seen, in place of what is predicted.
+
+    However much has been absorbed before, the cost is that of one step. What
+    the predictor cannot hold is forgotten: a window of `history` latents is
+    then that which `start` makes of the last ones.
+
+    Args:
+      variables: of the model.
+      state: what `start`, `advance` or `absorb` returned.
+      action: `[..., A]`, the normalised block that was played in it.
+      latent: `[..., D]`, of what that led to.
+    """
+    ...
+
   def read(self, state: LatentState) -> jax.Array:
     """The newest latent `[..., D]` of a state."""
     ...

@@ -142,6 +142,12 @@ class Networks(nn.Module):
     """Steps a state, see `model.Advances`."""
     return self.predictor.advance(state, self._encoded(action), self._readout)
 
+  def absorb(
+    self, state: LatentState, action: jax.Array, latent: jax.Array
+  ) -> LatentState:
+    """Steps a state by what was seen, see `model.Advances`."""
+    return self.predictor.absorb(state, self._encoded(action), latent)
+
   def __call__(self, inputs: Any, actions: jax.Array) -> jax.Array:
     """Predicts from what is observed: all modules, once."""
     latents = self.encode(inputs)

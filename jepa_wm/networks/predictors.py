@@ -78,6 +78,16 @@ class Predictor(Protocol):
     """
     ...
 
+  def absorb(self, state: Any, condition: jax.Array, latent: jax.Array) -> Any:
+    """Steps a state by what was seen, in place of what would be predicted.
+
+    Args:
+      state: what `start`, `advance` or `absorb` returned.
+      condition: `[..., C]`, of the action taken in it.
+      latent: `[..., D]`, what that led to.
+    """
+    ...
+
   def read(self, state: Any) -> jax.Array:
     """The newest latent `[..., D]` of a state."""
     ...
@@ -232,6 +242,13 @@ class WindowPredictor(nn.Module):
       windows.Memory(given, past),
       None if place is None else jnp.minimum(place + 1, room),
     )
+
+  def absorb(
+    self: Any, state: windows.Window, condition: jax.Array, latent: jax.Array
+  ) -> windows.Window:
+    """See `Predictor`; what a window cannot hold is forgotten."""
+    seen = jnp.expand_dims(latent, -2)
+    return self.advance(state, condition, lambda newest, outputs: seen)
 
   @nn.nowrap
   def read(self, state: windows.Window) -> jax.Array:

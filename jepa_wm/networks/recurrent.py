@@ -4,11 +4,12 @@ import dataclasses
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 
 from jepa_wm import fields
-from jepa_wm.networks import layers, predictors, windows
+from jepa_wm.networks import layers, predictors
 
 
 @predictors.PREDICTORS.register
@@ -18,7 +19,7 @@ class RecurrentConfig:
 
   Attributes:
     history: longest window of latents.
-    memory_dim: numbers that the GRU carries beside the latent.
+    memory_dim: numbers that the GRU carries beside the latent, for ever.
   """
 
   name: ClassVar[str] = 'recurrent'
@@ -37,13 +38,27 @@ class RecurrentConfig:
     return RecurrentPredictor(**vars(self), dtype=dtype)
 
 
-class RecurrentPredictor(predictors.WindowPredictor, layers.Module):
+@flax.struct.dataclass
+class Carried:
+  """The state of a `RecurrentPredictor`: of one size, whatever was seen.
+
+  Attributes:
+    newest: `[..., D]`, the newest latent.
+    memory: `[..., memory_dim]`, what is carried beside it; None where nothing
+      is.
+  """
+
+  newest: jax.Array
+  memory: jax.Array | None = None
+
+
+class RecurrentPredictor(layers.Module):
   """One GRU cell whose hidden state is the latent and whose input the action.
 
   As published the next latent depends on nothing else, so that the tokens of a
   window do not know each other. With `memory_dim` the hidden state is wider:
-  the latent's part is overwritten by every latent of the window, the rest, 0
-  at its start, is carried through it.
+  the latent's part is overwritten by every latent, the rest, 0 at the start, is
+  carried on, also beyond a window of `history`.
 
   Source: PLDM, arXiv 2502.14819, and EB-JEPA, arXiv 2602.03604 (one layer);
   the cell is that of arXiv 1406.1078 as PyTorch has it, whose reset gate acts
@@ -55,37 +70,37 @@ class RecurrentPredictor(predictors.WindowPredictor, layers.Module):
   history: int
   memory_dim: int = 0
 
-  @property
-  def num_remembered(self) -> int:
-    """None without a memory: the next latent depends on the newest alone."""
-    return self.history - 1 if self.memory_dim else 0
-
   @nn.compact
   def __call__(
     self,
     latents: jax.Array,
     conditions: jax.Array,
     *,
-    look: windows.Look | None = None,
+    memory: jax.Array | None = None,
     train: bool = False,
-  ) -> tuple[jax.Array, windows.Memory]:
-    """See `predictors.WindowPredictor`; outputs are `D + memory_dim` wide."""
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """See `predictors.Predictor`; outputs are `D + memory_dim` wide.
+
+    Args:
+      latents: `[..., T, D]`.
+      conditions: `[..., T, C]`.
+      memory: `[..., memory_dim]`, carried from before; 0 where None.
+      train: changes nothing.
+
+    Returns:
+      Outputs, and what is carried after them.
+    """
     del train
-    predictors.check_window(latents, conditions, self.history, look)
+    predictors.check_window(latents, conditions, self.history, None)
     conditions = conditions.astype(self.dtype)
     latents = latents.astype(self.dtype)
     *lead, _, size = latents.shape
     cell = nn.GRUCell(size + self.memory_dim, **self.dtypes, name='cell')
     if not self.memory_dim:
       _, tokens = cell(latents, conditions)
-      return tokens, windows.Memory(conditions, ())
-    inputs, first = conditions, jnp.zeros((*lead, self.memory_dim), self.dtype)
-    if look is not None:
-      given, past = look.memory
-      if past is None:
-        inputs = windows.whole(given, look.place, conditions)
-      elif past.shape[-2]:
-        first = past[..., -1, :]
+      return tokens, None
+    if memory is None:
+      memory = jnp.zeros((*lead, self.memory_dim), self.dtype)
 
     def step(cell: Any, carried: jax.Array, token: Any) -> Any:
       latent, condition = token
@@ -95,13 +110,48 @@ class RecurrentPredictor(predictors.WindowPredictor, layers.Module):
     scan = nn.scan(
       step, variable_broadcast='params', split_rngs={'params': False}
     )
-    _, tokens = scan(
+    memory, tokens = scan(
       cell,
-      first,
-      (jnp.moveaxis(latents, -2, 0), jnp.moveaxis(inputs, -2, 0)),
+      memory,
+      (jnp.moveaxis(latents, -2, 0), jnp.moveaxis(conditions, -2, 0)),
     )
-    tokens = jnp.moveaxis(tokens, 0, -2)
-    memory = windows.Memory(conditions, tokens[..., size:])
-    if look is not None and look.memory.past is None:
-      tokens = windows.take(tokens, look.place)
-    return tokens, memory
+    return jnp.moveaxis(tokens, 0, -2), memory
+
+  def start(
+    self, latents: jax.Array, conditions: jax.Array, *, grows: bool = False
+  ) -> Carried:
+    """See `predictors.Predictor`."""
+    del grows  # It has one size.
+    newest = latents[..., -1, :]
+    if not self.memory_dim:
+      return Carried(newest)
+    if not conditions.shape[-2]:
+      lead = newest.shape[:-1]
+      return Carried(newest, jnp.zeros((*lead, self.memory_dim), self.dtype))
+    _, memory = self(latents[..., :-1, :], conditions)
+    return Carried(newest, memory)
+
+  def advance(
+    self,
+    state: Carried,
+    condition: jax.Array,
+    readout_fn: predictors.ReadoutFn,
+  ) -> Carried:
+    """See `predictors.Predictor`."""
+    newest = jnp.expand_dims(state.newest, -2)
+    outputs, memory = self(
+      newest, jnp.expand_dims(condition, -2), memory=state.memory
+    )
+    return Carried(readout_fn(newest, outputs)[..., 0, :], memory)
+
+  def absorb(
+    self, state: Carried, condition: jax.Array, latent: jax.Array
+  ) -> Carried:
+    """See `predictors.Predictor`."""
+    seen = jnp.expand_dims(latent, -2)
+    return self.advance(state, condition, lambda newest, outputs: seen)
+
+  @nn.nowrap
+  def read(self, state: Carried) -> jax.Array:
+    """See `predictors.Predictor`."""
+    return state.newest

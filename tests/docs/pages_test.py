@@ -33,7 +33,7 @@ def run(page: str) -> dict:
 
 
 @pytest.mark.parametrize(
-  'page', ['worlds.md', 'models.md', 'heads.md', 'embedding.md']
+  'page', ['worlds.md', 'models.md', 'heads.md', 'embedding.md', 'memory.md']
 )
 def test_the_examples_do_what_they_assert(page):
   run(page)

@@ -96,9 +96,8 @@ def test_loss_is_its_formula():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('memory_dim', [0, 3])
-def test_steps_are_those_of_the_window(memory_dim):
-  model = build(history=3, memory_dim=memory_dim)
+def test_steps_are_those_of_the_window():
+  model = build(history=3)
   variables = tiny.start(model)
   rng = np.random.default_rng(2)
   latents = rng.normal(size=(2, 3, 4)).astype(np.float32)

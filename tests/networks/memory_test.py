@@ -49,6 +49,9 @@ class LinearAttention(nn.Module):
     memory, output = self._see(state['memory'], state['newest'], condition)
     return {'newest': readout_fn(state['newest'], output), 'memory': memory}
 
+  def absorb(self, state, condition, latent):
+    return self.advance(state, condition, lambda newest, output: latent)
+
   @nn.nowrap
   def read(self, state):
     return state['newest']

@@ -63,6 +63,39 @@ def test_memory_alone_lets_the_past_in(windows, fill):
     assert (change[1:] > 1e-4).all() == (memory_dim > 0)
 
 
+def test_what_is_carried_outlives_a_window(windows, fill):
+  latents, conditions = windows
+  module = recurrent.RecurrentPredictor(history=3, memory_dim=5)
+  variables = fill(module, latents[:, :3], conditions[:, :3])
+  params = jax.tree.map(np.asarray, variables['params']['cell'])
+  method = lambda name: jax.jit(
+    lambda *args: module.apply(variables, *args, method=name)
+  )
+  start, absorb = method('start'), method('absorb')
+  state = start(latents[:, :1], conditions[:, :0])
+  carried = np.zeros((2, 5))
+  for t in range(1, 6):
+    hidden = np.concatenate([latents[:, t - 1], carried], axis=-1)
+    carried = gru(params, hidden, conditions[:, t - 1])[:, 4:]
+    state = absorb(state, conditions[:, t - 1], latents[:, t])
+    np.testing.assert_array_equal(module.read(state), latents[:, t])
+    np.testing.assert_allclose(state.memory, carried, rtol=1e-4, atol=1e-5)
+    if t == 2:
+      fresh = start(latents[:, :3], conditions[:, :2])
+      np.testing.assert_allclose(state.memory, fresh.memory, atol=1e-6)
+  ended = module.apply(
+    variables,
+    state,
+    conditions[:, 5],
+    lambda newest, outputs: outputs[..., :4],
+    method='advance',
+  )
+  hidden = np.concatenate([latents[:, 5], carried], axis=-1)
+  hidden = gru(params, hidden, conditions[:, 5])
+  np.testing.assert_allclose(ended.newest, hidden[:, :4], rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(ended.memory, hidden[:, 4:], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_any_leading_axes_and_low_precision(windows, fill):
   latents, conditions = (x[:, :2] for x in windows)

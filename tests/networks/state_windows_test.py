@@ -38,8 +38,7 @@ PREDICTORS = {
   'causal': lambda: causal.CausalPredictor(
     width=12, history=3, head_dim=4, **HEADS
   ),
-  'recurrent': lambda: recurrent.RecurrentPredictor(history=3, memory_dim=5),
-  'recurrent_alone': lambda: recurrent.RecurrentPredictor(history=3),
+  'recurrent': lambda: recurrent.RecurrentPredictor(history=3),
   'concatenated': concatenation,
   'uncausal': lambda: concatenation(causal=False),
   'wide': lambda: concatenation(width=8),
@@ -74,6 +73,7 @@ class Case:
         self.variables, state, condition, readout, method='advance'
       )
     )
+    self.absorb = method('absorb')
 
   @functools.cache  # noqa: B019
   def expected(self, number):
@@ -110,6 +110,42 @@ def test_a_rollout_is_that_of_whole_windows(case, number, grows):
     if not grows:
       assert jax.tree.map(jnp.shape, state) == shapes
     np.testing.assert_allclose(state.newest, expected, atol=1e-6, err_msg=t)
+
+
+def test_what_is_absorbed_is_what_it_would_be_started_from(case, draw):
+  seen = draw(2, 3, 6, SIZE)
+  state = case.started(1)
+  state = state.replace(newest=seen[..., 0, :])
+  for t in range(1, 6):
+    state = case.absorb(state, case.conditions[..., t - 1, :], seen[..., t, :])
+    if t not in (2, 5):
+      continue
+    # What a window cannot hold is forgotten; nothing that it held is in doubt.
+    fresh = case.start(
+      seen[..., t - 2 : t + 1, :], case.conditions[..., t - 2 : t, :]
+    )
+    assert jax.tree.structure(state) == jax.tree.structure(fresh)
+    for name in ('newest', 'earlier', 'place'):
+      jax.tree.map(
+        np.testing.assert_array_equal,
+        *(getattr(x, name, None) for x in (state, fresh)),
+      )
+    jax.tree.map(
+      lambda *x: np.testing.assert_allclose(*x, atol=1e-5), state, fresh
+    )
+
+
+def test_what_grows_absorbs_too(fill, draw):
+  case = Case(PREDICTORS['causal'](), fill, draw)
+  state = case.started(1, grows=True)
+  for t in range(1, 6):
+    latent = case.latents[..., t % 3, :]
+    state = case.absorb(state, case.conditions[..., t - 1, :], latent)
+  fresh = case.start(case.latents, case.conditions[..., 3:5, :])
+  state, fresh = (
+    case.advance(x, case.conditions[..., 5, :]) for x in (state, fresh)
+  )
+  np.testing.assert_allclose(state.newest, fresh.newest, atol=1e-5)
 
 
 def test_windows_that_fill_and_slide_share_a_batch(case):

@@ -31,6 +31,9 @@ class Adding:
   def advance(self, variables, state, action):
     return state + self.gain * action
 
+  def absorb(self, variables, state, action, latent):
+    return latent
+
   def read(self, state):
     return state
 

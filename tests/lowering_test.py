@@ -93,6 +93,28 @@ def test_a_training_step_of_windows():
   assert_step_lowers(model, batch)
 
 
+def test_what_has_a_long_memory():
+  predictor = {'name': 'hybrid', 'history': 6, 'width': 8, 'depth': 2}
+  predictor |= {'num_heads': 1, 'head_dim': 6, 'mlp_dim': 8, 'linear_every': 2}
+  encoder = {'name': 'state', 'key': 'proprio', 'dim': 4, 'features': 4}
+  config = {**small_model.CONFIG, 'encoder': encoder, 'predictor': predictor}
+  model = models.from_config({**config, 'terms': {'prediction': {}}})
+  seen = np.ones((8, 7, 4), np.float32)
+  batch = {'observation': {'proprio': seen}, 'action': np.ones((8, 6, 10))}
+  assert_step_lowers(model, batch)
+  variables = jax.eval_shape(model.init, jax.random.key(0))
+
+  def roll(variables, latents, actions):
+    state = model.start(variables, latents, actions[:, :1])
+    return jax.lax.scan(
+      lambda state, action: (model.advance(variables, state, action), ()),
+      state,
+      jnp.moveaxis(actions, 1, 0),
+    )
+
+  assert_lowers(roll, variables, jnp.ones((8, 2, 3)), jnp.ones((8, 3, 10)))
+
+
 def test_a_training_step_of_masked_clips():
   model = models.from_config(VJEPA)
   batch = {

@@ -15,6 +15,8 @@ from jepa_wm.envs.policies import (
 )
 from jepa_wm.envs.push_t import PushT, PushTState
 from jepa_wm.envs.push_t_expert import PushTExpert, PushTWeak
+from jepa_wm.envs.t_maze import TMaze, TMazeState
+from jepa_wm.envs.t_maze_expert import TMazeEither, TMazeExpert
 from jepa_wm.envs.two_room import TwoRoom, TwoRoomState
 from jepa_wm.envs.two_room_expert import TwoRoomExpert
 from jepa_wm.envs.worlds import WORLDS, World, register
@@ -27,6 +29,7 @@ for _name in (
   'two_room',
   'push_t_expert',
   'maze_expert',
+  't_maze_expert',
   'reacher',
   'ogbench_cube',
   'stable_worldmodel',
@@ -47,6 +50,10 @@ __all__ = [
   'PushTWeak',
   'ReactivePolicy',
   'SmoothRandomPolicy',
+  'TMaze',
+  'TMazeEither',
+  'TMazeExpert',
+  'TMazeState',
   'TwoRoom',
   'TwoRoomExpert',
   'TwoRoomState',

@@ -88,3 +88,28 @@ def illuminate(picture: jax.Array, light: jax.Array | float) -> jax.Array:
     return picture
   lit = jnp.round(picture.astype(jnp.float32) * light)
   return jnp.clip(lit, 0.0, 255.0).astype(jnp.uint8)
+
+
+def box_area(
+  box: tuple[float, float, float, float],
+  extent: tuple[float, float, float],
+  image_size: int,
+) -> np.ndarray:
+  """Share of each pixel that a box covers, float32 `[size, size, 1]`.
+
+  Args:
+    box: its edges `(x_low, y_low, x_high, y_high)`, in the world's unit.
+    extent: what a picture shows: `(x, y)` of its upper left corner, and width.
+    image_size: height and width of the picture.
+  """
+  left, top, width = extent
+  pixel = width / image_size
+  lows = np.arange(image_size) * pixel
+
+  def share(low: float, high: float) -> np.ndarray:
+    covered = np.minimum(lows + pixel, high) - np.maximum(lows, low)
+    return np.clip(covered / pixel, 0.0, 1.0)
+
+  across = share(box[0] - left, box[2] - left)
+  down = share(box[1] - top, box[3] - top)
+  return np.outer(down, across)[..., None].astype(np.float32)

@@ -68,7 +68,8 @@ class World:
     kin: name of a world whose models and heads serve here too; vectors are
       alike, pairs are not.
     recording: fields of `evaluation.protocol.Protocol` that say how episodes
-      are recorded here, where it is not by an expert who stops at its target.
+      are recorded here, where it is not by an expert who stops at its target,
+      and what else its problems need, whatever the protocol.
 
   Raises:
     ValueError: no expert.
@@ -142,6 +143,8 @@ class World:
 WORLDS: dict[str, World] = {}
 """The worlds by name; `register` adds one."""
 
+_FAMILIES: dict[str, Callable[[int], World]] = {}
+
 
 def register(name: str, world: World) -> None:
   """Adds a world to `WORLDS`, for commands and benchmarks to find.
@@ -154,12 +157,31 @@ def register(name: str, world: World) -> None:
   WORLDS[name] = world
 
 
+def register_family(name: str, make_fn: Callable[[int], World]) -> None:
+  """Adds a world for every number: `t_maze_100` of family `t_maze`.
+
+  Args:
+    name: of all of them, but for `_` and the number.
+    make_fn: makes one of its number, or says in a ValueError that there is
+      none.
+
+  Raises:
+    ValueError: there is a family of that name.
+  """
+  if name in _FAMILIES:
+    raise ValueError(f'There is a family of worlds named {name!r} already.')
+  _FAMILIES[name] = make_fn
+
+
 def get(name: str) -> World:
-  """Looks up a world by its name.
+  """Looks up a world by its name, or by that of its family and its number.
 
   Raises:
     ValueError: there is none of that name.
   """
+  family, _, number = name.rpartition('_')
+  if name not in WORLDS and family in _FAMILIES and number.isdecimal():
+    WORLDS[name] = _FAMILIES[family](int(number))
   fields.check_choice('environment', name, sorted(WORLDS), is_open=True)
   return WORLDS[name]
 

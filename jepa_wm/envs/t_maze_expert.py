@@ -1,0 +1,127 @@
+"""Policies that walk the T-maze, and its worlds by name.
+
+`t_maze` draws a gap of 5 to 200 steps for each episode, `t_maze_100` has that
+one and any other number its own; `t_maze_distractor` and `t_maze_distractor_20`
+blink while one waits.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from jepa_wm.envs import policies, t_maze, worlds
+
+
+@flax.struct.dataclass
+class TMazeExpert(policies.Forgetful):
+  """Walks up the stem and into the arm where its target is.
+
+  See `policies.Policy` for the protocol.
+
+  Attributes:
+    world: the `TMaze` it knows.
+    action_noise: standard deviation of the noise added to each component of
+      the action before clipping to [-1, 1].
+  """
+
+  world: t_maze.TMaze
+  action_noise: jax.Array | float = 0.0
+
+  def __call__(
+    self, rng_key: jax.Array, state: t_maze.TMazeState, memory: tuple[()]
+  ) -> tuple[jax.Array, tuple[()]]:
+    """Action `[2]` for `state`, in [-1, 1], and the memory as it was."""
+    return self.towards(rng_key, state, state.target[:2]), memory
+
+  def towards(
+    self, rng_key: jax.Array, state: t_maze.TMazeState, place: jax.Array
+  ) -> jax.Array:
+    """Action `[2]` on the way to a place `(x, y)` `[2]`."""
+    is_below = state.position[1] < t_maze.ARM - 0.5
+    leaves_stem = jnp.abs(place[0]) > 0.5
+    corner = jnp.array([0.0, t_maze.ARM])
+    heading = jnp.where(is_below & leaves_stem, corner, place) - state.position
+    noise = self.action_noise * jax.random.normal(rng_key, (2,))
+    return jnp.clip(heading / self.world.agent_speed + noise, -1.0, 1.0)
+
+
+@flax.struct.dataclass
+class TMazeEither:
+  """Walks like the expert, into one of the arms, whatever the cue.
+
+  Attributes:
+    expert: how it walks.
+  """
+
+  expert: TMazeExpert
+
+  def init(self, rng_key: jax.Array, state: t_maze.TMazeState) -> jax.Array:
+    """Where it is going, `(x, y)` `[2]`."""
+    side = jnp.where(jax.random.bernoulli(rng_key), 1.0, -1.0)
+    return jnp.stack([side, 1.0]) * jnp.abs(state.target[:2])
+
+  def __call__(
+    self, rng_key: jax.Array, state: t_maze.TMazeState, memory: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Action `[2]` for `state`, in [-1, 1], and where it is going."""
+    return self.expert.towards(rng_key, state, memory), memory
+
+
+def world(gap: int | None = None, *, distractor: float = 0.0) -> worlds.World:
+  """The T-maze as commands know it.
+
+  Problems are whole episodes: they start where the cue is in view and end in
+  the right room.
+
+  Args:
+    gap: steps that the gate stays closed; drawn anew by each reset if left out.
+    distractor: see `t_maze.TMaze`.
+
+  Raises:
+    ValueError: a gap that is not 5 to 200.
+  """
+  low, high = t_maze.GAPS
+  if gap is not None and not low <= gap <= high:
+    raise ValueError(
+      f'The gap of a T-maze must be {low} to {high} steps, got {gap}; '
+      f'take t_maze_{min(max(gap, low), high)}.'
+    )
+  gaps = t_maze.GAPS if gap is None else (gap, gap)
+  make: Callable[..., Any] = functools.partial(
+    t_maze.TMaze, gap_low=gaps[0], gap_high=gaps[1], distractor=distractor
+  )
+  whole = gaps[1] + t_maze.WALK
+  return worlds.World(
+    make=make,
+    policies={
+      'expert': TMazeExpert,
+      'either': lambda env, noise: TMazeEither(TMazeExpert(env, noise)),
+    },
+    place=t_maze.place,
+    state_names=t_maze.STATE_NAMES,
+    unit='cells',
+    body=('x', 'y'),
+    kin='t_maze',
+    action_noise=0.7,
+    recording={
+      # Noise may lead into the wrong arm.
+      'action_noise': 0.0,
+      'ends_at_success': False,
+      'episode_steps': whole,
+      'goal_offset': whole,
+      'budget': whole,
+      'action_block': 1,
+      'horizon': 8,
+      'receding_horizon': 4,
+    },
+  )
+
+
+for _name, _chance in (('t_maze', 0.0), ('t_maze_distractor', 0.5)):
+  _family = functools.partial(world, distractor=_chance)
+  worlds.register(_name, _family())
+  worlds.register_family(_name, _family)

@@ -93,9 +93,16 @@ def test_a_training_step_of_windows():
   assert_step_lowers(model, batch)
 
 
-def test_what_has_a_long_memory():
-  predictor = {'name': 'hybrid', 'history': 6, 'width': 8, 'depth': 2}
-  predictor |= {'num_heads': 1, 'head_dim': 6, 'mlp_dim': 8, 'linear_every': 2}
+@pytest.mark.parametrize(
+  'sizes',
+  [
+    {'name': 'hybrid', 'num_heads': 1, 'head_dim': 6, 'linear_every': 2},
+    {'name': 'banks'},
+  ],
+  ids=lambda sizes: sizes['name'],
+)
+def test_what_has_a_long_memory(sizes):
+  predictor = {'history': 6, 'width': 8, 'depth': 2, 'mlp_dim': 8, **sizes}
   encoder = {'name': 'state', 'key': 'proprio', 'dim': 4, 'features': 4}
   config = {**small_model.CONFIG, 'encoder': encoder, 'predictor': predictor}
   model = models.from_config({**config, 'terms': {'prediction': {}}})

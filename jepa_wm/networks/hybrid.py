@@ -60,10 +60,8 @@ class HybridConfig(predictors.TransformerConfig):
       ValueError: a field out of its range, or one that would do nothing.
     """
     super().__post_init__()
-    if not self.dilations or 0 in self.dilations:
-      raise ValueError(
-        f'dilations must be positive, one at least, got {self.dilations}.'
-      )
+    if 0 in self.dilations:
+      raise ValueError(f'dilations must be positive, got {self.dilations}.')
     if self.head_dim < _LEAST_HEAD:
       raise ValueError(
         f'head_dim must be at least {_LEAST_HEAD}, channels that turn with '

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 
+from jepa_wm.planning.agents import AgentCostsFn, Agents
 from jepa_wm.planning.categorical_cem import CategoricalCEM
 from jepa_wm.planning.cem import CEM
 from jepa_wm.planning.compiled import CompiledPlanner
@@ -13,6 +14,7 @@ from jepa_wm.planning.constraints import (
   RateLimit,
   RawUnits,
 )
+from jepa_wm.planning.coordinate import Coordinate
 from jepa_wm.planning.costs import (
   COSTS,
   DISTANCES,
@@ -29,11 +31,14 @@ from jepa_wm.planning.costs import (
   step_weights,
   weighted_sum,
 )
+from jepa_wm.planning.decentralised import Decentralised
 from jepa_wm.planning.driver import Planner, search
 from jepa_wm.planning.faces import (
   PLANNERS,
   categorical_cem_plan,
   cem_plan,
+  coordinate_plan,
+  decentralised_plan,
   gradient_plan,
   grasp_plan,
   icem_plan,
@@ -111,10 +116,14 @@ __all__ = [
   'STEP_WEIGHTS',
   'ActionBounds',
   'ActionConstraint',
+  'AgentCostsFn',
+  'Agents',
   'BoundPlanner',
   'CategoricalCEM',
   'Clock',
   'CompiledPlanner',
+  'Coordinate',
+  'Decentralised',
   'Diagnostics',
   'Expecting',
   'FastSlow',
@@ -149,7 +158,9 @@ __all__ = [
   'WarmStart',
   'categorical_cem_plan',
   'cem_plan',
+  'coordinate_plan',
   'cosine_distance',
+  'decentralised_plan',
   'discounted_return',
   'first_state',
   'gradient_plan',

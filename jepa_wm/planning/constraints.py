@@ -11,7 +11,7 @@ import numpy as np
 
 from jepa_wm.planning import checks
 
-_ROUNDS = 8
+ROUNDS = 8
 """Rounds of alternating projections where several constraints meet."""
 
 _TOLERANCE = 1e-3
@@ -277,7 +277,7 @@ def project(
   Several are met by alternating projections (von Neumann, 1950), which come
   close to a common point; the last one given holds exactly.
   """
-  for _ in range(_ROUNDS if len(action_constraints) > 1 else 1):
+  for _ in range(ROUNDS if len(action_constraints) > 1 else 1):
     for constraint in action_constraints:
       actions = constraint.project(actions)
   return actions

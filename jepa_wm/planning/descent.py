@@ -6,7 +6,7 @@ that none sees another, and the best of all it has been is remembered.
 
 import abc
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import optax
 
 from jepa_wm import sharding
 from jepa_wm.planning import checks, keys, lagrangian, rollout, sampling
+from jepa_wm.planning.agents import Agents
 from jepa_wm.planning.problem import Diagnostics, WarmStart
 from jepa_wm.planning.task import Answer, Start, Task
 
@@ -115,6 +116,11 @@ class Descent(abc.ABC):
   def searches(self) -> bool:
     """It does."""
     return True
+
+  def among(self, agents: Agents | None) -> Self:
+    """Itself: it plans for all at once."""
+    del agents
+    return self
 
   @abc.abstractmethod
   def num_keys(self) -> int:

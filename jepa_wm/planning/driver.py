@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm.planning import keeping, keys
+from jepa_wm.planning.agents import Agents
 from jepa_wm.planning.problem import Diagnostics, Plan, Problem, WarmStart
 from jepa_wm.planning.task import Answer, Start, Task, open_task
 from jepa_wm.types import Params
@@ -61,6 +62,10 @@ class Planner(Protocol[Carry]):
   @property
   def patience(self) -> int | None:
     """Iterations without a cheaper `elite_cost` after which to stop."""
+    ...
+
+  def among(self, agents: Agents | None) -> 'Planner[Any]':
+    """Who plans for these agents: itself, if it is no matter how many."""
     ...
 
   def populations(self) -> list[int]:
@@ -129,6 +134,7 @@ def search(
       shape.
   """
   task = open_task(params, rng_key, problem, warm_start)
+  planner = planner.among(problem.agents)
   _check_limits(planner, task)
   state = _State(planner.begin(task, _start(planner, task, warm_start)))
   if planner.patience is not None:

@@ -11,9 +11,12 @@ import jax
 import numpy as np
 
 from jepa_wm.planning import driver
+from jepa_wm.planning.agents import Agents
 from jepa_wm.planning.categorical_cem import CategoricalCEM
 from jepa_wm.planning.cem import CEM
 from jepa_wm.planning.constraints import ActionConstraint
+from jepa_wm.planning.coordinate import Coordinate
+from jepa_wm.planning.decentralised import Decentralised
 from jepa_wm.planning.gradient import Gradient
 from jepa_wm.planning.grasp import GRASP
 from jepa_wm.planning.icem import ICEM
@@ -93,6 +96,7 @@ class Face:
     guardrails: Sequence[Guardrail] = (),
     allowed: jax.Array | np.ndarray | None = None,
     step_weights: np.ndarray | jax.Array | None = None,
+    agents: Agents | None = None,
     **settings: Any,
   ) -> Plan:
     """Plans a batch of problems, see `driver.search`.
@@ -101,7 +105,7 @@ class Face:
       params: first argument of all functions here.
       rng_key: one key, or `[B]` keys, one per problem; consumed.
       root: see `Problem`, as `dynamics_fn`, `cost_fn`, `horizon`,
-        `action_dim`, `step_weights`, `proposal_fn` and `noise_fn`.
+        `action_dim`, `step_weights`, `proposal_fn`, `noise_fn` and `agents`.
       init_mean: `[B, H, A]`, see `WarmStart.mean`.
       init_elites: `[B, E, H, A]`, see `WarmStart.elites`.
       action_constraints: see `Limits.actions`.
@@ -121,6 +125,7 @@ class Face:
       step_weights=step_weights,
       proposal_fn=proposal_fn,
       noise_fn=noise_fn,
+      agents=agents,
     )
     return driver.search(
       self._planner(**settings),
@@ -154,3 +159,9 @@ random_shooting_plan = Face(RandomShooting)
 
 categorical_cem_plan = Face(CategoricalCEM, momentum=('mean_momentum',))
 """A `Face`, with the settings of `CategoricalCEM`."""
+
+coordinate_plan = Face(Coordinate)
+"""A `Face`, with the settings of `Coordinate`; it needs `agents`."""
+
+decentralised_plan = Face(Decentralised)
+"""A `Face`, with the settings of `Decentralised`; it needs `agents`."""

@@ -1,5 +1,9 @@
 """What planners are alike in that do what somebody proposes."""
 
+from typing import Self
+
+from jepa_wm.planning.agents import Agents
+
 
 class Following:
   """The part of a planner that takes the first proposal for what to do."""
@@ -33,3 +37,8 @@ class Following:
   def patience(self) -> None:
     """There is nothing to wait for: a search, if any, is short."""
     return None
+
+  def among(self, agents: Agents | None) -> Self:
+    """Itself: it plans for all at once."""
+    del agents
+    return self

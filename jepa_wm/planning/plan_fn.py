@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm.planning import checks, driver, rollout
+from jepa_wm.planning.agents import Agents
 from jepa_wm.planning.limits import NO_LIMITS, Limits
 from jepa_wm.planning.problem import Plan, Problem, ProposalFn, WarmStart
 from jepa_wm.types import CostFn, DynamicsFn, LatentState, Params, Root
@@ -100,6 +101,7 @@ class BoundPlanner:
       `proposal_fn`; what planners follow that do (`driver.Planner.follows`).
     expecting: for planners that ask what was predicted
       (`driver.Planner.expects`); of others nothing is.
+    agents: see `Problem`.
 
   Raises:
     ValueError: limits that cannot be met, or a planner that asks and nothing
@@ -116,6 +118,7 @@ class BoundPlanner:
   proposal_fn: ProposalFn | None = None
   first_fn: FirstFn | None = None
   expecting: Expecting | None = None
+  agents: Agents | None = None
 
   def __post_init__(self) -> None:
     self.limits.checked(self.action_dim)
@@ -156,6 +159,7 @@ class BoundPlanner:
       step_weights=self.step_weights,
       proposal_fn=self._proposals(clock),
       surprise=self._surprise(root, warm_start),
+      agents=self.agents,
     )
     plan = driver.search(
       self.planner, params, rng_keys, problem, warm_start=warm_start

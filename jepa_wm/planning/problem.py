@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_wm.planning.agents import Agents
 from jepa_wm.planning.limits import NO_LIMITS, Limits
 from jepa_wm.types import CostFn, DynamicsFn, Params, Root
 
@@ -43,6 +44,8 @@ class Problem:
       A]` of unit scale from the problems' keys `[B]` for that iteration.
     surprise: `[B]`, how far what is seen is from what was predicted for it; 0
       where nothing was. For planners that ask (`driver.Planner.expects`).
+    agents: who of several acts, for planners that plan agent by agent
+      (`agent_search.AgentSearch`); all others plan for all at once.
   """
 
   root: Root
@@ -55,6 +58,7 @@ class Problem:
   proposal_fn: ProposalFn | None = None
   noise_fn: NoiseFn | None = None
   surprise: jax.Array | None = None
+  agents: Agents | None = None
 
 
 class WarmStart(NamedTuple):

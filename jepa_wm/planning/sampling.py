@@ -2,13 +2,14 @@
 
 import abc
 import dataclasses
-from typing import Generic, NamedTuple
+from typing import Generic, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 
 from jepa_wm import sharding
 from jepa_wm.planning import checks, keeping, keys, limits
+from jepa_wm.planning.agents import Agents
 from jepa_wm.planning.driver import Carry
 from jepa_wm.planning.problem import Diagnostics, WarmStart
 from jepa_wm.planning.task import Answer, Start, Task
@@ -94,6 +95,11 @@ class Sampling(abc.ABC, Generic[Carry]):
   def learns_from(self) -> int | None:
     """K, how many of the cheapest `update` is given; all where None."""
     return 1
+
+  def among(self, agents: Agents | None) -> Self:
+    """Itself: it plans for all at once."""
+    del agents
+    return self
 
   @abc.abstractmethod
   def init(self, task: Task, start: Start) -> Carry:

@@ -43,10 +43,12 @@ def main(argv: list[str]) -> None:
 
 def _collect() -> None:
   stops = command_line.Stops()
-  out = pathlib.Path(_OUT.value or f'data/{FLAGS["environment"].value}')
+  out = pathlib.Path()
   try:
+    recipe = command_line.read(FLAGS, recipes.Collecting)
+    out = pathlib.Path(_OUT.value or f'data/{recipe.environment}')
     counts = recipes.collect(
-      command_line.read(FLAGS, recipes.Collecting),
+      recipe,
       out,
       held_out_fraction=_HELD_OUT_FRACTION.value,
       overwrite=_OVERWRITE.value,

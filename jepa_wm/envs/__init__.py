@@ -18,6 +18,8 @@ from jepa_wm.envs.push_t_expert import PushTExpert, PushTWeak
 from jepa_wm.envs.t_maze import TMaze, TMazeState
 from jepa_wm.envs.t_maze_expert import TMazeEither, TMazeExpert
 from jepa_wm.envs.two_room import TwoRoom, TwoRoomState
+from jepa_wm.envs.two_room_agents import TwoRoomAgents, TwoRoomAgentsState
+from jepa_wm.envs.two_room_agents_expert import TwoRoomAgentsExpert
 from jepa_wm.envs.two_room_expert import TwoRoomExpert
 from jepa_wm.envs.worlds import WORLDS, World, register
 
@@ -55,6 +57,9 @@ __all__ = [
   'TMazeExpert',
   'TMazeState',
   'TwoRoom',
+  'TwoRoomAgents',
+  'TwoRoomAgentsExpert',
+  'TwoRoomAgentsState',
   'TwoRoomExpert',
   'TwoRoomState',
   'UniformPolicy',

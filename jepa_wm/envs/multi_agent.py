@@ -70,3 +70,14 @@ def joint_action(action: jax.typing.ArrayLike, num_agents: int) -> jax.Array:
       f'{action.shape}.'
     )
   return action.reshape(num_agents, 2)
+
+
+def state_names(num_agents: int) -> tuple[str, ...]:
+  """What the numbers of places are called, agent by agent: x1, y1, x2, ...
+
+  Args:
+    num_agents: `G`.
+  """
+  return tuple(
+    f'{axis}{agent}' for agent in range(1, num_agents + 1) for axis in 'xy'
+  )

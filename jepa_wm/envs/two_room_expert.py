@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm.envs import policies, two_room, worlds
+from jepa_wm.envs import policies, rooms, two_room, worlds
 
 _DOOR_REACHED = 10.5
 
@@ -47,17 +47,17 @@ class TwoRoomExpert(policies.Forgetful):
     other_room = jnp.any(
       across
       & (
-        (state.position > two_room.WALL_CENTRE)
-        != (state.target > two_room.WALL_CENTRE)
+        (state.position > rooms.WALL_CENTRE)
+        != (state.target > rooms.WALL_CENTRE)
       )
     )
-    doors, usable = _doors(world), _usable(world)
+    doors, usable = world.doors(), world.usable_doors()
     distances = jnp.where(
       usable, jnp.linalg.norm(doors - state.position[None, :], axis=-1), jnp.inf
     )
     nearest = jnp.argmin(distances)
     # Without a door that fits: the wall, level with the target.
-    dead_end = jnp.where(across, float(two_room.WALL_CENTRE), state.target)
+    dead_end = jnp.where(across, float(rooms.WALL_CENTRE), state.target)
     towards_door = jnp.where(
       distances[nearest] > _DOOR_REACHED, doors[nearest], state.target
     )
@@ -77,28 +77,15 @@ def path_length(
   """
   here, there = state.position, goal.position
   across = world.is_across()
-  doors = _doors(world)
+  doors = world.doors()
   length = lambda place: jnp.linalg.norm(doors - place[None], axis=-1)
-  by_door = jnp.where(_usable(world), length(here) + length(there), jnp.inf)
+  by_door = jnp.where(
+    world.usable_doors(), length(here) + length(there), jnp.inf
+  )
   other_room = jnp.any(
-    across & ((here > two_room.WALL_CENTRE) != (there > two_room.WALL_CENTRE))
+    across & ((here > rooms.WALL_CENTRE) != (there > rooms.WALL_CENTRE))
   )
   return jnp.where(other_room, jnp.min(by_door), jnp.linalg.norm(here - there))
-
-
-def _doors(world: two_room.TwoRoom) -> jax.Array:
-  """Their middles `(x, y)`, `[3, 2]`."""
-  return jnp.where(
-    world.is_across()[None, :],
-    float(two_room.WALL_CENTRE),
-    jnp.asarray(world.door_positions)[:, None],
-  )
-
-
-def _usable(world: two_room.TwoRoom) -> jax.Array:
-  """Which of them are open and wide enough for the agent, bool `[3]`."""
-  is_open = jnp.arange(two_room.MAX_DOORS) < world.num_doors
-  return is_open & two_room.fits(world.door_sizes, world.agent_radius)
 
 
 worlds.register(
@@ -107,7 +94,7 @@ worlds.register(
     make=two_room.TwoRoom,
     variation_groups=two_room.TwoRoom.variation_groups,
     policies={'expert': TwoRoomExpert},
-    place=lambda vectors: (np.asarray(vectors) + 0.5) / two_room.WORLD_SIZE,
+    place=lambda vectors: (np.asarray(vectors) + 0.5) / rooms.WORLD_SIZE,
     state_names=('x', 'y'),
     unit='px',
     path_length=path_length,

@@ -12,6 +12,7 @@ from jepa_wm import fields
 from jepa_wm.envs import (
   device_stage,
   host_stage,
+  multi_agent,
   stage,
   teleport,
   variation,
@@ -41,38 +42,44 @@ _RANDOM: Mapping[bool, Mapping[str, MakePolicy]] = {
 class World:
   """What must be known of a world besides its `Environment` face.
 
-  Attributes:
-    make: builds the environment with its default factors of variation, an
-      `environment.Environment` or a `host.HostWorld`; `image_size` may be
-      given.
-    policies: name of a way to act to what makes it; 'expert' is among them and
-      heads for its state's target. 'random' and 'smooth' are added where they
-      are missing.
-    place: where vectors `[..., V]` are in the picture: `(x, y)` `[..., 2]` as
-      fractions of its width and height, from the upper left.
-    state_names: what the `V` numbers of a vector are.
-    unit: what `distance` is measured in.
-    body: those of `state_names` that a teleport moves, where the agent is or
-      what it handles; all of them where empty.
-    action_noise: of the expert, where nobody says otherwise.
-    on_host: whether `make` gives a `host.HostWorld`.
-    reward: `(world, state, action [A], next state) -> scalar` of a JAX world;
-      None where it gives none. A world on the host says so itself.
-    path_length: `(world, state, goal) -> scalar` of a JAX world, how far it is
-      from one to the other past what is in the way, in `unit`; None where
-      nobody can say.
-    variation_groups: of a JAX world that is a `variation.VariedWorld`, its own;
-      empty of any other, which cannot be shifted.
-    same_as: name of a world whose vectors and pairs are this one's too.
-    zones: what may be forbidden here, by name, as `zones.parse` reads it.
-    kin: name of a world whose models and heads serve here too; vectors are
-      alike, pairs are not.
-    recording: fields of `evaluation.protocol.Protocol` that say how episodes
-      are recorded here, where it is not by an expert who stops at its target,
-      and what else its problems need, whatever the protocol.
+    Attributes:
+      make: builds the environment with its default factors of variation, an
+        `environment.Environment` or a `host.HostWorld`; `image_size` may be
+        given.
+      policies: name of a way to act to what makes it; 'expert' is among them and
+        heads for its state's target. 'random' and 'smooth' are added where they
+        are missing.
+      place: where vectors `[..., V]` are in the picture: `(x, y)` `[..., 2]` as
+        fractions of its width and height, from the upper left.
+      state_names: what the `V` numbers of a vector are.
+      unit: what `distance` is measured in.
+      body: those of `state_names` that a teleport moves, where the agent is or
+        what it handles; all of them where empty.
+      action_noise: of the expert, where nobody says otherwise.
+      on_host: whether `make` gives a `host.HostWorld`.
+      reward: `(world, state, action [A], next state) -> scalar` of a JAX world;
+        None where it gives none. A world on the host says so itself.
+      path_length: `(world, state, goal) -> scalar` of a JAX world, how far it is
+        from one to the other past what is in the way, in `unit`; None where
+        nobody can say.
+      variation_groups: of a JAX world that is a `variation.VariedWorld`, its own;
+        empty of any other, which cannot be shifted.
+      same_as: name of a world whose vectors and pairs are this one's too.
+      zones: what may be forbidden here, by name, as `zones.parse` reads it.
+      kin: name of a world whose models and heads serve here too; vectors are
+        alike, pairs are not.
+      recording: fields of `evaluation.protocol.Protocol` that say how episodes
+  <<<<<<< HEAD
+        are recorded here, where it is not by an expert who stops at its target,
+        and what else its problems need, whatever the protocol.
+  =======
+        are recorded here, where it is not by an expert who stops at its target.
+      num_agents: how many act in a world of several agents, one of the family
+        `kin`, which has a world for every number; None where one agent acts.
+  >>>>>>> 50af7fd (Let several walk in Two Room, one at a time by its door)
 
-  Raises:
-    ValueError: no expert.
+    Raises:
+      ValueError: no expert.
   """
 
   make: Callable[..., Any]
@@ -90,6 +97,7 @@ class World:
   zones: Mapping[str, str] = dataclasses.field(default_factory=dict)
   kin: str | None = None
   recording: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  num_agents: int | None = None
 
   def __post_init__(self) -> None:
     if 'expert' not in self.policies:
@@ -173,17 +181,57 @@ def register_family(name: str, make_fn: Callable[[int], World]) -> None:
   _FAMILIES[name] = make_fn
 
 
+def find(name: str | None) -> World | None:
+  """Looks up a world as `get` does; None where there is none of that name."""
+  if name is None:
+    return None
+  family, _, number = name.rpartition('_')
+  if name not in WORLDS and family in _FAMILIES and number.isdecimal():
+    WORLDS[name] = _FAMILIES[family](int(number))
+  return WORLDS.get(name)
+
+
 def get(name: str) -> World:
   """Looks up a world by its name, or by that of its family and its number.
 
   Raises:
     ValueError: there is none of that name.
   """
-  family, _, number = name.rpartition('_')
-  if name not in WORLDS and family in _FAMILIES and number.isdecimal():
-    WORLDS[name] = _FAMILIES[family](int(number))
-  fields.check_choice('environment', name, sorted(WORLDS), is_open=True)
-  return WORLDS[name]
+  world = find(name)
+  if world is None:
+    fields.check_choice('environment', name, sorted(WORLDS), is_open=True)
+    return WORLDS[name]
+  return world
+
+
+def with_num_agents(name: str, num_agents: int | None) -> str:
+  """The name of a world with so many agents.
+
+  Args:
+    name: of a world, whatever the number of its agents.
+    num_agents: `G`, 1 to 8; None for as many as `name` has.
+
+  Returns:
+    What `get` knows the world by; `name` itself where nothing is asked.
+
+  Raises:
+    ValueError: there is no such world, one agent acts in it, or nobody can act
+      with so many.
+  """
+  if num_agents is None:
+    return name
+  world = get(name)
+  if world.num_agents is None or world.kin is None:
+    several = sorted({str(x.kin) for x in WORLDS.values() if x.num_agents})
+    raise ValueError(
+      f'num_agents={num_agents} would do nothing in {name!r}, where one agent '
+      f'acts; leave it out, or choose one of {", ".join(several)} with '
+      '--environment.'
+    )
+  multi_agent.check_num_agents(num_agents)
+  if num_agents == get(world.kin).num_agents:
+    return world.kin
+  return f'{world.kin}_{num_agents}'
 
 
 def are_alike(world: str, other: str) -> bool:

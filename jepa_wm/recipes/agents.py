@@ -230,7 +230,7 @@ def _check_world(
   """Refuses a world that the model was not trained in, where it says so."""
   data = model.record.get('config', {}).get('data', {})
   trained = data.get('environment')
-  if trained in worlds.WORLDS and not worlds.are_alike(trained, environment):
+  if worlds.find(trained) and not worlds.are_alike(trained, environment):
     raise ValueError(
       f'config.agent.environment={environment}: the model {encoder} was '
       f'trained in {trained!r}, which is another world; leave the flag out, or '

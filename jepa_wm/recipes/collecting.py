@@ -51,6 +51,8 @@ class Collecting:
   Attributes:
     environment: world to play in: two_room, push_t, point_maze, reacher, ...
       (docs/worlds.md).
+    num_agents: who act at once, 1 to 8, in a world of several agents; 2 by
+      default there, refused elsewhere.
     num_episodes: episodes to write.
     episode_length: steps of an episode at most.
     min_episode_length: steps below which an episode is not kept but replaced by
@@ -68,6 +70,7 @@ class Collecting:
   """
 
   environment: str = 'two_room'
+  num_agents: int | None = None
   num_episodes: int = 2000
   episode_length: int = 100
   min_episode_length: int = 25
@@ -84,10 +87,13 @@ class Collecting:
     """Checks all fields.
 
     Raises:
-      ValueError: a number out of its range, an unknown world or policy, odds
-        that are not positive, or a shortest episode longer than the longest.
+      ValueError: a number out of its range, an unknown world or policy, a
+        number of agents where one acts, odds that are not positive, or a
+        shortest episode longer than the longest.
     """
     fields.check_counts(self, _LEAST)
+    world = worlds.with_num_agents(self.environment, self.num_agents)
+    object.__setattr__(self, 'environment', world)
     noise = self.action_noise
     if noise is not None and not 0 <= noise < math.inf:
       raise ValueError(

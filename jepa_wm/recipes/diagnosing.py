@@ -199,7 +199,7 @@ def _episodes(
   windows_fn: Callable[[str], Sequence[diagnostic.Batch]]
   if model.model.acting is None:
     windows_fn = functools.partial(_clips, diagnosing, model, data)
-  elif data in worlds.WORLDS:
+  elif worlds.find(data):
     world = worlds.get_simulated(data)
     windows_fn = functools.partial(
       played.windows, model, world, horizon=horizon
@@ -208,7 +208,7 @@ def _episodes(
     path = files.expand(data)
     caches = probe_data.open_cache(path, model.image_size)
     name = str(caches['train'].provenance.get('environment'))
-    world = worlds.WORLDS.get(name)
+    world = worlds.find(name)
     windows_fn = functools.partial(_recorded, diagnosing, model, caches)
   return diagnostic.Episodes(functools.cache(windows_fn), world, horizon)
 

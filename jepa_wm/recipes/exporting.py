@@ -365,7 +365,7 @@ def _world(exporting: Exporting, model: exports.WorldModel) -> str | None:
   if exporting.environment is not None:
     return exporting.environment
   found = model.record.get('config', {}).get('data', {}).get('environment')
-  return found if found in worlds.WORLDS else None
+  return found if worlds.find(found) else None
 
 
 def _bounds(

@@ -312,9 +312,7 @@ def _archive(settings: Online) -> cache.Cache | None:
     return None
   table = sources.open_episodes(path, field='config.online.episodes')['train']
   played = table.provenance.get('environment', '')
-  if played in worlds.WORLDS and not worlds.are_alike(
-    played, settings.environment
-  ):
+  if worlds.find(played) and not worlds.are_alike(played, settings.environment):
     raise ValueError(
       f'config.online.episodes={path} was recorded in {played!r}, and '
       f'config.online.environment is {settings.environment!r}; a model learns '

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jepa_wm import exports, fields, files, processes
+from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import (
   flop_budget,
   guarding,
@@ -43,6 +44,8 @@ class Planning:
       list of such.
     environment: world to plan in; by default the one that a checkpoint was
       trained in.
+    num_agents: who act at once, 1 to 8, in a world of several agents; by
+      default as many as in `environment`, refused elsewhere.
     episodes: archive of recorded episodes to take starts and goals from, in
       place of the manifests: its held-out split or, for 'swm-v1', its training
       split.
@@ -124,6 +127,7 @@ class Planning:
   checkpoint: tuple[str, ...] = ('two_room_small',)
   protocol: tuple[str, ...] = ('short',)
   environment: str | None = None
+  num_agents: int | None = None
   episodes: str | None = None
   success: str | None = None
   shift: tuple[str, ...] = ()
@@ -243,6 +247,7 @@ class Planning:
       environment = self.environment
       if environment is None:
         environment = planning_runs.environment_of(encoder)
+      environment = worlds.with_num_agents(environment, self.num_agents)
       given = self.by_heads(encoder, environment, acts)
       every = itertools.product(
         self.protocol, self.guardrail_form or ('hard',), planners

@@ -205,7 +205,7 @@ def fitting(
   trained = _world_of(found.record) or _world_of(model.record)
   if (
     environment is not None
-    and trained in worlds.WORLDS
+    and worlds.find(trained)
     and not worlds.are_alike(trained, environment)
   ):
     raise ValueError(

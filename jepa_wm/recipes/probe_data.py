@@ -68,7 +68,8 @@ def trained_on(model: world_model.WorldModel, checkpoint: str) -> str:
   if source not in ('cache', 'simulation'):
     return source
   name = trained.get('environment')
-  if name in worlds.WORLDS and not worlds.get(name).on_host:
+  found = worlds.find(name)
+  if found is not None and not found.on_host:
     return name
   raise ValueError(
     f'{checkpoint} was trained on data of the world {name!r}, which '
@@ -147,7 +148,7 @@ def load(
   elif name.startswith(data_config.TFDS):
     clip |= {'frame_stride': frame_stride}
     source = _tfds(name, clip, lengths, image_size)
-  elif name in worlds.WORLDS:
+  elif worlds.find(name):
     clip |= {'stride': frame_stride}
     source = _simulated(name, clip, lengths, image_size)
   else:
@@ -269,8 +270,9 @@ def _recorded(
   size = 0 if state is None else state.shape[1]
   made_in = str(caches['train'].provenance.get('environment'))
   names: tuple[str, ...] = _POSITION
-  if made_in in worlds.WORLDS:
-    names = worlds.get(made_in).state_names
+  found = worlds.find(made_in)
+  if found is not None:
+    names = found.state_names
   if len(names) != size:
     names = tuple(f's{i}' for i in range(size))
   streams = {

@@ -71,7 +71,7 @@ class Episodes:
         # Of the episodes, whatever the config says.
         'environment': train.provenance.get('environment', ''),
       }
-      found = worlds.WORLDS.get(self.identity['environment'])
+      found = worlds.find(self.identity['environment'])
       self.world: worlds.World | None = found
       if found is not None and found.on_host:
         self.world = None

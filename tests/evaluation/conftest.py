@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from jepa_wm import planning
-from jepa_wm.envs import two_room, worlds
+from jepa_wm.envs import rooms, two_room, worlds
 from jepa_wm.evaluation.diagnostics import rollout_error
 from jepa_wm.evaluation.planning import (
   pairs,
@@ -59,7 +59,7 @@ class PerfectModel:
     pixels = observation['pixels']
     size = self.image_size
     redness = pixels[..., 0].astype(jnp.float32) - pixels[..., 1]
-    centres = (jnp.arange(size) + 0.5) * (two_room.WORLD_SIZE / size) - 0.5
+    centres = (jnp.arange(size) + 0.5) * (rooms.WORLD_SIZE / size) - 0.5
     total = jnp.sum(redness, axis=(-2, -1))
     x = jnp.sum(redness, axis=-2) @ centres / total
     y = jnp.sum(redness, axis=-1) @ centres / total

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.envs import two_room, two_room_expert, worlds
+from jepa_wm.envs import rooms, two_room, two_room_expert, worlds
 from jepa_wm.evaluation.planning import (
   manifests,
   pair_making,
@@ -27,7 +27,7 @@ def test_shipped_pairs_are_unsolved_independent_and_reachable(named):
   starts, goals = _positions(found)
   assert len(found) == len(set(found.ids.tolist())) == 200
   distance = np.linalg.norm(starts - goals, axis=-1)
-  assert distance.min() >= two_room.SUCCESS_DISTANCE
+  assert distance.min() >= rooms.SUCCESS_DISTANCE
   assert distance.max() <= named.goal_offset * 5.0 * np.sqrt(2.0)
   # The peers' noisy expert gets about as far as this, and through the door.
   assert 30 < distance.mean() < 120

@@ -28,6 +28,7 @@ _WAIT_ALONG, _WAIT_ACROSS = 70.0, 85.0
 # Steps without getting on after which others make way, and the most counted.
 _PATIENCE, _MOST_STUCK = 4, 40
 _OWNER = 1000.0
+_RESTLESS = 0.7
 
 
 class _Memory(NamedTuple):
@@ -92,7 +93,9 @@ class TwoRoomAgentsExpert:
     actions = ways / world.agent_speed
     lengths = jnp.linalg.norm(actions, axis=-1, keepdims=True)
     actions = self._turned(actions / jnp.maximum(lengths, 1.0))
-    noise = self.action_noise * jax.random.normal(rng_key, actions.shape)
+    # Whom making way does not help, a little chance does.
+    scale = self.action_noise + _RESTLESS * (stuck > 2 * _PATIENCE)
+    noise = scale[:, None] * jax.random.normal(rng_key, actions.shape)
     actions = jnp.clip(actions + noise, -1.0, 1.0)
     return actions.reshape(-1), _Memory(places, stuck)
 
@@ -227,6 +230,7 @@ def path_length(
 
 def _world(num_agents: int) -> worlds.World:
   """The world of so many agents."""
+  multi_agent.check_num_agents(num_agents)
   make = functools.partial(two_room_agents.TwoRoomAgents, num_agents=num_agents)
   return worlds.World(
     make=make,

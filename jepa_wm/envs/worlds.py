@@ -42,44 +42,40 @@ _RANDOM: Mapping[bool, Mapping[str, MakePolicy]] = {
 class World:
   """What must be known of a world besides its `Environment` face.
 
-    Attributes:
-      make: builds the environment with its default factors of variation, an
-        `environment.Environment` or a `host.HostWorld`; `image_size` may be
-        given.
-      policies: name of a way to act to what makes it; 'expert' is among them and
-        heads for its state's target. 'random' and 'smooth' are added where they
-        are missing.
-      place: where vectors `[..., V]` are in the picture: `(x, y)` `[..., 2]` as
-        fractions of its width and height, from the upper left.
-      state_names: what the `V` numbers of a vector are.
-      unit: what `distance` is measured in.
-      body: those of `state_names` that a teleport moves, where the agent is or
-        what it handles; all of them where empty.
-      action_noise: of the expert, where nobody says otherwise.
-      on_host: whether `make` gives a `host.HostWorld`.
-      reward: `(world, state, action [A], next state) -> scalar` of a JAX world;
-        None where it gives none. A world on the host says so itself.
-      path_length: `(world, state, goal) -> scalar` of a JAX world, how far it is
-        from one to the other past what is in the way, in `unit`; None where
-        nobody can say.
-      variation_groups: of a JAX world that is a `variation.VariedWorld`, its own;
-        empty of any other, which cannot be shifted.
-      same_as: name of a world whose vectors and pairs are this one's too.
-      zones: what may be forbidden here, by name, as `zones.parse` reads it.
-      kin: name of a world whose models and heads serve here too; vectors are
-        alike, pairs are not.
-      recording: fields of `evaluation.protocol.Protocol` that say how episodes
-  <<<<<<< HEAD
-        are recorded here, where it is not by an expert who stops at its target,
-        and what else its problems need, whatever the protocol.
-  =======
-        are recorded here, where it is not by an expert who stops at its target.
-      num_agents: how many act in a world of several agents, one of the family
-        `kin`, which has a world for every number; None where one agent acts.
-  >>>>>>> 50af7fd (Let several walk in Two Room, one at a time by its door)
+  Attributes:
+    make: builds the environment with its default factors of variation, an
+      `environment.Environment` or a `host.HostWorld`; `image_size` may be
+      given.
+    policies: name of a way to act to what makes it; 'expert' is among them and
+      heads for its state's target. 'random' and 'smooth' are added where they
+      are missing.
+    place: where vectors `[..., V]` are in the picture: `(x, y)` `[..., 2]` as
+      fractions of its width and height, from the upper left.
+    state_names: what the `V` numbers of a vector are.
+    unit: what `distance` is measured in.
+    body: those of `state_names` that a teleport moves, where the agent is or
+      what it handles; all of them where empty.
+    action_noise: of the expert, where nobody says otherwise.
+    on_host: whether `make` gives a `host.HostWorld`.
+    reward: `(world, state, action [A], next state) -> scalar` of a JAX world;
+      None where it gives none. A world on the host says so itself.
+    path_length: `(world, state, goal) -> scalar` of a JAX world, how far it is
+      from one to the other past what is in the way, in `unit`; None where
+      nobody can say.
+    variation_groups: of a JAX world that is a `variation.VariedWorld`, its own;
+      empty of any other, which cannot be shifted.
+    same_as: name of a world whose vectors and pairs are this one's too.
+    zones: what may be forbidden here, by name, as `zones.parse` reads it.
+    kin: name of a world whose models and heads serve here too; vectors are
+      alike, pairs are not.
+    recording: fields of `evaluation.protocol.Protocol` that say how episodes
+      are recorded here, where it is not by an expert who stops at its target,
+      and what else its problems need, whatever the protocol.
+    num_agents: how many act in a world of several agents, one of the family
+      `kin`, which has a world for every number; None where one agent acts.
 
-    Raises:
-      ValueError: no expert.
+  Raises:
+    ValueError: no expert.
   """
 
   make: Callable[..., Any]

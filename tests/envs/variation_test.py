@@ -8,12 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.envs import maze, push_t, two_room, variation, worlds
+from jepa_wm.envs import (
+  maze,
+  push_t,
+  two_room,
+  two_room_agents,
+  variation,
+  worlds,
+)
 
 WORLDS = [
   two_room.TwoRoom(image_size=32),
   maze.Maze(image_size=32),
   push_t.PushT(image_size=32),
+  two_room_agents.TwoRoomAgents(image_size=32),
 ]
 _NEVER_VARIED = {'layouts'}
 

@@ -36,6 +36,7 @@ import pytest
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_threefry_partitionable', True)
+compiler.share_contexts()
 
 
 def pytest_collection_modifyitems(items):

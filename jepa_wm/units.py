@@ -71,6 +71,36 @@ class ActionStatistics:
     mean, std = self._tiled(actions)
     return actions * std + mean
 
+  def of_agents(self, before: int, after: int) -> 'ActionStatistics':
+    """Those of a group of agents, each in the units that all have together.
+
+    Args:
+      before: agents whose actions these are, one after another.
+      after: agents to have them.
+
+    Returns:
+      Mean and deviation of any agent's action, `after` times; these themselves
+      of one agent.
+
+    Raises:
+      ValueError: the dimensions are not to be shared by `before` agents.
+    """
+    if before == after == 1:
+      return self
+    mean, std = (np.asarray(x, np.float64) for x in (self.mean, self.std))
+    if mean.size % before:
+      raise ValueError(
+        f'Statistics of {mean.size} raw action dimensions are not those of '
+        f'{before} agents.'
+      )
+    mean, std = mean.reshape(before, -1), std.reshape(before, -1)
+    middle = mean.mean(axis=0)
+    spread = np.square(std) + np.square(mean - middle)
+    pooled = middle, np.sqrt(spread.mean(axis=0))
+    return ActionStatistics(
+      *(np.tile(x.astype(np.float32), after) for x in pooled)
+    )
+
   def to_dict(self) -> dict[str, list[float]]:
     """Plain lists of floats, which JSON keeps to the bit."""
     return {

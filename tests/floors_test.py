@@ -29,7 +29,7 @@ FLOORS = {
   3: ('world_model', 'interop', 'evaluation'),
   3.5: ('artefacts', 'export_folder'),
   4: ('exports', 'onnx_artefacts', 'training'),
-  4.5: ('hierarchy',),
+  4.5: ('hierarchy', 'groups'),
   5: ('rl',),
   6: ('recipes',),
 }

@@ -21,7 +21,7 @@ from jepa_wm.types import (
 
 
 @dataclasses.dataclass(frozen=True)
-class Macros:
+class Macros(model_lib.Alone):
   """A model whose actions are macro-actions; a `model.Advances`.
 
   What it encodes, and how far latents are apart, is said by the model below.

@@ -42,7 +42,7 @@ def squared_distance(latents: jax.Array, goal: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Jepa(model.Built):
+class Jepa(model.Built, model.Alone):
   """A JEPA as pure functions of its variables: `model.Learns` and `Advances`.
 
   Attributes:
@@ -343,7 +343,9 @@ class Jepa(model.Built):
       rngs={'dropout': dropout_key},
       mutable=['batch_stats'],
     )
-    outcome = terms_lib.Outcome(latents, rolled, actions, *beside)
+    outcome = terms_lib.Outcome(
+      latents, rolled, actions, *beside, num_tokens=max(1, self.num_tokens)
+    )
     if drawn is not None:
       seen = batch['observation']['pixels'].astype(jnp.float32) / 255.0
       outcome = outcome._replace(pictures=(drawn, seen))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import fields
@@ -207,6 +208,15 @@ class Advances(Encodes, Protocol):
     """How far latents `[..., D]` are from a goal, broadcast: `[...]`."""
     ...
 
+  @property
+  def num_agents(self) -> int:
+    """Agents `G` whose actions an action is, one after another; mostly 1."""
+    ...
+
+  def agent_costs(self, latents: jax.Array, goal: jax.Array) -> jax.Array:
+    """What of `distance` is each agent's, `[..., G]`; they add up to it."""
+    ...
+
 
 class Learns(Encodes, Protocol):
   """A model that can be trained: by any optimiser, on any device."""
@@ -337,6 +347,20 @@ class Built:
   ) -> Variables:
     """See `Learns`."""
     return self.target.after_update(variables, step)
+
+
+class Alone:
+  """The part of a model whose actions are those of one agent."""
+
+  num_agents: int = 1
+
+  def distance(self, latents: jax.Array, goal: jax.Array) -> jax.Array:
+    """See `Advances`."""
+    raise NotImplementedError
+
+  def agent_costs(self, latents: jax.Array, goal: jax.Array) -> jax.Array:
+    """See `Advances`: all of it."""
+    return jnp.expand_dims(self.distance(latents, goal), -1)
 
 
 class Level(NamedTuple):

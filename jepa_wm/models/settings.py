@@ -46,10 +46,25 @@ class ActingSettings(Settings):
     terms: of the loss, that of the prediction first.
   """
 
+  name: ClassVar[str]
+
   action_dim: int
   action_block: int
   predictor: predictors.PredictorConfig
   terms: jepa.Terms
+
+  def with_agents(self, num_agents: int) -> Any:
+    """The same settings for a group of `num_agents`.
+
+    Variables of the model fit both.
+
+    Raises:
+      ValueError: the model is of one agent, or of fewer at most.
+    """
+    raise ValueError(
+      f'The model {self.name!r} has the actions of one agent, got num_agents='
+      f'{num_agents}: leave it out, or take a checkpoint of multi_agent.'
+    )
 
 
 class MaskedSettings(Settings):

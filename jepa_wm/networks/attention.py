@@ -136,20 +136,61 @@ class Attention(layers.Module):
     if num_queries:
       query = turned(project('query', asked.of(tokens)), asked)
       query = query * self.head_dim**-0.5
-      causal = self.causal and asked.place is None
-      given = heads(query), heads(keys), heads(values)
-      mixed = attention_kernels.attend(
-        *given, mask=mask, causal=causal, dropout=train and self.dropout > 0
+      parts.append(
+        attend(
+          heads(query),
+          heads(keys),
+          heads(values),
+          mask,
+          drop,
+          causal=self.causal and asked.place is None,
+          train=train,
+        )
       )
-      if mixed is None:
-        # The backward pass of the written-out sums would be the slow one.
-        few = num_keys <= _FEW_KEYS and not train
-        mixed = _attend(*given, mask, drop, causal=causal, few=few)
-      parts.append(mixed)
     mixed = jnp.concatenate(parts, axis=-3)
     mixed = mixed.reshape(*mixed.shape[:-2], inner)
     mixed = drop(dense(width, inner, name='out')(mixed))
     return mixed, own
+
+
+def attend(
+  query: jax.Array,
+  keys: jax.Array,
+  values: jax.Array,
+  mask: jax.Array | None,
+  drop: nn.Dropout,
+  *,
+  causal: bool = False,
+  train: bool = False,
+) -> jax.Array:
+  """Softmax attention, by what `attention_kernels.use` says, or plainly.
+
+  Args:
+    query: `[..., Q, heads, d]`, divided by the root of `d`.
+    keys: `[..., T, heads, d]`.
+    values: `[..., T, heads, d]`.
+    mask: bool, broadcasts against `[..., heads, Q, T]`; None where all is seen.
+    drop: drops some of the weights.
+    causal: whether a query sees none that come after it, those of the last `Q`
+      keys being the queries' own.
+    train: whether dropout is on.
+
+  Returns:
+    `[..., Q, heads, d]`.
+  """
+  mixed = attention_kernels.attend(
+    query,
+    keys,
+    values,
+    mask=mask,
+    causal=causal,
+    dropout=train and drop.rate > 0,
+  )
+  if mixed is not None:
+    return mixed
+  # The backward pass of the written-out sums would be the slow one.
+  few = keys.shape[-3] <= _FEW_KEYS and not train
+  return _attend(query, keys, values, mask, drop, causal=causal, few=few)
 
 
 def _attend(

@@ -92,8 +92,12 @@ class SIGReg(terms.Shaping):
 
   def value(self, outcome: terms.Outcome, rng_key: jax.Array) -> jax.Array:
     """See `terms.OneValue`."""
+    return self._of(outcome.latents.swapaxes(0, 1), rng_key)
+
+  def _of(self, latents: jax.Array, rng_key: jax.Array) -> jax.Array:
+    """The mean over what is tested of `latents` `[..., B, D]`."""
     return sigreg(
-      outcome.latents.swapaxes(0, 1),
+      latents,
       rng_key,
       num_projections=self.num_projections,
       num_knots=self.num_knots,

@@ -35,6 +35,7 @@ class Outcome(NamedTuple):
     extra: what only one model and its own terms know of.
     pictures: drawn of the latents, and what was seen, both
       `[B, T, height, width, 3]` in 0..1; None where nothing draws.
+    num_tokens: tokens in a row that a latent consists of.
   """
 
   latents: jax.Array
@@ -45,6 +46,7 @@ class Outcome(NamedTuple):
   weights: Sequence[jax.Array] | None = None
   extra: Any = None
   pictures: tuple[jax.Array, jax.Array] | None = None
+  num_tokens: int = 1
 
 
 class Priced(NamedTuple):

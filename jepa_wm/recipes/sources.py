@@ -60,7 +60,10 @@ class Episodes:
       'batch_size': data.batch_size,
     }
     if data.source == 'cache':
-      self._splits = open_episodes(data.path, data.num_episodes)
+      self._splits = {
+        split: self._in_own_units(table)
+        for split, table in open_episodes(data.path, data.num_episodes).items()
+      }
       train = self._splits['train']
       self._check(
         train.columns['action'].shape[1], train.columns[columns.PIXELS].shape[1]
@@ -178,6 +181,14 @@ class Episodes:
     count = -(-self._data.num_eval_windows // self._data.batch_size)
     batches = self.batches(split, seed, with_state=True)
     return list(itertools.islice(batches, count))
+
+  def _in_own_units(self, table: cache.Cache) -> cache.Cache:
+    """Episodes whose actions are in units that all agents have together."""
+    acting = self._model.acting
+    number = 1 if acting is None else acting.num_agents
+    self._check(table.columns['action'].shape[1])
+    statistics = table.action_statistics.of_agents(number, number)
+    return dataclasses.replace(table, action_statistics=statistics)
 
   def _check(self, action_dim: int, size: int | None = None) -> None:
     """Compares the model with the data's actions, and its frames if on disk."""

@@ -343,9 +343,8 @@ class Jepa(model.Built, model.Alone):
       rngs={'dropout': dropout_key},
       mutable=['batch_stats'],
     )
-    outcome = terms_lib.Outcome(
-      latents, rolled, actions, *beside, num_tokens=max(1, self.num_tokens)
-    )
+    outcome = terms_lib.Outcome(latents, rolled, actions, *beside)
+    outcome = outcome._replace(num_tokens=max(1, self.num_tokens))
     if drawn is not None:
       seen = batch['observation']['pixels'].astype(jnp.float32) / 255.0
       outcome = outcome._replace(pictures=(drawn, seen))

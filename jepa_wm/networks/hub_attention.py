@@ -71,7 +71,9 @@ class HubAttention(Hubs):
     """
     *lead, num_frames, size, width = tokens.shape
     inner = self.num_heads * self.head_dim
-    dense = functools.partial(layers.uniform_dense, **self.dtypes)
+    dense: layers.DenseFn = functools.partial(
+      layers.uniform_dense, **self.dtypes
+    )
     flat = tokens.reshape(*lead, num_frames * size, width)
     query, keys, values = (
       dense(inner, width, name=name)(flat) for name in ('query', 'key', 'value')
@@ -90,16 +92,16 @@ class HubAttention(Hubs):
       *lead, x.shape[-2] // size, size, self.num_heads, self.head_dim
     )
     drop = nn.Dropout(self.dropout, deterministic=not train)
-    given = tuple(map(split, (query, keys, values)))
     how: dict[str, Any] = {'drop': drop, 'train': train}
     if self.kind == 'dense':
-      mixed = _together(*given, **how)
+      mixed = _together(split(query), split(keys), split(values), **how)
     else:
-      apart = _apart(*given, self.num_agents, self.num_hubs, **how)
-      rest = given[0][..., self.num_agents :, :, :]
-      mixed = jnp.concatenate(
-        [apart, _together(rest, *given[1:], **how)], axis=-3
-      )
+      asked, *given = map(split, (query, keys, values))
+      counts = self.num_agents, self.num_hubs
+      rest = asked[..., self.num_agents :, :, :]
+      apart = _apart(asked, given[0], given[1], counts, **how)
+      together = _together(rest, given[0], given[1], **how)
+      mixed = jnp.concatenate([apart, together], axis=-3)
     mixed = mixed.reshape(*lead, num_frames, size, inner)
     return drop(dense(width, inner, name='out')(mixed)), own
 
@@ -177,13 +179,16 @@ def _apart(
   query: jax.Array,
   keys: jax.Array,
   values: jax.Array,
-  num_agents: int,
-  num_hubs: int,
+  counts: tuple[int, int],
   *,
   drop: nn.Dropout,
   train: bool,
 ) -> jax.Array:
-  """Each agent's tokens see its own and the hubs': `[..., T, G, h, d]`."""
+  """The tokens of each of `counts` agents see its own and those of the hubs.
+
+  `[..., T, G, h, d]` of `[..., T, S, h, d]` and `[..., U, S, h, d]`.
+  """
+  num_agents, num_hubs = counts
   *lead, frames, size, heads, channels = keys.shape
   asked = query.shape[-4]
 

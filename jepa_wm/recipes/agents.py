@@ -18,8 +18,8 @@ from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import observations
 from jepa_wm.models import heads
 from jepa_wm.recipes import (
+  planning_groups,
   planning_heads,
-  planning_runs,
   sources,
   training,
   training_fields,
@@ -190,7 +190,7 @@ def _train(plan: AgentTraining, workdir: pathlib.Path) -> None:
   model = exports.WorldModel.from_checkpoint(plan.encoder)
   environment = plan.agent.environment
   if not environment:
-    environment = planning_runs.environment_of(plan.encoder)
+    environment = planning_groups.environment_of(plan.encoder)
   _check_world(plan.encoder, model, environment)
   measure = measure_of(plan, model)
   env, params, described = _environment(plan, model, environment, measure)

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from jepa_wm import exports, fields, files, processes
+from jepa_wm import fields, files, processes
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import (
   flop_budget,
@@ -15,6 +15,7 @@ from jepa_wm.evaluation.planning import (
 )
 from jepa_wm.recipes import (
   planning_choices,
+  planning_groups,
   planning_guards,
   planning_heads,
   planning_levels,
@@ -246,7 +247,7 @@ class Planning:
       )
       environment = self.environment
       if environment is None:
-        environment = planning_runs.environment_of(encoder)
+        environment = planning_groups.environment_of(encoder)
       environment = worlds.with_num_agents(environment, self.num_agents)
       given = self.by_heads(encoder, environment, acts)
       every = itertools.product(
@@ -273,7 +274,7 @@ class Planning:
           settings = flop_budget.within(
             self.budget_flops,
             settings,
-            exports.WorldModel.from_checkpoint(encoder),
+            planning_groups.load(encoder, environment),
             chosen,
           )
         seeds = range(self.seed, self.seed + self.num_seeds)

@@ -28,6 +28,7 @@ from jepa_wm.evaluation.statistics import runs
 from jepa_wm.recipes import (
   baselines,
   identity,
+  planning_groups,
   planning_heads,
   record_findings,
   replanning,
@@ -55,6 +56,11 @@ class Combination:
   shift: str | None
   seed: int
   encoder: str
+
+  @property
+  def where(self) -> tuple[str, str]:
+    """The model that plans, and the world in which it does."""
+    return self.encoder, self.protocol.environment
 
   @property
   def zone(self) -> zones.Zone | None:
@@ -127,9 +133,7 @@ class Plans:
 
   def __post_init__(self) -> None:
     self._asked = diagnostic.named(self.diagnostics)
-    self._model = functools.lru_cache(maxsize=1)(
-      exports.WorldModel.from_checkpoint
-    )
+    self._model = functools.lru_cache(maxsize=1)(planning_groups.load)
     self._decoder = functools.cache(self._load_decoder)
     self._pairs = functools.cache(self._load_pairs)
     self._calibrations = replanning.Calibrations(self.episodes)
@@ -143,9 +147,9 @@ class Plans:
     self._folders = []
     for one in self.combinations:
       if one.encoder not in hashes:
-        hashes[one.encoder] = identity.of_model(self._model(one.encoder))
+        hashes[one.encoder] = identity.of_model(self._model(*one.where))
       planning_model.check_history(
-        self._model(one.encoder), one.settings.history
+        self._model(*one.where), one.settings.history
       )
       problems = self._pairs(one.protocol, one.shift, one.zone)
       drawn_by = self._decoder(one.encoder, one.protocol.environment)
@@ -280,13 +284,13 @@ class Plans:
   ) -> exports.TrainedHead | None:
     if self.decoder is None:
       return None
-    model = self._model(checkpoint)
+    model = self._model(checkpoint, environment)
     return planning_heads.decoder(self.decoder, model, checkpoint, environment)
 
   def _plan(
     self, one: Combination, stages: stages_lib.Stages, bar: tqdm.tqdm
   ) -> planning_benchmark.Result:
-    model = self._model(one.encoder)
+    model = self._model(*one.where)
     problems = self._pairs(one.protocol, one.shift, one.zone)
     stage = stages.get(one.protocol.environment, model.image_size)
     settings = self._calibrations.settings(
@@ -330,7 +334,7 @@ class Plans:
         **self._examined(one, {}),
       },
       imagined=planning_heads.imagined(
-        drawn_by, self._model(one.encoder), one.protocol.environment
+        drawn_by, self._model(*one.where), one.protocol.environment
       ),
       picture_fn=planning_heads.picture_fn(drawn_by),
     )
@@ -354,7 +358,7 @@ class Plans:
     if one.shift is not None or world.on_host:
       return {}
     horizon = one.protocol.horizon
-    model = self._model(one.encoder)
+    model = self._model(*one.where)
     episodes = diagnostic.Episodes(
       functools.partial(played.windows, model, world, horizon=horizon),
       world,
@@ -370,23 +374,6 @@ class Plans:
         self._findings[key] = ask(question)
       findings[ask.name] = self._findings[key]
     return findings
-
-
-def environment_of(checkpoint: str) -> str:
-  """The world that a checkpoint was trained in.
-
-  Raises:
-    OSError: no checkpoint.
-    ValueError: a broken one, or one that does not name its world.
-  """
-  model = exports.WorldModel.from_checkpoint(checkpoint)
-  data = model.record.get('config', {}).get('data', {})
-  if not data.get('environment'):
-    raise ValueError(
-      f'{checkpoint} does not say which world its data is of; name it with '
-      f'--environment, one of {", ".join(sorted(worlds.WORLDS))}.'
-    )
-  return data['environment']
 
 
 def _load(folder: pathlib.Path) -> runs.Run | None:

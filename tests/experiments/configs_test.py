@@ -13,6 +13,7 @@ from experiments.configs import (
   heads,
   ijepa,
   lewm,
+  multi_agent,
   pldm,
   vjepa,
   vjepa2_ac,
@@ -30,7 +31,11 @@ SHIPPED = exports.SHIPPED / 'two_room_small'
 
 @pytest.mark.parametrize(
   'module, variant',
-  [(module, name) for module in (lewm, pldm) for name in module.VARIANTS],
+  [
+    (module, name)
+    for module in (lewm, pldm, multi_agent)
+    for name in module.VARIANTS
+  ],
 )
 def test_every_variant_is_whole(module, variant):
   config = module.get_config(variant).to_dict()

@@ -23,7 +23,7 @@ from jepa_wm.evaluation.diagnostics import (
 from jepa_wm.evaluation.planning import planning_benchmark
 from jepa_wm.evaluation.report import report
 from jepa_wm.evaluation.statistics import runs
-from jepa_wm.recipes import planning_runs
+from jepa_wm.recipes import planning_groups, planning_runs
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -395,8 +395,8 @@ def test_seeds_and_shifts_each_have_their_row(planned, undrawn, tmp_path):
 def test_the_world_is_the_one_that_a_checkpoint_was_trained_in(
   checkpoint, tmp_path
 ):
-  assert planning_runs.environment_of('two_room_small') == 'two_room'
-  assert planning_runs.environment_of(checkpoint) == 'two_room'
+  assert planning_groups.environment_of('two_room_small') == 'two_room'
+  assert planning_groups.environment_of(checkpoint) == 'two_room'
   elsewhere = tmp_path / 'elsewhere'
   shutil.copytree(checkpoint, elsewhere)
   config = json.loads((elsewhere / 'config.json').read_text())

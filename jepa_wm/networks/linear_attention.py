@@ -44,6 +44,9 @@ class Given(NamedTuple):
   rates: jax.Array
 
 
+# Up to this size powers are a handful, and numbers in them small.
+_LEAST_INVERSE = 4
+
 _TIME = (-3, -3, -3, -2, -2)  # The axes of time in `Given`.
 
 
@@ -115,10 +118,7 @@ def chunked(
   system = jnp.tril(rates[..., None] * between * alike, -1)
   since = jnp.exp(kept)[..., None]
   right = jnp.concatenate([values, since * keys], -1) * rates[..., None]
-  # Powers of the system in place of solving it would cancel where keys repeat.
-  solved = jax.lax.linalg.triangular_solve(
-    system, right, left_side=True, lower=True, unit_diagonal=True
-  )
+  solved = _einsum('...ij,...jx->...ix', _inverse(system), right)
   mixing = jnp.tril(_einsum('...ik,...jk->...ij', queries, keys) * between)
   parts = (
     solved[..., :size],
@@ -144,6 +144,52 @@ def chunked(
   outputs = jnp.moveaxis(jnp.moveaxis(outputs, 0, -4), -3, -2)
   outputs = outputs.reshape(*outputs.shape[:-4], -1, *outputs.shape[-2:])
   return outputs[..., :number, :, :], matrices
+
+
+@jax.custom_jvp
+def _inverse(system: jax.Array) -> jax.Array:
+  """The inverse of the identity plus `[..., C, C]`, strictly lower triangular.
+
+  Blocks on the diagonal are inverted, then pairs of them at once: products of
+  matrices alone, whose numbers stay small. Those of the powers of the whole
+  system would cancel where keys repeat.
+  """
+  size, length = system.shape[-1], _LEAST_INVERSE
+  eye = jnp.eye(size).reshape(*[1] * (system.ndim - 2), size, size)
+  part = _masked(system, _is_within(size, length))
+  found = _product(eye - part, eye + _product(part, part))
+  while length < size:
+    within = _is_within(size, 2 * length) & ~_is_within(size, length)
+    below = _masked(system, within)
+    found = found - _product(_product(found, below), found)
+    length *= 2
+  return found
+
+
+@_inverse.defjvp
+def _inverse_slope(
+  primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+  """That of an inverse: far less to compile than that of its products."""
+  found = _inverse(*primals)
+  return found, -_product(_product(found, *tangents), found)
+
+
+def _product(left: jax.Array, right: jax.Array) -> jax.Array:
+  """Of matrices `[..., C, C]`."""
+  return _einsum('...ij,...jk->...ik', left, right)
+
+
+def _is_within(size: int, length: int) -> np.ndarray:
+  """Where two of `size` numbers are in one run of `length`: `[size, size]`."""
+  run = np.arange(size) // length
+  return run[:, None] == run
+
+
+def _masked(matrices: jax.Array, mask: np.ndarray) -> jax.Array:
+  """Matrices `[..., C, C]` where `mask` is, 0 elsewhere."""
+  lead = [1] * (matrices.ndim - 2)
+  return jnp.where(mask.reshape(*lead, *mask.shape), matrices, 0.0)
 
 
 def _chunks(given: Given, size: int) -> Given:

@@ -20,7 +20,7 @@ import numpy as np
 from jepa_wm import palette
 from jepa_wm.envs import painting, plane, shapes
 
-STATE_NAMES = ('x', 'y', 'cue', 'clock', 'gap', 'seed')
+STATE_NAMES = ('x', 'y', 'cue', 'doors', 'clock', 'gap', 'seed')
 """What the numbers of a vector are."""
 
 GAPS = 5, 200
@@ -34,6 +34,7 @@ ROOM = 1.5
 
 ARM, _ROOM_CENTRE = 3.0, 2.0
 _CORRIDOR = 0.5
+_END = 2.5
 _EXTENT = (-2.75, -0.75, 5.5)
 _LAMP = (-2.5, 3.85, 2.5, 4.5)
 _CUE = (-2.5, -0.5, -0.9, 2.1)
@@ -41,9 +42,19 @@ _GATE = (-0.5, 0.5, 0.5, 0.8)
 _PATCHES = tuple(
   (x, y, x + 0.7, y + 0.7) for x in (0.9, 1.8) for y in (0.0, 1.1)
 )
+Box = tuple[float, float, float, float]
+"""Edges `(x_low, y_low, x_high, y_high)`, cells."""
+
+STEM: Box = (-_CORRIDOR, -_CORRIDOR, _CORRIDOR, ARM + _CORRIDOR)
+ARMS: Box = (-_END, ARM - _CORRIDOR, _END, ARM + _CORRIDOR)
+ROOMS: tuple[Box, Box] = (
+  (-_END, ARM - _CORRIDOR, -ROOM, ARM + _CORRIDOR),
+  (ROOM, ARM - _CORRIDOR, _END, ARM + _CORRIDOR),
+)
+
 _LAMP_COLORS = np.array([[220, 0, 0], [90, 90, 90], [0, 200, 0]], np.float32)
-_CUE_COLORS = np.array([[255, 140, 0], [170, 0, 200]], np.float32)
-_WALL, _FLOOR, _ROOM_COLOR, _PATCH = 150.0, 255.0, 60.0, 20.0
+CUE_COLORS = np.array([[255, 140, 0], [170, 0, 200]], np.float32)
+WALL, FLOOR, ROOM_COLOR, _PATCH = 150.0, 255.0, 60.0, 20.0
 _GATE_COLOR = np.array([110, 60, 20], np.float32)
 
 
@@ -54,7 +65,8 @@ class TMazeState:
   Attributes:
     position: `(x, y)` `[2]` in cells: the stem goes from (0, 0) up to (0, 3),
       the arms from there to x = -2 and 2.
-    cue: -1 where the left arm is right, 1 where the other one is.
+    cue: -1 or 1, what was shown: that the left arm is right, or the other one.
+    doors: 1, or -1 where a world has exchanged the two.
     clock: steps since the start.
     gap: steps that the gate stays closed.
     seed: of what blinks, a whole number.
@@ -63,6 +75,7 @@ class TMazeState:
 
   position: jax.Array
   cue: jax.Array
+  doors: jax.Array
   clock: jax.Array
   gap: jax.Array
   seed: jax.Array
@@ -76,8 +89,8 @@ class TMaze(plane.PlaneWorld):
   Lengths are cells, colours are 0..255.
 
   Attributes:
-    gap_low: `reset` draws the gap from so many steps on; the cue is gone by
-      then.
+    gap_low: `reset` draws the gap from so many steps on, evenly on a
+      logarithmic scale; the cue is gone by then.
     gap_high: and up to so many.
     cue_steps: steps that the cue is shown.
     distractor: chance that a patch is dark, for each of four patches and anew
@@ -105,14 +118,26 @@ class TMaze(plane.PlaneWorld):
     """
     cue_key, gap_key, seed_key = jax.random.split(rng_key, 3)
     cue = jnp.where(jax.random.bernoulli(cue_key), 1.0, -1.0)
-    gap = jax.random.randint(gap_key, (), self.gap_low, self.gap_high + 1)
+    # As many of 5 to 10 as of 100 to 200: who learns begins with short ones.
+    ends = jnp.log(jnp.array([self.gap_low, self.gap_high + 1], jnp.float32))
+    drawn = jnp.exp(
+      jax.random.uniform(gap_key, (), minval=ends[0], maxval=ends[1])
+    )
+    gap = jnp.clip(jnp.floor(drawn), self.gap_low, self.gap_high)
     seed = jax.random.randint(seed_key, (), 0, 2**16)
     rest = jnp.stack([gap, gap, seed]).astype(jnp.float32)
-    room = jnp.stack([_ROOM_CENTRE * cue, jnp.float32(ARM), cue])
-    state = self.from_vector(jnp.concatenate([jnp.zeros(2), cue[None], rest]))
+    doors = self.draw_doors(jax.random.fold_in(rng_key, 3))
+    told = jnp.concatenate([jnp.stack([cue, doors]), rest])
+    room = jnp.stack([_ROOM_CENTRE * cue * doors, jnp.float32(ARM)])
+    state = self.from_vector(jnp.concatenate([jnp.zeros(2), told]))
     return dataclasses.replace(
-      state, clock=jnp.float32(0), target=jnp.concatenate([room, rest])
+      state, clock=jnp.float32(0), target=jnp.concatenate([room, told])
     )
+
+  def draw_doors(self, rng_key: jax.Array) -> jax.Array:
+    """Draws `TMazeState.doors`, here always 1; consumes the key."""
+    del rng_key
+    return jnp.float32(1)
 
   def step(self, state: TMazeState, action: jax.Array) -> TMazeState:
     """Moves the agent by `action` `[2]`, clipped to [-1, 1], minding the walls.
@@ -149,16 +174,15 @@ class TMaze(plane.PlaneWorld):
     """Draws uint8 pixels `[image_size, image_size, 3]`, the arms above.
 
     The clock is not drawn, and the agent only outside of the rooms.
+    Worlds of the same kind paint by `draw_under` and `draw_over`.
     """
-    picture = self._background()
-    picture = self._fill(
+    picture = jnp.full((self.image_size, self.image_size, 3), WALL)
+    picture = self.draw_under(picture, state)
+    picture = self.fill(
       picture, _LAMP, jnp.asarray(_LAMP_COLORS)[1 + self.lamp(state)]
     )
-    shows_cue = state.clock < self.cue_steps
-    color = jnp.where(state.cue > 0, _CUE_COLORS[1], _CUE_COLORS[0])
-    picture = self._fill(picture, _CUE, color, shows_cue)
     is_closed = state.clock < state.gap
-    picture = self._fill(picture, _GATE, _GATE_COLOR, is_closed)
+    picture = self.fill(picture, _GATE, _GATE_COLOR, is_closed)
     # A known 0 costs nothing.
     if isinstance(self.distractor, jax.core.Tracer) or self.distractor:
       key = jax.random.fold_in(
@@ -167,25 +191,39 @@ class TMaze(plane.PlaneWorld):
       )
       chances = jax.random.bernoulli(key, self.distractor, (len(_PATCHES),))
       for box, is_dark in zip(_PATCHES, chances & is_closed):
-        picture = self._fill(picture, box, _PATCH, is_dark)
-    dot = self._dot(state.position) * (jnp.abs(state.position[0]) <= ROOM)
-    picture += dot[..., None] * (palette.AGENT_COLORS[None, None, 1] - picture)
+        picture = self.fill(picture, box, _PATCH, is_dark)
+    picture = self.dot(picture, state.position, palette.AGENT_COLORS[1])
+    picture = self.draw_over(picture, state)
     return (picture[::-1] + 0.5).astype(jnp.uint8)
+
+  def draw_under(self, picture: jax.Array, state: TMazeState) -> jax.Array:
+    """Paints what the agent walks on, and the cue while it is shown."""
+    for box in (STEM, ARMS):
+      picture = self.fill(picture, box, FLOOR)
+    shows_cue = state.clock < self.cue_steps
+    return self.fill(picture, _CUE, self.cue_color(state.cue), shows_cue)
+
+  def draw_over(self, picture: jax.Array, state: TMazeState) -> jax.Array:
+    """Paints what hides the agent, here the rooms."""
+    del state
+    for box in ROOMS:
+      picture = self.fill(picture, box, ROOM_COLOR)
+    return picture
 
   def proprio(self, state: TMazeState) -> jax.Array:
     """The agent's `(x, y)`, float32 `[2]`, cells."""
     return state.position
 
   def vector(self, state: TMazeState) -> jax.Array:
-    """All of the state, float32 `[6]`; see `STATE_NAMES`."""
-    rest = jnp.stack([state.cue, state.clock, state.gap, state.seed])
-    return jnp.concatenate([state.position, rest])
+    """All of the state, float32 `[7]`; see `STATE_NAMES`."""
+    told = state.cue, state.doors, state.clock, state.gap, state.seed
+    return jnp.concatenate([state.position, jnp.stack(told)])
 
   def from_vector(self, vector: jax.Array) -> TMazeState:
-    """The state that `vector` `[6]` describes, its target there.
+    """The state that `vector` `[7]` describes, its target there.
 
     Raises:
-      ValueError: `vector` is not `[6]`.
+      ValueError: `vector` is not `[7]`.
     """
     vector = jnp.asarray(vector, jnp.float32)
     if vector.shape != (len(STATE_NAMES),):
@@ -199,7 +237,7 @@ class TMaze(plane.PlaneWorld):
   def lamp(self, state: TMazeState) -> jax.Array:
     """Colour of the lamp, int32: 1 for green, -1 for red, 0 while it is off."""
     x = state.position[0]
-    is_right = jnp.where(x * state.cue > 0, 1, -1)
+    is_right = jnp.where(x * state.cue * state.doors > 0, 1, -1)
     return jnp.where(jnp.abs(x) > ROOM, is_right, 0)
 
   def distance(self, state: TMazeState, goal: TMazeState) -> jax.Array:
@@ -214,43 +252,41 @@ class TMaze(plane.PlaneWorld):
     lamp, is_near = self.lamp(goal), self.distance(state, goal) < 0.5
     return (self.lamp(state) == lamp) & ((lamp != 0) | is_near)
 
-  def _background(self) -> jax.Array:
-    """All that never changes, float32 `[size, size, 3]`, y upwards."""
-    picture = jnp.full((self.image_size, self.image_size, 3), _WALL)
-    low, high = ARM - _CORRIDOR, ARM + _CORRIDOR
-    end = _ROOM_CENTRE + _CORRIDOR
-    boxes = (
-      ((-_CORRIDOR, -_CORRIDOR, _CORRIDOR, high), _FLOOR),
-      ((-end, low, end, high), _FLOOR),
-      ((-end, low, -ROOM, high), _ROOM_COLOR),
-      ((ROOM, low, end, high), _ROOM_COLOR),
-    )
-    for box, color in boxes:
-      picture = self._fill(picture, box, color)
-    return picture
-
-  def _fill(
+  def fill(
     self,
     picture: jax.Array,
-    box: tuple[float, float, float, float],
+    box: Box,
     color: jax.typing.ArrayLike,
     strength: jax.typing.ArrayLike = 1.0,
   ) -> jax.Array:
-    """Paints a box over a picture, where `strength` is 1."""
+    """Paints a box over a picture where `strength` is 1; y goes upwards."""
     area = painting.box_area(box, _EXTENT, self.image_size) * strength
     return picture + area * (jnp.reshape(color, (1, 1, -1)) - picture)
 
-  def _dot(self, position: jax.Array) -> jax.Array:
-    """Coverage of the pixels by the agent, `[size, size]`."""
+  def dot(
+    self,
+    picture: jax.Array,
+    position: jax.Array,
+    color: jax.typing.ArrayLike,
+    strength: jax.typing.ArrayLike = 1.0,
+  ) -> jax.Array:
+    """Paints a dot as large as the agent, as `fill` does a box."""
     left, bottom, width = _EXTENT
     pixel = width / self.image_size
     centres = (np.arange(self.image_size, dtype=np.float32) + 0.5) * pixel
     distance = shapes.disc_distance(centres + left, centres + bottom, position)
-    return shapes.coverage(distance - self.agent_radius, pixel)
+    area = shapes.coverage(distance - self.agent_radius, pixel) * strength
+    return picture + area[..., None] * (
+      jnp.reshape(color, (1, 1, -1)) - picture
+    )
+
+  def cue_color(self, cue: jax.Array) -> jax.Array:
+    """The colour `[3]` that stands for -1 or 1."""
+    return jnp.where(cue > 0, CUE_COLORS[1], CUE_COLORS[0])
 
 
 def place(vectors: np.ndarray) -> np.ndarray:
-  """Where vectors `[..., 6]` are in the picture, as fractions `[..., 2]`."""
+  """Where vectors `[..., 7]` are in the picture, as fractions `[..., 2]`."""
   left, bottom, width = _EXTENT
   vectors = np.asarray(vectors)
   x, y = vectors[..., 0] - left, vectors[..., 1] - bottom

@@ -71,15 +71,23 @@ class TMazeEither:
     return self.expert.towards(rng_key, state, memory), memory
 
 
-def world(gap: int | None = None, *, distractor: float = 0.0) -> worlds.World:
-  """The T-maze as commands know it.
+def world(
+  gap: int | None = None,
+  *,
+  kind: Callable[..., Any] = t_maze.TMaze,
+  kin: str = 't_maze',
+  receding_horizon: int = 4,
+) -> worlds.World:
+  """A T-maze as commands know it.
 
   Problems are whole episodes: they start where the cue is in view and end in
   the right room.
 
   Args:
     gap: steps that the gate stays closed; drawn anew by each reset if left out.
-    distractor: see `t_maze.TMaze`.
+    kind: makes it, see `t_maze.TMaze`.
+    kin: world in which models for it are trained.
+    receding_horizon: steps from plan to plan, unless somebody says.
 
   Raises:
     ValueError: a gap that is not 5 to 200.
@@ -87,12 +95,12 @@ def world(gap: int | None = None, *, distractor: float = 0.0) -> worlds.World:
   low, high = t_maze.GAPS
   if gap is not None and not low <= gap <= high:
     raise ValueError(
-      f'The gap of a T-maze must be {low} to {high} steps, got {gap}; '
-      f'take t_maze_{min(max(gap, low), high)}.'
+      f'The gap of {kin} must be {low} to {high} steps, got {gap}; take '
+      f'{kin}_{min(max(gap, low), high)}.'
     )
   gaps = t_maze.GAPS if gap is None else (gap, gap)
   make: Callable[..., Any] = functools.partial(
-    t_maze.TMaze, gap_low=gaps[0], gap_high=gaps[1], distractor=distractor
+    kind, gap_low=gaps[0], gap_high=gaps[1]
   )
   whole = gaps[1] + t_maze.WALK
   return worlds.World(
@@ -105,7 +113,7 @@ def world(gap: int | None = None, *, distractor: float = 0.0) -> worlds.World:
     state_names=t_maze.STATE_NAMES,
     unit='cells',
     body=('x', 'y'),
-    kin='t_maze',
+    kin=kin,
     action_noise=0.7,
     recording={
       # Noise may lead into the wrong arm.
@@ -116,12 +124,19 @@ def world(gap: int | None = None, *, distractor: float = 0.0) -> worlds.World:
       'budget': whole,
       'action_block': 1,
       'horizon': 8,
-      'receding_horizon': 4,
+      'receding_horizon': receding_horizon,
     },
   )
 
 
-for _name, _chance in (('t_maze', 0.0), ('t_maze_distractor', 0.5)):
-  _family = functools.partial(world, distractor=_chance)
-  worlds.register(_name, _family())
-  worlds.register_family(_name, _family)
+def register(name: str, **given: Any) -> None:
+  """Registers a world and the family of its gaps; arguments as for `world`."""
+  family = functools.partial(world, **given)
+  worlds.register(name, family())
+  worlds.register_family(name, family)
+
+
+register('t_maze')
+register(
+  't_maze_distractor', kind=functools.partial(t_maze.TMaze, distractor=0.5)
+)

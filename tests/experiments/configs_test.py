@@ -13,6 +13,7 @@ from experiments.configs import (
   heads,
   ijepa,
   lewm,
+  memory,
   multi_agent,
   pldm,
   vjepa,
@@ -24,7 +25,8 @@ from jepa_wm.data import config as data_config
 from jepa_wm.models import heads as models_heads
 from jepa_wm.models import lewm as models_lewm
 from jepa_wm.models import pldm as models_pldm
-from jepa_wm.training import memory, optimizers
+from jepa_wm.training import memory as memory_lib
+from jepa_wm.training import optimizers
 
 SHIPPED = exports.SHIPPED / 'two_room_small'
 
@@ -56,7 +58,7 @@ def _leaves(config, prefix='config'):
 
 @pytest.mark.parametrize(
   'module',
-  [dino_wm, heads, ijepa, lewm, pldm, vjepa, vjepa2_ac],
+  [dino_wm, heads, ijepa, lewm, memory, pldm, vjepa, vjepa2_ac],
   ids=lambda module: pathlib.Path(module.__file__).stem,
 )
 @pytest.mark.filterwarnings('ignore:the load_module')
@@ -73,7 +75,8 @@ def test_every_documented_field_is_a_flag_of_every_variant(module, monkeypatch):
     else:
       documented.add('config.evals')
       documented |= {
-        f'config.{field.name}' for field in dataclasses.fields(memory.Memory)
+        f'config.{field.name}'
+        for field in dataclasses.fields(memory_lib.Memory)
       }
       sections['augmentation'] = augmentation.Augmentation
       sections['model'] = models.MODELS.find(config.model.name)

@@ -169,7 +169,10 @@ class TwoRoomAgentsExpert:
 
 
 def _steered(
-  places: jax.Array, waypoints: jax.Array, ranks: jax.Array, spacing: jax.Array
+  places: jax.Array,
+  waypoints: jax.Array,
+  ranks: jax.Array,
+  spacing: jax.Array | float,
 ) -> jax.Array:
   """Ways `[G, 2]` to the waypoints that make way and pass by the right."""
   ways = waypoints - places

@@ -66,7 +66,7 @@ class TwoRoomExpert(policies.Forgetful):
 
 
 def path_length(
-  world: two_room.TwoRoom,
+  world: rooms.Rooms,
   state: two_room.TwoRoomState,
   goal: two_room.TwoRoomState,
 ) -> jax.Array:

@@ -14,6 +14,8 @@ from jepa_wm.envs.policies import (
   UniformPolicy,
 )
 from jepa_wm.envs.push_t import PushT, PushTState
+from jepa_wm.envs.push_t_agents import PushTAgents, PushTAgentsState
+from jepa_wm.envs.push_t_agents_expert import PushTAgentsExpert
 from jepa_wm.envs.push_t_expert import PushTExpert, PushTWeak
 from jepa_wm.envs.t_maze import TMaze, TMazeState
 from jepa_wm.envs.t_maze_expert import TMazeEither, TMazeExpert
@@ -47,6 +49,9 @@ __all__ = [
   'MultiAgent',
   'Policy',
   'PushT',
+  'PushTAgents',
+  'PushTAgentsExpert',
+  'PushTAgentsState',
   'PushTExpert',
   'PushTState',
   'PushTWeak',

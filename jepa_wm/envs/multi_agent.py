@@ -81,3 +81,21 @@ def state_names(num_agents: int) -> tuple[str, ...]:
   return tuple(
     f'{axis}{agent}' for agent in range(1, num_agents + 1) for axis in 'xy'
   )
+
+
+def checked_places(
+  positions: jax.typing.ArrayLike, num_agents: int
+) -> jax.Array:
+  """The `positions` of a state as float32 `[G, 2]`.
+
+  Raises:
+    ValueError: they are those of another number of agents.
+  """
+  places = jnp.asarray(positions, jnp.float32)
+  if places.shape != (num_agents, 2):
+    raise ValueError(
+      f'state.positions must have shape ({num_agents}, 2), (x, y) of each of '
+      f'the {num_agents} agents, got {places.shape}; batches go through '
+      'jax.vmap.'
+    )
+  return places

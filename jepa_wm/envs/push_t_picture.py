@@ -92,7 +92,7 @@ def paint(
     jnp.asarray(color, jnp.float32)[None, None]
     for color in (agent_color, block_color, goal_color, background_color)
   )
-  lines, rims = _lighter(block_color), _lighter(agent_color)
+  rims = _lighter(agent_color)
   rectangles = jnp.asarray(block_rectangles, jnp.float32)
 
   # What no state changes comes first: under a vmap over states it is drawn
@@ -106,18 +106,61 @@ def paint(
     shown = _union([cover(d - _SPREAD) for d in goal]) * is_shown
     picture = picture + shown[..., None] * (goal_color - picture)
 
-  block = shapes.rectangle_distances(cells, cells, block_pose, rectangles)
-  outside = _union([cover(d - _HALF_LINE) for d in block])
-  inside = _union([cover(d + _HALF_LINE) for d in block])
-  picture = picture + outside[..., None] * (block_color - picture)
-  picture = picture + inside[..., None] * (lines - block_color)
+  picture = add_block(picture, block_pose, rectangles, block_color)
 
   centre = agent_position + _DISC_SHIFT
   disc = shapes.disc_distance(cells, cells, centre) - agent_radius
   picture = picture + cover(disc)[..., None] * (agent_color - picture)
   picture = picture + cover(disc + _RIM)[..., None] * (rims - agent_color)
 
-  wall = _wall_coverage(image_size)[..., None]
+  return finish(picture, light)
+
+
+def add_block(
+  picture: jax.Array, pose: jax.Array, rectangles: jax.Array, color: jax.Array
+) -> jax.Array:
+  """Draws a block with its outline over `picture`, see `paint`.
+
+  Args:
+    picture: float `[size, size, 3]`.
+    pose: `(x, y, angle)` `[3]`.
+    rectangles: `[R, 4]`.
+    color: of the outline, `[1, 1, 3]`; the inside is lighter.
+  """
+  cells = shapes.pixel_centres(WORLD_SIZE, picture.shape[0])
+  cover = functools.partial(
+    shapes.coverage, pixel=WORLD_SIZE / picture.shape[0]
+  )
+  block = shapes.rectangle_distances(cells, cells, pose, rectangles)
+  outside = _union([cover(d - _HALF_LINE) for d in block])
+  inside = _union([cover(d + _HALF_LINE) for d in block])
+  picture = picture + outside[..., None] * (color - picture)
+  return picture + inside[..., None] * (_lighter(color) - color)
+
+
+def add_disc(
+  picture: jax.Array,
+  centre: jax.Array,
+  radius: jax.Array | float,
+  color: jax.Array,
+) -> jax.Array:
+  """Draws a disc of one colour over `picture`.
+
+  Args:
+    picture: float `[size, size, 3]`.
+    centre: `(x, y)` `[2]`, cells.
+    radius: cells.
+    color: `[3]`.
+  """
+  cells = shapes.pixel_centres(WORLD_SIZE, picture.shape[0])
+  distance = shapes.disc_distance(cells, cells, centre) - radius
+  share = shapes.coverage(distance, WORLD_SIZE / picture.shape[0])
+  return picture + share[..., None] * (color[None, None] - picture)
+
+
+def finish(picture: jax.Array, light: jax.Array | float = 1.0) -> jax.Array:
+  """Draws the walls over a float picture `[size, size, 3]`; uint8."""
+  wall = _wall_coverage(picture.shape[0])[..., None]
   picture = picture * (1.0 - wall) + _WALL_COLOR * wall
   return painting.illuminate((picture + 0.5).astype(jnp.uint8), light)
 

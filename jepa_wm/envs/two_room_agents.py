@@ -209,14 +209,7 @@ class TwoRoomAgents(rooms.Rooms):
     Raises:
       ValueError: a state of another number of agents.
     """
-    positions = jnp.asarray(state.positions, jnp.float32)
-    if positions.shape != (self.num_agents, 2):
-      raise ValueError(
-        f'state.positions must have shape ({self.num_agents}, 2), (x, y) of '
-        f'each of the {self.num_agents} agents, got {positions.shape}; batches '
-        'go through jax.vmap.'
-      )
-    return positions
+    return multi_agent.checked_places(state.positions, self.num_agents)
 
   def distances(self, state: Any, goal: Any) -> jax.Array:
     """Pixels (of 224) between each agent in `state` and in `goal`, `[G]`."""

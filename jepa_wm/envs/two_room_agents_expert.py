@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm.envs import (
+  crowds,
   multi_agent,
   rooms,
   two_room,
@@ -18,15 +19,13 @@ from jepa_wm.envs import (
 )
 
 # Pixels: a place counts as reached; a door is in front; what is kept free of a
-# door, along the wall and across; what is kept free beside a way, and ahead.
+# door, along the wall and across; where those wait who want through.
 _REACHED = 3.0
 _IN_FRONT = 16.0
 _FREE_ALONG, _FREE_ACROSS = 30.0, 52.0
-_BESIDE, _AHEAD = 7.0, 45.0
 _WAIT_ALONG, _WAIT_ACROSS = 70.0, 85.0
 
-# Steps without getting on after which others make way, and the most counted.
-_PATIENCE, _MOST_STUCK = 4, 40
+_MOST_STUCK = 40
 _OWNER = 1000.0
 _RESTLESS = 0.7
 
@@ -89,12 +88,12 @@ class TwoRoomAgentsExpert:
     stuck = jnp.where(far, memory.stuck + jnp.where(halted, 1.0, -1.0), 0.0)
     stuck = jnp.clip(stuck, 0.0, _MOST_STUCK)
     ranks = jnp.where(owns, _OWNER, 0.0) + stuck
-    ways = _steered(places, waypoints, ranks, 2.0 * world.agent_radius)
+    ways = crowds.steered(places, waypoints, ranks, 2.0 * world.agent_radius)
     actions = ways / world.agent_speed
     lengths = jnp.linalg.norm(actions, axis=-1, keepdims=True)
     actions = self._turned(actions / jnp.maximum(lengths, 1.0))
     # Whom making way does not help, a little chance does.
-    scale = self.action_noise + _RESTLESS * (stuck > 2 * _PATIENCE)
+    scale = self.action_noise + _RESTLESS * (stuck > 2 * crowds.PATIENCE)
     noise = scale[:, None] * jax.random.normal(rng_key, actions.shape)
     actions = jnp.clip(actions + noise, -1.0, 1.0)
     return actions.reshape(-1), _Memory(places, stuck)
@@ -166,51 +165,6 @@ class TwoRoomAgentsExpert:
     back = rooms.WALL_CENTRE + side * _FREE_ACROSS
     across = jnp.where(jnp.any(is_near, axis=-1), back, resting[:, 0])
     return jnp.stack([across, resting[:, 1]], axis=-1)
-
-
-def _steered(
-  places: jax.Array,
-  waypoints: jax.Array,
-  ranks: jax.Array,
-  spacing: jax.Array | float,
-) -> jax.Array:
-  """Ways `[G, 2]` to the waypoints that make way and pass by the right."""
-  ways = waypoints - places
-  lengths = jnp.maximum(jnp.linalg.norm(ways, axis=-1, keepdims=True), 1e-6)
-  headings = ways / lengths
-  offsets = places[None, :] - places[:, None]
-  distances = jnp.linalg.norm(offsets, axis=-1)
-  others = ~jnp.eye(len(places), dtype=bool)
-
-  # Past whoever is just ahead, by the right where it is right ahead.
-  ahead = jnp.einsum('ijk,ik->ij', offsets, headings)
-  rights = jnp.stack([-headings[:, 1], headings[:, 0]], axis=-1)
-  beside = jnp.einsum('ijk,ik->ij', offsets, rights)
-  blocks = others & (ahead > 0) & (ahead < lengths + spacing / 2)
-  blocks &= (distances < spacing + _BESIDE) & (jnp.abs(beside) < spacing)
-  nearest = jnp.argmin(jnp.where(blocks, distances, jnp.inf), axis=-1)
-  offset = beside[jnp.arange(len(places)), nearest]
-  turn = jnp.where(offset > spacing / 4, -1.0, 1.0)[:, None]
-  passing = (headings + 1.5 * turn * rights) * spacing
-  ways = jnp.where(jnp.any(blocks, axis=-1, keepdims=True), passing, ways)
-
-  # Out of the way of whoever comes first.
-  heads = headings * jnp.minimum(lengths, _AHEAD)
-  shares = jnp.einsum('ijk,jk->ij', -offsets, heads)
-  shares = jnp.clip(
-    shares / jnp.maximum(jnp.sum(heads**2, -1), 1e-6)[None], 0, 1
-  )
-  aside = -offsets - shares[..., None] * heads[None]
-  gaps = jnp.linalg.norm(aside, axis=-1)
-  yields = others & (ranks >= _PATIENCE)[None] & (ranks[None] > ranks[:, None])
-  yields &= gaps < spacing + _BESIDE
-  to = jnp.argmin(jnp.where(yields, gaps, jnp.inf), axis=-1)
-  rows = jnp.arange(len(places))
-  away = aside[rows, to] + 0.5 * rights[to]
-  away /= jnp.maximum(jnp.linalg.norm(away, axis=-1, keepdims=True), 1e-6)
-  return jnp.where(
-    jnp.any(yields, axis=-1, keepdims=True), away * spacing, ways
-  )
 
 
 def path_length(

@@ -28,7 +28,7 @@ def _repeat(positions, actions, num_steps):
 
 @pytest.fixture(scope='module')
 def played():
-  """64 starts, and the expert's way from each: `[64, 160, 4, 2]`, reached."""
+  """32 starts, and the expert's way from each: `[32, 160, 4, 2]`, reached."""
 
   @jax.jit
   @jax.vmap
@@ -47,7 +47,7 @@ def played():
       step, (state, memory), jax.random.split(key, 160)
     )[1]
 
-  return jax.tree.map(np.asarray, play(jax.random.split(jax.random.key(3), 64)))
+  return jax.tree.map(np.asarray, play(jax.random.split(jax.random.key(3), 32)))
 
 
 def _nearest(places):

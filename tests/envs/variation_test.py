@@ -11,6 +11,7 @@ import pytest
 from jepa_wm.envs import (
   maze,
   push_t,
+  push_t_agents,
   two_room,
   two_room_agents,
   variation,
@@ -22,6 +23,7 @@ WORLDS = [
   maze.Maze(image_size=32),
   push_t.PushT(image_size=32),
   two_room_agents.TwoRoomAgents(image_size=32),
+  push_t_agents.PushTAgents(image_size=32),
 ]
 _NEVER_VARIED = {'layouts'}
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import models, planning, pytrees
-from jepa_wm.models import acting, blocks, hierarchical
+from jepa_wm.models import acting, blocks, groups, hierarchical
 from jepa_wm.types import (
   CostFn,
   LatentState,
@@ -99,8 +99,7 @@ class WorldModel:
     model = self.model.acting
     if model is None:
       return ()
-    block = model.action_spec.block
-    ground = models.Level(model, self.units, block, self.params)
+    ground = models.Level(model, self.units, self.action_block, self.params)
     return hierarchical.stack(ground, self.above)
 
   @property
@@ -292,6 +291,11 @@ class WorldModel:
     return self._acting.distance(self.latent(state), goal)
 
   @property
+  def agents(self) -> planning.Agents:
+    """Whose each number of a block is, and what a step costs each agent."""
+    return groups.agents_of(self._acting)
+
+  @property
   def expecting(self) -> planning.Expecting:
     """What planners that may be surprised compare: latents, by `cost`."""
     model = self._acting
@@ -334,6 +338,7 @@ class WorldModel:
       step_weights=step_weights,
       proposal_fn=proposal_fn,
       expecting=self.expecting,
+      agents=self.agents,
     )
     return planning.CompiledPlanner(plan_fn, self.root, self.params)
 

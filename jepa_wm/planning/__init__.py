@@ -31,7 +31,7 @@ from jepa_wm.planning.costs import (
   step_weights,
   weighted_sum,
 )
-from jepa_wm.planning.decentralised import Decentralised
+from jepa_wm.planning.decentralised import PREDICTIONS, Decentralised
 from jepa_wm.planning.driver import Planner, search
 from jepa_wm.planning.faces import (
   PLANNERS,
@@ -113,6 +113,7 @@ __all__ = [
   'MPPI',
   'NO_LIMITS',
   'PLANNERS',
+  'PREDICTIONS',
   'STEP_WEIGHTS',
   'ActionBounds',
   'ActionConstraint',

@@ -8,6 +8,7 @@ from typing import Any
 from jepa_wm import fields, files, processes
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import (
+  agent_plans,
   flop_budget,
   guarding,
   planner_settings,
@@ -109,6 +110,15 @@ class Planning:
       default, or a list of such.
     guardrail_penalty: what a unit of excess costs with 'soft' and 'lagrangian',
       100 by default.
+    agents_plan: how planners plan for several agents: 'joint', for all at once,
+      'coordinate', for one after the other with the others held at their last
+      answer, or 'decentralised', each for itself by what it thinks of the
+      others; 'joint' by default, or a list of such. The model must be one of
+      several.
+    agents_rounds: how often every agent searches, of 'coordinate'; 2 by
+      default.
+    agents_predict: what an agent of 'decentralised' thinks that the others do:
+      what is left of their last plans, 'shifted' (the default), or 'still'.
     decoder: folder of a trained decoder, which draws for the report what the
       model imagines; of the same encoder as the checkpoint.
     history: frames that the model sees at most, the one now and those an action
@@ -154,6 +164,9 @@ class Planning:
   guardrail_delta: float | None = None
   guardrail_form: tuple[str, ...] = ()
   guardrail_penalty: float | None = None
+  agents_plan: tuple[str, ...] = ()
+  agents_rounds: int | None = None
+  agents_predict: str | None = None
   decoder: str | None = None
   history: int = _DEFAULTS.history
   seed: int = 0
@@ -169,7 +182,7 @@ class Planning:
       ValueError: nothing to plan with, or a number out of its range.
     """
     lists = 'checkpoint', 'protocol', 'shift', 'planner', 'upper', 'diagnostics'
-    for name in (*lists, 'guardrail_form'):
+    for name in (*lists, 'guardrail_form', 'agents_plan'):
       value = getattr(self, name)
       if isinstance(value, str):
         object.__setattr__(self, name, (value,))
@@ -226,6 +239,10 @@ class Planning:
         cost=self.cost,
         distance=self.distance,
         history=self.history,
+        agents=agents,
+      )
+      for agents in agent_plans.chosen(
+        self.agents_plan, self.agents_rounds, self.agents_predict
       )
       for name, options in planning_choices.shared_out(
         self.planner, self.options

@@ -14,11 +14,11 @@ from jepa_wm import exports, files, processes, provenance, sharding
 from jepa_wm.envs import worlds, zones
 from jepa_wm.evaluation.diagnostics import diagnostic, finding, played
 from jepa_wm.evaluation.planning import (
+  fitting,
   guarding,
   pairs,
   planner_settings,
   planning_benchmark,
-  planning_model,
   programs,
   protocol,
   shifts,
@@ -148,9 +148,7 @@ class Plans:
     for one in self.combinations:
       if one.encoder not in hashes:
         hashes[one.encoder] = identity.of_model(self._model(*one.where))
-      planning_model.check_history(
-        self._model(*one.where), one.settings.history
-      )
+      fitting.check_model(self._model(*one.where), one.settings)
       problems = self._pairs(one.protocol, one.shift, one.zone)
       drawn_by = self._decoder(one.encoder, one.protocol.environment)
       found = runs.identify(

@@ -21,6 +21,7 @@ def of(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
     **_replanned(record),
     **_subgoals(record),
     **planning_guards.finding(record),
+    **_agents(record),
   }
 
 
@@ -163,3 +164,39 @@ def _subgoals(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
     sentence=f'{words}.',
   )
   return {'subgoals': found}
+
+
+def _agents(record: Mapping[str, Any]) -> dict[str, finding.Finding]:
+  """How each of several agents fared."""
+  said = record.get('agents')
+  if said is None:
+    return {}
+  columns = 'success_rate', 'interval_95', 'random_floor', 'expert_ceiling'
+  unknown = [None] * said['num_agents']
+  rows: list[list[finding.Cell]] = []
+  words = []
+  for agent, (rate, (low, high), floor, ceiling) in enumerate(
+    zip(*(said[name] or unknown for name in columns))
+  ):
+    others = ['' if x is None else f'{x:.1%}' for x in (floor, ceiling)]
+    rows.append([agent, f'{rate:.1%}', f'{low:.1%} to {high:.1%}', *others])
+    words.append(f'agent {agent} {rate:.1%} ({low:.1%} to {high:.1%})')
+  mean = said['mean_success_rate']
+  sentence = (
+    f'Of {record["num_pairs"]} pairs all agents reach their goals in '
+    f'{record["success_rate"]:.1%}; {", ".join(words)}; an agent '
+    f'{mean:.1%} in the mean.'
+  )
+  if said['random_floor'] is not None:
+    floor = sum(said['random_floor']) / said['num_agents']
+    sentence += f' With random actions an agent does in {floor:.1%}.'
+  found = finding.Finding(
+    'Each agent for itself',
+    {'mean_success_rate': mean},
+    finding.Table(
+      ('agent', 'success', '95% interval', 'random floor', 'expert ceiling'),
+      rows,
+    ),
+    sentence=sentence,
+  )
+  return {'agents': found}

@@ -99,6 +99,10 @@ class PerfectModel:
     return state.latents[..., -1, :]
 
   @property
+  def agents(self):
+    return planning.Agents.of_blocks(1, 5, 2)
+
+  @property
   def expecting(self):
     def distance(seen, wanted):
       return jnp.sum((seen - wanted) ** 2, axis=-1)

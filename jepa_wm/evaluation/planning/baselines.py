@@ -6,8 +6,10 @@ import numpy as np
 
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
+from jepa_wm.evaluation.planning import agent_scores
 from jepa_wm.evaluation.planning import pairs as pairs_lib
 from jepa_wm.evaluation.planning import protocol as protocol_lib
+from jepa_wm.evaluation.planning import score as score_lib
 
 
 class Tries(NamedTuple):
@@ -17,10 +19,12 @@ class Tries(NamedTuple):
     solved: bool `[n]`, by the protocol's rule.
     disturbed: bool `[n]`, on their way when the disturbance came; none where
       there is none.
+    agents: of a world of several agents, the success of each, 0..1.
   """
 
   solved: np.ndarray
   disturbed: np.ndarray
+  agents: tuple[float, ...] | None = None
 
   @property
   def rate(self) -> float:
@@ -109,7 +113,7 @@ def tries(
     raise ValueError(f'num_repeats must be at least 1, got {num_repeats}.')
   problems = np.repeat(np.arange(len(pairs)), num_repeats)
   repeats = np.tile(np.arange(num_repeats), len(pairs))
-  found = []
+  found, agents = [], []
   with worlds.on_stage(stage, protocol.environment) as opened:
     for turn in stage_lib.waves(len(problems), opened.num_rows):
       some = pairs.take(problems[turn])
@@ -126,11 +130,12 @@ def tries(
 
       at = protocol.disturbed_at
       if at is None:
-        reached = np.asarray(play(repeats[turn], protocol.budget).reached)
+        whole = play(repeats[turn], protocol.budget)
+        reached, vectors = np.asarray(whole.reached), whole.vectors
         disturbed = np.zeros(len(turn), bool)
       else:
         before = play(repeats[turn], at)
-        disturbed = ~_solved(protocol, np.asarray(before.reached))
+        disturbed = ~score_lib.solved(protocol, np.asarray(before.reached))
         if protocol.success == 'at the end':
           disturbed = np.ones_like(disturbed)
         _move(protocol, opened, some, np.asarray(before.vectors), disturbed)
@@ -139,16 +144,20 @@ def tries(
         reached = np.concatenate(
           [np.asarray(before.reached), np.asarray(after.reached)[:, 1:]], axis=1
         )
-      found.append((_solved(protocol, reached), disturbed))
-  return Tries(*(np.concatenate(parts) for parts in zip(*found)))
-
-
-def _solved(protocol: protocol_lib.Protocol, reached: np.ndarray) -> np.ndarray:
-  """Whether tries succeeded, of what they reached `[n, T + 1]`."""
-  if protocol.success == 'at the end':
-    return reached[:, -1]
-  first = 0 if protocol.success == 'any time' else 1
-  return np.any(reached[:, first:], axis=1)
+        vectors = np.concatenate(
+          [np.asarray(before.vectors), np.asarray(after.vectors)[:, 1:]], axis=1
+        )
+      found.append((score_lib.solved(protocol, reached), disturbed))
+      each = agent_scores.reached(
+        protocol.environment, vectors, some.goals, some.worlds
+      )
+      agents += [] if each is None else [score_lib.solved(protocol, each)]
+  solved, disturbed = (np.concatenate(parts) for parts in zip(*found))
+  tried = Tries(solved, disturbed)
+  if not agents:
+    return tried
+  rates = np.concatenate(agents).mean(axis=0)
+  return tried._replace(agents=tuple(rates.tolist()))
 
 
 def _move(

@@ -33,6 +33,7 @@ def bind(
     ValueError: limits that cannot be met.
   """
   planner, proposals = settings.planner, settings.proposals
+  around = settings.agents
   proposal_fn: planning.ProposalFn | None = None
   first_fn: planning.FirstFn | None = None
   if proposals is not None:
@@ -45,7 +46,7 @@ def bind(
     settings.cost, horizon, _cost_fn(model, settings)
   )
   found: planning.PlanFn[Any] = planning.BoundPlanner(
-    planner=planner,
+    planner=planner if around is None else around.around(planner),
     dynamics_fn=model.dynamics,
     cost_fn=cost_fn,
     horizon=horizon,
@@ -55,6 +56,7 @@ def bind(
     proposal_fn=proposal_fn,
     first_fn=first_fn,
     expecting=model.expecting if planner.expects else None,
+    agents=None if around is None else model.agents,
   )
   guard = settings.guard
   for above in settings.upper:
@@ -85,12 +87,13 @@ def _limits(
   actions: tuple[planning.ActionBounds, ...] = ()
   if settings.bounded and not settings.planner.discrete:
     actions = (model.action_bounds(*bounds),)
-  if settings.guard is None:
+  guard = settings.guard
+  if guard is None and settings.agents is None:
     return planning.Limits(actions)
   still = np.zeros_like(np.asarray(bounds[0]))
   return planning.Limits(
     actions,
-    (settings.guard.of_blocks(model.latent),),
+    () if guard is None else (guard.of_blocks(model.latent),),
     stop=model.action_bounds(still, still).low,
   )
 

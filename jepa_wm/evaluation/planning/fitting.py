@@ -79,3 +79,26 @@ def check_world(
       f'action_block 1, got {model.action_block}; train it with '
       '--config.model.action_block=1.'
     )
+
+
+def check_model(
+  model: planning_model.PlanningModel,
+  settings: planner_settings.PlannerSettings,
+) -> None:
+  """Refuses settings that mean nothing to a model; computes nothing.
+
+  Args:
+    model: that plans.
+    settings: how.
+
+  Raises:
+    ValueError: the model looks back less than `history` frames, or has the
+      actions of one agent where they say how it plans for several.
+  """
+  planning_model.check_history(model, settings.history)
+  if settings.agents is not None and model.agents.number == 1:
+    raise ValueError(
+      f'agents_plan={settings.agents.scheme} would do nothing: the model has '
+      'the actions of one agent; leave it out, or take a checkpoint of '
+      'several, such as multi_agent.'
+    )

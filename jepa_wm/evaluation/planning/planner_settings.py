@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from jepa_wm import fields, files, planning
-from jepa_wm.evaluation.planning import guarding, levels
+from jepa_wm.evaluation.planning import agent_plans, guarding, levels
 from jepa_wm.evaluation.planning import replanning as replanning_lib
 from jepa_wm.types import DynamicsFn, LatentState, Params, Root
 
@@ -20,7 +20,15 @@ _PLAIN = (bool, int, float, str, type(None))
 
 _DEFAULT = planning.CEM()
 
-_APART = ('planner', 'proposals', 'cost_head', 'upper', 'replanning', 'guard')
+_APART = (
+  'planner',
+  'proposals',
+  'cost_head',
+  'upper',
+  'replanning',
+  'guard',
+  'agents',
+)
 """Fields that a record describes in words of their own."""
 
 
@@ -81,10 +89,13 @@ class PlannerSettings:
       is to reach first.
     replanning: when a plan is given up early; None for never.
     guard: who says what is forbidden, at this level and those above.
+    agents: how it plans for one of several agents at a time; None where it
+      plans for all at once.
 
   Raises:
-    ValueError: no such cost or distance, no history, or a distance beside who
-      prices in its place.
+    ValueError: no such cost or distance, no history, a distance beside who
+      prices in its place, or agents that each look at a cost of their own
+      where one is asked for that nobody can share out.
   """
 
   planner: planning.Planner[Any] = _DEFAULT
@@ -98,6 +109,7 @@ class PlannerSettings:
   upper: tuple[levels.Above, ...] = ()
   replanning: replanning_lib.Replanning | None = None
   guard: guarding.Guard | None = None
+  agents: agent_plans.AgentsPlan | None = None
 
   def __post_init__(self) -> None:
     fields.check_choice('cost', self.cost, planning.COSTS)
@@ -112,6 +124,15 @@ class PlannerSettings:
       raise ValueError(
         f'distance={self.distance} would do nothing: the head '
         f'{self.cost_head.name} prices latents; leave one of the two out.'
+      )
+
+    if self.agents is None or not self.agents.prices_each:
+      return
+    if self.cost_head is not None or self.distance != 'squared':
+      raise ValueError(
+        'agents_plan=decentralised looks at what the model says that a step '
+        'costs each agent, and distance and cost_head price all at once; leave '
+        'them out, or choose agents_plan=coordinate.'
       )
 
   @property
@@ -135,6 +156,8 @@ class PlannerSettings:
         nobody acts whom it could follow.
     """
     self._check_followed()
+    if self.agents is not None:
+      self.agents.around(self.planner)
 
     def dynamics(
       params: Params, rng_key: jax.Array, action: jax.Array, state: jax.Array
@@ -211,6 +234,8 @@ class PlannerSettings:
       usage['upper'] = [one.to_dict() for one in self.upper]
     if self.guard is not None:
       usage['guardrail'] = self.guard.to_dict()
+    if self.agents is not None:
+      usage['agents_plan'] = self.agents.to_dict()
     return {'name': self.name, **options, **usage}
 
 

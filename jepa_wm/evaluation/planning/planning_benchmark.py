@@ -17,6 +17,7 @@ from jepa_wm import files, planning, provenance, sharding
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import (
+  agent_scores,
   baselines,
   closed_loop,
   disturbance,
@@ -75,12 +76,16 @@ class Baseline:
     floor_recovery: where the protocol disturbs, the same of those tries that
       were disturbed.
     ceiling_recovery: of the expert.
+    floor_agents: success rate of each of several agents with random actions.
+    ceiling_agents: with the expert's.
   """
 
   floor: float
   ceiling: float
   floor_recovery: float | None = None
   ceiling_recovery: float | None = None
+  floor_agents: Sequence[float] | None = None
+  ceiling_agents: Sequence[float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,13 +166,14 @@ def run(
   Raises:
     ValueError: no pairs, a batch size below one, a model of another world or
       whose blocks are not the protocol's, that sees proprio that the world has
-      not, that looks back less than `history` frames, or that prices plans
-      with NaN or infinity; settings that the planner refuses, or a planner
+      not, that looks back less than `history` frames, that has one agent where
+      settings say how to plan for several, or that prices plans with NaN or
+      infinity; settings that the planner refuses, or a planner
       for the other kind of actions.
   """
   if settings is None:
     settings = planner_settings.PlannerSettings()
-  planning_model.check_history(model, settings.history)
+  fitting.check_model(model, settings)
   fitting.check_blocks(model, protocol)
   with worlds.on_stage(
     stage, protocol.environment, image_size=model.image_size
@@ -251,6 +257,17 @@ def _describe(
       [episode.first_success_step for episode in episodes],
       (baseline.floor_recovery, baseline.ceiling_recovery),
     ),
+    **agent_scores.describe(
+      loop.protocol,
+      agent_scores.reached(
+        loop.protocol.environment,
+        loop.score.vectors,
+        pairs.goals,
+        pairs.worlds,
+      ),
+      baseline.floor_agents,
+      baseline.ceiling_agents,
+    ),
     'checkpoint': None,
     'training': _training(model),
     'shift': None,
@@ -274,7 +291,14 @@ def measure_baseline(
   given = functools.partial(baselines.tries, protocol, pairs, stage=stage)
   floor = given('random', seed=seed, num_repeats=num_floor_repeats)
   ceiling = given('expert')
-  return Baseline(floor.rate, ceiling.rate, floor.recovery, ceiling.recovery)
+  return Baseline(
+    floor.rate,
+    ceiling.rate,
+    floor.recovery,
+    ceiling.recovery,
+    floor.agents,
+    ceiling.agents,
+  )
 
 
 def write_results(

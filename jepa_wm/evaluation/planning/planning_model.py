@@ -59,6 +59,8 @@ class PlanningModel(Steps, Protocol):
     expecting: what planners that may be surprised compare.
     cost: what `PlannerSettings.distance` 'squared' stands for.
     record: how it was trained; empty where nobody knows.
+    agents: whose each number of a planned action is, and what a step costs
+      each.
   """
 
   @property
@@ -72,6 +74,9 @@ class PlanningModel(Steps, Protocol):
 
   @property
   def record(self) -> Mapping[str, Any]: ...
+
+  @property
+  def agents(self) -> planning.Agents: ...
 
   @property
   def root(self) -> RootFn: ...

@@ -90,3 +90,19 @@ class Score:
       self.failures[problem] = reason
       self.first_success[problem] = -1
       self.at_end[problem] = False
+
+
+def solved(protocol: protocol_lib.Protocol, reached: np.ndarray) -> np.ndarray:
+  """Whether tries succeeded by the rule of a protocol.
+
+  Args:
+    protocol: says when reaching a goal counts.
+    reached: bool `[n, T + 1, ...]`, whether it was, the start included.
+
+  Returns:
+    Bool `[n, ...]`.
+  """
+  if protocol.success == 'at the end':
+    return reached[:, -1]
+  first = 0 if protocol.success == 'any time' else 1
+  return np.any(reached[:, first:], axis=1)

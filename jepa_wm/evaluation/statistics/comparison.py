@@ -19,7 +19,8 @@ class Summary:
 
   Attributes:
     checkpoint: who planned; or how many training seeds did.
-    planner: its name, and how a guardrail is kept where there is one.
+    planner: its name, how it plans for several agents where not for all at
+      once, and how a guardrail is kept where there is one.
     protocol: its name.
     shift: of the worlds, None for none.
     num_pairs: problems.
@@ -137,6 +138,8 @@ def _planner(record: dict[str, Any]) -> str:
   """Who plans, and how what is forbidden is kept."""
   planner = record['planner']
   name: str = planner['name']
+  if (agents := planner.get('agents_plan')) is not None:
+    name = f'{name}, {agents["scheme"]}'
   guardrail = planner.get('guardrail')
   return f'{name}, {guardrail["form"]}' if guardrail else name
 

@@ -41,7 +41,9 @@ def share_contexts():
   """Lowers programs in one MLIR context after another's, not each in its own.
 
   To make one and to take it apart is four in five parts of the time in which a
-  small program is lowered. Where JAX makes them elsewhere, nothing changes.
+  small program is lowered. What is lowered amid another program has its own, as
+  it would be written into that one. Where JAX makes contexts elsewhere, nothing
+  changes.
   """
   from jax._src.interpreters import mlir
 
@@ -51,6 +53,8 @@ def share_contexts():
   of_thread = threading.local()
 
   def context():
+    if mlir.ir.Context.current is not None:
+      return make()
     number = getattr(of_thread, 'number', 0)
     if number % _LOWERED_IN_ONE == 0:
       of_thread.context = make()

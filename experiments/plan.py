@@ -28,7 +28,7 @@ from absl import app, flags
 
 from experiments import command_line, planner_flags
 from jepa_wm import planning, processes, recipes, sharding
-from jepa_wm.evaluation.planning import protocol
+from jepa_wm.evaluation.planning import planning_model, protocol
 from jepa_wm.recipes import planning_runs
 
 FLAGS = flags.FlagValues()
@@ -41,6 +41,7 @@ command_line.define(
     'success': protocol.SUCCESS_RULES,
     'cost': planning.COSTS,
     'distance': planning.DISTANCES,
+    'memory': planning_model.MEMORIES,
     'disturb': protocol.DISTURBANCES,
   },
 )

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import models, planning, pytrees
-from jepa_wm.models import acting, blocks, groups, hierarchical
+from jepa_wm.models import absorbing, acting, blocks, groups, hierarchical
 from jepa_wm.types import (
   CostFn,
   LatentState,
@@ -64,15 +64,7 @@ class WorldModel:
     _as_pytree(cls)
 
   def __repr__(self) -> str:
-    spec = self.observation_spec
-    number = pytrees.count_parameters(self.params)
-    sizes = [f'{name} {list(x.shape)}' for name, x in spec.items()]
-    sizes.append(f'latent {self.model.latent_dim}')
-    if (model := self.model.acting) is not None:
-      block, dim = model.action_spec.block, model.action_spec.dim
-      sizes += [f'action {block} x {dim}', f'history {model.history}']
-    name = self.model.config.name
-    return f'WorldModel({name}: {", ".join(sizes)}; {number:,} parameters)'
+    return f'WorldModel({acting.describe(self.model, self.params)})'
 
   @property
   def meaning(self) -> Any:
@@ -96,8 +88,7 @@ class WorldModel:
   @property
   def levels(self) -> tuple[models.Level, ...]:
     """Timescales, finest first; none of a model without actions."""
-    model = self.model.acting
-    if model is None:
+    if (model := self.model.acting) is None:
       return ()
     ground = models.Level(model, self.units, self.action_block, self.params)
     return hierarchical.stack(ground, self.above)
@@ -255,9 +246,8 @@ class WorldModel:
   ) -> LatentState:
     """Steps `state` by what an action block led to, as it was seen.
 
-    So a model follows an episode of any length, each frame encoded once:
-    `start` from the first one, `absorb` every one that comes a block later,
-    and plan from the state (`Root`) whenever that is wanted.
+    So a model follows an episode of any length, each frame encoded once, and
+    is planned with from the state (`Root`) whenever that is wanted.
 
     Args:
       params: the model's variables.
@@ -266,13 +256,12 @@ class WorldModel:
       seen: arrays `[..., *shape]` of `observation_spec`, or latents `[..., D]`.
 
     Raises:
-      ValueError: what `encode` refuses, other leading dims, or the state of
-        another model.
+      ValueError: what `encode` refuses, or the state of another model.
     """
-    level = self._acting
+    _ = self._acting
     if isinstance(seen, Mapping):
       seen = self.encode(params, seen)
-    return acting.absorb(level, params, state, action, seen)
+    return absorbing.absorb(self._acting, params, state, action, seen)
 
   def latent(self, state: LatentState) -> jax.Array:
     """The newest latent `[..., D]` of a state, for costs over latents."""
@@ -300,6 +289,17 @@ class WorldModel:
     """What planners that may be surprised compare: latents, by `cost`."""
     model = self._acting
     return planning.Expecting(self.latent, model.distance, model.latent_dim)
+
+  @property
+  def following(self) -> planning.Following:
+    """How closed loops carry this model's own state, see `absorb`."""
+
+    def root(params: Params, state: LatentState, goal: Any) -> Root:
+      if isinstance(goal, Mapping):
+        goal = self.encode(params, goal)
+      return Root(state, goal)
+
+    return planning.Following(self.start, self.absorb, root)
 
   def planner(
     self,

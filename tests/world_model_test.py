@@ -120,23 +120,24 @@ def test_what_is_seen_is_absorbed_however_long(model):
 
 
 def test_a_state_of_another_model_is_refused(model):
-  latents = jnp.zeros((2, 3))
+  # Shapes alone: nothing is compiled.
+  shapes, latents = jax.eval_shape, jnp.zeros((2, 3))
 
   def absorb(state, latents=latents):
-    return jax.eval_shape(
+    return shapes(
       lambda state: model.absorb(model.params, state, blocks(2), latents), state
     )
 
-  root = model.root(model.params, frames(2))
+  root = shapes(model.root, model.params, frames(2))
   absorb(root.state)
   absorb(absorb(root.state))
-  state = model.start(model.params, frames(2))
+  state = shapes(model.start, model.params, frames(2))
   other = 'a memory state handed to another model, or .* carries .newest'
   for strange in (
     latents,
     None,
-    jax.tree.map(lambda x: x[..., :2], state),
-    model.start(model.params, frames(3)),
+    shapes(lambda x: jax.tree.map(lambda x: x[..., :2], x), state),
+    shapes(model.start, model.params, frames(3)),
   ):
     with pytest.raises(ValueError, match=other):
       absorb(strange)

@@ -73,7 +73,7 @@ from jepa_wm.planning.mpc import (
   plan_step,
   run_mpc,
 )
-from jepa_wm.planning.mpc_state import Memory, MpcState
+from jepa_wm.planning.mpc_state import Followed, Following, Memory, MpcState
 from jepa_wm.planning.mppi import MPPI
 from jepa_wm.planning.noticing import Noticing
 from jepa_wm.planning.plan_fn import (
@@ -129,6 +129,8 @@ __all__ = [
   'Expecting',
   'FastSlow',
   'FirstFn',
+  'Followed',
+  'Following',
   'Gradient',
   'Guardrail',
   'Hierarchical',

@@ -3,6 +3,7 @@
 The same for every planner (`PlanFn`) and for every model (`RootFn`).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,8 +16,8 @@ from jepa_wm.planning.plan_fn import Clock, Left, PlanFn
 from jepa_wm.planning.problem import Plan
 from jepa_wm.types import Params, Root
 
-RootFn = Callable[[Params, mpc_state.Memory, Any], Root]
-"""`(params, memory, goal) -> root`: encodes what has been seen."""
+RootFn = Callable[[Params, Any, Any], Root]
+"""`(params, memory, goal) -> root`: encodes what has been seen, a `Memory`."""
 
 PlayFn = Callable[[Any, jax.Array], tuple[Any, Any]]
 """`(env_state, block [B, A]) -> (env_state, outputs)`: acts in the worlds."""
@@ -45,6 +46,7 @@ def first_state(
   *,
   observe_fn: mpc_state.ObserveFn,
   plan_fn: PlanFn[Any],
+  follows: bool = False,
 ) -> mpc_state.MpcState:
   """The state before the first plan: nothing planned, nothing remembered.
 
@@ -53,13 +55,16 @@ def first_state(
     goal: leaves `[B, ...]`.
     observe_fn: looks at the worlds; asked for its shapes alone.
     plan_fn: whoever will plan.
+    follows: whether a model follows what is seen (`mpc_state.Following`).
 
   Raises:
     ValueError: goals and observations that disagree about B.
   """
-  memory = mpc_state.first_memory(
+  memory: mpc_state.Memory | mpc_state.Followed = mpc_state.first_memory(
     env_state, goal, observe_fn=observe_fn, action_dim=plan_fn.action_dim
   )
+  if follows:
+    memory = mpc_state.Followed(None, memory.actions)
   warm_start = plan_fn.first(memory.actions.shape[0])
   return mpc_state.MpcState(env_state, warm_start, memory)
 
@@ -71,18 +76,19 @@ def mpc_step(
   goal: Any,
   *,
   observe_fn: mpc_state.ObserveFn,
-  root_fn: RootFn,
+  root_fn: RootFn | None = None,
   plan_fn: PlanFn[Any],
   play_fn: PlayFn,
   receding_horizon: int,
   history: int = 1,
+  following: mpc_state.Following | None = None,
   warm_start: bool = True,
   clock: Clock = _BEGINNING,
 ) -> tuple[mpc_state.MpcState, MpcOutput]:
   """Looks, plans once and plays the first blocks of the plan.
 
   The worlds are looked at before the plan, and between blocks only where the
-  next plan will remember it.
+  next plan will remember it, or where a model follows.
 
   Args:
     params: first argument of `root_fn` and `plan_fn`.
@@ -90,11 +96,13 @@ def mpc_step(
     state: from `first_state` or from the step before.
     goal: leaves `[B, ...]`, handed to `root_fn`.
     observe_fn: looks at the worlds.
-    root_fn: encodes what has been seen.
+    root_fn: encodes what has been seen; None where a model follows it.
     plan_fn: whoever plans, such as a `BoundPlanner`.
     play_fn: plays one action block `[B, A]`, in the planner's units.
     receding_horizon: how many blocks to play before the next plan.
     history: how many observations `root_fn` sees, fewer in the beginning.
+    following: in place of `root_fn` and `history`, a model whose own state is
+      the memory, such as `WorldModel.following`.
     warm_start: whether the next plan starts from what is left of this one
       or from nothing.
     clock: what `plan_fn` is told of the time.
@@ -105,15 +113,21 @@ def mpc_step(
 
   Raises:
     ValueError: fewer than one or more than H blocks to play, a history below
-      one, or a plan whose actions are not `[B, H, A]`.
+      one, a plan whose actions are not `[B, H, A]`, or not one of `root_fn`
+      and `following`.
   """
   checks.at_least(history=(history, 1))
-  now = jax.tree.map(
-    lambda x: jnp.expand_dims(x, 1), observe_fn(state.env_state)
-  )
-  memory = mpc_state.Memory(
-    mpc_state.append(state.memory.observations, now), state.memory.actions
-  )
+  _check_one(root_fn, following, history)
+  seen = observe_fn(state.env_state)
+  memory: Any = state.memory
+  if following is not None:
+    root_fn, memory = following.root, following.see(params, memory, seen)
+  else:
+    now = jax.tree.map(lambda x: jnp.expand_dims(x, 1), seen)
+    memory = mpc_state.Memory(
+      mpc_state.append(memory.observations, now), memory.actions
+    )
+  assert root_fn is not None
   plan, left = plan_step(
     params,
     rng_keys,
@@ -126,14 +140,13 @@ def mpc_step(
     warm_start=warm_start,
     clock=clock,
   )
-  env_state, memory, played = _play(
-    state.env_state,
-    memory,
-    plan.actions[:, :receding_horizon],
-    observe_fn,
-    play_fn,
-    history,
-  )
+  actions = plan.actions[:, :receding_horizon]
+  worlds = state.env_state, memory, actions, observe_fn, play_fn
+  if following is not None:
+    see_fn = functools.partial(following.see, params)
+    env_state, memory, played = _play_and_see(*worlds, see_fn)
+  else:
+    env_state, memory, played = _play(*worlds, history)
   return mpc_state.MpcState(env_state, left, memory), MpcOutput(plan, played)
 
 
@@ -141,7 +154,7 @@ def plan_step(
   params: Params,
   rng_keys: jax.Array,
   start: Left,
-  memory: mpc_state.Memory,
+  memory: mpc_state.Memory | mpc_state.Followed,
   goal: Any,
   *,
   root_fn: RootFn,
@@ -158,7 +171,7 @@ def plan_step(
     params: see `mpc_step`, as `rng_keys`, `goal`, `root_fn`, `plan_fn`,
       `receding_horizon`, `warm_start` and `clock`.
     start: what the plan before left.
-    memory: with the world as it is among it.
+    memory: with the world as it is among it, as `root_fn` takes it.
 
   Returns:
     The plan, and what it leaves to the next one.
@@ -188,12 +201,13 @@ def run_mpc(
   goal: Any,
   *,
   observe_fn: mpc_state.ObserveFn,
-  root_fn: RootFn,
+  root_fn: RootFn | None = None,
   plan_fn: PlanFn[Any],
   play_fn: PlayFn,
   receding_horizon: int,
   num_plans: int,
   history: int = 1,
+  following: mpc_state.Following | None = None,
   warm_start: bool = True,
 ) -> tuple[Any, MpcOutput]:
   """Runs the closed loop; under `jax.jit` all of it is one program.
@@ -205,7 +219,7 @@ def run_mpc(
     env_state: opaque pytree of the B worlds.
     goal: leaves `[B, ...]`.
     observe_fn: see `mpc_step`, as `root_fn`, `plan_fn`, `play_fn`,
-      `receding_horizon`, `history` and `warm_start`.
+      `receding_horizon`, `history`, `following` and `warm_start`.
     num_plans: how often to plan; `num_plans * receding_horizon` blocks are
       played in all.
 
@@ -218,7 +232,13 @@ def run_mpc(
       refuse.
   """
   checks.at_least(num_plans=(num_plans, 1))
-  state = first_state(env_state, goal, observe_fn=observe_fn, plan_fn=plan_fn)
+  state = first_state(
+    env_state,
+    goal,
+    observe_fn=observe_fn,
+    plan_fn=plan_fn,
+    follows=following is not None,
+  )
   num_problems = state.memory.actions.shape[0]
   rng_keys = keys.problem_keys(rng_key, num_problems)
 
@@ -236,6 +256,7 @@ def run_mpc(
       play_fn=play_fn,
       receding_horizon=receding_horizon,
       history=history,
+      following=following,
       warm_start=warm_start,
       clock=Clock(
         number * receding_horizon, (num_plans - number) * receding_horizon
@@ -282,6 +303,56 @@ def _play(
     observations, mpc_state.append(memory.actions, actions)
   )
   return env_state, mpc_state.newest(memory, history - 1), played
+
+
+def _play_and_see(
+  env_state: Any,
+  followed: mpc_state.Followed,
+  actions: jax.Array,
+  observe_fn: mpc_state.ObserveFn,
+  play_fn: PlayFn,
+  see_fn: Callable[[mpc_state.Followed, Any], mpc_state.Followed],
+) -> tuple[Any, mpc_state.Followed, Any]:
+  """Plays blocks `[B, R, A]` and sees what all but the last lead to.
+
+  Returns:
+    As of `_play`.
+  """
+  blocks = jnp.moveaxis(actions, 1, 0)
+
+  def after(state: Any, block: jax.Array) -> mpc_state.Followed:
+    return mpc_state.Followed(state, jnp.expand_dims(block, 1))
+
+  def see_and_play(carry: Any, block: jax.Array) -> Any:
+    env_state, followed = carry
+    followed = see_fn(followed, observe_fn(env_state))
+    env_state, played = play_fn(env_state, block)
+    return (env_state, after(followed.state, block)), played
+
+  env_state, first = play_fn(env_state, blocks[0])
+  played = jax.tree.map(lambda x: jnp.expand_dims(x, 0), first)
+  carry = env_state, after(followed.state, blocks[0])
+  if len(blocks) > 1:
+    carry, rest = jax.lax.scan(see_and_play, carry, blocks[1:])
+    played = jax.tree.map(lambda *x: jnp.concatenate(x), played, rest)
+  return *carry, played
+
+
+def _check_one(
+  root_fn: RootFn | None,
+  following: mpc_state.Following | None,
+  history: int,
+) -> None:
+  if (root_fn is None) == (following is None):
+    raise ValueError(
+      'give either root_fn, which encodes what is remembered, or following, '
+      'whose own state is the memory.'
+    )
+  if following is not None and history > 1:
+    raise ValueError(
+      f'history={history} would do nothing beside following, whose own state '
+      'is the memory; leave one of the two out.'
+    )
 
 
 def _check_receding(receding_horizon: int, horizon: int) -> None:

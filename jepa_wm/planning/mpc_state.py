@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm.planning import checks
+from jepa_wm.types import LatentState, Params, Root
 
 ObserveFn = Callable[[Any], Any]
 """`env_state -> observation`, leaves `[B, ...]`: looks at the worlds."""
@@ -26,18 +27,64 @@ class Memory(NamedTuple):
   actions: jax.Array
 
 
+class Followed(NamedTuple):
+  """What a model has made of all that was seen and done, in place of a memory.
+
+  Attributes:
+    state: the model's own, leaves `[B, ...]`, at the newest frame that it has
+      seen; None before the first.
+    actions: `[B, 1, A]` between two frames, the block that was played since;
+      `[B, 0, A]` when that has been absorbed.
+  """
+
+  state: LatentState
+  actions: jax.Array
+
+
+class Following(NamedTuple):
+  """How a model follows what is seen: the memory is its own state.
+
+  Every frame, one action block apart, is encoded and absorbed once, so that a
+  look costs the same however long the episode is, and what is remembered is
+  the model's own matter.
+
+  Attributes:
+    start_fn: `(params, observation) -> state`, leaves `[B, ...]`.
+    absorb_fn: `(params, state, action [B, A], observation) -> state`, of the
+      same shapes.
+    root_fn: `(params, state, goal) -> root`: where a search begins.
+  """
+
+  start_fn: Callable[[Params, Any], LatentState]
+  absorb_fn: Callable[[Params, LatentState, jax.Array, Any], LatentState]
+  root_fn: Callable[[Params, LatentState, Any], Root]
+
+  def see(self, params: Params, followed: Followed, seen: Any) -> Followed:
+    """Absorbs what is seen now, leaves `[B, ...]`, or starts from it."""
+    actions = followed.actions
+    if followed.state is None:
+      return Followed(self.start_fn(params, seen), actions)
+    state = self.absorb_fn(params, followed.state, actions[:, 0], seen)
+    return Followed(state, actions[:, :0])
+
+  def root(self, params: Params, followed: Followed, goal: Any) -> Root:
+    """Where a search begins; a `RootFn` of what was followed."""
+    return self.root_fn(params, followed.state, goal)
+
+
 class MpcState(NamedTuple):
   """All that outlives a plan.
 
   Attributes:
     env_state: opaque pytree of the B worlds.
     warm_start: what the last plan left, leaves `[B, ...]`; the planner's own.
-    memory: what will be remembered, the world as it is not yet among it.
+    memory: what will be remembered, the world as it is not yet among it;
+      `Followed` where a model follows.
   """
 
   env_state: Any
   warm_start: Any
-  memory: Memory
+  memory: Memory | Followed
 
 
 def first_memory(

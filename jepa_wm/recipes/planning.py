@@ -123,6 +123,8 @@ class Planning:
       model imagines; of the same encoder as the checkpoint.
     history: frames that the model sees at most, the one now and those an action
       block apart before it; not more than it was trained with.
+    memory: 'frames', the last ones, or 'state': the model's own, which absorbs
+      every frame once, however long the episode is.
     seed: of the planner's and the random policy's draws.
     num_seeds: seeds to plan with, counted from `seed`.
     batch_size: problems planned at once; bounds the memory, changes no outcome.
@@ -169,6 +171,7 @@ class Planning:
   agents_predict: str | None = None
   decoder: str | None = None
   history: int = _DEFAULTS.history
+  memory: str = _DEFAULTS.memory
   seed: int = 0
   num_seeds: int = 1
   batch_size: int | None = None
@@ -239,6 +242,7 @@ class Planning:
         cost=self.cost,
         distance=self.distance,
         history=self.history,
+        memory=self.memory,
         agents=agents,
       )
       for agents in agent_plans.chosen(

@@ -105,6 +105,7 @@ def _sentence(checkpoint, *arguments):
     (['--set=num_kept=2.0'], "'num_kept' of planner 'cem' must be int, got 2."),
     (['--history=0'], 'history must be at least 1'),
     (['--history=3'], 'expected 1 to 2 frames (history), got 3'),
+    (['--history=2', '--memory=state'], "do nothing beside memory='state'"),
     (['--horizon=11'], 'horizon must fit into the budget of 50'),
     (['--horizon=2', '--receding_horizon=3'], 'receding_horizon must not'),
     (['--num_pairs=201'], 'num_pairs must lie in 1..200'),
@@ -209,6 +210,7 @@ def test_from_the_command_line_to_the_report(checkpoint, tmp_path):
   assert (planner['name'], planner['num_samples']) == ('cem', 16)
   assert (planner['min_std'], planner['num_kept']) == (0.05, 1)
   assert (planner['distance'], planner['history']) == ('cosine', 2)
+  assert 'memory' not in planner
   assert record['checkpoint'] == str(checkpoint)
   page = (out / 'report.html').read_text()
   assert f'python -m experiments.plan --checkpoint={checkpoint}' in page

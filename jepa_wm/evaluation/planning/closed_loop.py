@@ -17,6 +17,7 @@ from jepa_wm.evaluation.planning import (
   observations,
   planner_settings,
   planning_model,
+  remembering,
   replanning,
   subgoals,
 )
@@ -108,6 +109,7 @@ class ClosedLoop:
       self.batch_size,
       self.programs,
     )
+    self._remembers = remembering.make(self._planner)
 
   def run(self, bar: tqdm.tqdm) -> None:
     """Spends the budget; `bar` counts plans, those no longer needed too.
@@ -186,10 +188,10 @@ class ClosedLoop:
       if not len(rows):
         break
       began = self._seconds()
-      memory = _remember(memory, rows, self._look(rows))
+      memory = self._remembers.see(memory, rows, self._look(rows))
       self.planning_seconds += self._seconds() - began
       outputs = self._plan(problems, rows, number, (start, memory, goals), bar)
-      start = _put(start, rows, outputs['left'])
+      start = remembering.put(start, rows, outputs['left'])
       new = np.flatnonzero(is_open[rows])
       if outputs['noticed'] is not None:
         new = self._notice(problems, rows, number, outputs['noticed'])
@@ -252,9 +254,9 @@ class ClosedLoop:
     rows: np.ndarray,
     number: int,
     outputs: dict[str, Any],
-    memory: planning.Memory,
+    memory: Any,
     new: np.ndarray,
-  ) -> tuple[np.ndarray, planning.Memory]:
+  ) -> tuple[np.ndarray, Any]:
     """Plays the first blocks of plans in `rows` and keeps the score.
 
     Returns:
@@ -267,32 +269,25 @@ class ClosedLoop:
     path, trail = np.zeros(0), []
     if len(new):
       path = self.stage.preview(rows[new], raw[new])
-    first_remembered = receding - min(receding, self.settings.history) + 1
+    remembers = self._remembers
+    first_look = remembers.first_look(receding)
     for index in range(receding):
       if index > 0:
         self._disturb(problems, played)
-      if index >= first_remembered:
-        memory = _remember(memory, rows, self._look(rows))
+      if index >= first_look:
+        memory = remembers.see(memory, rows, self._look(rows))
       steps = min(block, self.protocol.budget - played)
       if steps > 0:
         found = self.stage.play(rows, raw[:, index, :steps])
         self.score.note(problems[rows], played, found)
         trail.append(found.vectors)
       played += steps
-    shape = len(problems), receding, self.model.action_dim
-    done = np.zeros(shape, np.float32)
-    done[rows] = outputs['actions'][:, :receding]
-    keep = self.settings.history - 1
-    actions: Any = np.concatenate([memory.actions, done], axis=1)
-    memory = jax.tree.map(
-      lambda x: x[:, max(0, x.shape[1] - keep) :],
-      planning.Memory(memory.observations, actions),
-    )
+      memory = remembers.play(memory, rows, outputs['actions'][:, index])
     if self.watch is not None and trail:
       said = dict(outputs['guard'])
       said['excess'] = said['excess'][:, :receding]
       self.watch.note(problems[rows], said, np.concatenate(trail, axis=1))
-    return path, memory
+    return path, remembers.settle(memory)
 
   def _notice(
     self,
@@ -359,36 +354,11 @@ class ClosedLoop:
     return whole
 
   def _seconds(self) -> float:
-    """A clock that stands still while the stage compiles."""
-    return time.perf_counter() - self.stage.compile_seconds
+    """A clock that stands still while others compile."""
+    compiling = self.stage.compile_seconds + self._remembers.compile_seconds
+    return time.perf_counter() - compiling
 
   @property
   def _steps_per_call(self) -> int:
     """Environment steps that are played between two calls of the planner."""
     return self._planner.stride * self.protocol.action_block
-
-
-def _remember(
-  memory: planning.Memory, rows: np.ndarray, seen: observations.Observation
-) -> planning.Memory:
-  """Appends what was seen of some of all rows; the others see nothing."""
-
-  def append(past: np.ndarray, now: np.ndarray) -> np.ndarray:
-    whole = np.zeros((len(past), 1, *now.shape[1:]), past.dtype)
-    whole[rows, 0] = now
-    return np.concatenate([past, whole], axis=1)
-
-  return memory._replace(
-    observations=jax.tree.map(append, memory.observations, seen)
-  )
-
-
-def _put(start: Any, rows: np.ndarray, left: Any) -> Any:
-  """Puts what plans left in their rows."""
-
-  def put(whole: np.ndarray, some: np.ndarray) -> np.ndarray:
-    whole = whole.copy()
-    whole[rows] = some
-    return whole
-
-  return jax.tree.map(put, start, left)

@@ -6,6 +6,7 @@ from jepa_wm.evaluation.planning import (
   observations,
   planner_settings,
   planning_model,
+  remembering,
 )
 from jepa_wm.evaluation.planning import protocol as protocol_lib
 
@@ -92,10 +93,11 @@ def check_model(
     settings: how.
 
   Raises:
-    ValueError: the model looks back less than `history` frames, or has the
-      actions of one agent where they say how it plans for several.
+    ValueError: the model looks back less than `history` frames, has no such
+      `memory`, or has the actions of one agent where they say how it plans for
+      several.
   """
-  planning_model.check_history(model, settings.history)
+  remembering.check(model, settings)
   if settings.agents is not None and model.agents.number == 1:
     raise ValueError(
       f'agents_plan={settings.agents.scheme} would do nothing: the model has '

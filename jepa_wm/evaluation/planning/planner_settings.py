@@ -11,7 +11,12 @@ import numpy as np
 import optax
 
 from jepa_wm import fields, files, planning
-from jepa_wm.evaluation.planning import agent_plans, guarding, levels
+from jepa_wm.evaluation.planning import (
+  agent_plans,
+  guarding,
+  levels,
+  planning_model,
+)
 from jepa_wm.evaluation.planning import replanning as replanning_lib
 from jepa_wm.types import DynamicsFn, LatentState, Params, Root
 
@@ -22,6 +27,7 @@ _DEFAULT = planning.CEM()
 
 _APART = (
   'planner',
+  'memory',
   'proposals',
   'cost_head',
   'upper',
@@ -83,6 +89,7 @@ class PlannerSettings:
     bounded: whether candidates are clipped to the world's action bounds.
     warm_start: whether a plan starts from what is left of the one before it.
     history: observations that the model sees at most, one action block apart.
+    memory: what is remembered, one of `planning_model.MEMORIES`.
     proposals: who gives the first candidates beside the planner.
     cost_head: who prices latents, in place of a `distance`.
     upper: the levels above, the lowest first; each says what the one below it
@@ -93,9 +100,10 @@ class PlannerSettings:
       plans for all at once.
 
   Raises:
-    ValueError: no such cost or distance, no history, a distance beside who
-      prices in its place, or agents that each look at a cost of their own
-      where one is asked for that nobody can share out.
+    ValueError: no such cost, distance or memory, no history, a history beside
+      a state, a distance beside who prices in its place, or agents that each
+      look at a cost of their own where one is asked for that nobody can share
+      out.
   """
 
   planner: planning.Planner[Any] = _DEFAULT
@@ -104,6 +112,7 @@ class PlannerSettings:
   bounded: bool = True
   warm_start: bool = True
   history: int = 1
+  memory: str = 'frames'
   proposals: Proposals | None = None
   cost_head: CostHead | None = None
   upper: tuple[levels.Above, ...] = ()
@@ -115,6 +124,12 @@ class PlannerSettings:
     fields.check_choice('cost', self.cost, planning.COSTS)
     fields.check_choice('distance', self.distance, planning.DISTANCES)
     fields.check_counts(self, {'history': 1})
+    fields.check_choice('memory', self.memory, planning_model.MEMORIES)
+    if self.memory == 'state' and self.history > 1:
+      raise ValueError(
+        f"history={self.history} would do nothing beside memory='state': the "
+        "model's own state remembers what it can; leave one of the two out."
+      )
     if self.guard is not None and self.replanning is not None:
       raise ValueError(
         'guardrail and replan_on_surprise do not go together: a plan that is '
@@ -224,6 +239,8 @@ class PlannerSettings:
       for field in dataclasses.fields(self)
       if field.name not in _APART
     }
+    if self.memory != 'frames':
+      usage['memory'] = self.memory
     if self.proposals is not None:
       usage['proposals'] = self.proposals.name
     if self.cost_head is not None:

@@ -166,10 +166,10 @@ def run(
   Raises:
     ValueError: no pairs, a batch size below one, a model of another world or
       whose blocks are not the protocol's, that sees proprio that the world has
-      not, that looks back less than `history` frames, that has one agent where
-      settings say how to plan for several, or that prices plans with NaN or
-      infinity; settings that the planner refuses, or a planner
-      for the other kind of actions.
+      not, that looks back less than `history` frames or has no such `memory`,
+      that has one agent where settings say how to plan for several, or that
+      prices plans with NaN or infinity; settings that the planner refuses, or a
+      planner for the other kind of actions.
   """
   if settings is None:
     settings = planner_settings.PlannerSettings()

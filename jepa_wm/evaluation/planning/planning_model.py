@@ -57,6 +57,8 @@ class PlanningModel(Steps, Protocol):
     action_dim: size `A` of a planned action.
     root: encodes what is seen and what is wanted.
     expecting: what planners that may be surprised compare.
+    following: how its own state is carried from frame to frame, where
+      `PlannerSettings.memory` is 'state'.
     cost: what `PlannerSettings.distance` 'squared' stands for.
     record: how it was trained; empty where nobody knows.
     agents: whose each number of a planned action is, and what a step costs
@@ -71,6 +73,9 @@ class PlanningModel(Steps, Protocol):
 
   @property
   def expecting(self) -> planning.Expecting: ...
+
+  @property
+  def following(self) -> planning.Following: ...
 
   @property
   def record(self) -> Mapping[str, Any]: ...
@@ -88,6 +93,17 @@ class PlanningModel(Steps, Protocol):
   def action_bounds(self, low: Any, high: Any) -> planning.ActionBounds:
     """Raw bounds `[raw]` in the planner's units, `[A]`."""
     ...
+
+
+MEMORIES = ('frames', 'state')
+"""What is remembered: the last frames, or the model's own state."""
+
+
+def root_fn(model: PlanningModel, memory: str) -> Callable[..., Root]:
+  """Where a search of the model begins, by one of `MEMORIES`."""
+  if memory == 'state':
+    return model.following.root
+  return functools.partial(root, model)
 
 
 def root(

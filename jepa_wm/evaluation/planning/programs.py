@@ -98,12 +98,21 @@ class BatchPlanner:
       return 1
     return self.protocol.receding_horizon
 
+  @property
+  def follows(self) -> bool:
+    """Whether the model's own state is what is remembered."""
+    return self.settings.memory == 'state'
+
   def first(
     self, seen: observations.Observation
-  ) -> tuple[Any, planning.Memory]:
+  ) -> tuple[Any, planning.Memory | planning.Followed]:
     """Nothing planned and nothing remembered, of problems that look so."""
     state = planning.first_state(
-      seen, seen, observe_fn=lambda seen: seen, plan_fn=self._plan_fn()
+      seen,
+      seen,
+      observe_fn=lambda seen: seen,
+      plan_fn=self._plan_fn(),
+      follows=self.follows,
     )
     return jax.tree.map(np.asarray, (state.warm_start, state.memory))
 
@@ -137,12 +146,7 @@ class BatchPlanner:
       [(np.shape(leaf), leaf.dtype) for leaf in jax.tree.leaves(args)],
     )
 
-    def compile_fn() -> Any:
-      with jax.set_mesh(self.mesh):
-        traced = jax.jit(self._plan, **self._laid_out()).trace(*args)
-        return traced.lower().compile(), flops.count(traced.jaxpr)
-
-    program, total = self.programs.get(self.model, identity, compile_fn)
+    program, total = self._program(self._plan, identity, args)
     self.flops_per_plan = total / self.batch_size
 
     def plan(ids: np.ndarray, number: int, *given: Any) -> dict[str, Any]:
@@ -152,6 +156,55 @@ class BatchPlanner:
 
     return plan
 
+  def seeing(
+    self, followed: planning.Followed, seen: observations.Observation
+  ) -> Callable[..., planning.Followed]:
+    """The program by which a model absorbs what is seen, or starts from it.
+
+    Args:
+      followed: what it has followed, leaves `[n, ...]`.
+      seen: observations, leaves `[n, ...]`.
+
+    Returns:
+      `(followed, seen)` with at most `batch_size` rows to what is followed.
+    """
+    see = self.model.following.see
+
+    def arguments(given: Any) -> Any:
+      return self.params, *shares.split(self._padded(given), self.mesh)
+
+    args = arguments(_take((followed, seen), np.zeros(1, int)))
+    identity = (
+      'see',
+      jax.tree.structure(args),
+      [(np.shape(leaf), leaf.dtype) for leaf in jax.tree.leaves(args)],
+    )
+    program, _ = self._program(see, identity, args)
+
+    def absorb(*given: Any) -> planning.Followed:
+      number = len(jax.tree.leaves(given)[0])
+      found: planning.Followed = jax.tree.map(
+        lambda x: np.asarray(x)[:number], program(*arguments(given))
+      )
+      return found
+
+    return absorb
+
+  def _program(
+    self, fn: Callable[..., Any], identity: Any, args: Any
+  ) -> tuple[Any, float]:
+    """A function compiled for arguments, and its operations."""
+
+    def compile_fn() -> Any:
+      with jax.set_mesh(self.mesh):
+        traced = jax.jit(fn, **self._laid_out()).trace(*args)
+        return traced.lower().compile(), flops.count(traced.jaxpr)
+
+    found: tuple[Any, float] = self.programs.get(
+      self.model, identity, compile_fn
+    )
+    return found
+
   def count(self) -> float:
     """Operations of a first plan for one problem; compiles nothing."""
     seen = observations.shapes(self.model, 1)
@@ -159,7 +212,13 @@ class BatchPlanner:
     actions: Any = jax.ShapeDtypeStruct(
       (1, 0, self.model.action_dim), np.dtype(np.float32)
     )
-    memory = planning.Memory(observations.shapes(self.model, 1, 1), actions)
+    memory: Any = planning.Memory(
+      observations.shapes(self.model, 1, 1), actions
+    )
+    if self.follows:
+      first = planning.Followed(None, actions)
+      see = self.model.following.see
+      memory = jax.eval_shape(see, self.model.params, first, seen)
     shapes: Any = (
       jax.eval_shape(lambda: jax.random.key(0)),
       jax.ShapeDtypeStruct((), np.dtype(np.int32)),
@@ -171,15 +230,18 @@ class BatchPlanner:
     return flops.count(traced)
 
   def _arguments(self, ids: np.ndarray, number: int, given: Any) -> Any:
-    # The last row is repeated to fill the batch: one shape, one compilation.
-    padded = np.minimum(np.arange(self.batch_size), len(ids) - 1)
-    batch = _take((ids.astype(np.uint32), *given), padded)
+    batch = self._padded((ids.astype(np.uint32), *given))
     shared = jax.random.key(self.seed), jnp.int32(number)
     return (
       self.params,
       *sharding.replicate(shared, self.mesh),
       *shares.split(batch, self.mesh),
     )
+
+  def _padded(self, given: Any) -> Any:
+    """A batch whose last row is repeated: one shape, one compilation."""
+    number = len(jax.tree.leaves(given)[0])
+    return _take(given, np.minimum(np.arange(self.batch_size), number - 1))
 
   def _laid_out(self) -> dict[str, Any]:
     """Where plans lie that each of several processes is to play."""
@@ -200,7 +262,7 @@ class BatchPlanner:
     number: jax.Array,
     ids: jax.Array,
     start: Any,
-    memory: planning.Memory,
+    memory: planning.Memory | planning.Followed,
     goals: observations.Observation,
   ) -> dict[str, Any]:
     """One plan for each of `[B]` problems; the program that is compiled."""
@@ -222,7 +284,7 @@ class BatchPlanner:
       start,
       memory,
       goals,
-      root_fn=lambda *args: planning_model.root(self.model, *args),
+      root_fn=planning_model.root_fn(self.model, self.settings.memory),
       plan_fn=self._plan_fn(),
       receding_horizon=stride,
       warm_start=self.settings.warm_start,

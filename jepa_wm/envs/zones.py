@@ -2,8 +2,9 @@
 
 A zone is written `disc:x,y,radius`, `box:x_low,y_low,x_high,y_high` (both
 forbidden inside), `outside:x_low,y_low,x_high,y_high` (forbidden outside, a
-workspace) or `speed:limit`, in the units of the world's state; or it is one of
-the names that the world has for such (`worlds.World.zones`).
+workspace), `speed:limit`, or in a world of several agents `apart:distance`
+(forbidden to any two that are nearer), in the units of the world's state; or it
+is one of the names that the world has for such (`worlds.World.zones`).
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jepa_wm.envs import worlds
+from jepa_wm.envs import multi_agent, worlds
 
 _PLACES = ('x', 'y'), ('agent_x', 'agent_y')
 _SPEEDS = ('vx', 'vy'), ('agent_vx', 'agent_vy')
@@ -20,6 +21,7 @@ _FORMS = {
   'box': ('x_low', 'y_low', 'x_high', 'y_high'),
   'outside': ('x_low', 'y_low', 'x_high', 'y_high'),
   'speed': ('limit',),
+  'apart': ('distance',),
 }
 _NUM_CORNERS = 48
 
@@ -30,15 +32,15 @@ class Zone:
 
   Attributes:
     spec: as it is written, `disc:75,100,25`.
-    kind: 'disc', 'box', 'outside' or 'speed'.
+    kind: 'disc', 'box', 'outside', 'speed' or 'apart'.
     numbers: as many as the kind has.
-    columns: which two numbers of a state it is about.
+    columns: which numbers of a state it is about, two, or two of each agent.
   """
 
   spec: str
   kind: str
   numbers: tuple[float, ...]
-  columns: tuple[int, int]
+  columns: tuple[int, ...]
 
   def margin(self, vectors: np.ndarray) -> np.ndarray:
     """How deep true states are in what is forbidden; negative outside.
@@ -52,6 +54,12 @@ class Zone:
     both = np.asarray(vectors, np.float32)[..., list(self.columns)]
     if self.kind == 'speed':
       return np.linalg.norm(both, axis=-1) - np.float32(self.numbers[0])
+    if self.kind == 'apart':
+      places = both.reshape(*both.shape[:-1], -1, 2)
+      first, second = np.triu_indices(places.shape[-2], 1)
+      ways = places[..., first, :] - places[..., second, :]
+      nearest = np.min(np.linalg.norm(ways, axis=-1), axis=-1)
+      return np.float32(self.numbers[0]) - nearest
     if self.kind == 'disc':
       middle = np.asarray(self.numbers[:2], np.float32)
       away = np.linalg.norm(both - middle, axis=-1)
@@ -61,12 +69,12 @@ class Zone:
     return inside if self.kind == 'box' else -inside
 
   def outline(self, vector: np.ndarray) -> np.ndarray | None:
-    """States along the edge of a place, `[n, V]`; None of a speed.
+    """States along the edge of a place, `[n, V]`; None of anything else.
 
     Args:
       vector: `[V]`, what the numbers that do not matter are.
     """
-    if self.kind == 'speed':
+    if self.kind in ('speed', 'apart'):
       return None
     if self.kind == 'disc':
       turn = np.linspace(0, 2 * np.pi, _NUM_CORNERS, endpoint=False)
@@ -112,13 +120,15 @@ def parse(spec: str, environment: str) -> Zone:
   if not _bounds_something(kind, numbers):
     larger = 'each high above its low' if len(numbers) == 4 else 'above 0'
     raise ValueError(f'{wanted} {larger}, got {spec!r}.')
+  if kind == 'apart':
+    return Zone(written, kind, numbers, _agents(spec, environment))
   pairs = _SPEEDS if kind == 'speed' else _PLACES
   return Zone(written, kind, numbers, _columns(spec, environment, pairs))
 
 
 def _bounds_something(kind: str, numbers: Sequence[float]) -> bool:
   """Whether there is anything inside."""
-  if kind in ('disc', 'speed'):
+  if kind in ('disc', 'speed', 'apart'):
     return numbers[-1] > 0
   left, top, right, bottom = numbers
   return left < right and top < bottom
@@ -137,3 +147,20 @@ def _columns(
     f'zone={spec}: a state of {environment!r} has no {either} to forbid; it is '
     f'{", ".join(names)}.'
   )
+
+
+def _agents(spec: str, environment: str) -> tuple[int, ...]:
+  """Where the places of all agents are in a state of the world.
+
+  Raises:
+    ValueError: there are not two.
+  """
+  world = worlds.get(environment)
+  number = world.num_agents or 1
+  if number < 2:
+    raise ValueError(
+      f'zone={spec}: there is one agent in {environment!r}, and nobody to keep '
+      'apart from; choose a world of two or more, such as two_room_agents.'
+    )
+  names = multi_agent.state_names(number)
+  return tuple(world.state_names.index(name) for name in names)

@@ -35,6 +35,14 @@ def test_a_speed_is_of_the_velocity_alone():
   assert zone.outline(vectors[0]) is None
 
 
+def test_agents_are_as_deep_as_the_nearest_two_are_close():
+  zone = zones.parse('apart:20', 'two_room_agents_3')
+  far = [50, 50, 90, 50, 50, 85]
+  vectors = np.array([far, [*far[:4], 90, 38]], np.float32)
+  np.testing.assert_allclose(zone.margin(vectors), [-15, 8])
+  assert zone.outline(vectors[0]) is None
+
+
 def test_every_name_of_a_world_is_a_zone():
   for name, world in worlds.WORLDS.items():
     for zone in world.zones:
@@ -54,6 +62,8 @@ def test_every_name_of_a_world_is_a_zone():
     ('speed:2', 'two_room', "a state of 'two_room' has no vx, vy or agent_vx"),
     ('speed:-1', 'point_maze', 'above 0'),
     ('disc:1,2,3', 'three_room', 'environment must be one of'),
+    ('apart:9', 'two_room', 'nobody to keep apart from'),
+    ('apart:0', 'two_room_agents', 'above 0'),
   ],
 )
 def test_nonsense_is_a_sentence(spec, world, message):

@@ -45,6 +45,7 @@ _STEPS = {
   'waypoints': 3000,
   'drafter': 3000,
   'safety': 2000,
+  'apart': 2000,
   'decoder': 2000,
   'probe': 1000,
 }
@@ -57,6 +58,7 @@ _BATCHES = {
   'decoder': (64, 16),
   'temporal_distance': (1024, 256),
   'safety': (1024, 256),
+  'apart': (1024, 256),
 }
 _RATES = {'inverse_dynamics': 5e-4, 'decoder': 2e-3, 'probe': 2e-3}
 
@@ -71,6 +73,7 @@ _TINY: dict[str, dict[str, Any]] = {
   'waypoints': {**_SMALL, 'num_recorded': 32},
   'drafter': _SMALL,
   'safety': {**_SMALL, 'num_blocks': 2},
+  'apart': {'num_blocks': 2},
   'decoder': {'channels': (8,)},
   'probe': {},
   'landmarks': {

@@ -85,16 +85,16 @@ class Safety(head.Plain):
 
   def init(self, rng_key: jax.Array) -> Variables:
     """See `head.Head`; nothing is calibrated."""
-    settings = self.config
     latent = jnp.zeros((1, self.sizes.latent_dim))
     found = head.fresh(self._network, rng_key, latent)
-    rows = 1 + settings.num_blocks
+    return {**found, 'batch_stats': self.uncalibrated()}
+
+  def uncalibrated(self) -> dict[str, jax.Array]:
+    """No prices of unsafe latents."""
+    rows = 1 + self.config.num_blocks
     return {
-      'params': found['params'],
-      'batch_stats': {
-        'scores': jnp.zeros((rows, settings.num_scores)),
-        'counts': jnp.zeros(rows),
-      },
+      'scores': jnp.zeros((rows, self.config.num_scores)),
+      'counts': jnp.zeros(rows),
     }
 
   def losses(

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jepa_wm import planning, world_model
+from jepa_wm import fields, planning, world_model
 from jepa_wm.models import acting
 from jepa_wm.planning import keys, mpc_state
 from jepa_wm.types import Observation, Params, Root
@@ -21,9 +21,9 @@ class AgentState(NamedTuple):
     number: int32, blocks played so far.
     num_left: int32, blocks that may still be played.
     goal: `[B, D]`, encoded once.
-    latents: `[B, T, D]`, of the last frames, oldest first, fewer than the
-      history that it looks back.
-    actions: `[B, T, A]`, the blocks played after them, normalised.
+    memory: of the last frames their latents `[B, T, D]`, oldest first, fewer
+      than the history that it looks back, and the blocks `[B, T, A]` played
+      after them, normalised; or what the model has `Followed`.
     left: what the last plan left.
   """
 
@@ -31,8 +31,7 @@ class AgentState(NamedTuple):
   number: jax.Array
   num_left: jax.Array
   goal: jax.Array
-  latents: jax.Array
-  actions: jax.Array
+  memory: planning.Memory | planning.Followed
   left: Any
 
 
@@ -66,7 +65,8 @@ class Agent:
       ...  # Play the raw actions, look again.
 
   A call is one program. It is compiled once, or once for each number of frames
-  up to `history`.
+  up to `history`. With `memory='state'` the model's own state absorbs what is
+  seen, a small program before it.
   """
 
   def __init__(
@@ -75,6 +75,7 @@ class Agent:
     planner: planning.CompiledPlanner,
     *,
     history: int = 1,
+    memory: str = 'frames',
   ):
     """Compiles nothing yet.
 
@@ -82,18 +83,28 @@ class Agent:
       model: encodes what is seen.
       planner: plans for it, see `WorldModel.planner`.
       history: frames that it looks back, a block apart, with the one now.
+      memory: 'frames', or 'state': the model's own, which every frame is
+        absorbed into, however many there are (`WorldModel.absorb`).
 
     Raises:
-      ValueError: more frames than the model can start from, or fewer than one.
+      ValueError: more frames than the model can start from, fewer than one, or
+        several beside a state.
     """
+    fields.check_choice('memory', memory, ('frames', 'state'))
+    if memory == 'state' and history > 1:
+      raise ValueError(
+        f"history={history} would do nothing beside memory='state': the "
+        "model's own state remembers what it can; leave one of the two out."
+      )
     if not 1 <= history <= model.history:
       raise ValueError(
         f'history must lie in 1..{model.history}, the frames that the model '
         f'can start from, got {history}.'
       )
     self._model, self._plan_fn = model, planner.plan_fn
-    self._history = history
+    self._history, self._follows = history, memory == 'state'
     self._start: Any = jax.jit(self._begin)
+    self._see: Any = jax.jit(model.following.see)
     self._act: Any = jax.jit(self._look_and_plan)
 
   def start(
@@ -145,6 +156,10 @@ class Agent:
         'for each goal, got those of one world.'
       )
     params = self._model.params if params is None else params
+    if self._follows:
+      _check_count(state, jax.tree.leaves(seen)[0].shape[0])
+      memory = self._see(params, state.memory, seen)
+      state, seen = state._replace(memory=memory), {}
     found: Acted = self._act(params, state, seen)
     return found._replace(actions=found.actions[0]) if single else found
 
@@ -163,13 +178,16 @@ class Agent:
   ) -> AgentState:
     latents = self._model.encode(params, goal)
     count, size = latents.shape[0], self._plan_fn.action_dim
+    actions = jnp.zeros((count, 0, size), jnp.float32)
+    none = jnp.zeros((count, 0, latents.shape[-1]), latents.dtype)
     return AgentState(
       keys.problem_keys(rng_key, count),
       jnp.int32(0),
       num_blocks,
       latents,
-      jnp.zeros((count, 0, latents.shape[-1]), latents.dtype),
-      jnp.zeros((count, 0, size), jnp.float32),
+      planning.Followed(None, actions)
+      if self._follows
+      else planning.Memory(none, actions),
       self._plan_fn.first(count),
     )
 
@@ -177,14 +195,15 @@ class Agent:
     self, params: Params, state: AgentState, observation: Observation
   ) -> Acted:
     model, plan_fn = self._model, self._plan_fn
-    now = jnp.expand_dims(model.encode(params, observation), 1)
-    if now.shape[0] != state.goal.shape[0]:
-      raise ValueError(
-        f'observation: expected arrays [{state.goal.shape[0]}, *shape], one '
-        f'for each goal, got {now.shape[0]}.'
-      )
-    latents = mpc_state.append(state.latents, now)
-    start = model.start_from(params, latents, state.actions, grows=True)
+    memory: Any = state.memory
+    if self._follows:
+      start = memory.state
+    else:
+      now = jnp.expand_dims(model.encode(params, observation), 1)
+      _check_count(state, now.shape[0])
+      latents = mpc_state.append(memory.observations, now)
+      memory = planning.Memory(latents, memory.actions)
+      start = model.start_from(params, latents, memory.actions, grows=True)
     plan, left = plan_fn.plan(
       params,
       keys.fold_keys(state.rng_keys, state.number),
@@ -193,16 +212,26 @@ class Agent:
       planning.Clock(state.number, state.num_left),
     )
     played = plan.actions[:, :1]
-    actions = mpc_state.append(state.actions, played)
-    past = self._history - 1
+    memory = memory._replace(actions=mpc_state.append(memory.actions, played))
+    if not self._follows:
+      memory = mpc_state.newest(memory, self._history - 1)
     return Acted(
       model.raw_actions(played[:, 0]),
       state._replace(
         number=state.number + 1,
         num_left=state.num_left - 1,
-        latents=mpc_state.newest(latents, past),
-        actions=mpc_state.newest(actions, past),
+        memory=memory,
         left=plan_fn.shift(left, played),
       ),
       plan,
+    )
+
+
+def _check_count(state: AgentState, number: int) -> None:
+  """Refuses what is seen of another number of worlds."""
+  expected = state.goal.shape[0]
+  if number != expected:
+    raise ValueError(
+      f'observation: expected arrays [{expected}, *shape], one for each goal, '
+      f'got {number}.'
     )

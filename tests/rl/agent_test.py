@@ -54,11 +54,37 @@ def test_it_does_what_a_loop_by_hand_does(model, planner, agent, rng_key):
     blocks.append(plan.actions[:, 0])
     state = acted.state
   assert state.number == 3 and state.num_left == 4
-  assert state.latents.shape == (B, 1, 3) and state.actions.shape == (B, 1, 10)
+  memory = state.memory
+  assert memory.observations.shape == (B, 1, 3)
+  assert memory.actions.shape == (B, 1, 10)
   # It is the agent's to keep nothing: the same state does the same again.
   copied = jax.tree.map(jnp.copy, acted.state)
   one, two = (agent.act(x, {'pixels': seen[0]}) for x in (state, copied))
   np.testing.assert_array_equal(one.actions, two.actions)
+
+
+def test_its_memory_may_be_the_state_of_the_model(model, planner, rng_key):
+  agent = rl.Agent(model, planner, memory='state')
+  seen = [{'pixels': small_model.pixels(B, seed=n)} for n in range(5)]
+  state = agent.start(rng_key, seen[0])
+  start, absorb = jax.jit(model.start), jax.jit(model.absorb)
+  carried = start(model.params, seen[0])
+  for number, frame in enumerate(seen):
+    acted = agent.act(state, frame)
+    # Longer than a window of three.
+    if number:
+      block = state.memory.actions[:, 0]
+      carried = absorb(model.params, carried, block, frame)
+    state = acted.state
+  jax.tree.map(
+    lambda *x: np.testing.assert_allclose(*x, atol=1e-5),
+    state.memory.state,
+    carried,
+  )
+  with pytest.raises(ValueError, match=r'expected arrays \[2, \*shape\]'):
+    agent.act(state, {'pixels': small_model.pixels(3)})
+  with pytest.raises(ValueError, match='history=2 would do nothing beside'):
+    rl.Agent(model, planner, history=2, memory='state')
 
 
 def test_one_world_needs_no_axis(model, agent, rng_key):

@@ -67,11 +67,6 @@ study.STUDIES.register(
           'model.predictor.pool': NUMBERS[-1],
         },
         'dense': {'model.predictor.attention': 'dense'},
-        'slots and dense': {
-          'model.predictor.identity': 'slots',
-          'model.predictor.pool': NUMBERS[-1],
-          'model.predictor.attention': 'dense',
-        },
         'others seen': {'model.sees_others': True},
       }
     ),

@@ -2,6 +2,7 @@
 
   --config=experiments/configs/memory.py:t_maze_encoder  LeWM on 4 frames
   --config=experiments/configs/memory.py:t_maze          on what that made
+  --config=experiments/configs/memory.py:two_room        where none is needed
 
 The second one trains a predictor alone, on the frozen latents of
 `runs/t_maze_encoder` and over episodes of 225 frames. Which one is a flag, as
@@ -20,7 +21,7 @@ import ml_collections
 
 from experiments.configs import lewm, variants
 
-VARIANTS = ('t_maze', 't_maze_encoder')
+VARIANTS = ('t_maze', 't_maze_encoder', 'two_room')
 
 EPISODE = 224
 """Steps of the episodes: a gap of 200 and the walk after it."""
@@ -32,14 +33,21 @@ def get_config(variant: str = 't_maze') -> ml_collections.ConfigDict:
   if variant == 't_maze_encoder':
     # Short gaps, so that there is much to see in few frames.
     config = variants.begin(
-      1500, data={'path': 'data/t_maze_8', 'batch_size': 128}
+      1200, data={'path': 'data/t_maze_8', 'batch_size': 128}
     )
     model = _small()
     model['predictor'] |= {'name': 'causal', 'history': 3}
     model['terms'] = {'prediction': {}, 'sigreg': {'num_projections': 256}}
+  elif variant == 'two_room':
+    # The longest windows that the shortest episodes have.
+    config = variants.begin(1500, data={'num_frames': 6, 'batch_size': 64})
+    config.frozen_encoder = 'two_room_small'
+    model = lewm.small(latent_dim=8, history=3)
+    model['target'] = {'name': 'frozen'}
+    model['terms'] = {'prediction': {}}
   else:
     config = variants.begin(
-      2000,
+      1500,
       data={
         'path': 'data/t_maze',
         'num_frames': EPISODE + 1,
@@ -51,7 +59,11 @@ def get_config(variant: str = 't_maze') -> ml_collections.ConfigDict:
     model = _small()
     # Most frames are like the one before.
     model['predicts'] = 'change'
-    model['predictor'] |= {'name': 'hybrid', 'history': EPISODE}
+    model['predictor'] |= {
+      'name': 'hybrid',
+      'linear_every': 2,
+      'history': EPISODE,
+    }
     model['target'] = {'name': 'frozen'}
     model['terms'] = {'prediction': {}}
   config.model = ml_collections.ConfigDict(model)
@@ -68,7 +80,7 @@ def _small() -> dict[str, Any]:
   model['actions'] = {'features': 64}
   model['predictor'] = {
     'width': 64,
-    'depth': 4,
+    'depth': 2,
     'num_heads': 4,
     'head_dim': 16,
     'mlp_dim': 128,

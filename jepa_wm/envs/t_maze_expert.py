@@ -5,9 +5,10 @@ one and any other number its own; `t_maze_distractor` and `t_maze_distractor_20`
 blink while one waits.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -49,26 +50,66 @@ class TMazeExpert(policies.Forgetful):
     return jnp.clip(heading / self.world.agent_speed + noise, -1.0, 1.0)
 
 
+class Wandering(NamedTuple):
+  """What `TMazeEither` has in mind.
+
+  Attributes:
+    place: where it is going once the gate is open, `(x, y)` `[2]`.
+    push: what it does meanwhile, an action `[2]`.
+    restlessness: how much of `action_noise` there is, 0..1.
+  """
+
+  place: jax.Array
+  push: jax.Array
+  restlessness: jax.Array
+
+
 @flax.struct.dataclass
 class TMazeEither:
   """Walks like the expert, into one of the arms, whatever the cue.
 
+  Until the gate opens it pushes somewhere or rests, more or less steadily, and
+  thinks better of it now and then: who plans waits in ways of its own, and a
+  model must remember through them.
+
   Attributes:
     expert: how it walks.
+    change: chance of another push, in each step.
   """
 
   expert: TMazeExpert
+  change: jax.Array | float = 0.1
 
-  def init(self, rng_key: jax.Array, state: t_maze.TMazeState) -> jax.Array:
-    """Where it is going, `(x, y)` `[2]`."""
-    side = jnp.where(jax.random.bernoulli(rng_key), 1.0, -1.0)
-    return jnp.stack([side, 1.0]) * jnp.abs(state.target[:2])
+  def init(self, rng_key: jax.Array, state: t_maze.TMazeState) -> Wandering:
+    """What it has in mind at first."""
+    side_key, push_key = jax.random.split(rng_key)
+    side = jnp.where(jax.random.bernoulli(side_key), 1.0, -1.0)
+    place = jnp.stack([side, 1.0]) * jnp.abs(state.target[:2])
+    return Wandering(place, *self._draw(push_key))
 
   def __call__(
-    self, rng_key: jax.Array, state: t_maze.TMazeState, memory: jax.Array
-  ) -> tuple[jax.Array, jax.Array]:
-    """Action `[2]` for `state`, in [-1, 1], and where it is going."""
-    return self.expert.towards(rng_key, state, memory), memory
+    self, rng_key: jax.Array, state: t_maze.TMazeState, memory: Wandering
+  ) -> tuple[jax.Array, Wandering]:
+    """Action `[2]` for `state`, in [-1, 1], and what it then has in mind."""
+    keys = jax.random.split(rng_key, 3)
+    changes = jax.random.bernoulli(keys[0], self.change)
+    fresh = Wandering(memory.place, *self._draw(keys[1]))
+    memory = jax.tree.map(lambda x, y: jnp.where(changes, x, y), fresh, memory)
+    noise = self.expert.action_noise * memory.restlessness
+    expert = dataclasses.replace(self.expert, action_noise=noise)
+    walk = expert.towards(keys[2], state, memory.place)
+    shake = noise * jax.random.normal(keys[2], (2,))
+    wait = jnp.clip(memory.push + shake, -1.0, 1.0)
+    return jnp.where(state.clock < state.gap, wait, walk), memory
+
+  def _draw(self, rng_key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Another push, none in a quarter of cases, and restlessness."""
+    keys = jax.random.split(rng_key, 3)
+    # Beyond the bounds, so that corners are as likely as the middle.
+    push = jax.random.uniform(keys[0], (2,), minval=-1.5, maxval=1.5)
+    rests = jax.random.bernoulli(keys[1], 0.25)
+    push = jnp.where(rests, 0.0, jnp.clip(push, -1.0, 1.0))
+    return push, jax.random.uniform(keys[2])
 
 
 def world(
@@ -114,7 +155,7 @@ def world(
     unit='cells',
     body=('x', 'y'),
     kin=kin,
-    action_noise=0.7,
+    action_noise=1.0,
     recording={
       # Noise may lead into the wrong arm.
       'action_noise': 0.0,

@@ -103,8 +103,7 @@ def adopt(model: Any, path: str | os.PathLike[str]) -> Variables:
         f'{path}: an encoder of {name!r}; the latents of '
         f'{model.config.name!r} are those of lewm or pldm.'
       )
-    for part in ('encoder', 'projector', 'latent_dim'):
-      _same({part: ours[part]}, {part: source.config[part]}, path)
+    _same_latents(ours, source.config, path)
     frozen = source.whole
   safetensors_file.check_declared(
     path,
@@ -114,6 +113,22 @@ def adopt(model: Any, path: str | os.PathLike[str]) -> Variables:
     'let config.model.encoder say what the weights are of',
   )
   return frozen
+
+
+def check_alike(model: Any, other: Any, name: str) -> None:
+  """Makes sure that a model can take the encoder of another; reads nothing.
+
+  Args:
+    model: a `models.jepa.Jepa` whose target is 'frozen'.
+    other: a `models.jepa.Jepa`.
+    name: of the other, for the message.
+
+  Raises:
+    ValueError: the model trains its own encoder, or one of other settings.
+  """
+  check(model, name)
+  ours, theirs = (fields.to_dict(x.config) for x in (model, other))
+  _same_latents(ours, theirs, name)
 
 
 def read(path: str | os.PathLike[str]) -> Source:
@@ -233,6 +248,16 @@ def _within(fresh: Variables, encoder: Variables) -> Variables:
       parts['encoder'] = encoder[collection]
     frozen[collection] = {'encoder': parts} if parts else {}
   return frozen
+
+
+def _same_latents(
+  ours: Mapping[str, Any],
+  theirs: Mapping[str, Any],
+  path: str | os.PathLike[str],
+) -> None:
+  """Refuses settings of models whose latents are not made alike."""
+  for part in ('encoder', 'projector', 'latent_dim'):
+    _same({part: ours[part]}, {part: theirs[part]}, path)
 
 
 def _same(

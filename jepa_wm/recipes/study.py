@@ -87,10 +87,13 @@ class Row:
     by_size: more of these, of one size of the study alone.
     config: file and variant, by size, in place of the size's own: another
       method, whose fields are another model's.
+    data: fields of `recipes.Collecting` that differ in the episodes that this
+      row learns from alone.
     plan: fields of `recipes.Planning`, `options` those of its planner.
     probe: fields of `recipes.Probing`.
     probe_by_size: more of these, of one size of the study alone.
-    start: row whose run of the same seed this one starts from; none by default.
+    start: row whose run of the same seed this one starts from or, if its config
+      has a `frozen_encoder`, takes the encoder of; none by default.
     of: row whose checkpoint is measured where this one trains nothing; the
       reference by default.
     published: the paper's number, None where it gives none.
@@ -100,6 +103,7 @@ class Row:
   train: _Changes = dataclasses.field(default_factory=dict)
   by_size: Mapping[str, _Changes] = dataclasses.field(default_factory=dict)
   config: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  data: _Changes = dataclasses.field(default_factory=dict)
   plan: _Changes = dataclasses.field(default_factory=dict)
   probe: _Changes = dataclasses.field(default_factory=dict)
   probe_by_size: Mapping[str, _Changes] = dataclasses.field(

@@ -13,6 +13,7 @@ from jepa_wm import files, models, provenance
 from jepa_wm.data import episodes
 from jepa_wm.recipes import (
   collecting,
+  frozen_encoders,
   planning,
   probing,
   starting_weights,
@@ -136,7 +137,10 @@ class _Maker:
     """A row with a seed."""
     study, size = self.study, self.size
     chosen, trained = study.size(size), study.rows[_trained(study, name)]
-    path, collect, identity = _episodes(study, chosen, self.data, self.out)
+    # A row with episodes of its own keeps them, whatever the others learn from.
+    given = None if trained.data else self.data
+    own = dataclasses.replace(chosen, data={**chosen.data, **trained.data})
+    path, collect, identity = _episodes(study, own, given, self.out)
     if self.data is not None and 'data.path' in trained.changes(size):
       raise ValueError(
         f'{study.name}: row {name!r} names its data.path; leave out --data.'
@@ -150,15 +154,18 @@ class _Maker:
     ask = _ask(study, size, study.rows[name], self.num_pairs)
     start = self.unit(trained.start, seed) if trained.start else None
     begins = ''
+    field = _starts(config)
     if start is not None:
-      config['initialise_from'], begins = str(start.workdir), start.training
+      config[field], begins = str(start.workdir), start.training
     elif config.get('initialise_from'):
       begins = starting_weights.fingerprint(config['initialise_from'])
     watched = {
       **config,
       'data': {**config['data'], 'path': ''},
-      'initialise_from': begins,
+      'initialise_from': '',
     }
+    if begins:
+      watched[field] = begins
     decides = [_plain(watched), identity, provenance.code(*_LEARNS)]
     training_digest = files.digest_json(decides)
     del decides[0]['seed']
@@ -206,13 +213,13 @@ def check(
     config = resolve_fn(spec, {**chosen.train, **row.changes(size)})
     if row.start:
       # Its run is still to come, and stands here by name.
-      config['initialise_from'] = f'row {row.start}'
+      config[_starts(config)] = f'row {row.start}'
       other = resolve(study.rows[row.start])
-      starting_weights.check(
-        models.from_config(config['model']),
-        models.from_config(other['model']),
-        f'row {row.start!r}',
-      )
+      given = (models.from_config(x['model']) for x in (config, other))
+      if _starts(config) == 'initialise_from':
+        starting_weights.check(*given, f'row {row.start!r}')
+      else:
+        frozen_encoders.check_alike(*given, f'row {row.start!r}')
     return config
 
   def effect(config: Mapping[str, Any]) -> str:
@@ -228,7 +235,7 @@ def check(
     try:
       named = {**first.changes(size), **row.changes(size)}
       if row.start or first.start:
-        named['initialise_from'] = ''
+        named[_starts(base)] = ''
       config = resolve(row if row.trains else study.rows[_trained(study, name)])
       _ask(study, size, row, None)
       differing = study_checks.changed(base, config)
@@ -248,6 +255,11 @@ def check(
     except ValueError as error:
       faults.append(f'{study.name}: row {name!r}: {error}')
   return faults
+
+
+def _starts(config: Mapping[str, Any]) -> str:
+  """The field for the run that a row starts from, of its config."""
+  return 'frozen_encoder' if config.get('frozen_encoder') else 'initialise_from'
 
 
 def _asks_alike(row: Row, first: Row, size: str) -> bool:

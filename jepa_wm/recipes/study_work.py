@@ -183,6 +183,7 @@ def _train(unit: Unit) -> None:
   if (unit.workdir / 'export').exists():
     return
   if unit.start is not None:
+    _collect(unit.start)
     _train(unit.start)
   with lock.wait(unit.out / 'training' / unit.training):
     if not (unit.workdir / 'export').exists():

@@ -1,5 +1,7 @@
 """Every row of every study: resolved, and its program checked."""
 
+import dataclasses
+
 import pytest
 
 from experiments.configs import variants
@@ -42,6 +44,30 @@ def test_every_study_is_cut_into_units(study, tmp_path):
 @pytest.mark.parametrize('study', STUDIES, ids=lambda study: study.name)
 def test_what_differs_from_the_paper_is_said_at_every_size(study):
   assert set(study.differs) == set(study.sizes)
+
+
+def test_a_predictor_takes_the_encoder_of_another_row(tmp_path):
+  study = next(x for x in STUDIES if x.name == 'memory/t_maze')
+  (unit,) = study_units.units(
+    study,
+    size='small',
+    rows=['window 3'],
+    seeds=[0],
+    out=tmp_path,
+    data=None,
+    resolve_fn=variants.resolve,
+  )
+  assert unit.config['frozen_encoder'] == str(unit.start.workdir)
+  assert unit.config['initialise_from'] == ''
+  # Episodes of its own.
+  assert unit.start.collect['environment'] == 't_maze_8'
+  assert unit.start.data_path != unit.data_path
+  odd = dataclasses.replace(
+    study.rows['hybrid'], train={'model.latent_dim': 8, 'num_steps': 9}
+  )
+  wrong = dataclasses.replace(study, rows={**study.rows, 'window 3': odd})
+  (fault,) = study_units.check(wrong, 'small', variants.resolve, ['window 3'])
+  assert "row 'encoder': its encoder has latent_dim=16" in fault
 
 
 def test_the_list_names_every_study_and_row():

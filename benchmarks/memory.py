@@ -100,15 +100,13 @@ def _state(model: jepa_wm.WorldModel, name: str, history: int) -> Any:
   return absorb(model.params, first, tokens)
 
 
-def _runs(model: jepa_wm.WorldModel, state: Any) -> tuple[Run, Run]:
-  """A step of a state and a plan from it, compiled and called once."""
+def _programs(model: jepa_wm.WorldModel) -> tuple[Any, Any]:
+  """A step of a state and a plan from it, of variables and state."""
   action, goal = _draw(1, _ACTION), _draw(1, _SIZE)
 
-  @jax.jit
   def step(params: Any, state: Any) -> Any:
     return model.dynamics(params, jax.random.key(0), action, state)
 
-  @jax.jit
   def plan(params: Any, state: Any) -> Any:
     return jepa_wm.cem_plan(
       params,
@@ -120,11 +118,14 @@ def _runs(model: jepa_wm.WorldModel, state: Any) -> tuple[Run, Run]:
       **_PLAN,
     ).actions
 
-  run = lambda function: jax.block_until_ready(function(model.params, state))
-  runs = functools.partial(run, step), functools.partial(run, plan)
-  for function in runs:
-    function()
-  return runs
+  return jax.jit(step), jax.jit(plan)
+
+
+def _run(program: Any, model: jepa_wm.WorldModel, state: Any) -> Run:
+  """Something to call that was called once."""
+  run = lambda: jax.block_until_ready(program(model.params, state))
+  run()
+  return run
 
 
 def _milliseconds(runs: Sequence[Run], repeats: int) -> list[float]:
@@ -140,13 +141,20 @@ def _milliseconds(runs: Sequence[Run], repeats: int) -> list[float]:
 
 def _measure(name: str, histories: Sequence[int]) -> list[dict[str, Any]]:
   """The lines of one predictor."""
-  built = [_model(name, history) for history in histories]
-  states = [_state(*x) for x in zip(built, [name] * len(built), histories)]
-  steps, plans = zip(*map(_runs, built, states))
+  # A state of one size needs one model, whatever it has seen.
+  own = histories if name == 'window' else histories[:1]
+  built = [
+    (model, *_programs(model)) for model in (_model(name, x) for x in own)
+  ]
+  built *= len(histories) // len(built)
+  states = [_state(x[0], name, history) for x, history in zip(built, histories)]
   lines = []
-  for what, runs, repeats in (('step', steps, 400), ('plan', plans, 40)):
+  for index, what, repeats in ((1, 'step', 300), (2, 'plan', 20)):
+    runs = [_run(x[index], x[0], state) for x, state in zip(built, states)]
     times = _milliseconds(runs, 5 if _QUICK.value else repeats)
-    for history, model, state, value in zip(histories, built, states, times):
+    for history, (model, *_), state, value in zip(
+      histories, built, states, times
+    ):
       config = {
         'history': history,
         'state_bytes': sum(x.nbytes for x in jax.tree.leaves(state)),

@@ -84,9 +84,10 @@ class Episodes:
       self._world = world.make(image_size=image_size(model) or 64)
       self._policy = world.policy('expert', self._world, data.action_noise)
       self._check(self._world.action_dim)
+      number = self._check_agents(world)
       self.action_statistics = _simulated_statistics(
         self._world, self._policy, data.episode_length
-      )
+      ).of_agents(number, number)
       self.identity = {}
 
   def batches(
@@ -183,12 +184,30 @@ class Episodes:
     return list(itertools.islice(batches, count))
 
   def _in_own_units(self, table: cache.Cache) -> cache.Cache:
-    """Episodes whose actions are in units that all agents have together."""
-    acting = self._model.acting
-    number = 1 if acting is None else acting.num_agents
+    """Episodes whose actions are in the units of the model."""
     self._check(table.columns['action'].shape[1])
+    number = self._check_agents(
+      worlds.find(table.provenance.get('environment'))
+    )
     statistics = table.action_statistics.of_agents(number, number)
     return dataclasses.replace(table, action_statistics=statistics)
+
+  def _check_agents(self, world: worlds.World | None) -> int:
+    """How many act in the model.
+
+    Raises:
+      ValueError: more or fewer do in the world.
+    """
+    acting = self._model.acting
+    number = 1 if acting is None else acting.num_agents
+    there = number if world is None else world.num_agents or 1
+    if number not in (1, there):
+      raise ValueError(
+        f'config.model.num_agents is {number} and the data has {there}; change '
+        'it and action_dim, which is that of all agents, or collect other '
+        'episodes.'
+      )
+    return number
 
   def _check(self, action_dim: int, size: int | None = None) -> None:
     """Compares the model with the data's actions, and its frames if on disk."""

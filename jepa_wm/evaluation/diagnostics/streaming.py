@@ -14,6 +14,8 @@ from jepa_wm.evaluation.diagnostics.finding import Finding
 from jepa_wm.evaluation.report import plots
 from jepa_wm.types import Params
 
+_MOST_POINTS = 50  # Of a curve.
+
 
 @diagnostic.DIAGNOSTICS.register
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Streaming:
         'streaming',
         functools.partial(
           plots.lines,
-          np.arange(1, errors.shape[1] + 1),
-          {'streamed': errors, 'as if nothing moved': still},
+          _spans(np.arange(1, errors.shape[1] + 1)[None])[0],
+          {'streamed': _spans(errors), 'as if nothing moved': _spans(still)},
           title='Error of what comes next',
           labels=('blocks seen', 'share of the variance'),
         ),
@@ -92,6 +94,13 @@ class Streaming:
     """Numbers of latents seen, each once."""
     ends = np.linspace(0, num_steps, self.num_moments + 1)[1:]
     return sorted({max(1, round(end)) for end in ends})
+
+
+def _spans(values: np.ndarray) -> np.ndarray:
+  """Values `[N, T]` as means over spans of time, few enough to be drawn."""
+  number = min(values.shape[1], _MOST_POINTS)
+  parts = np.array_split(values, number, axis=1)
+  return np.stack([part.mean(axis=1) for part in parts], axis=1)
 
 
 @functools.partial(jax.jit, static_argnames='model')

@@ -33,7 +33,7 @@ def get_config(variant: str = 't_maze') -> ml_collections.ConfigDict:
   if variant == 't_maze_encoder':
     # Short gaps, so that there is much to see in few frames.
     config = variants.begin(
-      1200, data={'path': 'data/t_maze_8', 'batch_size': 128}
+      800, data={'path': 'data/t_maze_8', 'batch_size': 128}
     )
     model = _small()
     model['predictor'] |= {'name': 'causal', 'history': 3}

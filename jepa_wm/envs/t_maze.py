@@ -142,8 +142,8 @@ class TMaze(plane.PlaneWorld):
   def step(self, state: TMazeState, action: jax.Array) -> TMazeState:
     """Moves the agent by `action` `[2]`, clipped to [-1, 1], minding the walls.
 
-    The gate is open to an action that is taken `gap` steps after the start or
-    later. Whoever comes into a room stays there.
+    Whatever it does for the first `gap` steps, the gate holds it where it is.
+    Whoever comes into a room stays there.
 
     Raises:
       ValueError: `action` is not `[2]`.
@@ -152,21 +152,18 @@ class TMaze(plane.PlaneWorld):
     push = self.agent_speed * jnp.clip(action, -1.0, 1.0)
     x, y = state.position
     reach = _CORRIDOR - self.agent_radius
-    is_open = state.clock >= state.gap
     in_arm = jnp.abs(x) > reach
-    new_y = jnp.clip(
-      y + push[1],
-      jnp.where(in_arm, ARM - reach, -reach),
-      jnp.where(is_open | in_arm, ARM + reach, reach),
-    )
+    low = jnp.where(in_arm, ARM - reach, -reach)
+    new_y = jnp.clip(y + push[1], low, ARM + reach)
     width = jnp.where(new_y >= ARM - reach, _ROOM_CENTRE, reach)
     new_x = jnp.clip(x + push[0], -width, width)
     moved = jnp.stack([new_x, new_y])
     room = jnp.stack([jnp.sign(new_x) * _ROOM_CENTRE, jnp.float32(ARM)])
     moved = jnp.where(jnp.abs(new_x) > ROOM, room, moved)
+    is_held = (state.clock < state.gap) | (jnp.abs(x) > ROOM)
     return dataclasses.replace(
       state,
-      position=jnp.where(jnp.abs(x) > ROOM, state.position, moved),
+      position=jnp.where(is_held, state.position, moved),
       clock=state.clock + 1.0,
     )
 

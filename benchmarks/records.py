@@ -86,7 +86,8 @@ def draw_model(model: Any) -> jepa_wm.WorldModel:
 
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   params = jax.tree_util.tree_map_with_path(draw, shapes)
+  dim = model.acting.action_spec.dim
   statistics = units.ActionStatistics(
-    np.zeros(2, np.float32), np.ones(2, np.float32)
+    np.zeros(dim, np.float32), np.ones(dim, np.float32)
   )
   return jepa_wm.WorldModel(model, params, statistics)

@@ -73,7 +73,7 @@ _TINY: dict[str, dict[str, Any]] = {
   'waypoints': {**_SMALL, 'num_recorded': 32},
   'drafter': _SMALL,
   'safety': {**_SMALL, 'num_blocks': 2},
-  'apart': {'num_blocks': 2},
+  'apart': {**_SMALL, 'num_blocks': 2},
   'decoder': {'channels': (8,)},
   'probe': {},
   'landmarks': {

@@ -41,7 +41,9 @@ def frames(rng, count=128):
 
 @pytest.fixture(scope='module')
 def learnt():
-  head = heads.from_config({'name': 'apart', 'zone': 'apart:4'}, SIZES)
+  head = heads.from_config(
+    {'name': 'apart', 'zone': 'apart:4', 'width': 32, 'depth': 0}, SIZES
+  )
   return head, *acting.learn(head, frames, 400)
 
 

@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import fields
 from jepa_wm.models.heads import head, safety
+from jepa_wm.networks import mlp
 from jepa_wm.types import Params, Variables
 
 
@@ -23,6 +23,8 @@ class ApartConfig:
     zone: what is forbidden, `apart:20`, in the unit of the world's places.
     num_agents: agents `G` of the latents, whose tokens come first, and then
       that of the scene.
+    width: of the hidden layers.
+    depth: hidden layers; 0 is a linear map.
     num_blocks: see `safety.SafetyConfig`, as `num_checks` and `num_scores`.
     num_checks: places in a block that are looked at.
     num_scores: prices of unsafe latents that are kept for bounds.
@@ -34,12 +36,14 @@ class ApartConfig:
 
   zone: str = 'apart:20'
   num_agents: int = 2
+  width: int = 128
+  depth: int = 2
   num_blocks: int = 10
   num_checks: int = 2
   num_scores: int = 1000
 
   def __post_init__(self) -> None:
-    fields.check(self, {'zone': (self.zone,)})
+    fields.check(self, {'zone': (self.zone,)}, may_be_zero=('depth',))
     if self.num_agents < 2:
       raise ValueError(
         f'num_agents must be at least 2 to keep apart, got {self.num_agents}.'
@@ -80,8 +84,8 @@ class ApartConfig:
 class Apart(safety.Safety):
   """Prices latents: above 0 where two agents are nearer than they may be.
 
-  One linear map reads every agent's place off its own token, so that it serves
-  any number of agents. The price is what is missing to the distance, as a share
+  One network reads every agent's place off its own token, so that it serves any
+  number of agents. The price is what is missing to the distance, as a share
   of it, of the nearest two. Bounds are found as of `safety.Safety`: they make
   up for what the reading gets wrong.
   """
@@ -91,12 +95,12 @@ class Apart(safety.Safety):
     return self.sizes.latent_dim // (self.config.num_agents + 1)
 
   @property
-  def _probe(self) -> nn.Dense:
-    return nn.Dense(2, name='place')
+  def _network(self) -> mlp.MLP:
+    return mlp.MLP(2, self.config.width, self.config.depth)
 
   def init(self, rng_key: jax.Array) -> Variables:
     """See `head.Head`; nothing is calibrated."""
-    found = head.fresh(self._probe, rng_key, jnp.zeros((1, self._token_dim)))
+    found = head.fresh(self._network, rng_key, jnp.zeros((1, self._token_dim)))
     return {**found, 'batch_stats': self.uncalibrated()}
 
   def losses(
@@ -136,7 +140,7 @@ class Apart(safety.Safety):
   def _in_units(self, params: Params, latents: jax.Array) -> jax.Array:
     shape = *latents.shape[:-1], -1, self._token_dim
     tokens = latents.reshape(shape)[..., :-1, :]
-    return head.applied(self._probe, params, tokens)
+    return head.applied(self._network, params, tokens)
 
   def _unit(self, like: jax.Array) -> tuple[jax.Array, float]:
     """The middle and the size of what agents walk on, for `like` `[..., 2]`."""

@@ -78,7 +78,8 @@ def test_what_was_written_is_read_and_corrected():
   values = jnp.array([[[[3.0, 4.0]], [[5.0, 6.0]]]])
   still, full = jnp.zeros((1, 2, 1)), jnp.ones((1, 2, 1))
   given = linear_attention.Given(key, key, values, still, full)
-  outputs, _ = linear_attention.chunked(given, jnp.zeros((1, 1, 2, 2)), chunk=2)
+  rule = jax.jit(functools.partial(linear_attention.chunked, chunk=2))
+  outputs, _ = rule(given, jnp.zeros((1, 1, 2, 2)))
   np.testing.assert_allclose(outputs, values, atol=1e-6)
 
 
@@ -97,7 +98,7 @@ def test_a_layer_goes_on_where_it_was(fill, draw):
   close(jnp.concatenate(parts, axis=-2), whole)
   close(memory, last)
   low = linear_attention.GatedDeltaNet(HEADS, SIZE, chunk=4, dtype=jnp.bfloat16)
-  rounded, memory = low.apply(variables, tokens)
+  rounded, memory = jax.jit(low.apply)(variables, tokens)
   assert rounded.dtype == jnp.bfloat16
   assert memory.matrices.dtype == jnp.float32
   close(rounded.astype(jnp.float32), whole, 0.1)

@@ -48,7 +48,9 @@ class DeviceStage:
     self._policy_fn, self._reward_fn = policy_fn, reward_fn
     self._teleport = teleport
     self._rows = stage_lib.Problems(None, None)
-    self._programs = row_programs.RowPrograms(env)
+    self._programs = row_programs.RowPrograms(
+      env, policy_fn, reward_fn, teleport
+    )
 
   def __enter__(self) -> Self:
     return self

@@ -1,8 +1,9 @@
 """Programs over rows: compiled once, for every number of rows."""
 
+import functools
 import time
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,22 +13,40 @@ from jepa_wm.envs import environment
 _CPU_CHUNK, _CHUNK = 64, 4096
 """Rows of one program at most; more of them fall out of a CPU's caches."""
 
+_WORLDS_KEPT = 8
+"""Worlds whose programs the next stage of the same world finds compiled."""
+
+
+class _Programs(NamedTuple):
+  """Jitted functions by their name, and what they were compiled to."""
+
+  jitted: dict[Hashable, Any]
+  compiled: dict[Hashable, Callable[..., Any]]
+
 
 class RowPrograms:
   """Functions of one world and one row, run over many.
 
   Programs are compiled for the first number of rows that they are asked for
-  and, filled up, serve all smaller ones.
+  and, filled up, serve all smaller ones. Another stage of the same world finds
+  them compiled.
 
   Attributes:
     compile_seconds: spent compiling so far.
   """
 
-  def __init__(self, env: environment.Environment) -> None:
-    """Computes nothing yet; `env` is the world of rows without their own."""
+  def __init__(
+    self, env: environment.Environment, *closed_over: Hashable
+  ) -> None:
+    """Computes nothing yet.
+
+    Args:
+      env: the world of rows without their own.
+      *closed_over: all else that decides what a function of a name computes;
+        without any, the programs are this object's alone.
+    """
     self.env, self.compile_seconds = env, 0.0
-    self._programs: dict[Hashable, Any] = {}
-    self._compiled: dict[Hashable, Callable[..., Any]] = {}
+    self._programs, self._compiled = _programs_of(env, closed_over)
     self._sizes: dict[Hashable, set[int]] = {}
 
   def each(
@@ -79,3 +98,26 @@ class RowPrograms:
     if end - first == size:
       return out
     return jax.tree.map(lambda leaf: leaf[: end - first], out)
+
+
+def _programs_of(env: Any, closed_over: tuple[Hashable, ...]) -> _Programs:
+  """Those of all worlds that are `env`, number for number.
+
+  Of a world that is no tree of numbers, or that nobody can hash, its own.
+  """
+  leaves, structure = jax.tree.flatten(env)
+  try:
+    arrays = [np.asarray(leaf) for leaf in leaves]
+    numbers = tuple((x.shape, str(x.dtype), x.tobytes()) for x in arrays)
+    if closed_over and not any(x.dtype.hasobject for x in arrays):
+      return _kept(structure, numbers, closed_over)
+  except TypeError:
+    pass
+  return _Programs({}, {})
+
+
+@functools.lru_cache(maxsize=_WORLDS_KEPT)
+def _kept(*decides: Hashable) -> _Programs:
+  """The same for the same world."""
+  del decides
+  return _Programs({}, {})

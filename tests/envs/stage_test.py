@@ -133,3 +133,21 @@ def test_purposes_share_no_numbers(device, host):
 def test_waves_hold_everybody_once():
   assert [w.tolist() for w in stage.waves(5, 2)] == [[0, 1], [2, 3], [4]]
   assert [w.tolist() for w in stage.waves(2, 8)] == [[0, 1]]
+
+
+def test_another_stage_of_the_same_world_finds_its_programs(device):
+  wanted = device.survey(*map(device.states, (STARTS, GOALS)))
+  assert device.compile_seconds > 0
+  policy = device._policy_fn
+
+  def look(**changes):
+    given = {'reward_fn': progress, 'teleport': device._teleport} | changes
+    other = device_stage.DeviceStage(
+      two_room.TwoRoom(image_size=28), policy, **given
+    )
+    found = other.survey(*map(other.states, (STARTS, GOALS)))
+    np.testing.assert_array_equal(found.distances, wanted.distances)
+    return other.compile_seconds
+
+  assert look() == 0
+  assert look(reward_fn=None) > 0

@@ -23,10 +23,9 @@ SMALL = Size(
   },
   plan={
     'num_pairs': 100,
-    'agents_plan': ('coordinate',),
     'options': {'num_samples': 100, 'num_elites': 10, 'num_iterations': 10},
   },
-  minutes=17.0,
+  minutes=14.0,
 )
 
 DIFFERS = (

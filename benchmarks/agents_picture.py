@@ -18,12 +18,11 @@ _MARKS = {
   'dense': ('#d55e00', 's'),
   'joint': ('#009e73', '^'),
   'coordinate': ('#cc79a7', 'D'),
-  'decentralised': ('#e69f00', 'v'),
 }
 
 
 def draw(lines: Sequence[dict[str, Any]]) -> bytes:
-  """Draws a panel each of steps, their memory, and plans; a PNG.
+  """Draws operations of steps and of plans, and the memory of both; a PNG.
 
   Args:
     lines: what was measured.
@@ -34,9 +33,9 @@ def draw(lines: Sequence[dict[str, Any]]) -> bytes:
   )
   panels = figure.subplots(1, 3)
   titles = (
-    'a step of 64 candidates, milliseconds',
+    'a step of 64 candidates, million operations',
     'its temporary memory, MiB',
-    'a plan, milliseconds',
+    'a plan, million operations',
   )
   for axes, title in zip(panels, titles):
     what = 'plan' if title.startswith('a plan') else 'step'
@@ -48,7 +47,7 @@ def draw(lines: Sequence[dict[str, Any]]) -> bytes:
           [
             x['config']['temporary_bytes'] / 2**20
             if 'MiB' in title
-            else x['value']
+            else x['config']['operations'] / 1e6
             for x in own
           ],
           color=color,
@@ -58,7 +57,7 @@ def draw(lines: Sequence[dict[str, Any]]) -> bytes:
           linewidth=1.8,
           label=name,
         )
-    _decorate(axes, title, what == 'step')
+    _decorate(axes, title)
     axes.legend(frameon=False, labelcolor=_THEME.ink, fontsize=9.5)
   figure.subplots_adjust(left=0.05, right=0.98, top=0.88, bottom=0.14)
   stream = io.BytesIO()
@@ -66,14 +65,9 @@ def draw(lines: Sequence[dict[str, Any]]) -> bytes:
   return stream.getvalue()
 
 
-def _decorate(axes: matplotlib.axes.Axes, title: str, is_log: bool) -> None:
+def _decorate(axes: matplotlib.axes.Axes, title: str) -> None:
   """Scales, labels and a grid."""
-  if is_log:
-    axes.set_xscale('log', base=2)
-    axes.set_yscale('log', base=2)
-    axes.xaxis.set_major_formatter('{x:g}')
-  else:
-    axes.set_ylim(bottom=0)
+  axes.set_ylim(bottom=0)
   axes.yaxis.set_major_formatter('{x:,g}')
   axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
   axes.set_xlabel('agents', color=_THEME.faint, fontsize=10)

@@ -51,8 +51,9 @@ def test_blocks_are_agent_by_agent_in_every_step():
   assert acting.number == 2
 
 
-@pytest.mark.parametrize('name', ['coordinate', 'decentralised'])
-@pytest.mark.parametrize('planner', ['cem', 'gradient'])
+@pytest.mark.parametrize(
+  ('name', 'planner'), [('coordinate', 'cem'), ('decentralised', 'gradient')]
+)
 def test_one_agent_alone_is_planned_for_as_ever(name, planner):
   inner = planning.PLANNERS[planner](
     num_samples=8, num_iterations=2, num_kept=2

@@ -229,7 +229,8 @@ class TMaze(plane.PlaneWorld):
         f'{", ".join(STATE_NAMES)}, got {vector.shape}; batches go through '
         'jax.vmap.'
       )
-    return TMazeState(vector[:2], *vector[2:], target=vector)
+    cue, doors, clock, gap, seed = vector[2:]
+    return TMazeState(vector[:2], cue, doors, clock, gap, seed, target=vector)
 
   def lamp(self, state: TMazeState) -> jax.Array:
     """Colour of the lamp, int32: 1 for green, -1 for red, 0 while it is off."""

@@ -215,11 +215,11 @@ def check(
       # Its run is still to come, and stands here by name.
       config[_starts(config)] = f'row {row.start}'
       other = resolve(study.rows[row.start])
-      given = (models.from_config(x['model']) for x in (config, other))
+      built = [models.from_config(x['model']) for x in (config, other)]
       if _starts(config) == 'initialise_from':
-        starting_weights.check(*given, f'row {row.start!r}')
+        starting_weights.check(built[0], built[1], f'row {row.start!r}')
       else:
-        frozen_encoders.check_alike(*given, f'row {row.start!r}')
+        frozen_encoders.check_alike(built[0], built[1], f'row {row.start!r}')
     return config
 
   def effect(config: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ Room: the expert with action noise 2.0, at most 100 steps, over when the target
 is reached.
 """
 
-import pathlib
 import sys
 
 from absl import app, flags
@@ -43,10 +42,10 @@ def main(argv: list[str]) -> None:
 
 def _collect() -> None:
   stops = command_line.Stops()
-  out = pathlib.Path()
+  out: str = ''
   try:
     recipe = command_line.read(FLAGS, recipes.Collecting)
-    out = pathlib.Path(_OUT.value or f'data/{recipe.environment}')
+    out = f'data/{recipe.environment}' if _OUT.value is None else _OUT.value
     counts = recipes.collect(
       recipe,
       out,

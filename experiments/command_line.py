@@ -257,7 +257,7 @@ def one_sentence(interrupted: str) -> Iterator[None]:
     sys.exit(str(stop) or interrupted)
   except (ImportError, ValueError, OSError) as error:
     logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
-    sys.exit(str(error))
+    sys.exit(_sentence(error))
   except (MemoryError, jax.errors.JaxRuntimeError) as error:
     said = str(error).strip().splitlines()
     if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
@@ -266,6 +266,13 @@ def one_sentence(interrupted: str) -> Iterator[None]:
         'choose smaller batches, horizons or numbers of episodes.'
       )
     raise
+
+
+def _sentence(error: Exception) -> str:
+  """What an error says, also where the system says it in a number."""
+  if isinstance(error, OSError) and error.errno and error.filename is not None:
+    return f'{error.filename}: {error.strerror}.'
+  return str(error)
 
 
 class Stops:

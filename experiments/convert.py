@@ -11,7 +11,6 @@ read back and compared with what was converted.
 """
 
 import dataclasses
-import pathlib
 import signal
 import sys
 import warnings
@@ -68,14 +67,14 @@ _RESTART = flags.DEFINE_bool(
 def main(argv: list[str]) -> None:
   """Reads the flags, converts, and ends in one sentence whatever happens."""
   del argv
-  if not FLAGS['source'].value or not _OUT.value:
+  if FLAGS['source'].value is None or _OUT.value is None:
     sys.exit(
       'Say what to convert and where to keep it, for example '
       '--source=pusht_expert_train.h5 --out=data/push_t.'
     )
   # SIGTERM then ends as Ctrl-C does.
   signal.signal(signal.SIGTERM, signal.default_int_handler)
-  out = pathlib.Path(_OUT.value)
+  out = _OUT.value
   try:
     # Those of the recipe come from there, where 0 is another word for None.
     chosen = command_line.read(

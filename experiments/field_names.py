@@ -1,5 +1,6 @@
 """Which field of a config a command line sets that the config has not."""
 
+import pathlib
 import re
 import traceback
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ import ml_collections
 from absl import flags
 from ml_collections.config_flags import config_flags
 
+from experiments.configs import variants
 from jepa_wm import fields
 
 _FILE = re.compile(r'--?config=(.*)', re.DOTALL)
@@ -45,6 +47,19 @@ def wrong(argv: Sequence[str], error: Exception) -> str:
       f'in {place.filename}, line {place.lineno}).'
     )
   return said
+
+
+def check_file(argv: Sequence[str]) -> None:
+  """Refuses a config file that can be none, before it is run.
+
+  Raises:
+    ValueError: a folder or device, not Python's, or too large.
+  """
+  for argument, after in zip(argv, (*argv[1:], '')):
+    if argument in ('--config', '-config'):
+      argument = f'--config={after}'
+    if found := _FILE.match(argument):
+      variants.check_file(pathlib.Path(found[1].partition(':')[0]))
 
 
 def unknown_field(argv: Sequence[str]) -> str:

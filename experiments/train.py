@@ -30,7 +30,7 @@ from experiments import (
   kernels,
   overrides,
 )
-from jepa_wm import exports, models, processes, recipes
+from jepa_wm import exports, files, models, processes, recipes
 from jepa_wm.training import hooks, metrics
 from jepa_wm.training import run as run_lib
 
@@ -66,6 +66,7 @@ def parse_flags(argv: list[str], *, own: Sequence[str] = ()) -> list[str]:
   imports.import_files(argv)
   command_line.show_in_help(argv[0], flags.FLAGS, _OWN)
   try:
+    field_names.check_file(argv)
     rest = flags.FLAGS(argv)
     if flags.FLAGS.config is not None:
       # A file that is not there is only noticed when a field is read.
@@ -86,7 +87,6 @@ def main(argv: list[str]) -> None:
       'experiments/configs/lewm.py:two_room_small --workdir=runs/small.'
     )
   config = flags.FLAGS.config.to_dict()
-  workdir = pathlib.Path(flags.FLAGS.workdir)
   train_fn = _recipe(config)
   # Before the first step; during them a hook saves and says so.
   interrupted = 'Interrupted; run the same command again to go on.'
@@ -94,6 +94,7 @@ def main(argv: list[str]) -> None:
     processes.joined(sys.argv[1:]),
     command_line.one_sentence(interrupted),
   ):
+    workdir = files.expand(flags.FLAGS.workdir)
     for sentence in [] if 'head' in config else overrides.inert(sys.argv):
       print(sentence, file=sys.stderr)
     try:

@@ -10,14 +10,13 @@ or `some_of`. `from_dict` and `to_dict` then read and write the whole tree.
 
 import dataclasses
 import importlib
-import math
 import pkgutil
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-from jepa_wm import files
+from jepa_wm import bounds, files
 
 _REGISTRY, _MANY = 'registry', 'many'
 
@@ -37,11 +36,7 @@ class UnknownNameError(ValueError):
 
 
 class Registry:
-  """Kinds of one thing by name, each registered in a file of its own.
-
-  Attributes:
-    kind: what the things are called in messages ('encoder').
-  """
+  """Kinds of one thing by name, each registered in a file of its own."""
 
   def __init__(self, kind: str, package: str = ''):
     """Makes an empty one.
@@ -250,32 +245,35 @@ def check_types(where: str, kind: Any, given: Mapping[str, Any]) -> None:
       kinds = set(typing.get_args(hint))
     if not kinds <= {str, int, float, bool, type(None)}:
       continue
-    own = {type(value)} | ({float} if _is_integer(value) else set())
+    own = {type(value)} | ({float} if bounds.is_whole(value) else set())
     if not own & kinds:
       wanted = ' or '.join(sorted(x.__name__ for x in kinds))
       raise ValueError(f'{where}.{name} must be {wanted}, got {value!r:.60}.')
 
 
-def check_counts(value: Any, least: Mapping[str, int]) -> None:
+def check_counts(
+  value: Any, least: Mapping[str, int], most: Mapping[str, int] | None = None
+) -> None:
   """Checks fields that count something, or seed it; None is left alone.
 
   Args:
     value: what has them.
     least: of each.
+    most: of some.
 
   Raises:
-    ValueError: one that is no whole number of 63 bits, or below its least.
+    ValueError: one that is no whole number of 63 bits, or out of its range.
   """
   for name, low in least.items():
     held = getattr(value, name)
     if held is None:
       continue
-    if not _is_integer(held):
+    if not bounds.is_whole(held):
       raise ValueError(f'{name} must be a whole number, got {held!r}.')
     if held < low:
       raise ValueError(f'{name} must be at least {low}, got {held}.')
-    if held >= 2**63:
-      raise ValueError(f'{name} must be below 2**63, got {held}.')
+    if held > (high := (most or {}).get(name, 2**63 - 1)):
+      raise ValueError(f'{name} must be at most {high}, got {held}.')
 
 
 def check(
@@ -289,8 +287,9 @@ def check(
   """Checks every field of `value` by the kind of its default.
 
   An integer must be positive, a number finite and not negative, a tuple hold
-  integers, or numbers if its default does, that are not negative; a list is
-  made a tuple. What fields of `one_of` and `some_of` hold checks itself.
+  integers, or numbers if its default does, that are not negative; all must be
+  within `bounds`, and a list is made a tuple. What fields of `one_of` and
+  `some_of` hold checks itself.
 
   Args:
     value: a frozen dataclass whose fields all have defaults.
@@ -313,20 +312,11 @@ def check(
       if not isinstance(held, bool):
         raise ValueError(f'{name} must be true or false, got {held!r}.')
     elif isinstance(field.default, int):
-      least = 0 if name in may_be_zero else 1
-      if not _is_integer(held) or held < least:
-        kind = 'an integer of at least 0' if not least else 'a positive integer'
-        raise ValueError(f'{name} must be {kind}, got {held!r}.')
-      if most and held > most.get(name, held):
-        raise ValueError(f'{name} must be at most {most[name]}, got {held!r}.')
+      least, own = int(name not in may_be_zero), (most or {}).get(name)
+      bounds.check_whole(name, held, least=least, most=own)
     elif isinstance(field.default, float):
-      number = _is_integer(held) or isinstance(held, float)
-      if not number or not math.isfinite(held) or held < 0:
-        raise ValueError(
-          f'{name} must be a finite number of at least 0, got {held!r}.'
-        )
-      if name in shares and held > 1:
-        raise ValueError(f'{name} must be at most 1, got {held!r}.')
+      share = 1.0 if name in shares else bounds.MOST_NUMBER
+      bounds.check_number(name, held, most=share)
     else:
       check_choice(name, held, (choices or {})[name])
 
@@ -387,14 +377,15 @@ def _ordered(name: str, held: Sequence[Any], default: Any) -> tuple[Any, ...]:
 def _listed(name: str, held: Any, default: tuple[Any, ...]) -> tuple[Any, ...]:
   """The tuple that a field holds, of integers or numbers as its default is."""
   known = (int, float) if isinstance(default[0], float) else (int,)
+  most = bounds.MOST_NUMBER if float in known else bounds.most_of(name)
   if not isinstance(held, (list, tuple)) or not (
-    held and all(type(x) in known and 0 <= x < math.inf for x in held)
+    held and all(type(x) in known and 0 <= x <= most for x in held)
   ):
     kind = 'numbers' if float in known else 'integers'
-    raise ValueError(f'{name} must list {kind}, none negative, got {held!r}.')
+    raise ValueError(
+      f'{name} must list {kind}, none negative or above {most:g}, got '
+      f'{held!r:.60}.'
+    )
+  if len(held) > (longest := bounds.most_of('depth')):
+    raise ValueError(f'{name} must list at most {longest}, got {len(held)}.')
   return tuple(type(default[0])(x) for x in held)
-
-
-def _is_integer(value: Any) -> bool:
-  # A bool is one of Python's integers.
-  return isinstance(value, int) and not isinstance(value, bool)

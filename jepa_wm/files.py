@@ -23,6 +23,11 @@ Path = str | os.PathLike[str]
 # `pathlib` makes one slash of two.
 _BUCKET = re.compile(r'(gs|s3|az|abfss?|hdfs|https?):/')
 
+# Of a name, on every file system of Linux and macOS.
+_MOST_LETTERS = 255
+
+_MOST_JSON_BYTES = 2**29
+
 _LFS_POINTER = b'version https://git-lfs.github.com/spec/'
 
 
@@ -30,10 +35,13 @@ def expand(path: Path) -> pathlib.Path:
   """The path with the home directory in place of a leading `~`.
 
   Raises:
-    ValueError: nobody of that name has one, it is no text of UTF-8, or it is
+    ValueError: nobody of that name has one, it is no text of UTF-8, empty, or
       no folder of this machine but a bucket.
   """
   text = str(path)
+  if not text.strip():
+    # The current folder is '.', and what is empty was not meant.
+    raise ValueError(f'{text!r} names no file or folder; give a path.')
   if bucket := _BUCKET.match(text):
     raise ValueError(
       f'{text} names a bucket ({bucket[1]}), and all that is read or written '
@@ -42,6 +50,11 @@ def expand(path: Path) -> pathlib.Path:
     )
   if '\0' in text or text.encode(errors='ignore').decode() != text:
     raise ValueError(f'{text!r} is no path; name it in letters of UTF-8.')
+  if any(len(part.encode()) > _MOST_LETTERS for part in text.split('/')):
+    raise ValueError(
+      f'{text[:40]}... is no path: a name in it is longer than '
+      f'{_MOST_LETTERS} letters.'
+    )
   try:
     return pathlib.Path(path).expanduser()
   except RuntimeError as error:
@@ -154,6 +167,24 @@ def parse_json(path: pathlib.Path, text: str, *, pairs: bool = False) -> Any:
     return json.loads(text, object_pairs_hook=list if pairs else None)
   except (ValueError, RecursionError, MemoryError) as error:
     raise damaged(path, error) from error
+
+
+def place(out: Path) -> pathlib.Path:
+  """The path of a folder that can be made, or is there; makes nothing.
+
+  Raises:
+    ValueError: as `expand`.
+    OSError: a file is there or on the way, or nobody may write.
+  """
+  path = expand(out)
+  there = next(x for x in (path, *path.parents) if x.exists())
+  if not there.is_dir() or not os.access(there, os.W_OK):
+    why = 'nobody may write there' if there.is_dir() else 'it is no folder'
+    raise OSError(
+      f'out: cannot write to {str(path)!r} ({there}: {why}); choose another '
+      'folder with --out.'
+    )
+  return path
 
 
 def writable(out: pathlib.Path) -> pathlib.Path:
@@ -309,6 +340,8 @@ def _old(path: pathlib.Path) -> pathlib.Path:
 def _text(path: pathlib.Path) -> str:
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such file; copy the source again.')
+  if (size := path.stat().st_size) > _MOST_JSON_BYTES:
+    raise damaged(path, f'{size / 1e9:.1f} GB of JSON, more than is read')
   try:
     return path.read_bytes().decode('utf-8-sig')
   except (OSError, ValueError) as error:

@@ -39,8 +39,15 @@ jax.config.update('jax_threefry_partitionable', True)
 compiler.share_contexts()
 
 
-def pytest_collection_modifyitems(items):
-  """Files with slow tests come first: no worker ends alone with one."""
+def pytest_collection_modifyitems(config, items):
+  """Files with slow tests come first: no worker ends alone with one.
+
+  Those of stress take forty minutes, and run where they are asked for.
+  """
+  if 'stress' not in config.option.markexpr:
+    left_out = [item for item in items if item.get_closest_marker('stress')]
+    items[:] = [x for x in items if not x.get_closest_marker('stress')]
+    config.hook.pytest_deselected(items=left_out)
   slow = collections.Counter(
     item.path for item in items if item.get_closest_marker('slow')
   )

@@ -19,6 +19,7 @@ FLOORS = {
     'pytrees',
     'palette',
     'allocation',
+    'bounds',
     'last_words',
     'launchers',
     'joining',

@@ -7,7 +7,7 @@ import pathlib
 import re
 import runpy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -18,6 +18,8 @@ from jepa_wm.data import config as data_config
 from jepa_wm.evaluation.diagnostics import held_out
 from jepa_wm.recipes import frozen_encoders
 from jepa_wm.training import hooks, memory, optimizers
+
+_MOST_BYTES = 2**20
 
 _RUN = {
   'frozen_encoder': '',
@@ -200,19 +202,46 @@ def resolve(spec: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     raise ValueError(
       f'There is no config file {file!r}.{files.nearest(file, known)}'
     )
-  get_config = runpy.run_path(str(path))['get_config']
+  get_config = _run(path)
   found = (get_config(variant) if variant else get_config()).to_dict()
   argv = [
     f'--config.{name}={value}'
     for name, value in overrides.items()
     if name.endswith('.name') or name.startswith('model.terms.')
   ]
-  frozen = overrides.get('frozen_encoder', found.get('frozen_encoder', ''))
+  frozen = str(overrides.get('frozen_encoder', found.get('frozen_encoder', '')))
   if 'model' in found:
     found['model'] = choose(found['model'], argv, frozen)
   for name, value in overrides.items():
     _set(found, name, value, spec)
   return found
+
+
+def check_file(path: pathlib.Path) -> None:
+  """Refuses what is there and can be no config file.
+
+  Raises:
+    ValueError: a folder or device, not Python's, or too large.
+  """
+  if not path.exists():
+    return
+  if path.suffix != '.py' or not path.is_file():
+    raise ValueError(f'A config is a Python file, and {path} is none.')
+  if (size := path.stat().st_size) > _MOST_BYTES:
+    raise ValueError(f'{path} has {size} bytes, more than a config ever has.')
+
+
+def _run(path: pathlib.Path) -> Callable[..., Any]:
+  """Runs a config file; what it defines as `get_config`."""
+  check_file(path)
+  try:
+    found: Callable[..., Any] = runpy.run_path(str(path))['get_config']
+    return found
+  except (SyntaxError, KeyError, NameError) as error:
+    why = ' '.join(str(error).split())
+    raise ValueError(
+      f'The config {path} cannot be read ({type(error).__name__}: {why:.200}).'
+    ) from error
 
 
 def literal(text: str) -> Any:

@@ -20,7 +20,6 @@ file (`data/chunks.py`), and all else is the same.
 """
 
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -76,9 +75,9 @@ def open_cache(path: str | os.PathLike[str], *, split: str = 'train') -> Cache:
       f'No cache at {directory}; make it with cache.build_cache.'
     )
   try:
-    meta = json.loads((directory / 'meta.json').read_text())
+    meta = files.read_json(directory / 'meta.json')
     version, source = meta['format'], meta['fingerprint']
-  except (ValueError, KeyError, TypeError, RecursionError) as error:
+  except (ValueError, KeyError, TypeError) as error:
     raise _damaged(directory, f'meta.json: {error}') from error
   if version != cache_writer.FORMAT or source != fingerprint:
     raise ValueError(

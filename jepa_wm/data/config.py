@@ -2,13 +2,23 @@
 
 import dataclasses
 
-from jepa_wm import fields
+from jepa_wm import bounds, fields
+from jepa_wm.data import digits
 
 TFDS = 'tfds:'
 """Begins the names of datasets that TFDS has on disk."""
 
 SOURCES = ('cache', 'simulation', 'digits', f'{TFDS}NAME')
 """What windows are made of."""
+
+_LEAST = {
+  'batch_size': 1,
+  'num_eval_windows': 1,
+  'num_frames': 0,
+  'num_episodes': 0,
+  'episode_length': 1,
+  'num_digits': 1,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +62,10 @@ class DataConfig:
   background: str = 'none'
 
   def __post_init__(self):
+    if not isinstance(self.weights, (list, tuple)):
+      raise ValueError(
+        f'config.data.weights must list numbers, got {self.weights!r:.60}.'
+      )
     object.__setattr__(self, 'weights', tuple(self.weights))
     if self.num_episodes and self.source != 'cache':
       raise ValueError(
@@ -75,17 +89,28 @@ class DataConfig:
         f'config.data.weights={self.weights} must be one for each part of a '
         f'mixture, and config.data.source is {self.source!r}.'
       )
-    for name, least in (
-      ('batch_size', 1),
-      ('num_eval_windows', 1),
-      ('num_frames', 0),
-      ('num_episodes', 0),
-    ):
-      if getattr(self, name) < least:
+    self._check_numbers()
+    if not self.environment.strip():
+      raise ValueError(
+        'config.data.environment must name a world, got '
+        f'{self.environment!r}; leave it out.'
+      )
+    fields.check_choice(
+      'config.data.background', self.background, digits.BACKGROUNDS
+    )
+
+  def _check_numbers(self) -> None:
+    """Refuses numbers out of their range, of any source."""
+    for name, least in _LEAST.items():
+      value = getattr(self, name)
+      if bounds.is_whole(value) and value < least:
         raise ValueError(
-          f'config.data.{name} must be at least {least}, got '
-          f'{getattr(self, name)}.'
+          f'config.data.{name} must be at least {least}, got {value}.'
         )
+      bounds.check_whole(f'config.data.{name}', value, least=least)
+    bounds.check_number('config.data.action_noise', self.action_noise, 1e6)
+    for weight in self.weights:
+      bounds.check_number('config.data.weights', weight)
 
   def check_unused(self, name: str, why: str) -> None:
     """Refuses a field that a training does not read.

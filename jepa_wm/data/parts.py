@@ -101,7 +101,7 @@ def finished(directory: pathlib.Path) -> list[Part]:
     path = directory / f'{len(parts):05d}'
     if not (path / 'part.json').is_file():
       return parts
-    fields = json.loads((path / 'part.json').read_text())
+    fields = files.read_json(path / 'part.json')
     fields['skipped'] = [tuple(pair) for pair in fields['skipped']]
     fields['spec'] = columns.from_json(fields['spec'])
     parts.append(Part(path=path, **fields))

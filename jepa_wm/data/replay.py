@@ -304,7 +304,7 @@ class _Rows:
 def _opened(folder: pathlib.Path) -> _Entry:
   """An episode, pictures mapped; steps have a row of NaN after the last."""
   try:
-    described = json.loads((folder / 'episode.json').read_text())
+    described = files.read_json(folder / 'episode.json')
     spec = columns_lib.from_json(described['columns'])
     columns: dict[str, np.ndarray] = {
       name: np.load(

@@ -9,6 +9,9 @@ FITS = ('stretch', 'crop')
 # So many lie in the processor's caches.
 _FRAMES_AT_ONCE = 16
 
+MOST_PIXELS = 8192
+"""Height and width of a frame at most."""
+
 
 def resize_frames(
   pixels: np.ndarray, *, size: int, fit: str = 'stretch'

@@ -44,7 +44,7 @@ def fill_in(settings: Any, table: Mapping[str, Mapping[str, int]]) -> None:
     ValueError: a field has a value that is neither its default nor that of a
       size, and so was meant to count.
   """
-  for name, value in table.get(settings.size, {}).items():
+  for name, value in table.get(str(settings.size), {}).items():
     given = getattr(settings, name)
     known = [getattr(type(settings), name)]
     known += [fields[name] for fields in table.values()]

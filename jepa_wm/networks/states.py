@@ -35,6 +35,8 @@ class StateConfig(encoders.Unfitted):
   scale: float = 1.0
 
   def __post_init__(self) -> None:
+    if not isinstance(self.key, str) or not self.key:
+      raise ValueError(f'key must be the name of an array, got {self.key!r}.')
     fields.check(self, {'key': (self.key,)}, may_be_zero=('num_hidden',))
     if not self.scale:
       raise ValueError('scale must be positive, got 0.')

@@ -80,7 +80,8 @@ class Ablating:
     for name in ('out', 'data'):
       if getattr(self, name) == '':
         raise ValueError(f"{name} must be a folder, got ''; leave it out.")
-    fields.check_counts(self, {'jobs': 1, 'num_pairs': 1})
+    most = {'jobs': 10_000, 'num_pairs': 100_000}
+    fields.check_counts(self, {'jobs': 1, 'num_pairs': 1}, most)
 
 
 class Ablation:
@@ -110,7 +111,7 @@ class Ablation:
     resolve_fn: study_units.ResolveFn,
     command: str,
   ):
-    self.asked, self.out = asked, pathlib.Path(asked.out).absolute()
+    self.asked, self.out = asked, files.expand(asked.out).absolute()
     self._studies, self._resolve, self._command = studies, resolve_fn, command
     self._units = {
       study.name: study_units.units(

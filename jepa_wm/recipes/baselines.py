@@ -73,7 +73,7 @@ class Baselines:
     """Those of a name, measured where they are not kept yet."""
     path = manifests.cache_folder() / 'baselines' / f'{name}.json'
     try:
-      found = planning_benchmark.Baseline(**json.loads(path.read_text()))
+      found = planning_benchmark.Baseline(**files.read_json(path))
     except (OSError, ValueError, TypeError):
       found = planning_benchmark.measure_baseline(
         chosen, problems, stage=stage, seed=seed

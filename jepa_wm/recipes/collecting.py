@@ -9,7 +9,6 @@ is the peers' recipe for Two Room: the expert with action noise 2.0, at most
 import collections
 import contextlib
 import dataclasses
-import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +22,7 @@ from jax.experimental import multihost_utils
 from jepa_wm import fields, files, processes, provenance, sharding
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import cache_writer as cache_writer_lib
-from jepa_wm.data import columns, parts
+from jepa_wm.data import columns, parts, resizing
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
@@ -33,6 +32,7 @@ from jepa_wm.training import lock
 _BATCH_BYTES = 2**27
 
 _MOST_ODDS = 1e9
+_MOST_NOISE = 1e6
 _MIXTURE = {'expert': 1.0, 'smooth': 1.0}
 
 _LEAST = {
@@ -91,13 +91,14 @@ class Collecting:
         number of agents where one acts, odds that are not positive, or a
         shortest episode longer than the longest.
     """
-    fields.check_counts(self, _LEAST)
+    fields.check_counts(self, _LEAST, {'image_size': resizing.MOST_PIXELS})
     world = worlds.with_num_agents(self.environment, self.num_agents)
     object.__setattr__(self, 'environment', world)
     noise = self.action_noise
-    if noise is not None and not 0 <= noise < math.inf:
+    if noise is not None and not 0 <= noise <= _MOST_NOISE:
       raise ValueError(
-        f'action_noise must be finite and at least 0, got {noise}.'
+        f'action_noise must be at least 0 and at most {_MOST_NOISE:g}, got '
+        f'{noise}.'
       )
     known = sorted(worlds.get(self.environment).policies)
     fields.check_choice('policy', self.policy, [*known, 'mixture'])

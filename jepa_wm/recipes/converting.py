@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -62,7 +63,8 @@ class Converting:
     """
     from jepa_wm.data import readers
 
-    fields.check_counts(self, {'image_size': 0})
+    most = {'image_size': resizing.MOST_PIXELS}
+    fields.check_counts(self, {'image_size': 0}, most)
     if self.environment is not None:
       worlds.get(self.environment)
     fields.check_choice('fit', self.fit, resizing.FITS)
@@ -124,9 +126,11 @@ def convert(
   from jepa_wm.data import readers
 
   out = files.real(out)
-  if max_cache_gb is not None and not (store == 'auto' and max_cache_gb >= 0):
+  if max_cache_gb is not None and not (
+    store == 'auto' and 0 <= max_cache_gb < math.inf
+  ):
     raise ValueError(
-      'max_cache_gb must be a number of at least 0, and goes with store=auto, '
+      'max_cache_gb must be a finite number from 0, and goes with store=auto, '
       f'got {max_cache_gb} with store={store}.'
     )
   if out.exists() and not overwrite:

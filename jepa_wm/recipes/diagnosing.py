@@ -66,7 +66,7 @@ class Diagnosing:
   out: str = 'outputs/diagnostics'
 
   def __post_init__(self) -> None:
-    fields.check_counts(self, _SMALLEST)
+    fields.check_counts(self, _SMALLEST, {'horizon': 1000})
     if not self.asked():
       raise ValueError("diagnostics must name one, or 'all' or 'demands'.")
 
@@ -105,7 +105,7 @@ def diagnose(
   """
   began = time.perf_counter()
   model = exports.WorldModel.from_checkpoint(diagnosing.checkpoint)
-  data = diagnosing.data or probe_data.trained_on(model, diagnosing.checkpoint)
+  data = probe_data.named(diagnosing.data, model, diagnosing.checkpoint)
   episodes = dataclasses.replace(
     _episodes(diagnosing, model, data),
     picture_fn=_picture_fn(diagnosing, model),

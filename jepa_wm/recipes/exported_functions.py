@@ -148,9 +148,10 @@ def plan(
     rows: B.
 
   Raises:
-    ValueError: limits that cannot be met, or a planner that begins with
-      something that no single number says.
+    ValueError: limits that cannot be met, more history than the model has, or
+      a planner that begins with something that no single number says.
   """
+  planning_model.check_history(model, settings.history)
   plan_fn = bound_planners.bind(model, settings, horizon, bounds)
   first = plan_fn.first(rows)
   treedef = jax.tree.structure(first)

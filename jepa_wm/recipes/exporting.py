@@ -165,7 +165,7 @@ class Exporting:
     idle = {name: 'plan' for name in _OF_PLANS} | {'head': 'policy'}
     for name, what in idle.items():
       value = getattr(self, name)
-      if what not in self.what and value and value != defaults[name]:
+      if what not in self.what and value not in (defaults[name], {}):
         raise ValueError(
           f'{name}={value} would do nothing: {what!r} is not in '
           f'what={",".join(self.what)}; add it, or leave {name} out.'

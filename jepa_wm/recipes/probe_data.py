@@ -2,14 +2,13 @@
 
 import dataclasses
 import itertools
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jepa_wm import files, world_model
+from jepa_wm import bounds, files, world_model
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import columns, digits, simulation, windows
 from jepa_wm.data import config as data_config
@@ -53,16 +52,21 @@ class Dataset:
   num_classes: int
 
 
-def trained_on(model: world_model.WorldModel, checkpoint: str) -> str:
-  """Name of the data that a model was trained on, for `load`.
+def named(
+  asked: str | None, model: world_model.WorldModel, checkpoint: str
+) -> str:
+  """Name of the data that is asked for, or a model was trained on, for `load`.
 
   Args:
+    asked: what is asked for, None for what it was trained on.
     model: what was trained.
     checkpoint: where it is from, for messages.
 
   Raises:
     ValueError: its record does not say, or it is a world that must be recorded.
   """
+  if asked is not None:
+    return asked
   trained = model.record.get('config', {}).get('data', {})
   source = trained.get('source', 'cache')
   if source not in ('cache', 'simulation'):
@@ -184,15 +188,12 @@ def _check_room(
     split: count * clip * (num_clips if split == 'held_out' else 1)
     for split, count in counts.items()
   }
-  memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-  if sum(sizes.values()) < memory:
-    return
   most = max(sizes, key=lambda split: sizes[split])
   field = {'held_out': 'num_test'}.get(most, f'num_{most}')
-  raise ValueError(
+  bounds.check_memory(
     f'{field}={counts[most]:,} clips of {num_frames} frames of {image_size} '
-    f'pixels take {sizes[most] / 1e9:,.0f} GB of memory, and this machine has '
-    f'{memory / 1e9:.0f} GB; ask for fewer.'
+    'pixels, and those of the other splits,',
+    sum(sizes.values()),
   )
 
 

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_wm import (
+  bounds,
   exports,
   fields,
   files,
@@ -40,7 +41,6 @@ from jepa_wm.recipes import bars, probe_data
 from jepa_wm.types import Variables
 
 _DEFAULTS = probe_training.Training()
-
 _LEAST = {
   'depth': 1,
   'width': 0,
@@ -126,7 +126,7 @@ class Probing:
     Raises:
       ValueError: a number out of its range, or no such probe or background.
     """
-    fields.check_counts(self, _LEAST)
+    fields.check_counts(self, _LEAST, {x: bounds.most_of(x) for x in _LEAST})
     for name, known in (
       ('probe', probes.PROBES),
       ('background', digits.BACKGROUNDS),
@@ -197,9 +197,10 @@ def probe(
     OSError: no checkpoint, no data, or a folder that cannot be written.
     ValueError: a broken checkpoint, or fields that contradict each other.
   """
+  out = files.place(probing.out)
   model = exports.WorldModel.from_checkpoint(probing.checkpoint)
   read = representations.of_layers(model.model, probing.layers)
-  data = probing.data or probe_data.trained_on(model, probing.checkpoint)
+  data = probe_data.named(probing.data, model, probing.checkpoint)
   background = probe_data.background_of(model, data, probing.background)
   dataset = probe_data.load(
     data,
@@ -217,7 +218,7 @@ def probe(
     observed=list({**model.observation_spec, 'pixels': None}),
     num_clips=probing.num_clips,
   )
-  out = files.writable(files.expand(probing.out))
+  files.writable(out)
   seen = dataset.splits['train'].observation['pixels']
   about = {
     'probe': probing.probe_record(),

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import tqdm
 
-from jepa_wm import files, models, processes, units
+from jepa_wm import bounds, files, models, processes, units
 from jepa_wm.data import (
   cache,
   columns,
@@ -51,6 +51,7 @@ class Episodes:
       ValueError: its frames or actions are not those of the data.
       FileNotFoundError: there are no episodes.
     """
+    check_windows(data, model)
     self._data, self._model = data, model
     self.path = data.path
     self.repeats = data.source == 'cache'
@@ -230,6 +231,21 @@ def image_size(model: models.Learns) -> int | None:
   return None if pixels is None else int(pixels.shape[0])
 
 
+def check_windows(data: config.DataConfig, model: models.Learns) -> None:
+  """Refuses batches, and windows to evaluate on, that no memory holds.
+
+  Raises:
+    ValueError: there is less.
+  """
+  length = max(data.num_frames, 1)
+  for name, copies in (('batch_size', 1), ('num_eval_windows', 2)):
+    number = copies * getattr(data, name)
+    bounds.check_memory(
+      f'config.data.{name}={getattr(data, name)} windows of {length} frames',
+      3 * number * length * (image_size(model) or 0) ** 2,
+    )
+
+
 def open_source(data: config.DataConfig, model: models.Learns) -> Any:
   """Opens what `data` says that the batches of `model` come from.
 
@@ -247,6 +263,7 @@ def open_source(data: config.DataConfig, model: models.Learns) -> Any:
   if data.source in ('cache', 'simulation'):
     return Episodes(data, model)
   clips.check_no_actions(data.source, model)
+  check_windows(data, model)
   sizes = {
     'batch_size': data.batch_size,
     'num_eval_windows': data.num_eval_windows,

@@ -58,7 +58,7 @@ class Result:
 def load(unit: Unit) -> Result | None:
   """The result of a unit; None where none is there that can be read."""
   try:
-    result = Result(**json.loads((unit.folder / _RESULT).read_text()))
+    result = Result(**files.read_json(unit.folder / _RESULT))
   except (OSError, ValueError, TypeError):
     return None
   is_whole = (

@@ -319,7 +319,7 @@ def _fault(path: pathlib.Path) -> str | None:
         return f'{name} is cut off or altered'
   except FileNotFoundError as error:
     return f'{pathlib.Path(error.filename).relative_to(path)} is missing'
-  except ValueError:
+  except (AttributeError, RecursionError, ValueError):
     return 'manifest.json is cut off or altered'
   return None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm import fields, files, processes, sharding, shares
+from jepa_wm import bounds, fields, files, processes, sharding, shares
 from jepa_wm.training import checkpoints
 from jepa_wm.training import metrics as metrics_lib
 from jepa_wm.training import run as run_lib
@@ -61,12 +61,8 @@ class Intervals:
   def __post_init__(self) -> None:
     counts = {x.name: 1 for x in dataclasses.fields(self)}
     del counts['checkpoint_seconds']
-    fields.check_counts(self, counts)
-    if not self.checkpoint_seconds >= 0:
-      raise ValueError(
-        'checkpoint_seconds must not be negative, got '
-        f'{self.checkpoint_seconds}.'
-      )
+    fields.check_counts(self, counts, dict.fromkeys(counts, bounds.MOST_STEPS))
+    bounds.check_number('checkpoint_seconds', self.checkpoint_seconds, 1e9)
 
 
 class StopOnSignal(run_lib.Hook):

@@ -99,7 +99,7 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
   for line in path.read_text().splitlines() if path.exists() else ():
     try:
       records.append(json.loads(line))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
       continue
   return records
 

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jepa_wm import fields
+from jepa_wm import bounds, fields
 from jepa_wm.types import Params
 
 DECAYS = ('cosine', 'linear', 'constant')
 """How the learning rate goes from its peak to the final one, if it does."""
+
+_MOST_STRETCH = 1000
 
 WEIGHT_DECAY_SCHEDULES = ('constant', 'cosine')
 
@@ -90,14 +92,17 @@ class AdamW:
         f'num_steps must be at least 1, got {self.num_steps}: how many '
         'optimiser steps should the run take?'
       )
+    bounds.check_whole('num_steps', self.num_steps, most=bounds.MOST_STEPS)
     if not 0 <= self.warmup_fraction < 1:
       raise ValueError(
         'warmup_fraction is a part of all steps, at least 0 and below 1, got '
         f'{self.warmup_fraction}.'
       )
     for name in ('learning_rate', 'epsilon'):
-      if not getattr(self, name) > 0:
-        raise ValueError(f'{name} must be positive, got {getattr(self, name)}.')
+      if not 0 < getattr(self, name) <= bounds.MOST_NUMBER:
+        raise ValueError(
+          f'{name} must be positive and finite, got {getattr(self, name)}.'
+        )
     for name in ('beta1', 'beta2'):
       if not 0 <= getattr(self, name) < 1:
         raise ValueError(
@@ -105,9 +110,9 @@ class AdamW:
         )
     rates = ('start_learning_rate', 'final_learning_rate')
     for name in ('weight_decay', 'clip_norm', 'final_weight_decay', *rates):
-      if not getattr(self, name) >= 0:
+      if not 0 <= getattr(self, name) <= bounds.MOST_NUMBER:
         raise ValueError(
-          f'{name} must not be negative, got {getattr(self, name)}.'
+          f'{name} must be finite and not negative, got {getattr(self, name)}.'
         )
     for name, choices in (
       ('decay', DECAYS),
@@ -121,10 +126,10 @@ class AdamW:
         'decay_fraction is a part of the schedule, above 0 and at most 1, got '
         f"{self.decay_fraction}; without any decay take decay='constant'."
       )
-    if not 1 <= self.stretch < float('inf'):
+    if not 1 <= self.stretch <= _MOST_STRETCH:
       raise ValueError(
         'stretch must be at least 1, or the schedules would end before the '
-        f'run, got {self.stretch}.'
+        f'run, and at most {_MOST_STRETCH}, got {self.stretch}.'
       )
 
   @property

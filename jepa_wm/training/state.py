@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jepa_wm import bounds
 from jepa_wm import sharding as sharding_lib
 from jepa_wm.types import Params
 
@@ -89,9 +90,25 @@ def create(
 
   Returns:
     The state. No two leaves share a buffer, so all of it can be donated.
+
+  Raises:
+    ValueError: a CPU's memory cannot hold it.
   """
   init = functools.partial(_init, learner, optimizer)
-  return jax.jit(init, out_shardings=sharding)(rng_key)
+  traced = jax.jit(init, out_shardings=sharding).trace(rng_key)
+  if jax.default_backend() == 'cpu':
+    # Elsewhere XLA says so at once; here the system would end the process.
+    sizes = [
+      x.size * x.dtype.itemsize for x in jax.tree.leaves(traced.out_info)
+    ]
+    bounds.check_memory("The model's and the optimizer's numbers", sum(sizes))
+  return _drawn(traced, rng_key)
+
+
+def _drawn(traced: Any, rng_key: jax.Array) -> TrainState:
+  """Draws what is traced."""
+  state: TrainState = traced.lower().compile()(rng_key)
+  return state
 
 
 def describe(

@@ -12,6 +12,8 @@ from jepa_wm.data import resizing
 
 ALIGNMENTS = ('auto', 'after', 'before', 'rotated')
 
+_MOST = {'num_discrete': 65_536, 'image_size': resizing.MOST_PIXELS}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
@@ -50,7 +52,7 @@ class Options:
   def __post_init__(self) -> None:
     fields.check_choice('alignment', self.alignment, ALIGNMENTS)
     fields.check_choice('fit', self.fit, resizing.FITS)
-    fields.check_counts(self, {'num_discrete': 2, 'image_size': 1})
+    fields.check_counts(self, {'num_discrete': 2, 'image_size': 1}, _MOST)
     for name in ('action', 'proprio', 'state'):
       value = getattr(self, name)
       if isinstance(value, str):

@@ -212,10 +212,11 @@ def named(names: Iterable[str]) -> tuple[Diagnostic, ...]:
   Raises:
     ValueError: there is none of that name; the nearest is suggested.
   """
-  if isinstance(names, str):
+  if isinstance(names, str) or not isinstance(names, Iterable):
     names = (names,)
-  if not isinstance(names, Iterable):
-    raise ValueError(f'evals must be names of diagnostics, got {names!r}.')
+  names = tuple(names)
+  if not all(isinstance(name, str) for name in names):
+    raise ValueError(f'evals must be names of diagnostics, got {names!r:.60}.')
   split = [x.strip() for name in names for x in name.split(',')]
   return tuple(DIAGNOSTICS.find(name)() for name in split if name)
 

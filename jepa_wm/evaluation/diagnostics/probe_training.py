@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jepa_wm import fields
+from jepa_wm import bounds, fields
 from jepa_wm.evaluation.diagnostics import probe_scores, probe_streams
 
 SPLITS = ('train', 'validation', 'held_out')
@@ -89,14 +89,15 @@ class Training:
   seed: int = 0
 
   def __post_init__(self) -> None:
-    fields.check_counts(self, {'num_steps': 1, 'batch_size': 1, 'seed': 0})
-    for name, least in (('learning_rates', 1e-12), ('weight_decays', 0)):
+    most = {'num_steps': bounds.MOST, 'batch_size': bounds.MOST}
+    least = {'num_steps': 1, 'batch_size': 1, 'seed': 0}
+    fields.check_counts(self, least, most)
+    for name, low in (('learning_rates', 1e-12), ('weight_decays', 0)):
       values = getattr(self, name)
-      if not values or not all(least <= v < float('inf') for v in values):
-        word = 'positive' if least else 'not negative'
+      if not values or not all(low <= v <= bounds.MOST for v in values):
+        word = 'positive' if low else 'not negative'
         raise ValueError(
-          f'{name} must be one or more numbers, {word} and finite, got '
-          f'{values}.'
+          f'{name} must be numbers, {word} and finite, got {values}.'
         )
 
   @property

@@ -136,7 +136,7 @@ def read(path: pathlib.Path, protocol: protocol_lib.Protocol) -> dict[str, Any]:
     ) from None
   except (ValueError, KeyError, TypeError, IndexError) as error:
     raise ValueError(
-      f'{path}: not a manifest of pairs ({error!r}); it may be cut off.'
+      f'{path}: not a manifest of pairs ({error!r:.200}); it may be cut off.'
     ) from error
   if stored != fingerprint(manifest):
     raise ValueError(

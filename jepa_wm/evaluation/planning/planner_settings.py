@@ -123,7 +123,7 @@ class PlannerSettings:
   def __post_init__(self) -> None:
     fields.check_choice('cost', self.cost, planning.COSTS)
     fields.check_choice('distance', self.distance, planning.DISTANCES)
-    fields.check_counts(self, {'history': 1})
+    fields.check_counts(self, {'history': 1}, {'history': 10_000})
     fields.check_choice('memory', self.memory, planning_model.MEMORIES)
     if self.memory == 'state' and self.history > 1:
       raise ValueError(

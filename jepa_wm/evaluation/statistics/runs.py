@@ -92,12 +92,12 @@ def load(folder: str | os.PathLike[str]) -> Run:
   """
   folder = files.expand(folder)
   try:
-    record = json.loads((folder / _RECORD).read_text())
+    record = files.read_json(folder / _RECORD)
     with (folder / _EPISODES).open(newline='') as file:
       episodes = [_episode(row) for row in csv.DictReader(file)]
     findings = {}
     if (folder / _FINDINGS).exists():
-      described = json.loads((folder / _FINDINGS).read_text())
+      described = files.read_json(folder / _FINDINGS)
       findings = {
         name: finding.from_dict(x, _pictures(folder / name))
         for name, x in described.items()
@@ -106,9 +106,9 @@ def load(folder: str | os.PathLike[str]) -> Run:
       raise ValueError(
         f'{len(episodes)} episodes of {record["num_pairs"]} pairs'
       )
-  except (ValueError, KeyError, TypeError) as error:
+  except (AttributeError, LookupError, TypeError, ValueError) as error:
     raise ValueError(
-      f'{folder}: not a finished run ({error!r}); remove it to measure it '
+      f'{folder}: not a finished run ({error!r:.200}); remove it to measure it '
       'again.'
     ) from error
   return Run(record, episodes, _pictures(folder), findings)

@@ -1,0 +1,53 @@
+"""What odd values of flags mean where they are taken, by kind of value.
+
+Whatever is not here is refused in a sentence; `flags_test` holds both to it.
+"""
+
+import re
+
+_SEED = {'zero', 'billion', 'negative'}
+_NAME = {'unknown', 'format', 'letters', 'number'}
+_LIST = {'empty', 'blank', 'commas', 'none'}
+_ANY_TEXT = {
+  *('empty', 'blank', 'unknown', 'traversal', 'device', 'long', 'format'),
+  *('letters', 'number', 'bucket', 'home'),
+}
+
+MEANINGS: list[tuple[str, set[str], str]] = [
+  (r'\w+ (config\.)?seed', _SEED, 'any whole number is one'),
+  (r'\w+ (out|workdir)', _NAME, 'any name may be that of a folder'),
+  (r'\w+ (shift|upper|guardrail_form|diagnostics)', _LIST, 'none'),
+  (r'\w+ (proprio|state|rows|units|study)', _LIST, 'none'),
+  (r'collect min_episode_length', {'zero'}, 'every episode is kept'),
+  (r'collect (action_noise|held_out_fraction)', {'zero'}, 'none'),
+  (r'convert image_size', {'zero'}, 'the size of the source'),
+  (r'convert held_out_fraction', {'zero'}, 'nothing is held out'),
+  (r'convert max_cache_gb', {'zero', 'huge', 'beyond_float32'}, 'a size'),
+  (r'plan batch_size', {'billion'}, 'all problems at once'),
+  (r'probe width', {'zero'}, 'tokens as they come'),
+  (r'probe weight_decays', {'zero'}, 'none'),
+  (r'export (action_low|action_high)', {'zero'}, 'a bound'),
+  (r'\w+ config\.(evals|data\.weights)', _LIST, 'nothing; equal ones'),
+  (r'\w+ config\.(frozen_encoder|initialise_from)', {'empty'}, 'none'),
+  (r'\w+ config\.(checkpoint|eval|log)_every', {'billion'}, 'at the end'),
+  (r'\w+ config\.keep_checkpoints', {'billion'}, 'all'),
+  (r'\w+ config\.num_steps', {'billion'}, 'a long run'),
+  (r'\w+ config\.checkpoint_seconds', {'zero'}, 'after every step'),
+  (r'\w+ config\.data\.(num_episodes|num_frames)', {'zero'}, 'all'),
+  (r'\w+ config\.data\.action_noise', {'zero'}, 'none'),
+  # Whose fields are of another source: a sentence says that it does nothing.
+  (r'\w+ config\.data\.environment', _ANY_TEXT - {'empty', 'blank'}, 'unread'),
+  (r'train_masked config\.data\.path', _ANY_TEXT, 'unread'),
+  (r'train_(agent|online) config\.data\.path', _ANY_TEXT, 'unread'),
+  (r'\w+ config\.(augmentation|optimizer|head|agent|online|model)\..*',
+   {'zero'}, 'none of it'),
+]  # fmt: skip
+"""Command and flag, kinds of value that mean something, and what."""
+
+
+def meaning(door: str, flag: str, kind: str) -> str:
+  """What a value of that kind means; '' where it means nothing."""
+  for pattern, kinds, meant in MEANINGS:
+    if kind in kinds and re.fullmatch(pattern, f'{door} {flag}'):
+      return meant
+  return ''

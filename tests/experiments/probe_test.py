@@ -207,7 +207,7 @@ def test_the_data_is_what_the_checkpoint_was_trained_on(
   [
     (('--background=noise',), "background='noise' is for --data=digits, and"),
     (('--data=nowhere',), "'nowhere' is neither 'digits' nor a world"),
-    (('--learning_rates=nan',), 'learning_rates must be one or more numbers'),
+    (('--learning_rates=nan',), 'learning_rates must be numbers'),
     (('--width=10',), 'width must be a multiple of num_heads=4, or 0, got 10'),
     (('--num_steps=0',), 'num_steps must be at least 1'),
     (('--layers=7',), 'layers=7 is for vjepa and ijepa'),

@@ -94,20 +94,20 @@ def create(
   Raises:
     ValueError: a CPU's memory cannot hold it.
   """
-  init = functools.partial(_init, learner, optimizer)
-  traced = jax.jit(init, out_shardings=sharding).trace(rng_key)
+  init = jax.jit(
+    functools.partial(_init, learner, optimizer), out_shardings=sharding
+  )
   if jax.default_backend() == 'cpu':
     # Elsewhere XLA says so at once; here the system would end the process.
-    sizes = [
-      x.size * x.dtype.itemsize for x in jax.tree.leaves(traced.out_info)
-    ]
+    made = jax.tree.leaves(init.trace(rng_key).out_info)
+    sizes = [x.size * x.dtype.itemsize for x in made]
     bounds.check_memory("The model's and the optimizer's numbers", sum(sizes))
-  return _drawn(traced, rng_key)
+  return _drawn(init, rng_key)
 
 
-def _drawn(traced: Any, rng_key: jax.Array) -> TrainState:
-  """Draws what is traced."""
-  state: TrainState = traced.lower().compile()(rng_key)
+def _drawn(init: Any, rng_key: jax.Array) -> TrainState:
+  """Draws a state, all of which fits."""
+  state: TrainState = init(rng_key)
   return state
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jepa_wm import fields
+from jepa_wm import bounds, fields
 from jepa_wm.models import jepa, model, modules, settings, targets
 from jepa_wm.networks import (
   action_encoders,
@@ -82,6 +82,8 @@ class MultiAgent(settings.ActingSettings):
   dtype: str = 'float32'
 
   def __post_init__(self) -> None:
+    for name in ('action_dim', 'num_agents'):
+      bounds.check_whole(name, getattr(self, name), least=0)
     if self.num_agents and self.action_dim % self.num_agents:
       raise ValueError(
         f'action_dim={self.action_dim} is that of all agents together, which '

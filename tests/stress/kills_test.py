@@ -87,6 +87,7 @@ def test_an_overwriting_command_never_leaves_nothing(forks, things, tmp_path):
     shutil.rmtree(folder)
 
 
+@pytest.mark.stress
 def test_some_kills_of_a_collection(forks, things, tmp_path, wholes):
   wanted, count = wholes('collect')
   for point in points(count, 4):

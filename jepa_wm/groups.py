@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jepa_wm import exports
+from jepa_wm import exports, palette
 
 
 def with_agents(
@@ -19,9 +19,14 @@ def with_agents(
     agents in the units that all had together.
 
   Raises:
-    ValueError: a model of one agent, one that tells fewer agents apart, or
-      heads on it that read latents of another size.
+    ValueError: no such number, a model of one agent, one that tells fewer
+      agents apart, or heads on it that read latents of another size.
   """
+  most = palette.MAX_AGENTS
+  if not isinstance(num_agents, int) or not 1 <= num_agents <= most:
+    raise ValueError(
+      f'num_agents must be a whole number, 1 to {most}, got {num_agents!r}.'
+    )
   acting = model.model.acting
   if acting is None:
     raise ValueError(

@@ -194,6 +194,12 @@ def get(name: str) -> World:
     ValueError: there is none of that name.
   """
   world = find(name)
+  family, _, number = name.rpartition('_')
+  if world is None and family in _FAMILIES:
+    raise ValueError(
+      f'A world of {family!r} ends in a whole number, as in {family}_5, got '
+      f'{number!r} in {name!r}.'
+    )
   if world is None:
     fields.check_choice('environment', name, sorted(WORLDS), is_open=True)
     return WORLDS[name]
@@ -211,8 +217,8 @@ def with_num_agents(name: str, num_agents: int | None) -> str:
     What `get` knows the world by; `name` itself where nothing is asked.
 
   Raises:
-    ValueError: there is no such world, one agent acts in it, or nobody can act
-      with so many.
+    ValueError: there is no such world, one agent acts in it, its name has
+      another number, or nobody can act with so many.
   """
   if num_agents is None:
     return name
@@ -225,6 +231,11 @@ def with_num_agents(name: str, num_agents: int | None) -> str:
       '--environment.'
     )
   multi_agent.check_num_agents(num_agents)
+  if name != world.kin and num_agents != world.num_agents:
+    raise ValueError(
+      f'num_agents={num_agents} contradicts {name!r}, in which '
+      f'{world.num_agents} act: leave one of the two out.'
+    )
   if num_agents == get(world.kin).num_agents:
     return world.kin
   return f'{world.kin}_{num_agents}'

@@ -62,8 +62,9 @@ class ActingSettings(Settings):
       ValueError: the model is of one agent, or of fewer at most.
     """
     raise ValueError(
-      f'The model {self.name!r} has the actions of one agent, got num_agents='
-      f'{num_agents}: leave it out, or take a checkpoint of multi_agent.'
+      f'The model {self.name!r} has the actions of one agent, and {num_agents} '
+      'are to act (num_agents, or the world): take a checkpoint of '
+      'multi_agent, or a world of one agent.'
     )
 
 

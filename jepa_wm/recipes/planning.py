@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from jepa_wm import fields, files, processes
-from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import (
   agent_plans,
   flop_budget,
@@ -266,10 +265,9 @@ class Planning:
       encoder, acts = planning_heads.who_plans(
         checkpoint, self.proposals, planners
       )
-      environment = self.environment
-      if environment is None:
-        environment = planning_groups.environment_of(encoder)
-      environment = worlds.with_num_agents(environment, self.num_agents)
+      environment = planning_groups.named(
+        encoder, self.environment, self.num_agents
+      )
       given = self.by_heads(encoder, environment, acts)
       every = itertools.product(
         self.protocol, self.guardrail_form or ('hard',), planners

@@ -43,3 +43,27 @@ def environment_of(checkpoint: str) -> str:
       f'--environment, one of {", ".join(sorted(worlds.WORLDS))}.'
     )
   return data['environment']
+
+
+def named(
+  checkpoint: str, environment: str | None, num_agents: int | None
+) -> str:
+  """The world to plan in.
+
+  Args:
+    checkpoint: who plans.
+    environment: a world; None for that of the checkpoint, whatever the number
+      of agents it saw.
+    num_agents: who act there; None for as many as the world says.
+
+  Raises:
+    OSError: no checkpoint.
+    ValueError: a broken one or one that does not name its world, or what
+      `worlds.with_num_agents` refuses.
+  """
+  if environment is None:
+    environment = environment_of(checkpoint)
+    world = worlds.get(environment)
+    if num_agents is not None and world.num_agents is not None:
+      environment = world.kin or environment
+  return worlds.with_num_agents(environment, num_agents)

@@ -149,6 +149,7 @@ class Plans:
       if one.encoder not in hashes:
         hashes[one.encoder] = identity.of_model(self._model(*one.where))
       fitting.check_model(self._model(*one.where), one.settings)
+      fitting.check_blocks(self._model(*one.where), one.protocol)
       problems = self._pairs(one.protocol, one.shift, one.zone)
       drawn_by = self._decoder(one.encoder, one.protocol.environment)
       found = runs.identify(
@@ -166,6 +167,8 @@ class Plans:
       )
       stem = pathlib.Path(one.checkpoint).name
       parts = [stem, one.protocol.name, one.settings.name]
+      if one.settings.agents is not None:
+        parts.append(one.settings.agents.scheme)
       parts += [] if one.shift is None else [one.shift]
       name = '-'.join([*parts, f'seed{one.seed}', found])
       self._folders.append(self.out / 'runs' / name)

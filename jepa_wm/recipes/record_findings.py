@@ -5,7 +5,7 @@ from typing import Any
 
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import finding
-from jepa_wm.evaluation.statistics import runs
+from jepa_wm.evaluation.statistics import comparison, runs
 from jepa_wm.recipes import planning_guards
 
 
@@ -30,7 +30,10 @@ def sentences(finished: Sequence[runs.Run]) -> list[str]:
   said = []
   for run in finished:
     record = run.record
-    protocol, planner = record['protocol']['name'], record['planner']['name']
+    protocol, planner = (
+      record['protocol']['name'],
+      comparison.planner_name(record),
+    )
     said += [
       f'{protocol}, {planner}, seed {record["seed"]}: {found.sentence}'
       for name, found in of(record).items()

@@ -163,7 +163,9 @@ def test_a_name_says_how_many_there_are():
   assert name == 'two_room_agents_4'
   assert worlds.get(name).make().num_agents == 4
   assert worlds.get(name).num_agents == 4
-  assert worlds.with_num_agents(name, 2) == 'two_room_agents'
+  assert worlds.with_num_agents('two_room_agents', 2) == 'two_room_agents'
+  with pytest.raises(ValueError, match=r'num_agents=2 contradicts.*4 act'):
+    worlds.with_num_agents(name, 2)
   assert worlds.with_num_agents(name, None) == name
   assert worlds.are_alike(name, 'two_room_agents')
   assert worlds.find('two_room_4') is None

@@ -71,6 +71,8 @@ def test_unknown_names_are_answered_by_the_known(world):
     world.policy('experts', world.make())
   with pytest.raises(ValueError, match=r"two_room.*, got 'three_room'"):
     worlds.get('three_room')
+  with pytest.raises(ValueError, match=r"whole number.*t_maze_5, got 'nan'"):
+    worlds.get('t_maze_nan')
 
 
 def test_a_world_is_registered_once():

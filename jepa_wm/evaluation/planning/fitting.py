@@ -26,8 +26,9 @@ def check_blocks(
   if model.action_block != protocol.action_block:
     raise ValueError(
       f'action_block of the model is {model.action_block}, but protocol '
-      f'{protocol.name!r} counts its horizon in blocks of '
-      f'{protocol.action_block} environment steps; change the protocol.'
+      f'{protocol.name!r} in {protocol.environment!r} counts its horizon in '
+      f'blocks of {protocol.action_block} environment steps: train a model '
+      f'with --config.model.action_block={protocol.action_block}.'
     )
 
 

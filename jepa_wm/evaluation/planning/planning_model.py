@@ -138,16 +138,22 @@ def check_history(model: PlanningModel, history: int) -> None:
   """Makes sure that the model looks back that far; computes nothing.
 
   Raises:
-    ValueError: what the model says about too many frames.
+    ValueError: too many, with what the model says about them.
   """
   if history > 1:
     actions: Any = jax.ShapeDtypeStruct(
       (1, history - 1, model.action_dim), jnp.float32
     )
     memory = planning.Memory(observations.shapes(model, 1, history), actions)
-    jax.eval_shape(
-      functools.partial(root, model),
-      model.params,
-      memory,
-      observations.shapes(model, 1),
-    )
+    try:
+      jax.eval_shape(
+        functools.partial(root, model),
+        model.params,
+        memory,
+        observations.shapes(model, 1),
+      )
+    except ValueError as error:
+      raise ValueError(
+        f'history={history} is not what the model looks back on: {error} '
+        'Choose a smaller history, or train with a longer predictor.history.'
+      ) from error

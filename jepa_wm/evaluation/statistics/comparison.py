@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ def summarize(group: Sequence[runs.Run], checkpoint: str = '') -> Summary:
 
   return Summary(
     checkpoint=checkpoint or first['checkpoint'],
-    planner=_planner(first),
+    planner=planner_name(first),
     protocol=first['protocol']['name'],
     shift=first['shift'],
     num_pairs=first['num_pairs'],
@@ -134,7 +134,7 @@ def summarize(group: Sequence[runs.Run], checkpoint: str = '') -> Summary:
   )
 
 
-def _planner(record: dict[str, Any]) -> str:
+def planner_name(record: Mapping[str, Any]) -> str:
   """Who plans, and how what is forbidden is kept."""
   planner = record['planner']
   name: str = planner['name']

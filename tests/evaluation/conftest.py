@@ -131,6 +131,12 @@ PROGRAMS = programs.Programs()
 STAGE = worlds.get('two_room').stage(image_size=MODEL.image_size)
 
 
+@pytest.fixture
+def two_room_stage():
+  """The stage that all of these tests share."""
+  return STAGE
+
+
 def run_short(num_pairs=12, **kwargs):
   """Plays on one stage, and compiles what is alike once."""
   short = protocol.get('short', num_pairs=num_pairs)

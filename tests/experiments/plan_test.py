@@ -119,7 +119,7 @@ def _sentence(checkpoint, *arguments):
     (['--planner=cem,magic'], 'planner must be one of cem, icem, mppi'),
     (['--set=icem.num_kept=2'], "must be one of cem, got 'icem'"),
     (['--planner=cem,icem', '--set=num_keep=3'], "no option 'num_keep'"),
-    (['--environment=three_room'], "two_room.*, got 'three_room'"),
+    (['--environment=three_room'], "two_room_agents, got 'three_room'"),
     (['--shift=agent_color,gravity'], "lighting, got 'gravity'"),
     (['--episodes=nowhere'], 'No episodes at nowhere'),
     (['--diagnostics=straigtness'], "Did you mean 'straightness'?"),

@@ -1,6 +1,6 @@
 """What odd values of flags mean where they are taken, by kind of value.
 
-Whatever is not here is refused in a sentence; `flags_test` holds both to it.
+Whatever is not here is refused in a sentence; `bad_flags_test` holds to it.
 """
 
 import re

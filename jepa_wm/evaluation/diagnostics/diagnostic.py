@@ -212,11 +212,15 @@ def named(names: Iterable[str]) -> tuple[Diagnostic, ...]:
   Raises:
     ValueError: there is none of that name; the nearest is suggested.
   """
-  if isinstance(names, str) or not isinstance(names, Iterable):
+  if isinstance(names, str):
     names = (names,)
-  names = tuple(names)
-  if not all(isinstance(name, str) for name in names):
-    raise ValueError(f'evals must be names of diagnostics, got {names!r:.60}.')
+  names = tuple(names) if isinstance(names, Iterable) else names
+  if not isinstance(names, tuple) or not all(
+    isinstance(name, str) for name in names
+  ):
+    raise ValueError(
+      f'evals must be names of diagnostics, got {repr(names)[:60]}.'
+    )
   split = [x.strip() for name in names for x in name.split(',')]
   return tuple(DIAGNOSTICS.find(name)() for name in split if name)
 

@@ -205,7 +205,9 @@ def test_doors():
     probe_training.Examples(tokens[0], jnp.zeros((2, 1)))
   with pytest.raises(ValueError, match='targets must be finite'):
     probe_training.Examples(tokens, jnp.full((4, 1), jnp.nan))
-  with pytest.raises(ValueError, match='learning_rates must be one or more'):
+  with pytest.raises(
+    ValueError, match='learning_rates must be numbers, positive'
+  ):
     probe_training.Training(learning_rates=(float('nan'),))
   with pytest.raises(ValueError, match='num_steps must be at least 1'):
     probe_training.Training(num_steps=0)

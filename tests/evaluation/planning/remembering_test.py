@@ -76,10 +76,8 @@ def dark_model(perfect_model):
 
 
 def test_a_loop_that_carries_the_state_knows_what_was_shown_once(
-  perfect_model, run_short_again
+  perfect_model, run_short_again, two_room_stage
 ):
-  from conftest import STAGE
-
   model = dark_model(perfect_model)
 
   def play(memory, stage):
@@ -95,14 +93,14 @@ def test_a_loop_that_carries_the_state_knows_what_was_shown_once(
       baseline=planning_benchmark.Baseline(0.0, 1.0),
     )
 
-  lit, stage = play('frames', STAGE), Dark(STAGE)
+  lit, stage = play('frames', two_room_stage), Dark(two_room_stage)
   known = play('state', stage)
   np.testing.assert_allclose(known.vectors, lit.vectors, atol=0.1)
   assert known.record['planner']['memory'] == 'state'
   # Goals, then every block once; those who are there are left out.
   assert stage.looks[:3] == [4, 4, 4] and len(stage.looks) == 1 + 8
   assert stage.looks == sorted(stage.looks, reverse=True)
-  stage = Dark(STAGE)
+  stage = Dark(two_room_stage)
   blind = play('frames', stage)
   assert np.abs(blind.vectors - lit.vectors).max() > 2.0
   assert 'memory' not in blind.record['planner']

@@ -114,7 +114,7 @@ def test_a_problem_is_a_whole_episode():
 def test_other_gaps_are_refused_in_a_sentence():
   with pytest.raises(ValueError, match='5 to 200 steps, got 4; take t_maze_5'):
     worlds.get('t_maze_4')
-  with pytest.raises(ValueError, match="got 't_maze_far'"):
+  with pytest.raises(ValueError, match="got 'far' in 't_maze_far'"):
     worlds.get('t_maze_far')
   with pytest.raises(ValueError, match="named 't_maze' already"):
     worlds.register_family('t_maze', worlds.get)

@@ -8,6 +8,7 @@ import matplotlib.axes
 import matplotlib.figure
 import matplotlib.ticker
 
+from benchmarks import panels as panels_lib
 from jepa_wm.evaluation.report import figures
 
 _THEME = figures.LIGHT
@@ -70,17 +71,4 @@ def _decorate(axes: matplotlib.axes.Axes, title: str) -> None:
   axes.set_ylim(bottom=0)
   axes.yaxis.set_major_formatter('{x:,g}')
   axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-  axes.set_xlabel('agents', color=_THEME.faint, fontsize=10)
-  axes.set_title(
-    title,
-    loc='left',
-    color=_THEME.ink,
-    fontsize=11,
-    fontweight='bold',
-    pad=8,
-  )
-  axes.set_facecolor(_THEME.background)
-  axes.grid(color=_THEME.grid, linewidth=0.8)
-  axes.set_axisbelow(True)
-  axes.tick_params(which='both', colors=_THEME.faint, labelsize=9, length=0)
-  axes.spines[:].set_visible(False)
+  panels_lib.dress(axes, title, 'agents')

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib.axes
 import matplotlib.figure
 
+from benchmarks import panels as panels_lib
 from jepa_wm.evaluation.report import figures
 
 _THEME = figures.LIGHT
@@ -76,17 +77,4 @@ def _decorate(axes: matplotlib.axes.Axes, title: str) -> None:
   axes.set_yscale('log')
   axes.xaxis.set_major_formatter('{x:,g}')
   axes.yaxis.set_major_formatter('{x:,g}')
-  axes.set_xlabel('latents seen before', color=_THEME.faint, fontsize=10)
-  axes.set_title(
-    title,
-    loc='left',
-    color=_THEME.ink,
-    fontsize=11,
-    fontweight='bold',
-    pad=8,
-  )
-  axes.set_facecolor(_THEME.background)
-  axes.grid(color=_THEME.grid, linewidth=0.8)
-  axes.set_axisbelow(True)
-  axes.tick_params(which='both', colors=_THEME.faint, labelsize=9, length=0)
-  axes.spines[:].set_visible(False)
+  panels_lib.dress(axes, title, 'latents seen before')

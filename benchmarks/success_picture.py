@@ -8,6 +8,7 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
+from benchmarks import panels as panels_lib
 from jepa_wm.evaluation.report import figures
 
 Lines = dict[str, list[dict[str, Any]]]
@@ -127,17 +128,4 @@ def _decorate(axes: matplotlib.axes.Axes, title: str) -> None:
   axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
   axes.yaxis.set_major_locator(matplotlib.ticker.MultipleLocator(0.25))
   axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
-  axes.set_xlabel('milliseconds per plan', color=_THEME.faint, fontsize=10)
-  axes.set_title(
-    title,
-    loc='left',
-    color=_THEME.ink,
-    fontsize=11,
-    fontweight='bold',
-    pad=8,
-  )
-  axes.set_facecolor(_THEME.background)
-  axes.grid(color=_THEME.grid, linewidth=0.8)
-  axes.set_axisbelow(True)
-  axes.tick_params(which='both', colors=_THEME.faint, labelsize=9, length=0)
-  axes.spines[:].set_visible(False)
+  panels_lib.dress(axes, title, 'milliseconds per plan')

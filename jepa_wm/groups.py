@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from jepa_wm import exports, palette
+from jepa_wm import exports
+from jepa_wm.envs import multi_agent
 
 
 def with_agents(
@@ -22,11 +23,7 @@ def with_agents(
     ValueError: no such number, a model of one agent, one that tells fewer
       agents apart, or heads on it that read latents of another size.
   """
-  most = palette.MAX_AGENTS
-  if not isinstance(num_agents, int) or not 1 <= num_agents <= most:
-    raise ValueError(
-      f'num_agents must be a whole number, 1 to {most}, got {num_agents!r}.'
-    )
+  multi_agent.check_num_agents(num_agents)
   acting = model.model.acting
   if acting is None:
     raise ValueError(

@@ -37,6 +37,31 @@ class MultiAgent(environment.Environment, Protocol):
     ...
 
 
+class Pushes:
+  """The joint actions of agents that are pushed along `(x, y)` each.
+
+  Attributes:
+    num_agents: `G`.
+  """
+
+  num_agents: int
+
+  @property
+  def action_dim(self) -> int:
+    """Size of a joint action, `G * 2`: `(x, y)` of each."""
+    return self.num_agents * 2
+
+  @property
+  def action_low(self) -> jax.Array:
+    """Lower bounds of a joint action, `[G * 2]`."""
+    return jnp.full([self.action_dim], -1.0)
+
+  @property
+  def action_high(self) -> jax.Array:
+    """Upper bounds of a joint action, `[G * 2]`."""
+    return jnp.full([self.action_dim], 1.0)
+
+
 def check_num_agents(num_agents: int) -> None:
   """Asserts that a world can hold so many.
 

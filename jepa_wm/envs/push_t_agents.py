@@ -58,7 +58,7 @@ class PushTAgentsState:
 
 
 @flax.struct.dataclass
-class PushTAgents(plane.PlaneWorld):
+class PushTAgents(multi_agent.Pushes, plane.PlaneWorld):
   """The world; every field but `image_size`, `num_agents` may be batched.
 
   Lengths are pixels of the 512 px world, colours are 0..255. Agents are drawn
@@ -138,21 +138,6 @@ class PushTAgents(plane.PlaneWorld):
       image_size=image_size,
       num_agents=num_agents,
     )
-
-  @property
-  def action_dim(self) -> int:
-    """Size of a joint action, `G * 2`: `(x, y)` of each."""
-    return self.num_agents * 2
-
-  @property
-  def action_low(self) -> jax.Array:
-    """Lower bounds of a joint action, `[G * 2]`."""
-    return jnp.full([self.action_dim], -1.0)
-
-  @property
-  def action_high(self) -> jax.Array:
-    """Upper bounds of a joint action, `[G * 2]`."""
-    return jnp.full([self.action_dim], 1.0)
 
   def is_passable(self) -> jax.Array:
     """Always true: there is nothing to pass."""

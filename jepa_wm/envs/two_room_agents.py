@@ -41,7 +41,7 @@ class TwoRoomAgentsState:
 
 
 @flax.struct.dataclass
-class TwoRoomAgents(rooms.Rooms):
+class TwoRoomAgents(multi_agent.Pushes, rooms.Rooms):
   """The world; every field but `image_size`, `num_agents` may be batched.
 
   Agents are discs of `agent_radius` to each other and in a door, which lets
@@ -97,21 +97,6 @@ class TwoRoomAgents(rooms.Rooms):
       for field in dataclasses.fields(rooms.Rooms)
     }
     return cls(**shared, num_agents=num_agents)
-
-  @property
-  def action_dim(self) -> int:
-    """Size of a joint action, `G * 2`: `(x, y)` of each."""
-    return self.num_agents * 2
-
-  @property
-  def action_low(self) -> jax.Array:
-    """Lower bounds of a joint action, `[G * 2]`."""
-    return jnp.full([self.action_dim], -1.0)
-
-  @property
-  def action_high(self) -> jax.Array:
-    """Upper bounds of a joint action, `[G * 2]`."""
-    return jnp.full([self.action_dim], 1.0)
 
   def openings(self) -> jax.Array:
     """As `rooms.Rooms.openings`, where a whole dot must fit in, `[3]`."""

@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(pair):
   with refused('num_agents=5 are more than the 4'):
     groups.with_agents(pair, 5)
   for number in (0, 2.5):
-    with refused(f'num_agents must be a whole number, 1 to 8, got {number}'):
+    with refused(f'num_agents must be an integer of 1 to 8, got {number}'):
       groups.with_agents(pair, number)
   with refused("'lewm' has the actions of one agent"):
     groups.with_agents(dataclasses.replace(pair, model=tiny.build()), 2)

@@ -103,6 +103,9 @@ def _join(index: int | None, count: int | None) -> None:
   )
   # It would keep SIGTERM for itself; `training.hooks` is who agrees on it.
   jax.config.update('jax_enable_preemption_service', False)
+  # CPU devices share a few threads, and an all-reduce keeps its thread while it
+  # waits: two programs at once, in another order elsewhere, wait for ever.
+  jax.config.update('jax_cpu_enable_async_dispatch', False)
   try:
     with (
       joining.told('' if who or several == 1 else waits),

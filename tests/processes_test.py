@@ -39,7 +39,8 @@ def joined(monkeypatch):
   monkeypatch.setattr(
     jax.distributed, 'initialize', lambda **kwargs: calls.append(kwargs)
   )
-  return calls
+  yield calls
+  jax.config.update('jax_cpu_enable_async_dispatch', True)
 
 
 def test_a_process_alone_joins_nobody(joined):
@@ -67,6 +68,8 @@ def test_a_launcher_makes_processes_join(joined, monkeypatch, name, value):
     {'num_processes': None, 'process_id': None},
     {'num_processes': 4, 'process_id': 3},
   ]
+  # Else a run of several on CPUs comes to a stand now and then.
+  assert not jax.config.read('jax_cpu_enable_async_dispatch')
   monkeypatch.setenv('JAX_PROCESS_ID', 'three')
   with pytest.raises(ValueError, match='JAX_PROCESS_ID must be a number'):
     processes.initialize()

@@ -1,7 +1,7 @@
 """Files that appear whole or not at all; digests; the nearest name.
 
-The only file that renames, hashes, compares spellings and parses the JSON of
-others, so that all of these are done in one way.
+The only file that hashes, compares spellings, parses the JSON of others and,
+with `renames`, renames, so that all of these are done in one way.
 """
 
 import contextlib
@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+
+from jepa_wm import renames
 
 Path = str | os.PathLike[str]
 
@@ -222,8 +224,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
   data = content.encode() if isinstance(content, str) else content
   with _blamed(path, beside):
     path.parent.mkdir(parents=True, exist_ok=True)
+    renames.remove_abandoned(path)
     try:
-      beside.write_bytes(data)
+      with renames.open_own(beside) as file:
+        file.write(data)
       os.replace(beside, path)
     except BaseException:
       beside.unlink(missing_ok=True)
@@ -268,6 +272,9 @@ def replace_folder(source: Path, destination: Path) -> None:
     OSError: it cannot be renamed; what was there is as it was.
   """
   source, destination = pathlib.Path(source), pathlib.Path(destination)
+  if destination.exists() and renames.exchange(source, destination):
+    shutil.rmtree(source, ignore_errors=True)
+    return
   # A folder cannot be renamed onto a full one, so the old one steps aside.
   old = _old(destination)
   if destination.exists():
@@ -280,6 +287,18 @@ def replace_folder(source: Path, destination: Path) -> None:
       old.rename(destination)
     raise
   shutil.rmtree(old, ignore_errors=True)
+
+
+def remove(path: pathlib.Path) -> None:
+  """Removes a file, or a folder with all that is in it.
+
+  Raises:
+    OSError: it cannot be removed.
+  """
+  if path.is_dir() and not path.is_symlink():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
 
 
 def remove_folder(path: Path) -> None:

@@ -1,12 +1,14 @@
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm import files
+from jepa_wm import files, renames
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -86,6 +88,43 @@ def test_killed_between_the_renamings_the_old_folder_comes_back(tmp_path):
   with pytest.raises(ValueError), files.folder_written_whole(path):
     raise ValueError
   assert (path / 'old').read_text() == 'old'
+
+
+def test_two_folders_change_places_at_once(tmp_path, monkeypatch):
+  path = tmp_path / 'run'
+  for content, can in (('old', True), ('new', True), ('newest', False)):
+    monkeypatch.setattr(renames, 'exchange', renames.exchange if can else _no)
+    (tmp_path / 'beside').mkdir()
+    (tmp_path / 'beside' / content).touch()
+    files.replace_folder(tmp_path / 'beside', path)
+    assert os.listdir(path) == [content]
+    assert os.listdir(tmp_path) == ['run']
+
+
+def _no(*folders):
+  return False
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+  killed = subprocess.run(
+    [sys.executable, '-c', 'import os; print(os.getpid())'],
+    capture_output=True,
+    check=True,
+    text=True,
+  ).stdout.strip()
+  left = [tmp_path / f'.a.json.{x}.writing' for x in (killed, os.getpid(), 1)]
+  for path in left:
+    path.touch()
+  files.write_whole(tmp_path / 'b.json', 'b')
+  assert left[0].exists()
+  files.write_whole(tmp_path / 'a.json', 'a')
+  # Our own is what was written.
+  assert sorted(tmp_path.iterdir()) == sorted(
+    [tmp_path / 'a.json', tmp_path / 'b.json', left[2]]
+  )
+  with renames.open_own(left[0]):
+    files.write_whole(tmp_path / 'a.json', 'a')
+  assert left[0].exists()
 
 
 def test_a_folder_that_cannot_be_renamed_leaves_the_old_one(tmp_path):

@@ -10,7 +10,6 @@ import collections
 import contextlib
 import dataclasses
 import os
-import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -26,7 +25,7 @@ from jepa_wm.data import columns, parts, resizing
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.envs import worlds
-from jepa_wm.training import lock
+from jepa_wm.recipes import making
 
 # Frames in memory at once, twice: a batch is played while another is written.
 _BATCH_BYTES = 2**27
@@ -314,12 +313,15 @@ def collect(
   """
   out = files.real(out)
   parts.check_split(recipe.num_episodes, held_out_fraction)
-  processes.by_first(lambda: _check_place(recipe, out, overwrite))
-  with _alone(out.with_name(f'.{out.name}.collect')):
+  plan = {**dataclasses.asdict(recipe), 'held_out_fraction': held_out_fraction}
+  made = making.Making(out, 'collect', lambda: plan)
+  processes.by_first(lambda: _check_place(recipe, made, overwrite))
+  with made.alone(overwrite=overwrite):
+    counts: dict[str, int] | None = processes.from_first(made.taken_up)
+    if counts is not None:
+      return counts
     if processes.is_first():
-      return _write(
-        recipe, out, held_out_fraction, overwrite, progress, check_fn
-      )
+      return _write(recipe, made, held_out_fraction, progress, check_fn)
     for _ in played_episodes(recipe):
       check_fn()
   return {}
@@ -327,17 +329,35 @@ def collect(
 
 def _write(
   recipe: Collecting,
-  out: pathlib.Path,
+  made: making.Making,
   held_out_fraction: float,
-  overwrite: bool,
   progress: bool,
   check_fn: Callable[[], None],
 ) -> dict[str, int]:
   """Plays, and writes as it goes; see `collect`."""
+  made.clear()
+  try:
+    counts = _write_archive(recipe, made, held_out_fraction, progress, check_fn)
+    made.place(counts)
+  except BaseException:
+    # Not to hide what went wrong: the disk may be gone.
+    with contextlib.suppress(OSError):
+      made.clear()
+    raise
+  return counts
+
+
+def _write_archive(
+  recipe: Collecting,
+  made: making.Making,
+  held_out_fraction: float,
+  progress: bool,
+  check_fn: Callable[[], None],
+) -> dict[str, int]:
   with (
-    cache_writer_lib.CacheWriter(out) as cache_writer,
+    cache_writer_lib.CacheWriter(made.archive) as cache_writer,
     tqdm.tqdm(
-      desc=out.name,
+      desc=made.out.name,
       total=recipe.num_episodes,
       unit=' episodes',
       disable=not progress,
@@ -355,37 +375,19 @@ def _write(
         check_fn()
 
     counts = episodes_lib.write_episodes(
-      out,
+      made.archive,
       cached_as_well(),
       provenance=recipe.provenance(),
       held_out_fraction=held_out_fraction,
-      overwrite=overwrite,
     )
     cache_writer.commit()
   return counts
 
 
 def _check_place(
-  recipe: Collecting, out: pathlib.Path, overwrite: bool
+  recipe: Collecting, made: making.Making, overwrite: bool
 ) -> None:
   """Refuses a folder that is there, or a disk that is too small."""
-  if out.exists() and not overwrite:
-    raise FileExistsError(
-      f'{out} is there already; add --overwrite to replace it.'
-    )
-  files.check_replaceable(out, episodes_lib.is_archive_name)
+  made.check_place(overwrite=overwrite)
   num_frames = recipe.num_episodes * (recipe.episode_length + 1)
-  cache_lib.check_space(out, num_frames * 3 * recipe.image_size**2)
-
-
-@contextlib.contextmanager
-def _alone(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps others out by a folder with a lock in it, gone in the end."""
-  folder.mkdir(parents=True, exist_ok=True)
-  try:
-    with lock.hold(folder):
-      yield
-  finally:
-    # It is another's, or the disk is gone.
-    with contextlib.suppress(OSError):
-      folder.rmdir()
+  cache_lib.check_space(made.out, num_frames * 3 * recipe.image_size**2)

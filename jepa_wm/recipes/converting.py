@@ -18,7 +18,7 @@ from jepa_wm.data import cache_writer, resizing
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data import parts as parts_lib
 from jepa_wm.envs import worlds
-from jepa_wm.training import lock
+from jepa_wm.recipes import making
 
 if TYPE_CHECKING:
   from jepa_wm.data import readers
@@ -133,11 +133,9 @@ def convert(
       'max_cache_gb must be a finite number from 0, and goes with store=auto, '
       f'got {max_cache_gb} with store={store}.'
     )
-  if out.exists() and not overwrite:
-    raise FileExistsError(
-      f'{out} is there already; add --overwrite to replace it.'
-    )
-  files.check_replaceable(out, episodes_lib.is_archive_name)
+  sizes = {'store': store, 'max_cache_gb': max_cache_gb}
+  made = making.Making(out, 'convert', lambda: {**_plan(recipe), **sizes})
+  made.check_place(overwrite=overwrite)
   reader = readers.open_reader(
     recipe.source,
     format=recipe.format,
@@ -149,30 +147,31 @@ def convert(
     # On the bars' own stream, and at once: the conversion may take hours.
     tqdm.tqdm.write(f'Warning: {warning}', file=sys.stderr)
   parts_lib.check_split(reader.num_episodes, recipe.held_out_fraction)
-  work = out.with_name(f'.{out.name}.convert')
-  work.mkdir(parents=True, exist_ok=True)
-  with lock.hold(work):
-    report = _convert(
-      recipe, reader, work, out, store, max_cache_gb, restart, progress
-    )
-  shutil.rmtree(work)
-  return report
+  with made.alone(overwrite=overwrite):
+    found = made.taken_up()
+    if found is None:
+      report = _convert(
+        recipe, reader, made, store, max_cache_gb, restart, progress
+      )
+      found = dataclasses.asdict(report)
+      made.place(found)
+  skipped = [(index, why) for index, why in found['skipped']]
+  return Report(**{**found, 'skipped': skipped})
 
 
 def _convert(
   recipe: Converting,
   reader: 'readers.Reader',
-  work: pathlib.Path,
-  out: pathlib.Path,
+  made: making.Making,
   store: str,
   max_cache_gb: float | None,
   restart: bool,
   progress: bool,
 ) -> Report:
-  """Converts in the folder `work`, which nobody else works in."""
-  _take_up(recipe, work, restart)
-  parts = _read_parts(recipe, reader, work, progress)
-  archive = work / 'archive'
+  """Converts in the folder `made.work`, which nobody else works in."""
+  _take_up(recipe, made.work, restart)
+  parts = _read_parts(recipe, reader, made.work, progress)
+  archive = made.archive
   parts_lib.join(
     parts,
     archive,
@@ -188,7 +187,6 @@ def _convert(
   if store == 'auto':
     store = cache_lib.fitting_store(archive, max_gb=max_cache_gb)
   _verify_and_store(archive, parts, store, progress)
-  files.replace_folder(archive, out)
   digests = [pair for part in parts for pair in part.digests.items()]
   return Report(
     counts={
@@ -235,13 +233,7 @@ def _take_up(recipe: Converting, work: pathlib.Path, restart: bool) -> None:
   """Makes sure that what is in `work` is of the same conversion."""
   if restart:
     _clear(work)
-  plan = json.dumps(
-    {
-      'recipe': dataclasses.asdict(recipe),
-      'source': _identity(files.expand(recipe.source)),
-    },
-    indent=2,
-  )
+  plan = json.dumps(_plan(recipe), indent=2)
   file = work / 'plan.json'
   if not parts_lib.finished(work / 'parts'):
     # What came to nothing is in nobody's way.
@@ -252,6 +244,12 @@ def _take_up(recipe: Converting, work: pathlib.Path, restart: bool) -> None:
       f'{work} holds an unfinished conversion of another source or with other '
       'options; add --restart to forget it, or finish it first.'
     )
+
+
+def _plan(recipe: Converting) -> dict[str, Any]:
+  """What parts are made of."""
+  source = _identity(files.expand(recipe.source))
+  return {'recipe': dataclasses.asdict(recipe), 'source': source}
 
 
 def _clear(work: pathlib.Path) -> None:

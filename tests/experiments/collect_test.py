@@ -79,7 +79,7 @@ def test_a_stopped_command_leaves_nothing(tmp_path, stop):
     text=True,
   )
   signal.signal(signal.SIGINT, before)
-  partial = tmp_path / '.two_room.cache.partial/train/observation/pixels.npy'
+  partial = tmp_path / '.two_room.collect/.archive.cache.partial/train'
   deadline = time.monotonic() + 120
   while not partial.exists() and time.monotonic() < deadline:
     assert process.poll() is None

@@ -8,7 +8,7 @@ import pytest
 from jepa_wm import envs
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.recipes import collecting
+from jepa_wm.recipes import collecting, making
 
 RECIPE = collecting.Collecting(
   num_episodes=10,
@@ -110,6 +110,41 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
   with pytest.raises(KeyboardInterrupt):
     collecting.collect(RECIPE, tmp_path / 'x', progress=False)
   assert list(tmp_path.iterdir()) == []
+
+
+def killed(*arguments):
+  raise SystemExit  # Whose clean-up is what a kill leaves out.
+
+
+@pytest.mark.parametrize('placed', [False, True])
+def test_a_collection_that_was_killed_at_its_end_goes_on(
+  tmp_path, monkeypatch, placed
+):
+  few = dataclasses.replace(RECIPE, num_episodes=4)
+  out = tmp_path / 'out'
+  replace_folder = making.files.replace_folder
+
+  def replaced(source, destination):
+    if destination == out and not placed:
+      killed()
+    replace_folder(source, destination)
+
+  with monkeypatch.context() as patched:
+    patched.setattr(making.files, 'replace_folder', replaced)
+    patched.setattr(
+      making.Making, 'clear', lambda made: killed() if out.exists() else None
+    )
+    with pytest.raises(SystemExit):
+      collecting.collect(few, out, progress=False)
+  assert (tmp_path / '.out.collect.json').exists() and placed == out.exists()
+  with monkeypatch.context() as patched:
+    patched.setattr(collecting, 'played_episodes', killed)
+    counts = collecting.collect(few, out, progress=False)
+  assert counts == {'train': 3, 'held_out': 1}
+  assert cache_lib.open_cache(out)
+  assert [x.name for x in tmp_path.iterdir()] == ['out']
+  with pytest.raises(FileExistsError, match='is there already'):
+    collecting.collect(few, out, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,136 @@
+"""A folder of episodes that is made beside its place, however often killed.
+
+All of it is made in `.OUT.KIND/`, which one process holds. Once it is whole a
+note beside, `.OUT.KIND.json`, says of what plan it is; then the folder takes
+its place, what is left goes, and the note goes last. A note tells that somebody
+was killed in between, and the same plan goes on from there.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from jepa_wm import files, processes
+from jepa_wm.data import episodes as episodes_lib
+from jepa_wm.training import lock
+
+
+@dataclasses.dataclass(frozen=True)
+class Making:
+  """Episodes that are being made.
+
+  Attributes:
+    out: folder that they will be; no link.
+    kind: of making: 'collect', 'convert'.
+    plan_fn: gives what they are made of, JSON-able.
+  """
+
+  out: pathlib.Path
+  kind: str
+  plan_fn: Callable[[], Mapping[str, Any]]
+
+  @property
+  def work(self) -> pathlib.Path:
+    """Folder beside `out` in which they are made."""
+    return self.out.with_name(f'.{self.out.name}.{self.kind}')
+
+  @property
+  def archive(self) -> pathlib.Path:
+    """Where they are until `place`."""
+    return self.work / 'archive'
+
+  def check_place(self, *, overwrite: bool) -> None:
+    """Refuses what is there, unless a killed process has just put it there.
+
+    Raises:
+      FileExistsError: it was there before and `overwrite` is False, or holds
+        what we do not write.
+    """
+    if self.out.exists() and not overwrite and self._finished(self.out) is None:
+      raise FileExistsError(
+        f'{self.out} is there already; add --overwrite to replace it.'
+      )
+    files.check_replaceable(self.out, episodes_lib.is_archive_name)
+
+  @contextlib.contextmanager
+  def alone(self, *, overwrite: bool) -> Iterator[None]:
+    """Keeps others out of `work`; after a block that ends well it is gone.
+
+    Raises:
+      FileExistsError: as of `check_place`; another process has just ended.
+      HeldError: another process makes the same.
+      OSError: it cannot be made.
+    """
+    self.work.mkdir(parents=True, exist_ok=True)
+    try:
+      with lock.hold(self.work):
+        processes.by_first(lambda: self.check_place(overwrite=overwrite))
+        yield
+        if processes.is_first():
+          self.clear()
+    finally:
+      # It is another's, holds what is kept, or the disk is gone.
+      with contextlib.suppress(OSError):
+        self.work.rmdir()
+    self._note.unlink(missing_ok=True)
+
+  def clear(self) -> None:
+    """Removes all from `work` but the lock of who works there."""
+    for path in self.work.iterdir():
+      if path.name != lock.FILE:
+        files.remove(path)
+
+  def taken_up(self) -> dict[str, Any] | None:
+    """What a process told `place` that was killed in it; None of no such one.
+
+    What it had made is in its place then.
+    """
+    report = self._finished(self.out)
+    if report is None:
+      report = self._finished(self.archive)
+      if report is not None:
+        files.replace_folder(self.archive, self.out)
+    return report
+
+  def place(self, report: Mapping[str, Any]) -> None:
+    """Puts what was made in its place.
+
+    Args:
+      report: what is to be known of it, JSON-able.
+
+    Raises:
+      OSError: it cannot be put there.
+    """
+    content = {
+      'plan': files.digest_json(self.plan_fn()),
+      'made': _identity(self.archive),
+      'report': report,
+    }
+    beside = self.work / 'made.json'
+    beside.write_text(json.dumps(content))
+    os.replace(beside, self._note)
+    files.replace_folder(self.archive, self.out)
+
+  @property
+  def _note(self) -> pathlib.Path:
+    return self.out.with_name(f'.{self.out.name}.{self.kind}.json')
+
+  def _finished(self, folder: pathlib.Path) -> dict[str, Any] | None:
+    """The report of the note, where a folder is what it tells of."""
+    try:
+      content = files.read_json(self._note)
+      is_there = content['made'] == _identity(folder)
+      plan = files.digest_json(self.plan_fn()) if is_there else ''
+      return dict(content['report']) if content['plan'] == plan else None
+    # No note, no folder, or no note of ours.
+    except (FileNotFoundError, LookupError, TypeError, ValueError):
+      return None
+
+
+def _identity(archive: pathlib.Path) -> str:
+  """Of a folder and of the episodes in it; a copy has another one."""
+  return f'{archive.stat().st_ino} {episodes_lib.fingerprint(archive)}'

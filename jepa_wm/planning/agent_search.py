@@ -16,6 +16,7 @@ from jepa_wm.planning.agents import Agents, Held
 from jepa_wm.planning.limits import Limits
 from jepa_wm.planning.problem import Diagnostics, Plan, Problem, WarmStart
 from jepa_wm.planning.task import Answer, Start, Task
+from jepa_wm.planning.traits import Traits
 
 PRICES = ('all', 'own')
 """Whose cost an agent looks at."""
@@ -53,7 +54,7 @@ class Searching(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AgentSearch(abc.ABC):
+class AgentSearch(Traits, abc.ABC):
   """A planner around another, which plans for one agent at a time.
 
   The problem says who acts (`Problem.agents`). Proposals and kept elites are
@@ -100,29 +101,9 @@ class AgentSearch(abc.ABC):
     """What an agent takes the others to do, `[B, H, A]`."""
 
   @property
-  def discrete(self) -> bool:
-    """Actions are numbers, not choices."""
-    return False
-
-  @property
-  def follows(self) -> bool:
-    """Proposals are candidates among others."""
-    return False
-
-  @property
-  def expects(self) -> bool:
-    """What was predicted does not matter to it."""
-    return False
-
-  @property
   def keeps(self) -> tuple[str, ...]:
     """Guardrails that the planner within can keep."""
     return self.planner.keeps
-
-  @property
-  def searches(self) -> bool:
-    """It does."""
-    return True
 
   @property
   def num_kept(self) -> int:
@@ -146,7 +127,9 @@ class AgentSearch(abc.ABC):
     """See `driver.Planner`."""
     return self.planner.shift(left, num_played)
 
-  def among(self, agents: Agents | None) -> driver.Planner[Any]:
+  def among(  # type: ignore[override]
+    self, agents: Agents | None
+  ) -> driver.Planner[Any]:
     """The planner within, of one agent that is alone."""
     is_alone = agents is not None and agents.number == 1
     return self.planner if is_alone else self

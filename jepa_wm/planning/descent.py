@@ -6,7 +6,7 @@ that none sees another, and the best of all it has been is remembered.
 
 import abc
 import dataclasses
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,9 @@ import optax
 
 from jepa_wm import sharding
 from jepa_wm.planning import checks, keys, lagrangian, rollout, sampling
-from jepa_wm.planning.agents import Agents
 from jepa_wm.planning.problem import Diagnostics, WarmStart
 from jepa_wm.planning.task import Answer, Start, Task
+from jepa_wm.planning.traits import Traits
 
 
 class Best(NamedTuple):
@@ -50,7 +50,7 @@ class Iterates(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Descent(abc.ABC):
+class Descent(Traits, abc.ABC):
   """A planner whose candidates follow gradients, each on its own.
 
   The first candidate is the mean, then come what is given and draws around
@@ -93,34 +93,9 @@ class Descent(abc.ABC):
     checks.not_negative(tolerance=self.tolerance)
 
   @property
-  def discrete(self) -> bool:
-    """Actions are numbers, not choices."""
-    return False
-
-  @property
-  def follows(self) -> bool:
-    """Proposals are candidates among others."""
-    return False
-
-  @property
-  def expects(self) -> bool:
-    """What was predicted does not matter to it."""
-    return False
-
-  @property
   def keeps(self) -> tuple[str, ...]:
     """Guardrails by multipliers, without or with a stop at last."""
     return ('off', 'hard', 'lagrangian')
-
-  @property
-  def searches(self) -> bool:
-    """It does."""
-    return True
-
-  def among(self, agents: Agents | None) -> Self:
-    """Itself: it plans for all at once."""
-    del agents
-    return self
 
   @abc.abstractmethod
   def num_keys(self) -> int:

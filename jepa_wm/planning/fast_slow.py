@@ -97,11 +97,6 @@ class FastSlow(following.Following):
     return ('off', 'soft', 'hard')
 
   @property
-  def searches(self) -> bool:
-    """It does so where it must."""
-    return True
-
-  @property
   def expects(self) -> bool:
     """Where there is a bound on the surprise."""
     return self.surprise > 0

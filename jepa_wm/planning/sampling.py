@@ -2,17 +2,17 @@
 
 import abc
 import dataclasses
-from typing import Generic, NamedTuple, Self
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jepa_wm import sharding
 from jepa_wm.planning import checks, keeping, keys, limits
-from jepa_wm.planning.agents import Agents
 from jepa_wm.planning.driver import Carry
 from jepa_wm.planning.problem import Diagnostics, WarmStart
 from jepa_wm.planning.task import Answer, Start, Task
+from jepa_wm.planning.traits import Traits
 
 
 class Sampled(NamedTuple, Generic[Carry]):
@@ -32,7 +32,7 @@ class Sampled(NamedTuple, Generic[Carry]):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sampling(abc.ABC, Generic[Carry]):
+class Sampling(Traits, abc.ABC, Generic[Carry]):
   """A planner that draws candidates, and learns from the cheapest of them.
 
   A planner of this kind is four functions: `init`, `propose`, `update` and
@@ -67,39 +67,14 @@ class Sampling(abc.ABC, Generic[Carry]):
     checks.kept(self.num_kept, self.patience, num_samples=self.num_samples)
 
   @property
-  def discrete(self) -> bool:
-    """Actions are numbers, not choices."""
-    return False
-
-  @property
-  def follows(self) -> bool:
-    """Proposals are candidates among others."""
-    return False
-
-  @property
-  def expects(self) -> bool:
-    """What was predicted does not matter to it."""
-    return False
-
-  @property
   def keeps(self) -> tuple[str, ...]:
     """Guardrails of any form."""
     return limits.FORMS
 
   @property
-  def searches(self) -> bool:
-    """It does."""
-    return True
-
-  @property
   def learns_from(self) -> int | None:
     """K, how many of the cheapest `update` is given; all where None."""
     return 1
-
-  def among(self, agents: Agents | None) -> Self:
-    """Itself: it plans for all at once."""
-    del agents
-    return self
 
   @abc.abstractmethod
   def init(self, task: Task, start: Start) -> Carry:

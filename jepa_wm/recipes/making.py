@@ -9,7 +9,6 @@ was killed in between, and the same plan goes on from there.
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -110,9 +109,7 @@ class Making:
       'made': _identity(self.archive),
       'report': report,
     }
-    beside = self.work / 'made.json'
-    beside.write_text(json.dumps(content))
-    os.replace(beside, self._note)
+    files.write_whole(self._note, json.dumps(content))
     files.replace_folder(self.archive, self.out)
 
   @property

@@ -47,6 +47,7 @@ def of_frames(
 
   def keep() -> bool:
     if folder.exists():
+      lock.tidy(folder.parent)
       return True
     if not os.access(source.path, os.W_OK):
       return False

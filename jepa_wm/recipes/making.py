@@ -114,7 +114,7 @@ class Making:
 
   @property
   def _note(self) -> pathlib.Path:
-    return self.out.with_name(f'.{self.out.name}.{self.kind}.json')
+    return _note(self.out, self.kind)
 
   def _finished(self, folder: pathlib.Path) -> dict[str, Any] | None:
     """The report of the note, where a folder is what it tells of."""
@@ -126,6 +126,15 @@ class Making:
     # No note, no folder, or no note of ours.
     except (FileNotFoundError, LookupError, TypeError, ValueError):
       return None
+
+
+def is_cut_short(out: pathlib.Path, kind: str) -> bool:
+  """Whether a making of that kind was killed when its episodes were whole."""
+  return _note(out, kind).exists()
+
+
+def _note(out: pathlib.Path, kind: str) -> pathlib.Path:
+  return out.with_name(f'.{out.name}.{kind}.json')
 
 
 def _identity(archive: pathlib.Path) -> str:

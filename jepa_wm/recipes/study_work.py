@@ -11,7 +11,7 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,7 @@ def work(
     held = []
     for unit in waiting:
       if is_done(unit):
+        lock.tidy(unit.folder)
         continue
       try:
         with lock.hold(unit.folder):
@@ -122,7 +123,19 @@ def work(
     if len(held) == len(waiting):
       time.sleep(_WAIT_SECONDS)
     waiting = held
+  _tidy({unit.out for unit in units})
   return failures
+
+
+def _tidy(folders: Iterable[pathlib.Path]) -> None:
+  """Removes the locks of trainings and collections that were killed."""
+  for folder in folders:
+    for path in (*folder.glob('training/*'), *folder.glob('collecting/*')):
+      lock.tidy(path)
+      # Somebody holds it, or has just removed it.
+      with contextlib.suppress(OSError):
+        path.rmdir()
+        path.parent.rmdir()
 
 
 def _result(unit: Unit, fault: Exception | None) -> Result:
@@ -170,10 +183,10 @@ def _save(unit: Unit, result: Result) -> None:
 
 def _collect(unit: Unit) -> None:
   """Plays the episodes that are trained on, once for all units."""
-  if unit.data_path is None or unit.data_path.exists():
+  if unit.data_path is None or collecting.is_collected(unit.data_path):
     return
   with lock.wait(unit.out / 'collecting' / unit.data_path.name):
-    if not unit.data_path.exists():
+    if not collecting.is_collected(unit.data_path):
       recipe = collecting.Collecting(**unit.collect)
       collecting.collect(recipe, unit.data_path)
 

@@ -99,8 +99,7 @@ def _opened(
   if final.exists():
     raise CheckpointError(f'Checkpoint {final} exists already.')
   final.parent.mkdir(parents=True, exist_ok=True)
-  for leftover in final.parent.glob('.*step_*'):
-    shutil.rmtree(leftover)
+  _clear(final.parent)
   # Orbax would fail as well, with tracebacks from its threads.
   check_room(final.parent, state)
   return stack.enter_context(files.folder_written_whole(final))
@@ -118,6 +117,26 @@ def _describe(
   (writing / 'manifest.json').write_text(json.dumps(manifest, indent=1))
   _fingerprint(writing / 'manifest.json', sync=True)
   stack.close()
+
+
+def tidy(directory: str | os.PathLike[str], *, keep: int) -> None:
+  """Removes what a killed run has left to be removed.
+
+  Args:
+    directory: of all checkpoints of the run; need not exist.
+    keep: how many of the newest stay on disk.
+
+  Raises:
+    OSError: it cannot be removed.
+  """
+  _clear(files.expand(directory))
+  _remove(steps(directory)[:-keep])
+
+
+def _clear(directory: pathlib.Path) -> None:
+  """Removes what was being written, or removed, when a run was killed."""
+  for leftover in directory.glob('.*step_*'):
+    shutil.rmtree(leftover)
 
 
 def _remove(folders: list[pathlib.Path]) -> None:

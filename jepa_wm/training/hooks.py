@@ -296,7 +296,10 @@ class Save(run_lib.Hook):
     self._every, self._seconds = every, seconds
 
   def at_start(self, run: run_lib.Run) -> None:
-    """Starts the clock."""
+    """Starts the clock; removes what a run that was killed was about to."""
+    processes.by_first(
+      lambda: checkpoints.tidy(self._directory, keep=self._keep)
+    )
     self._last, self._saved = time.monotonic(), run.step
 
   def after_step(self, run: run_lib.Run, report: run_lib.Report) -> None:

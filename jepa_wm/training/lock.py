@@ -118,6 +118,13 @@ def wait(workdir: str | os.PathLike[str]) -> Iterator[None]:
       return
 
 
+def tidy(workdir: str | os.PathLike[str]) -> None:
+  """Removes the lock that a killed process has left in a folder, if one has."""
+  if (files.expand(workdir) / FILE).exists():
+    with contextlib.suppress(HeldError), hold(workdir):
+      pass
+
+
 def _beat(descriptor: int, done: threading.Event) -> None:
   """Touches the file now and then, until it is over."""
   while not done.wait(_BEAT_SECONDS):

@@ -55,6 +55,7 @@ def points(count, most):
 
 
 @pytest.mark.stress
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize('name', working.WORKS)
 def test_every_kill_is_made_good(forks, things, tmp_path, wholes, name):
   wanted, count = wholes(name)

@@ -118,5 +118,8 @@ WORKS = {
     ('--checkpoint=model', '--what=encode,advance', '--out=out'),
     ('model',),
   ),
+  'ablate': Work(
+    'tests.stress.tiny_ablation:run', ('out',), ('config.py',), most=30
+  ),
 }  # fmt: skip
 """By name."""

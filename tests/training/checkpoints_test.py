@@ -139,6 +139,10 @@ def test_leftovers_of_a_killed_run_are_no_checkpoints(saved, tmp_path):
     'step_00000030',
     'step_00000040',
   ]
+  (copy / '.step_00000020.removing').mkdir()
+  checkpoints.tidy(copy, keep=1)
+  assert [p.name for p in copy.iterdir()] == ['step_00000040']
+  checkpoints.tidy(tmp_path / 'nothing', keep=1)
 
 
 @pytest.mark.parametrize('when', ['before', 'during'])

@@ -220,7 +220,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
   """
   path = real(path)
   # Processes that write the same file do so beside each other.
-  beside = path.with_name(f'.{path.name}.{os.getpid()}.writing')
+  beside = renames.beside(path)
   data = content.encode() if isinstance(content, str) else content
   with _blamed(path, beside):
     path.parent.mkdir(parents=True, exist_ok=True)

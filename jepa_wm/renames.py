@@ -6,6 +6,8 @@ import fcntl
 import glob
 import os
 import pathlib
+import shutil
+from collections.abc import Iterator
 from typing import BinaryIO
 
 _HERE, _EXCHANGE = -100, 2
@@ -33,19 +35,40 @@ def open_own(path: pathlib.Path) -> BinaryIO:
   return file
 
 
-def remove_abandoned(path: pathlib.Path) -> None:
-  """Removes what processes that were killed have left of writing a file.
+@contextlib.contextmanager
+def scratch_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives an empty folder beside `path`, which is gone when the block ends.
 
-  Args:
-    path: of the file; they wrote to `.NAME.PID.writing` beside it.
+  Raises:
+    OSError: it cannot be made.
   """
+  own = beside(path)
+  remove_abandoned(path)
+  own.mkdir(parents=True)
+  try:
+    yield own
+  finally:
+    shutil.rmtree(own, ignore_errors=True)
+
+
+def beside(path: pathlib.Path) -> pathlib.Path:
+  """Where this process writes what will be at `path`, or is of use there."""
+  return path.with_name(f'.{path.name}.{os.getpid()}.writing')
+
+
+def remove_abandoned(path: pathlib.Path) -> None:
+  """Removes what processes that were killed have left `beside` a path."""
   for left in path.parent.glob(f'.{glob.escape(path.name)}.*.writing'):
     pid = left.name.split('.')[-2]
-    if pid.isdecimal() and not _is_running(int(pid)):
-      # It is locked by one of another host, or gone in between.
-      with contextlib.suppress(OSError), left.open('r+b') as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        left.unlink()
+    if not pid.isdecimal() or _is_running(int(pid)):
+      continue
+    if left.is_dir():
+      shutil.rmtree(left, ignore_errors=True)
+      continue
+    # It is locked by one of another host, or gone in between.
+    with contextlib.suppress(OSError), left.open('r+b') as file:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      left.unlink()
 
 
 def _is_running(pid: int) -> bool:

@@ -115,6 +115,7 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
   left = [tmp_path / f'.a.json.{x}.writing' for x in (killed, os.getpid(), 1)]
   for path in left:
     path.touch()
+  (tmp_path / f'.b.json.{killed}.writing').mkdir()
   files.write_whole(tmp_path / 'b.json', 'b')
   assert left[0].exists()
   files.write_whole(tmp_path / 'a.json', 'a')

@@ -9,7 +9,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / 'jepa_wm'
 
 # From the ground up. A room imports rooms of lower floors alone; rooms of one
-# floor never meet. Floor 0 has steps: those of 0.25 and 0.5 may use those below.
+# floor never meet. Floor 0 has steps: those of 0.25 and 0.5 may use those of
+# the steps below.
 FLOORS = {
   0: (
     'types',

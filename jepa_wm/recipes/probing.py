@@ -9,7 +9,6 @@ and a third split is reported.
 import dataclasses
 import functools
 import pathlib
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +23,7 @@ from jepa_wm import (
   files,
   models,
   provenance,
+  renames,
   sharding,
   world_model,
 )
@@ -242,7 +242,7 @@ def probe(
     tuned = (read, model.params) if is_tuned else None
     train_fn = functools.partial(_train, probing, dataset, tuned)
     # Many tokens lie here, one representation's after another's.
-    with tempfile.TemporaryDirectory(prefix='.tokens-', dir=out) as folder:
+    with renames.scratch_folder(out / 'tokens') as folder:
       records += _probed(
         dataset, name, tokens_fn, train_fn, about, show_progress, folder
       )
@@ -264,7 +264,7 @@ def _probed(
   train_fn: Callable[..., probe_training.Outcome],
   about: dict[str, Any],
   show_progress: bool,
-  folder: str,
+  folder: pathlib.Path,
 ) -> list[dict[str, Any]]:
   """A record of every target that is read off one representation."""
   began = time.perf_counter()
@@ -273,7 +273,7 @@ def _probed(
       split: representations.collect(
         tokens_fn,
         clips.observation,
-        file=pathlib.Path(folder) / f'{split}.npy',
+        file=folder / f'{split}.npy',
         progress_fn=bar.part(number),
       )
       for number, (split, clips) in enumerate(dataset.splits.items())

@@ -16,7 +16,7 @@ def wholes(forks, things, tmp_path_factory):
 
   def whole(name):
     if name not in known:
-      work = working.WORKS[name]
+      work = working.KILLED[name]
       folder = tmp_path_factory.mktemp('wholes') / name
       work.prepare(things, folder)
       ended = forks.run(work.module, *work.argv, cwd=folder, count=True)
@@ -29,7 +29,7 @@ def wholes(forks, things, tmp_path_factory):
 
 def try_one(forks, things, folder, name, point, wanted):
   """What is wrong after a kill at that point; '' where nothing is."""
-  work = working.WORKS[name]
+  work = working.KILLED[name]
   work.prepare(things, folder)
   killed = forks.run(work.module, *work.argv, cwd=folder, kill_at=point)
   where = f'{name} killed at {point}, {killed.last.strip()[-90:]}'
@@ -56,10 +56,10 @@ def points(count, most):
 
 @pytest.mark.stress
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize('name', working.WORKS)
+@pytest.mark.parametrize('name', working.KILLED)
 def test_every_kill_is_made_good(forks, things, tmp_path, wholes, name):
   wanted, count = wholes(name)
-  tried = points(count, working.WORKS[name].most)
+  tried = points(count, working.KILLED[name].most)
   found = [
     try_one(forks, things, tmp_path / str(x), name, x, wanted) for x in tried
   ]
@@ -68,9 +68,15 @@ def test_every_kill_is_made_good(forks, things, tmp_path, wholes, name):
 
 
 @pytest.mark.stress
+def test_there_are_five_hundred_of_them(wholes):
+  tried = [min(wholes(x)[1], work.most) for x, work in working.KILLED.items()]
+  assert sum(tried) >= 500
+
+
+@pytest.mark.stress
 def test_an_overwriting_command_never_leaves_nothing(forks, things, tmp_path):
   """The old or the new is there at every point."""
-  work = working.WORKS['collect']
+  work = working.KILLED['collect']
   argv = (*work.argv, '--overwrite')
   first = tmp_path / 'first'
   work.prepare(things, first)

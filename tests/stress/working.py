@@ -81,6 +81,7 @@ WORKS = {
     'experiments.train',
     ('--config=config.py', '--workdir=out'),
     ('config.py', 'walks'),
+    most=90,
   ),
   'train_head': Work(
     'experiments.train',
@@ -89,6 +90,7 @@ WORKS = {
       '--config.frozen_encoder=model', *_TINY_RUN,
     ),
     ('model', 'walks'),
+    most=60,
   ),
   'train_agent': Work(
     'experiments.train_agent',
@@ -97,7 +99,7 @@ WORKS = {
       '--config.frozen_encoder=model',
     ),
     ('model',),
-    most=25,
+    most=10,
   ),
   'plan': Work(
     'experiments.plan',
@@ -106,7 +108,7 @@ WORKS = {
       '--diagnostics=', '--out=out', *_TINY_SEARCH,
     ),
     ('model',),
-    most=60,
+    most=40,
   ),
   'probe': Work(
     'experiments.probe',
@@ -122,8 +124,27 @@ WORKS = {
     ('--checkpoint=model', '--what=encode,advance', '--out=out'),
     ('model',),
   ),
-  'ablate': Work(
-    'tests.stress.tiny_ablation:run', ('out',), ('config.py',), most=30
-  ),
 }  # fmt: skip
 """By name."""
+
+KILLED = {
+  **WORKS,
+  'convert_chunks': Work(
+    'experiments.convert',
+    (
+      *('--source=lerobot', '--out=data/out', '--image_size=16'),
+      *('--store=chunks', '--held_out_fraction=0'),
+    ),
+    ('lerobot',),
+    out='data/out',
+  ),
+  'train_online': Work(
+    'experiments.train_agent',
+    ('--agent=online_tiny', '--workdir=out', '--config.num_steps=4'),
+    most=8,
+  ),
+  'ablate': Work(
+    'tests.stress.tiny_ablation:run', ('out',), ('config.py',), most=16
+  ),
+}
+"""What is killed: those, and more of their kinds."""

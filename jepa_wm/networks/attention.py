@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jepa_wm.networks import attention_kernels, layers, rotary, windows
 
-_FEW_KEYS = 4
+FEW_KEYS = 4
 """Up to so many keys, attention is sums and not matrix products."""
 
 
@@ -189,7 +189,7 @@ def attend(
   if mixed is not None:
     return mixed
   # The backward pass of the written-out sums would be the slow one.
-  few = keys.shape[-3] <= _FEW_KEYS and not train
+  few = keys.shape[-3] <= FEW_KEYS and not train
   return _attend(query, keys, values, mask, drop, causal=causal, few=few)
 
 
@@ -215,7 +215,7 @@ def _attend(
   # the time of one over rows on a CPU.
   keys_axis = -1 if few else -2
   if few:
-    logits = _few_logits(query, keys)
+    logits = few_logits(query, keys)
   else:
     logits = jnp.einsum(
       '...qhd,...khd->...hkq', query, keys, preferred_element_type=jnp.float32
@@ -232,11 +232,11 @@ def _attend(
     logits = jnp.where(seen, logits, -jnp.inf)
   weights = drop(jax.nn.softmax(logits, axis=keys_axis)).astype(values.dtype)
   if few:
-    return _few_mixed(weights, values)
+    return few_mixed(weights, values)
   return jnp.einsum('...hkq,...khd->...qhd', weights, values)
 
 
-def _few_logits(query: jax.Array, keys: jax.Array) -> jax.Array:
+def few_logits(query: jax.Array, keys: jax.Array) -> jax.Array:
   """Products `[..., heads, Q, T]` of `[..., Q, heads, d]` and `[..., T, ...]`.
 
   As a matrix product, a handful of keys is too large a batch of too small
@@ -254,7 +254,7 @@ def _few_logits(query: jax.Array, keys: jax.Array) -> jax.Array:
   return jnp.moveaxis(products[..., 0], -1, -3)
 
 
-def _few_mixed(weights: jax.Array, values: jax.Array) -> jax.Array:
+def few_mixed(weights: jax.Array, values: jax.Array) -> jax.Array:
   """Sums `[..., Q, heads, d]` of `values` `[..., T, heads, d]`, likewise."""
   weights = jnp.moveaxis(weights, -3, -1)
   parts = [

@@ -84,7 +84,7 @@ class CausalPredictor(predictors.WindowPredictor, transformer.Heads):
     )
     first = 0
     if look is not None and look.memory.past is not None:
-      first = look.memory.past[0].keys.shape[-2]
+      first = look.memory.past[0].num_tokens
     positions = positions[first : first + num_tokens].reshape(
       (1,) * len(lead) + (num_tokens, latent_dim)
     )

@@ -2,13 +2,20 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import attention, layers, remat, windows
+from jepa_wm.networks import (
+  anchored_attention,
+  attention,
+  layers,
+  remat,
+  windows,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,15 +183,20 @@ class ModulatedBlock(Heads):
     shifts, scales, gates = zip(
       *(jnp.split(half, 3, axis=-1) for half in jnp.split(modulation, 2, -1))
     )
-    attend = attention.Attention(
-      num_heads=self.num_heads,
-      head_dim=self.head_dim,
-      causal=True,
-      qkv_bias=False,
-      dropout=self.dropout,
-      name='attention',
+    given = {
+      'num_heads': self.num_heads,
+      'head_dim': self.head_dim,
+      'name': 'attention',
       **self.dtypes,
-    )
+    }
+    attend: Callable[..., Any]
+    if train or self.is_initializing():
+      plain = attention.Attention(
+        **given, causal=True, qkv_bias=False, dropout=self.dropout
+      )
+      attend = functools.partial(plain, train=train)
+    else:
+      attend = anchored_attention.AnchoredAttention(**given)
     mlp = Mlp(
       hidden_dim=self.mlp_dim, dropout=self.dropout, name='mlp', **self.dtypes
     )
@@ -204,7 +216,6 @@ class ModulatedBlock(Heads):
       past=past,
       asked=asked,
       mask=mask,
-      train=train,
     )
     tokens = last(tokens) + last(gates[0]) * mixed
     tokens = tokens + last(gates[1]) * mlp(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.traverse_util
-import jax.numpy as jnp
+import jax
 import numpy as np
 import safetensors.numpy
 
@@ -108,6 +108,7 @@ def read_weights(path: pathlib.Path, shapes: Variables, what: str) -> Variables:
     raise FileNotFoundError(f'{path}: missing beside its {CONFIG}.')
   expected = flax.traverse_util.flatten_dict(shapes, sep='/')
   found = safetensors_file.read_declared(path, expected, what).items()
-  params = {k: jnp.asarray(v) for k, v in found}
+  # Copies, since a device may keep them; jnp.array is a program of each shape.
+  params = jax.device_put({k: np.array(v) for k, v in found})
   unflat: Variables = flax.traverse_util.unflatten_dict(params, sep='/')
   return unflat

@@ -87,7 +87,15 @@ class RowPrograms:
     """Runs a program on rows `first..end - 1`, filled up to `size`."""
     # The last row is repeated to fill up: one shape, one compilation.
     rows = np.minimum(np.arange(first, first + size), end - 1)
-    some = jax.tree.map(lambda leaf: leaf[rows], args)
+
+    def take(leaf: Any) -> Any:
+      # A program less; arrays of NumPy may change while ours still runs.
+      is_whole = (
+        isinstance(leaf, jax.Array) and len(leaf) == end - first == size
+      )
+      return leaf if is_whole else leaf[rows]
+
+    some = jax.tree.map(take, args)
     leaves, structure = jax.tree.flatten(some)
     key = name, structure, *((leaf.shape, str(leaf.dtype)) for leaf in leaves)
     if key not in self._compiled:

@@ -196,10 +196,12 @@ def scan_growing(
     their other axes may differ from part to part.
   """
   parts: list[Any] = []
+  # Traced once, to look at the shapes and to be scanned.
+  traced = jax.jit(step, inline=True)
   for number in range(length):
-    after, _ = jax.eval_shape(step, carry, number)
+    after, _ = jax.eval_shape(traced, carry, np.int32(number))
     if _avals(after) == _avals(carry):
-      carry, rest = jax.lax.scan(step, carry, jnp.arange(number, length))
+      carry, rest = jax.lax.scan(traced, carry, jnp.arange(number, length))
       return carry, [*parts, rest]
     carry, output = step(carry, number)
     parts.append(jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), output))

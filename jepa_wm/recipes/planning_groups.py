@@ -3,7 +3,7 @@
 A model of several agents plans for any number of them.
 """
 
-from jepa_wm import exports, groups
+from jepa_wm import export_folder, exports, groups
 from jepa_wm.envs import worlds
 
 
@@ -35,8 +35,10 @@ def environment_of(checkpoint: str) -> str:
     OSError: no checkpoint.
     ValueError: a broken one, or one that does not name its world.
   """
-  model = exports.WorldModel.from_checkpoint(checkpoint)
-  data = model.record.get('config', {}).get('data', {})
+  config = export_folder.read_config(
+    exports.find(checkpoint) / export_folder.CONFIG
+  )
+  data = config.get('record', {}).get('config', {}).get('data', {})
   if not data.get('environment'):
     raise ValueError(
       f'{checkpoint} does not say which world its data is of; name it with '

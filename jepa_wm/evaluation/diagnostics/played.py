@@ -89,13 +89,13 @@ def fit_probe(
   """
 
   @jax.jit
-  def fit(params: Params, rng_keys: jax.Array) -> probing.LinearProbe:
-    states = jax.vmap(env.reset)(rng_keys)
+  def fit(params: Params, rng_key: jax.Array) -> probing.LinearProbe:
+    states = jax.vmap(env.reset)(jax.random.split(rng_key, num_frames))
     seen = observations.observe(model, env, states)
     latents = model.encode(params, seen)
     return probing.fit(latents, jax.vmap(env.vector)(states))
 
-  return fit(model.params, jax.random.split(rng_key, num_frames))
+  return fit(model.params, rng_key)
 
 
 def imagine(

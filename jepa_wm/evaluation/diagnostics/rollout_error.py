@@ -102,9 +102,10 @@ def measure(
   def errors(
     params: Params,
     probe: probing.LinearProbe,
-    rng_keys: jax.Array,
+    rng_key: jax.Array,
     pushes: jax.Array,
   ) -> jax.Array:
+    rng_keys = jax.random.split(rng_key, num_rollouts)
     states, actions = jax.vmap(play, (0, None))(rng_keys, pushes)
     blocks = actions.reshape(
       num_rollouts, horizon, model.action_block, actions.shape[-1]
@@ -126,9 +127,8 @@ def measure(
   key = jax.random.fold_in(rng_key, _STREAM)
   probe_key, rollout_key = jax.random.split(key)
   probe = played.fit_probe(model, env, probe_key, num_probe_frames)
-  rollout_keys = jax.random.split(rollout_key, num_rollouts)
   recorded, pushed = (
-    np.asarray(errors(model.params, probe, rollout_keys, kind)).tolist()
+    np.asarray(errors(model.params, probe, rollout_key, kind)).tolist()
     for kind in (False, True)
   )
   steps = [h * model.action_block for h in range(horizon + 1)]

@@ -107,14 +107,20 @@ class BatchPlanner:
     self, seen: observations.Observation
   ) -> tuple[Any, planning.Memory | planning.Followed]:
     """Nothing planned and nothing remembered, of problems that look so."""
-    state = planning.first_state(
-      seen,
-      seen,
-      observe_fn=lambda seen: seen,
-      plan_fn=self._plan_fn(),
-      follows=self.follows,
-    )
-    return jax.tree.map(np.asarray, (state.warm_start, state.memory))
+
+    @jax.jit
+    def first(seen: observations.Observation) -> Any:
+      state = planning.first_state(
+        seen,
+        seen,
+        observe_fn=lambda seen: seen,
+        plan_fn=self._plan_fn(),
+        follows=self.follows,
+      )
+      return state.warm_start, state.memory
+
+    found: Any = jax.tree.map(np.asarray, first(seen))
+    return found
 
   def compiled(
     self, start: Any, memory: Any, goals: Any

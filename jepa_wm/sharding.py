@@ -12,7 +12,7 @@ import math
 import os
 import pathlib
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -173,6 +173,23 @@ def constrain(x: jax.Array, *axis_names: str | None) -> jax.Array:
     for name, dim in zip(axis_names, x.shape)
   ]
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+
+
+def row_by_row(fn: Callable[[jax.Array], Any], x: jax.Array) -> Any:
+  """`fn(x)` where no row needs another; a compiler might gather them first.
+
+  Args:
+    fn: of `[b, ...]`, to arrays `[b, ...]`.
+    x: `[B, ...]`, its rows over `data` where the current mesh divides them.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  size = 1 if mesh.empty else mesh.shape.get('data', 1)
+  if size == 1 or x.shape[0] % size:
+    return fn(x)
+  rows = PartitionSpec('data')
+  return jax.shard_map(fn, in_specs=rows, out_specs=rows, axis_names={'data'})(
+    x
+  )
 
 
 def num_processes(mesh: Mesh) -> int:

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 from typing import Generic, NamedTuple
 
 import jax
@@ -219,7 +220,8 @@ def cheapest(
   """
   costs = sharding.constrain(costs, 'data')
   costs = jnp.where(jnp.isfinite(costs), costs, jnp.inf)
-  negative, indices = jax.lax.top_k(-costs, number)
+  pick = functools.partial(jax.lax.top_k, k=number)
+  negative, indices = sharding.row_by_row(pick, -costs)
   elites = jnp.take_along_axis(
     candidates, indices.reshape(*indices.shape, 1, 1), axis=1
   )

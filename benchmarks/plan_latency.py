@@ -180,11 +180,13 @@ def _tflop(config: Any, num_candidates: int, horizon: int) -> float:
   total = 0
   for step in range(1, horizon + 1):
     # While the window grows, one token is new; when it slides, all are. The
-    # first of a window needs no query, and the last block no other answers.
-    new = 1 if step <= history else history
-    asking = new - (step == 1 or step > history)
-    total += (depth - 1) * ((3 * new + asking) * attend + new * mlp)
-    total += (2 * new + (step > 1) + 1) * attend + mlp
+    # first of a window is one small matrix to the others, which have four maps
+    # each; in the last block one token alone asks and answers.
+    has_first = step == 1 or step > history
+    others = 0 if step == 1 else 1 if step <= history else history - 1
+    total += (depth - 1) * (4 * others * attend + (others + has_first) * mlp)
+    total += 2 * (others + (step > 1)) * attend + mlp
+    total += depth * has_first * width**2
     total += depth * 6 * width**2 + condition
     total += config.projector.hidden_dim * (width + config.latent_dim)
   return 2e-12 * total * num_candidates

@@ -94,7 +94,8 @@ class AnchoredAttention(layers.Module):
 
     def carry(first):
       kernels = weights(value, 'kernel'), weights(out, 'kernel')
-      if math.prod(lead) < width:  # The product would cost more than it saves.
+      # Of a few, outside of loops, the product would cost more than it saves.
+      if 4 * math.prod(lead) < width:
         return first @ kernels[0] @ kernels[1]
       return first @ (kernels[0] @ kernels[1])
 

@@ -49,6 +49,15 @@ def test_a_loop_counts_as_often_as_it_runs():
   assert count(looped, (5, 5)) == 4 * 3 * 2 * 5**3
 
 
+def test_what_a_loop_does_not_change_counts_once():
+  def looped(x, y):
+    inner = lambda z, _: (z @ jax.jit(jnp.matmul)(x, y), None)
+    outer = lambda z, _: jax.lax.scan(inner, z + z @ x, None, length=3)
+    return jax.lax.scan(outer, x, None, length=4)[0]
+
+  assert count(looped, (5, 5), (5, 5)) == (1 + 4 + 4 * 3) * 2 * 5**3
+
+
 def test_of_branches_the_dearest_counts():
   def branched(x):
     return jax.lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x @ x, x)

@@ -19,9 +19,12 @@ from jepa_wm import envs
 
 def load(folder, name):
   """A function of an exported folder, and what it takes and gives."""
-  manifest = pathlib.Path(folder, 'manifest.json').read_text()
-  about = json.loads(manifest)['functions'][name]
-  content = pathlib.Path(folder, f'{name}.stablehlo').read_bytes()
+  try:
+    manifest = pathlib.Path(folder, 'manifest.json').read_text()
+    about = json.loads(manifest)['functions'][name]
+    content = pathlib.Path(folder, f'{name}.stablehlo').read_bytes()
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise ValueError(f'{folder} holds no {name}; export it again.') from error
   if hashlib.sha256(content).hexdigest() != about['stablehlo']['sha256']:
     raise ValueError(f'{name} in {folder} is damaged; copy it again.')
   return jax.jit(export.deserialize(content).call), about

@@ -22,7 +22,7 @@ job, `--launcher=submitit` makes a Slurm array of them. Without a study file:
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from experiments import command_line, launching
 from experiments.configs import variants
@@ -135,4 +135,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=lambda argv: command_line.parse(FLAGS, argv))
+  command_line.run(main, lambda argv: command_line.parse(FLAGS, argv))

@@ -10,7 +10,7 @@ is reached.
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from experiments import command_line
 from jepa_wm import processes, recipes
@@ -41,30 +41,19 @@ def main(argv: list[str]) -> None:
 
 
 def _collect() -> None:
-  stops = command_line.Stops()
-  out: str = ''
-  try:
-    recipe = command_line.read(FLAGS, recipes.Collecting)
-    out = f'data/{recipe.environment}' if _OUT.value is None else _OUT.value
+  environment = FLAGS['environment'].value
+  out = f'data/{environment}' if _OUT.value is None else _OUT.value
+  said = f'Interrupted; nothing was written to {out}.'
+  with command_line.one_sentence(said, out=out):
     counts = recipes.collect(
-      recipe,
+      command_line.read(FLAGS, recipes.Collecting),
       out,
       held_out_fraction=_HELD_OUT_FRACTION.value,
       overwrite=_OVERWRITE.value,
-      check_fn=stops.check,
+      check_fn=command_line.STOPS.check,
     )
-  except KeyboardInterrupt:
-    sys.exit(f'Interrupted; nothing was written to {out}.')
-  except processes.ElsewhereError as error:
-    sys.exit(str(error))
-  except OSError as error:
-    sys.exit(
-      f'Cannot write to {out}: {error.strerror}.' if error.errno else str(error)
-    )
-  except ValueError as error:
-    sys.exit(str(error))
   print(f'{out}: ' + ', '.join(f'{n} {s}' for s, n in counts.items()))
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=lambda argv: command_line.parse(FLAGS, argv))
+  command_line.run(main, lambda argv: command_line.parse(FLAGS, argv))

@@ -2,23 +2,25 @@
 
 import contextlib
 import dataclasses
+import errno
 import gc
-import io
 import os
+import pathlib
 import re
 import shlex
 import signal
 import sys
+import traceback
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
-from absl import flags, logging
+from absl import app, flags, logging
 
-from experiments import compile_cache, imports
-from jepa_wm import allocation, fields, files
+from experiments import compile_cache, imports, starting
+from jepa_wm import allocation, fields, files, launchers
 
 # A value, or one of a list, that begins with somebody's home; shells leave it.
 _HOME = re.compile(r'(?<=[=,])~[^,]*')
@@ -30,6 +32,9 @@ _T = TypeVar('_T')
 _ATTRIBUTE = re.compile(r'^    (\w+): (.*(?:\n      .*)*)', re.MULTILINE)
 
 _ILLEGAL = re.compile(r'flag --([\w.]+)=(.*?): ', re.DOTALL)
+
+_DEVICES = 'xla_bridge.py'
+"""Where JAX looks for devices; errors and assertions of it have no class."""
 
 _WANTED = {
   'int': 'an integer',
@@ -71,7 +76,8 @@ def define(
     leave_out: fields that get no flag.
     choices: what a field of text may be.
   """
-  texts = dict(_ATTRIBUTE.findall(kind.__doc__))
+  # `python -OO` leaves out what is said.
+  texts = dict(_ATTRIBUTE.findall(kind.__doc__ or ''))
   hints = typing.get_type_hints(kind)
   for field in dataclasses.fields(kind):
     if field.name in leave_out:
@@ -81,7 +87,7 @@ def define(
       default = [f'{k}={x:g}' for k, x in field.default_factory().items()]
     elif default is dataclasses.MISSING:
       default = None
-    text = ' '.join(texts[field.name].split())
+    text = ' '.join(texts.get(field.name, field.name).split())
     text = text[0].upper() + text[1:]
     if choices and field.name in choices:
       flags.DEFINE_enum(
@@ -187,19 +193,14 @@ def finish(rest: list[str]) -> list[str]:
 
 
 def prepare() -> None:
-  """Makes the process one that commands run in, whatever the shell says.
+  """Makes the process one that commands run in; see also `starting.begin`.
 
-  Terminals show `?` for what they have no letter for: a table has lines that
-  ASCII and Latin-1 have not, and nobody's results are lost for a letter. JAX
-  promotes dtypes, on which optimisers of others rely. Memory that is freed is
-  kept, and what has been imported is never looked through for garbage.
+  JAX promotes dtypes, on which optimisers of others rely. Memory that is freed
+  is kept, and what has been imported is never looked through for garbage.
   """
   allocation.keep_freed()
   gc.freeze()
   jax.config.update('jax_numpy_dtype_promotion', 'standard')
-  for stream in (sys.stdout, sys.stderr):
-    if isinstance(stream, io.TextIOWrapper):
-      stream.reconfigure(errors='replace')
 
 
 def what_is_wrong(error: Exception, names: Iterable[str]) -> str:
@@ -244,35 +245,84 @@ def what_is_wrong(error: Exception, names: Iterable[str]) -> str:
   return f'{name} must be {wanted}, got {value!r}.'
 
 
+def run(
+  main: Callable[[list[str]], object],
+  parse_fn: Callable[[list[str]], list[str]],
+) -> None:
+  """Runs a command: all of them begin and end here.
+
+  Args:
+    main: what it does, in `one_sentence`.
+    parse_fn: parses the command line, before any file is written.
+  """
+
+  def begun(argv: list[str]) -> None:
+    # Of several processes each may wait for another in C++, where nothing but
+    # the system ends it.
+    if launchers.has_company():
+      signal.signal(signal.SIGTERM, signal.SIG_DFL)
+      signal.signal(signal.SIGINT, signal.default_int_handler)
+    else:
+      STOPS.listen()
+    try:
+      with one_sentence('Interrupted.'):
+        main(argv)
+    finally:
+      starting.end_at_signals('Interrupted at the end, when all was done.')
+    starting.finish()
+
+  app.run(begun, flags_parser=parse_fn)
+
+
 @contextlib.contextmanager
-def one_sentence(interrupted: str) -> Iterator[None]:
+def one_sentence(interrupted: str, *, out: str = '') -> Iterator[None]:
   """Ends the process in a sentence where the block cannot go on.
 
   Args:
     interrupted: what Ctrl-C leaves, unless it says so itself.
+    out: folder that is written, of which errors of the system are then said.
   """
   try:
     yield
   except KeyboardInterrupt as stop:
     sys.exit(str(stop) or interrupted)
-  except (ImportError, ValueError, OSError) as error:
+  except Exception as error:
     logging.debug('%s', error, exc_info=True)  # Shown by --verbosity=1.
-    sys.exit(_sentence(error))
-  except (MemoryError, jax.errors.JaxRuntimeError) as error:
-    said = str(error).strip().splitlines()
-    if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
-      sys.exit(
-        f'There is not enough memory ({said[0] if said else "none left"}); '
-        'choose smaller batches, horizons or numbers of episodes.'
-      )
+    if STOPS.came:
+      # Somebody took it for an error of his own.
+      sys.exit(interrupted)
+    if said := _sentence(error, out):
+      sys.exit(said)
     raise
 
 
-def _sentence(error: Exception) -> str:
-  """What an error says, also where the system says it in a number."""
+def _sentence(error: Exception, out: str) -> str:
+  """What an error says that is none of ours; '' where it may be."""
+  if isinstance(error, OSError) and error.errno == errno.EMFILE:
+    return (
+      f'The system lets this process open no more files ({error.strerror}); '
+      'raise the limit (ulimit -n).'
+    )
+  if isinstance(error, OSError) and error.errno and out:
+    return f'Cannot write to {out}: {error.strerror}.'
   if isinstance(error, OSError) and error.errno and error.filename is not None:
     return f'{error.filename}: {error.strerror}.'
-  return str(error)
+  if isinstance(error, (ImportError, ValueError, OSError)):
+    return str(error)
+  said = str(error).strip().partition('\n')[0]
+  if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
+    return (
+      f'There is not enough memory ({said or "none left"}); choose smaller '
+      'batches, horizons or numbers of episodes.'
+    )
+  trace = traceback.extract_tb(error.__traceback__)
+  if trace and pathlib.Path(trace[-1].filename).name == _DEVICES:
+    why = f' ({said.partition(" (set ")[0]})' if said else ''
+    return (
+      'JAX finds none of the devices that JAX_PLATFORMS='
+      f'{jax.config.jax_platforms} asks for{why}; leave it out, or say cpu.'
+    )
+  return ''
 
 
 class Stops:
@@ -280,12 +330,16 @@ class Stops:
 
   Raised wherever Python is, it is lost in a destructor, or in a library that
   takes every exception for its own; `check` raises it again.
+
+  Attributes:
+    came: whether one has.
   """
 
-  def __init__(self) -> None:
-    self._came = False
-    for signum in (signal.SIGTERM, signal.SIGINT):
-      signal.signal(signum, self._receive)
+  came = False
+
+  def listen(self) -> None:
+    """Has signals received."""
+    starting.listen(self._receive)
 
   def check(self) -> None:
     """Between two pieces of work.
@@ -293,13 +347,17 @@ class Stops:
     Raises:
       KeyboardInterrupt: a signal has come.
     """
-    if self._came:
+    if self.came:
       raise KeyboardInterrupt
 
   def _receive(self, signum: int, frame: object) -> None:
     del signum, frame
-    self._came = True
+    self.came = True
     raise KeyboardInterrupt
+
+
+STOPS = Stops()
+"""Those of this process."""
 
 
 def at_home(argv: Iterable[str]) -> list[str]:

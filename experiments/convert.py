@@ -11,11 +11,10 @@ read back and compared with what was converted.
 """
 
 import dataclasses
-import signal
 import sys
 import warnings
 
-from absl import app, flags
+from absl import flags
 
 from experiments import command_line
 from jepa_wm import recipes
@@ -72,10 +71,12 @@ def main(argv: list[str]) -> None:
       'Say what to convert and where to keep it, for example '
       '--source=pusht_expert_train.h5 --out=data/push_t.'
     )
-  # SIGTERM then ends as Ctrl-C does.
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
   out = _OUT.value
-  try:
+  said = (
+    'Interrupted; what is finished is kept, and the same command goes on from '
+    'there.'
+  )
+  with command_line.one_sentence(said, out=out):
     # Those of the recipe come from there, where 0 is another word for None.
     chosen = command_line.read(
       FLAGS, readers.Options, image_size=None, fit='stretch'
@@ -91,17 +92,6 @@ def main(argv: list[str]) -> None:
       overwrite=_OVERWRITE.value,
       restart=_RESTART.value,
     )
-  except KeyboardInterrupt:
-    sys.exit(
-      'Interrupted; what is finished is kept, and the same command goes on '
-      'from there.'
-    )
-  except OSError as error:
-    sys.exit(
-      f'Cannot write to {out}: {error.strerror}.' if error.errno else str(error)
-    )
-  except (ImportError, ValueError) as error:
-    sys.exit(str(error))
   for index, reason in report.skipped[:10]:
     print(f'left out episode {index}: {reason}')
   counts = ', '.join(f'{n} {split}' for split, n in report.counts.items())
@@ -113,4 +103,4 @@ def main(argv: list[str]) -> None:
 if __name__ == '__main__':
   # tfds warns of its own deprecations while it writes.
   warnings.filterwarnings('ignore', module='tensorflow_datasets')
-  app.run(main, flags_parser=lambda argv: command_line.parse(FLAGS, argv))
+  command_line.run(main, lambda argv: command_line.parse(FLAGS, argv))

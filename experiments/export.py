@@ -10,10 +10,10 @@ for CPU, CUDA and TPU at once. With a model and a head of your own:
 
 The folder has a file for each function and `manifest.json`, which says what
 every one takes and gives, in raw units: pixels uint8, actions as the world
-takes them. `docs/robots.md` has the loader, fifteen lines on JAX alone.
+takes them. `docs/robots.md` has the loader, twenty lines on JAX alone.
 """
 
-from absl import app, flags
+from absl import flags
 
 from experiments import command_line, planner_flags
 from jepa_wm import planning, recipes
@@ -57,4 +57,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=lambda argv: command_line.parse(FLAGS, argv))
+  command_line.run(main, lambda argv: command_line.parse(FLAGS, argv))

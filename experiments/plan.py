@@ -24,7 +24,7 @@ and `--shift=all` asks what a change of colour, size, door or light does.
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from experiments import command_line, planner_flags
 from jepa_wm import planning, processes, recipes, sharding
@@ -73,4 +73,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=lambda argv: command_line.parse(FLAGS, argv))
+  command_line.run(main, lambda argv: command_line.parse(FLAGS, argv))

@@ -27,7 +27,7 @@ import dataclasses
 import sys
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from experiments import command_line
 from jepa_wm import processes, recipes
@@ -97,4 +97,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=lambda argv: command_line.parse(FLAGS, argv))
+  command_line.run(main, lambda argv: command_line.parse(FLAGS, argv))

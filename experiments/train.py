@@ -19,7 +19,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from experiments import (
@@ -158,4 +158,4 @@ def _next(config: Mapping[str, Any], workdir: pathlib.Path) -> str:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse_flags)
+  command_line.run(main, parse_flags)

@@ -11,9 +11,9 @@ flags, such as `--config.frozen_encoder=runs/small`, and all that is said of
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import flags
 
-from experiments import train
+from experiments import command_line, train
 from experiments.configs import rl
 
 _FLAG = ('--agent', '-agent')
@@ -50,4 +50,4 @@ def _as_config(word: str) -> str:
 
 
 if __name__ == '__main__':
-  app.run(train.main, flags_parser=parse_flags)
+  command_line.run(train.main, parse_flags)

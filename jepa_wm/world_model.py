@@ -260,6 +260,7 @@ class WorldModel:
     """
     _ = self._acting
     if isinstance(seen, Mapping):
+      absorbing.check_seen(self.observation_spec, action, seen)
       seen = self.encode(params, seen)
     return absorbing.absorb(self._acting, params, state, action, seen)
 

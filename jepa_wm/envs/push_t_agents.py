@@ -212,6 +212,8 @@ class PushTAgents(multi_agent.Pushes, plane.PlaneWorld):
     places, pose = jax.lax.fori_loop(
       0, _SUBSTEPS, substep, (self.places(state), state.block_pose)
     )
+    # Whoever keeps apart from what is no place would stay where it is.
+    places = jnp.where(jnp.isnan(actions), jnp.nan, places)
     return dataclasses.replace(state, positions=places, block_pose=pose)
 
   def render(self, state: PushTAgentsState) -> jax.Array:

@@ -8,7 +8,12 @@ import numpy as np
 
 from jepa_wm.models import acting as acting_lib
 from jepa_wm.models import model
-from jepa_wm.types import LatentState, Variables
+from jepa_wm.types import (
+  LatentState,
+  Observation,
+  ObservationSpec,
+  Variables,
+)
 
 
 def absorb(
@@ -43,6 +48,30 @@ def absorb(
   return acting.absorb(
     variables, state, jnp.asarray(action), jnp.asarray(latent)
   )
+
+
+def check_seen(
+  spec: ObservationSpec, action: jax.Array, seen: Observation
+) -> None:
+  """Refuses what was seen of other problems than an action is of.
+
+  Args:
+    spec: of what the model sees.
+    action: `[..., A]`.
+    seen: arrays `[..., *shape]`; `encode` says what else may be wrong.
+
+  Raises:
+    ValueError: the leading dims differ.
+  """
+  lead = list(np.shape(action)[:-1])
+  for name, wanted in spec.items():
+    shape, own = list(np.shape(seen.get(name))), list(wanted.shape)
+    before = len(shape) - len(own)
+    if shape[before:] == own and before >= 0 and shape[:before] != lead:
+      raise ValueError(
+        f'seen: {name} must be {[*lead, *own]}, one for each block of the '
+        f'action {list(np.shape(action))}, got {shape}.'
+      )
 
 
 def check_state(

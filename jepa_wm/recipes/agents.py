@@ -135,6 +135,12 @@ class AgentTraining:
 
   def __post_init__(self) -> None:
     self.data.check_unused('num_frames', 'an agent learns in single steps')
+    if self.agent.frames != 'episodes':
+      self.data.check_unused(
+        'path',
+        f'config.agent.frames={self.agent.frames!r} plays in the world; for '
+        'recorded episodes say config.agent.frames=episodes',
+      )
 
 
 def read_agent_config(config: Mapping[str, Any]) -> AgentTraining:

@@ -79,7 +79,7 @@ class Forks:
         'JAX_PLATFORMS': 'cpu',
         'MPLBACKEND': 'agg',
         'XDG_CACHE_HOME': f'{self._folder.name}/cache',
-        'XLA_FLAGS': _compiler_flags(),
+        'XLA_FLAGS': compiler_flags(),
         **(env or {}),
       },
       pass_fds=[theirs],
@@ -161,7 +161,7 @@ class Forks:
     return self.finish(self.start(module, *argv, **given))
 
 
-def _compiler_flags() -> str:
+def compiler_flags() -> str:
   sys.path.insert(0, str(ROOT / 'tests'))
   try:
     import compiler

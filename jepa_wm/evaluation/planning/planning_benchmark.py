@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -186,6 +187,7 @@ def run(
     if batch_size < 1:
       raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
     batch_size = min(batch_size, len(pairs))
+    _tell(sharding.undivided(batch_size, settings.planner.populations()))
     began = time.perf_counter()
     if baseline is None:
       baseline = measure_baseline(
@@ -322,6 +324,13 @@ def default_batch_size(num_pairs: int) -> int:
     return num_pairs
   sizes = [each * jax.device_count() for each in (4, 5, 3)]
   return min(num_pairs, min(sizes, key=lambda size: -num_pairs % size))
+
+
+@functools.cache
+def _tell(sentence: str) -> None:
+  """Says something once, however many results it is true of."""
+  if sentence and (sharding.is_alone() or jax.process_index() == 0):
+    print(sentence, file=sys.stderr)
 
 
 def _episode(loop: closed_loop.ClosedLoop, index: int) -> Episode:

@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import errno
 import gc
+import io
+import logging as std_logging
 import os
 import pathlib
 import re
@@ -189,18 +191,25 @@ def finish(rest: list[str]) -> list[str]:
     sys.exit(f'Every argument is a flag, as in --name=value, got {rest[1]!r}.')
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
+    # It says where its cache is and which font it has not.
+    std_logging.getLogger('matplotlib').setLevel(std_logging.ERROR)
   return rest
 
 
 def prepare() -> None:
   """Makes the process one that commands run in; see also `starting.begin`.
 
-  JAX promotes dtypes, on which optimisers of others rely. Memory that is freed
+  Terminals show `?` for what they have no letter for: a table has lines that
+  ASCII and Latin-1 have not, and nobody's results are lost for a letter. JAX
+  promotes dtypes, on which optimisers of others rely. Memory that is freed
   is kept, and what has been imported is never looked through for garbage.
   """
   allocation.keep_freed()
   gc.freeze()
   jax.config.update('jax_numpy_dtype_promotion', 'standard')
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='replace')
 
 
 def what_is_wrong(error: Exception, names: Iterable[str]) -> str:
@@ -267,8 +276,11 @@ def run(
     try:
       with one_sentence('Interrupted.'):
         main(argv)
+    except SystemExit as stop:
+      if stop.code:
+        raise
     finally:
-      starting.end_at_signals('Interrupted at the end, when all was done.')
+      starting.end_at_signals('Interrupted at the end.')
     starting.finish()
 
   app.run(begun, flags_parser=parse_fn)
@@ -304,7 +316,8 @@ def _sentence(error: Exception, out: str) -> str:
       'raise the limit (ulimit -n).'
     )
   if isinstance(error, OSError) and error.errno and out:
-    return f'Cannot write to {out}: {error.strerror}.'
+    why = str(error.strerror).rpartition('Cannot write: ')[2]
+    return f'Cannot write to {out}: {why}.'
   if isinstance(error, OSError) and error.errno and error.filename is not None:
     return f'{error.filename}: {error.strerror}.'
   if isinstance(error, (ImportError, ValueError, OSError)):
@@ -315,6 +328,8 @@ def _sentence(error: Exception, out: str) -> str:
       f'There is not enough memory ({said or "none left"}); choose smaller '
       'batches, horizons or numbers of episodes.'
     )
+  if line := imports.line_of(error):
+    return f'import: {line}: {type(error).__name__}: {said}.'
   trace = traceback.extract_tb(error.__traceback__)
   if trace and pathlib.Path(trace[-1].filename).name == _DEVICES:
     why = f' ({said.partition(" (set ")[0]})' if said else ''

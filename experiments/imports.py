@@ -15,6 +15,9 @@ from absl import flags
 
 from jepa_wm import provenance
 
+FILES: set[str] = set()
+"""Of a user, that have been imported."""
+
 _IMPORT = re.compile(r'--?import(?:=(.*))?')
 
 
@@ -60,3 +63,12 @@ def _import_file(path: pathlib.Path) -> None:
       'rename it.'
     )
   provenance.count_in(path)
+  FILES.add(str(path))
+
+
+def line_of(error: BaseException) -> str:
+  """The last line of a user's file that an error came by; '' if none."""
+  for frame in reversed(traceback.extract_tb(error.__traceback__)):
+    if frame.filename in FILES:
+      return f'{frame.filename}, line {frame.lineno}'
+  return ''

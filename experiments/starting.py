@@ -5,6 +5,7 @@ nothing but Python: what the shell, the machine or a signal does to a command
 that still imports is told in a sentence, too.
 """
 
+import builtins
 import contextlib
 import errno
 import io
@@ -20,7 +21,17 @@ from typing import Any
 LEAST_MEMORY = 3 * 2**30
 """Bytes of addresses without which XLA and its threads abort the process."""
 
-_LEAST_FILES = 1024
+_LEAST_FILES, _MANY_FILES = 64, 1024
+_LEAST_COLUMNS = 40
+
+_OTHERS = (
+  'DeprecationWarning',
+  'PendingDeprecationWarning',
+  'FutureWarning',
+  'ImportWarning',
+  'ResourceWarning',
+  'SyntaxWarning',
+)
 
 _LIMITS = (
   ('RLIMIT_AS', 'v'),
@@ -71,9 +82,8 @@ _outputs: dict[str, Output] = {}
 def begin() -> None:
   """Makes the process one that commands run in, whatever the shell says.
 
-  Terminals show `?` for what they have no letter for: a table has lines that
-  ASCII and Latin-1 have not, and nobody's results are lost for a letter. A
-  signal ends the process at once; files that can be open are at least 1024
+  Nothing is lost because it cannot be printed, be it a letter or all. A signal
+  ends the process at once; files that can be open are at least 1024
   where the system lets them. What others warn of stays a warning.
   """
   end_at_signals('Interrupted before anything was done.')
@@ -82,12 +92,11 @@ def begin() -> None:
   _spare_others()
   # Figures are drawn without a toolkit; one that is not there is an error.
   os.environ['MPLBACKEND'] = 'agg'
-  with contextlib.suppress(OSError, ValueError):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _LEAST_FILES if hard == resource.RLIM_INFINITY else hard
-    if 0 <= soft < _LEAST_FILES:
-      wanted = min(_LEAST_FILES, most)
-      resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+  columns = os.environ.get('COLUMNS', '')
+  if not columns.isdecimal() or int(columns[:9]) < _LEAST_COLUMNS:
+    # The help of absl then takes what it takes without a terminal.
+    os.environ.pop('COLUMNS', None)
+  _check_files()
   _check_memory()
   try:
     os.getcwd()
@@ -156,18 +165,30 @@ def _open_streams() -> None:
 
 def _spare_others() -> None:
   """Has what libraries are to change some day be no error, of `-W error`."""
-  for category in (
-    DeprecationWarning,
-    PendingDeprecationWarning,
-    ImportWarning,
-    FutureWarning,
-    ResourceWarning,
-    SyntaxWarning,
-  ):
-    if any(x.startswith('error') for x in sys.warnoptions):
-      warnings.filterwarnings(
-        'ignore', category=category, module=r'(?!jepa_wm|experiments)'
-      )
+  if not any(x.startswith('error') for x in sys.warnoptions):
+    return
+  for name in _OTHERS:
+    # Who is started by this process is told in these words.
+    sys.warnoptions.append(f'ignore::{name}')
+    kind = getattr(builtins, name)
+    others = r'(?!jepa_wm|experiments)'
+    warnings.filterwarnings('ignore', category=kind, module=others)
+
+
+def _check_files() -> None:
+  """Has more files be open where the shell alone is in the way."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  if not 0 <= soft < _MANY_FILES:
+    return
+  with contextlib.suppress(OSError, ValueError):
+    wanted = _MANY_FILES if hard < 0 else min(_MANY_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft = wanted
+  if soft < _LEAST_FILES:
+    sys.exit(
+      f'This shell lets a process have {soft} open files (ulimit -n), and '
+      f'commands need {_LEAST_FILES}: raise it.'
+    )
 
 
 def _check_memory() -> None:

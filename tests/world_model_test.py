@@ -145,6 +145,10 @@ def test_a_state_of_another_model_is_refused(model):
     absorb(state, latents[:, 0])
   with pytest.raises(ValueError, match='action: expected size 10'):
     model.absorb(model.params, state, jnp.zeros((2, 4)), latents)
+  one = {name: x[0] for name, x in frames(2).items()}
+  said = r'seen: pixels must be \[2, .*action \[2, 10\], got \[\d+, \d+, 3\]'
+  with pytest.raises(ValueError, match=said):
+    model.absorb(model.params, state, blocks(2), one)
 
 
 def test_cost_is_the_squared_distance_to_the_goal(model):

@@ -48,12 +48,15 @@ class Rows:
       with contextlib.suppress(Exception):
         if broken is not None:
           broken.close()
-      return f'{type(error).__name__}: {error}', None
+      said = ' '.join(str(error).split())
+      return f'{type(error).__name__}: {said:.200}', None
     return None, trail
 
   def close(self) -> None:
     for env in self._envs.values():
-      env.close()
+      # What it did is recorded: how it ends changes nothing.
+      with contextlib.suppress(Exception):
+        env.close()
     self._envs = {}
 
   def _do(self, row: int, name: str, payload: Any) -> Trail:
@@ -68,11 +71,15 @@ class Rows:
       raise ValueError('the row was never reset or placed.')
     env = self._envs[row]
     trail, rewards = [], []
+    vectors, proprio = self._views['vectors'], self._views['proprio']
     for action in payload if name.endswith('play') else ():
-      rewards.append(env.step(action))
-      trail.append(_finite(env.vector()))
-    self._views['vectors'][row] = trail[-1] if trail else _finite(env.vector())
-    self._views['proprio'][row] = env.proprio()
+      rewards.append(_number(env.step(action)))
+      trail.append(_finite('the world', env.vector(), vectors))
+    if not trail:
+      vectors[row] = _finite('the world', env.vector(), vectors)
+    else:
+      vectors[row] = trail[-1]
+    proprio[row] = _finite('what it feels', env.proprio(), proprio)
     if name.startswith('look'):
       self._views['pixels'][row] = resize(env.render(), self._image_size)
     return np.asarray(trail), np.asarray(rewards, float)
@@ -224,10 +231,26 @@ def resize(picture: np.ndarray, size: int) -> np.ndarray:
 _shares = functools.cache(painting.area_matrix)
 
 
-def _finite(vector: np.ndarray) -> np.ndarray:
-  if not np.isfinite(vector).all():
-    raise ValueError(f'the world became {vector}')
-  return vector
+def _finite(what: str, vector: Any, like: np.ndarray) -> np.ndarray:
+  """A vector `[V]`, if it is one: `like` `[n, V]` has its size."""
+  found = np.asarray(vector, np.float64)
+  if found.shape != like.shape[1:]:
+    raise ValueError(
+      f'{what} became {list(found.shape)} numbers, not {list(like.shape[1:])}'
+    )
+  if not np.isfinite(found).all():
+    raise ValueError(f'{what} became {found}')
+  return found
+
+
+def _number(reward: Any) -> float:
+  """A reward, NaN for none."""
+  if reward is None:
+    return math.nan
+  found = float(reward)
+  if math.isinf(found):
+    raise ValueError(f'the reward became {found}')
+  return found
 
 
 def array(typecode: str, size: int) -> np.ndarray:

@@ -102,6 +102,14 @@ def test_opposite_pushes_turn_it_and_cancel():
   )
 
 
+def test_an_action_that_is_no_number_makes_a_state_that_is_none():
+  """It is not taken for some other action."""
+  state = _state([AWAY, [450.0, 60.0], [60.0, 450.0]])
+  actions = jnp.zeros((3, 2)).at[1, 0].set(jnp.nan)
+  places = _step(state, actions).positions
+  assert jnp.isnan(places).tolist() == jnp.isnan(actions).tolist()
+
+
 def test_permuting_agents_permutes_the_step(played):
   order = np.array([2, 0, 1])
   rng = np.random.default_rng(0)

@@ -40,16 +40,24 @@ def test_a_terminal_without_the_letter_shows_another(monkeypatch):
 
 
 @pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_that_nobody_heard_is_told_again(signum):
+def test_a_signal_that_nobody_heard_is_told_again(signum, monkeypatch):
   before = {x: signal.getsignal(x) for x in (signal.SIGTERM, signal.SIGINT)}
   try:
     stops = command_line.Stops()
+    stops.listen()
     stops.check()
     # As in a library that takes every exception for its own.
     with contextlib.suppress(KeyboardInterrupt):
       os.kill(os.getpid(), signum)
     with pytest.raises(KeyboardInterrupt):
       stops.check()
+    # Or for an error of its own, as the import of a module of C does.
+    monkeypatch.setattr(command_line, 'STOPS', stops)
+    with (
+      pytest.raises(SystemExit, match='Interrupted'),
+      command_line.one_sentence('Interrupted.'),
+    ):
+      raise ImportError('initialization failed')
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)

@@ -136,6 +136,7 @@ def test_recorded_episodes_do_as_well(encoder, tmp_path):
   [
     ({'frozen_encoder': ''}, 'config.frozen_encoder must be set'),
     ({'data': {'num_frames': 3}}, 'config.data.num_frames=3 would do nothing'),
+    ({'data': {'path': 'walks'}}, 'for recorded episodes say config.agent.fra'),
     ({'head': {'name': 'gcivl'}}, "config.head.name.*'gcivl'"),
     ({'agent': {'frames': 'dreams'}}, "frames.*'dreams'"),
     ({'agent': {'softness': -1.0}}, '^config.agent.softness must be'),

@@ -463,5 +463,9 @@ def test_nothing_is_half_written_and_damage_is_seen(
 
   cut = tmp_path / 'out' / 'double.stablehlo'
   cut.write_bytes(cut.read_bytes()[:-100])
+  with pytest.raises(ValueError, match='holds no triple; export it again'):
+    load_example('control_a_robot').load(tmp_path / 'out', 'triple')
+  with pytest.raises(ValueError, match='holds no double; export it again'):
+    load_example('control_a_robot').load(tmp_path, 'double')
   with pytest.raises(ValueError, match='is damaged; copy it again'):
     load_example('control_a_robot').load(tmp_path / 'out', 'double')

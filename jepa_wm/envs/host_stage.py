@@ -122,8 +122,8 @@ class HostStage:
     vectors, goals = np.asarray(states), np.asarray(goals)
     return stage_lib.Survey(
       vectors,
-      np.array(self.world.distance(vectors, goals)),
-      np.array(self.world.success(vectors, goals), bool),
+      self.world.distances(vectors, goals),
+      self.world.successes(vectors, goals),
     )
 
   def observe(self, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -141,8 +141,8 @@ class HostStage:
     works = ~self._pool.has_failed(rows)[:, None]
     return stage_lib.Trail(
       vectors,
-      np.asarray(self.world.distance(vectors, goals)),
-      np.asarray(self.world.success(vectors, goals), bool) & works,
+      self.world.distances(vectors, goals),
+      self.world.successes(vectors, goals) & works,
       steps.rewards if self.world.gives_reward else None,
     )
 
@@ -183,7 +183,7 @@ class HostStage:
       self._pool.look(rows)
 
     def arrived(vectors: np.ndarray, indices: np.ndarray) -> np.ndarray:
-      return world.success(vectors, goals[indices])
+      return world.successes(vectors, goals[indices])
 
     played = host_play.play(
       self._pool,
@@ -194,7 +194,7 @@ class HostStage:
       done_fn=arrived if stop else None,
     )
     works = ~self._pool.has_failed(rows)[:, None]
-    reached = np.asarray(world.success(played.vectors, goals[:, None]), bool)
+    reached = world.successes(played.vectors, goals[:, None])
     seen = {'pixels': played.pixels, 'proprio': played.proprio}
     return stage_lib.Episodes(
       vectors=played.vectors,
@@ -211,7 +211,7 @@ class HostStage:
     """The goals `[n, V]` of `rows`, drawn where they have none."""
     for row, rng, vector in zip(rows, streams, self._pool.vectors(rows)):
       if int(row) not in self._goals:
-        self._goals[int(row)] = self.world.draw_target(rng, vector)
+        self._goals[int(row)] = self.world.target(rng, vector)
     return self._goals_of(rows)
 
   def draw_integers(
@@ -232,7 +232,7 @@ class HostStage:
 
   def are_solved(self, starts: np.ndarray, goals: np.ndarray) -> np.ndarray:
     """Whether vectors lie in goals, bool `[n]`."""
-    return np.asarray(self.world.success(starts, goals), bool)
+    return self.world.successes(starts, goals)
 
   def pictures(self, vectors: np.ndarray, worlds: Any = None) -> np.ndarray:
     """What states `[n, V]` look like."""

@@ -135,6 +135,10 @@ class World:
         out.
     """
     env = self.make() if env is None else env
+    if not dataclasses.is_dataclass(env) or isinstance(env, type):
+      raise ValueError(
+        f'make of a world must give an environment, a dataclass, got {env!r}.'
+      )
     if image_size is not None:
       env = dataclasses.replace(env, image_size=image_size)
     if self.on_host:

@@ -1,5 +1,6 @@
 """What the command lines of this package do alike."""
 
+import atexit
 import contextlib
 import dataclasses
 import errno
@@ -7,12 +8,10 @@ import gc
 import io
 import logging as std_logging
 import os
-import pathlib
 import re
 import shlex
 import signal
 import sys
-import traceback
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,8 +34,7 @@ _ATTRIBUTE = re.compile(r'^    (\w+): (.*(?:\n      .*)*)', re.MULTILINE)
 
 _ILLEGAL = re.compile(r'flag --([\w.]+)=(.*?): ', re.DOTALL)
 
-_DEVICES = 'xla_bridge.py'
-"""Where JAX looks for devices; errors and assertions of it have no class."""
+_AGAIN_SECONDS = 0.05
 
 _WANTED = {
   'int': 'an integer',
@@ -266,17 +264,20 @@ def run(
   """
 
   def begun(argv: list[str]) -> None:
-    # Of several processes each may wait for another in C++, where nothing but
-    # the system ends it.
-    if launchers.has_company():
-      signal.signal(signal.SIGTERM, signal.SIG_DFL)
-      signal.signal(signal.SIGINT, signal.default_int_handler)
-    else:
-      STOPS.listen()
     try:
       with one_sentence('Interrupted.'):
+        # Of several processes each may wait for another in C++, where nothing
+        # but the system ends it.
+        if launchers.has_company():
+          signal.signal(signal.SIGTERM, signal.SIG_DFL)
+          signal.signal(signal.SIGINT, signal.default_int_handler)
+        else:
+          sys.unraisablehook = STOPS.again
+          STOPS.listen()
         main(argv)
     except SystemExit as stop:
+      if STOPS.came:
+        _leave(stop.code)
       if stop.code:
         raise
     finally:
@@ -284,6 +285,18 @@ def run(
     starting.finish()
 
   app.run(begun, flags_parser=parse_fn)
+
+
+def _leave(code: Any) -> None:
+  """Ends at once: threads that were at work may not outlive Python's end."""
+  starting.end_at_signals('Interrupted.')
+  if isinstance(code, str):
+    print(code, file=sys.stderr)
+    code = 1
+  atexit._run_exitfuncs()
+  for stream in (sys.stdout, sys.stderr):
+    stream.flush()
+  os._exit(code or 0)
 
 
 @contextlib.contextmanager
@@ -330,14 +343,21 @@ def _sentence(error: Exception, out: str) -> str:
     )
   if line := imports.line_of(error):
     return f'import: {line}: {type(error).__name__}: {said}.'
-  trace = traceback.extract_tb(error.__traceback__)
-  if trace and pathlib.Path(trace[-1].filename).name == _DEVICES:
+  if jax.config.jax_platforms and not _finds_devices():
     why = f' ({said.partition(" (set ")[0]})' if said else ''
     return (
       'JAX finds none of the devices that JAX_PLATFORMS='
       f'{jax.config.jax_platforms} asks for{why}; leave it out, or say cpu.'
     )
   return ''
+
+
+def _finds_devices() -> bool:
+  """Whether the error is not that JAX has none; its own has no class."""
+  try:
+    return bool(jax.devices())
+  except (RuntimeError, AssertionError):
+    return False
 
 
 class Stops:
@@ -364,6 +384,14 @@ class Stops:
     """
     if self.came:
       raise KeyboardInterrupt
+
+  def again(self, unraisable: Any) -> None:
+    """What `sys.unraisablehook` is: one that was lost comes once more."""
+    if unraisable.exc_type is not KeyboardInterrupt:
+      sys.__unraisablehook__(unraisable)
+      return
+    signal.signal(signal.SIGALRM, self._receive)
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
 
   def _receive(self, signum: int, frame: object) -> None:
     del signum, frame

@@ -84,6 +84,7 @@ ENVIRONMENTS = {
 REFUSED = {
   'no gpu': ('collect', {'JAX_PLATFORMS': 'gpu'}, 'JAX_PLATFORMS'),
   'no cuda': ('train', {'JAX_PLATFORMS': 'cuda'}, 'JAX_PLATFORMS'),
+  'no cuda, plans': ('plan', {'JAX_PLATFORMS': 'cuda'}, 'JAX_PLATFORMS'),
   'nonsense': ('plan', {'JAX_PLATFORMS': 'nonsense'}, 'JAX_PLATFORMS'),
 }
 """Command, changes of the environment, and what the sentence names."""
@@ -172,9 +173,10 @@ def test_it_works_or_is_one_sentence_within(start, name):
 
 @pytest.mark.stress
 def test_nobody_reads_to_the_end(start):
-  process = start('list')
-  process.stdout.close()
-  assert process.wait(60) == 0 and process.stderr.read() == b''
+  with start('list') as process:
+    process.stdout.close()
+    assert process.stderr.read() == b''
+  assert process.returncode == 0
 
 
 @pytest.mark.stress

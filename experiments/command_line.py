@@ -343,11 +343,13 @@ def _sentence(error: Exception, out: str) -> str:
     )
   if line := imports.line_of(error):
     return f'import: {line}: {type(error).__name__}: {said}.'
-  if jax.config.jax_platforms and not _finds_devices():
-    why = f' ({said.partition(" (set ")[0]})' if said else ''
+  platforms = jax.config.values['jax_platforms']
+  if platforms and not _finds_devices():
+    why = said.partition(' (set ')[0].rstrip('.')
+    why = f' ({why})' if why else ''
     return (
-      'JAX finds none of the devices that JAX_PLATFORMS='
-      f'{jax.config.jax_platforms} asks for{why}; leave it out, or say cpu.'
+      f'JAX finds none of the devices that JAX_PLATFORMS={platforms} asks for'
+      f'{why}; leave it out, or say cpu.'
     )
   return ''
 

@@ -64,8 +64,9 @@ def check_seen(
     ValueError: the leading dims differ.
   """
   lead = list(np.shape(action)[:-1])
-  for name, wanted in spec.items():
-    shape, own = list(np.shape(seen.get(name))), list(wanted.shape)
+  for name in spec.keys() & seen.keys():
+    wanted = spec[name]
+    shape, own = list(np.shape(seen[name])), list(wanted.shape)
     before = len(shape) - len(own)
     if shape[before:] == own and before >= 0 and shape[:before] != lead:
       raise ValueError(

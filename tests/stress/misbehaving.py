@@ -2,7 +2,8 @@
 
 A point that is moved in a square. What goes wrong is a number of its state, so
 that starts and goals of problems have it, too; `MISBEHAVES` names one thing
-that whoever asks the world in the command's own process gets.
+that whoever asks the world in the command's own process gets, or says that
+episodes behave and problems do not.
 """
 
 import os
@@ -100,23 +101,32 @@ KINDS = [
 ] + [*HARMLESS]
 """By the number in the state; every second behaves."""
 
+DEADLY = (
+  *('leaves', 'is interrupted', 'dies', 'ends well', 'is killed', 'aborts'),
+  'hangs',
+)
+"""What costs a process, seconds to start again: episodes alone do it."""
+
 
 class Row:
   """One row."""
 
   def __init__(self):
     self._count, self._place, self._kind = 0, np.zeros(2), ''
+    self._is_spared = False
 
   def reset(self, seed):
     rng = np.random.default_rng(seed)
-    self._begin(rng.uniform(1, 9, 2), KINDS[seed % len(KINDS)])
+    self._begin(rng.uniform(1, 29, 2), KINDS[seed % len(KINDS)])
+    self._is_spared = OWN == 'only problems'
 
   def place(self, vector):
+    self._is_spared = KINDS[int(vector[2])] in DEADLY
     self._begin(vector[:2], KINDS[round(float(vector[2])) % len(KINDS)])
 
   def step(self, action):
     self._count += 1
-    self._place = np.clip(self._place + action, 0.0, 10.0)
+    self._place = np.clip(self._place + action, 0.0, 30.0)
     if not self._is_on:
       return 0.0
     if self._kind in STEPS:
@@ -129,7 +139,7 @@ class Row:
     if self._is_on and self._kind in PICTURES:
       return PICTURES[self._kind]()
     side = 2048 if self._kind == 'draws a lot' else 16
-    return np.full((side, side, 3), int(self._place[0] * 25), np.uint8)
+    return np.full((side, side, 3), int(self._place[0] * 8), np.uint8)
 
   def vector(self):
     found = np.append(self._place, KINDS.index(self._kind))
@@ -148,7 +158,7 @@ class Row:
 
   @property
   def _is_on(self):
-    return self._count == AT_STEP
+    return self._count == AT_STEP and not self._is_spared
 
   def _begin(self, place, kind):
     self._count, self._place, self._kind = 0, np.array(place), kind
@@ -175,7 +185,7 @@ def success(vectors, goals):
 
 
 def draw_target(rng, vector):
-  found = np.append(rng.uniform(1, 9, 2), vector[2])
+  found = np.append(30.0 - vector[:2] + rng.normal(size=2), vector[2])
   return {
     'target raises': lambda: fail(TypeError('no target')),
     'target is nan': lambda: found * np.nan,
@@ -186,7 +196,7 @@ def draw_target(rng, vector):
 
 def begin(action_noise, wanders, rng, target):
   def act(vector, proprio):
-    way = np.clip(target[:2] - vector[:2], -1, 1)
+    way = np.clip(target[:2] - vector[:2], -0.3, 0.3)
     way = way + action_noise * rng.normal(size=2)
     return {
       'policy raises': lambda: fail(ZeroDivisionError('division by zero')),
@@ -241,7 +251,7 @@ envs.register(
   envs.World(
     make=make,
     policies=host.heading(begin),
-    place=lambda vectors: vectors[..., :2] / 10.0,
+    place=lambda vectors: vectors[..., :2] / 30.0,
     state_names=('x', 'y', 'kind'),
     unit='steps',
     on_host=True,

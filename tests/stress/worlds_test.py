@@ -63,6 +63,8 @@ def test_what_a_world_does_costs_its_own_episode(forks, place):
 
 @pytest.mark.stress
 def test_a_problem_that_breaks_is_lost(forks, place):
+  """Of twelve, every second of which breaks, in a way of its own."""
+  place['env']['MISBEHAVES'] = 'only problems'
   ended = forks.run(
     'experiments.plan', OWN, *PLANNED, '--num_pairs=12', '--out=out', **place
   )

@@ -95,7 +95,7 @@ DOORS = {
     'experiments.plan',
     (
       '--checkpoint=model', '--num_pairs=2', '--planner=icem,gradient,grasp',
-      '--horizon=2', '--memory=state',
+      '--horizon=2', '--receding_horizon=1', '--memory=state',
     ),
     _PLANNING,
   ),

@@ -88,17 +88,22 @@ def make_more(folder: str) -> None:
   config = multi_agent.get_config('two_room_tiny').model.to_dict()
   config['encoder'] |= {'image_size': 16}
   _write_model(path / 'agents', config)
-  _train_heads(path, MORE_HEADS)
+  _write_walks(path / 'long_walks', 16, 80)
+  _train_heads(path, MORE_HEADS, 'long_walks')
   sys.stdout.flush()
 
 
-def _train_heads(path: pathlib.Path, names: Sequence[str]) -> None:
+def _train_heads(
+  path: pathlib.Path, names: Sequence[str], walks: str = 'walks'
+) -> None:
   for name in names:
     settings = head_configs.get_config(f'{name}_tiny').to_dict()
     settings |= {'num_steps': 1, 'checkpoint_every': 1, 'eval_every': 1}
     settings['frozen_encoder'] = str(path / 'model')
+    if name == 'safety':
+      settings['head']['zone'] = 'box:0,0,5,5'
     settings['data'] |= {
-      'path': str(path / 'walks'), 'batch_size': 4, 'num_eval_windows': 4,
+      'path': str(path / walks), 'batch_size': 4, 'num_eval_windows': 4,
     }  # fmt: skip
     recipes.train_head(settings, path / 'heads' / name)
 
@@ -135,26 +140,29 @@ def _write_model(path: pathlib.Path, config: dict[str, Any]) -> None:
   params = jax.tree.map(
     lambda x: rng.uniform(0.1, 0.5, x.shape).astype(x.dtype), shapes
   )
+  is_of_two = config['name'] == 'multi_agent'
   statistics = units.ActionStatistics(
-    *(np.full(2, x, np.float32) for x in (0.0, 1.0))
+    *(np.full(2 + 2 * is_of_two, x, np.float32) for x in (0.0, 1.0))
   )
-  world = 'two_room_agents' if config['name'] == 'multi_agent' else 'two_room'
+  world = 'two_room_agents' if is_of_two else 'two_room'
   record = {'config': {'data': {'environment': world}}}
   made = exports.WorldModel(model, params, statistics)
   dataclasses.replace(made, record=record).save(path)
 
 
-def _write_walks(path: pathlib.Path, size: int) -> None:
+def _write_walks(path: pathlib.Path, size: int, length: int = 20) -> None:
   rng = np.random.default_rng(0)
   walks = [
     episodes.Episode(
       columns={
         'observation/pixels': rng.integers(
-          0, 256, (21, size, size, 3), np.uint8
+          0, 256, (length + 1, size, size, 3), np.uint8
         ),
-        'observation/proprio': rng.uniform(0, 9, (21, 2)).astype(np.float32),
-        'action': rng.uniform(-1, 1, (20, 2)).astype(np.float32),
-        'state': rng.uniform(0, 9, (21, 2)).astype(np.float32),
+        'observation/proprio': rng.uniform(0, 9, (length + 1, 2)).astype(
+          np.float32
+        ),
+        'action': rng.uniform(-1, 1, (length, 2)).astype(np.float32),
+        'state': rng.uniform(0, 9, (length + 1, 2)).astype(np.float32),
       },
       provenance={'index': index},
     )

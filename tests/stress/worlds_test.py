@@ -1,5 +1,6 @@
 """Worlds of users that misbehave: an episode each, or one sentence."""
 
+import json
 import pathlib
 
 import pytest
@@ -69,7 +70,8 @@ def test_a_problem_that_breaks_is_lost(forks, place):
     'experiments.plan', OWN, *PLANNED, '--num_pairs=12', '--out=out', **place
   )
   assert ended.code == 0 and not ended.has_traceback, ended.err[-3000:]
-  assert (place['cwd'] / 'out' / 'results.json').is_file()
+  (result,) = json.loads((place['cwd'] / 'out/results.json').read_text())
+  assert 1 <= result['num_failed'] < result['num_pairs'] == 12
 
 
 @pytest.mark.stress

@@ -121,6 +121,11 @@ def open_reader(
   fields.check_names('A reader', options, known)
   chosen = Options(**options)
   fields.check_choice('format', format, ['auto', *_FORMATS], is_open=True)
+  if path.exists() and not (path.is_file() or path.is_dir()):
+    raise ValueError(
+      f'{path} is neither a file nor a folder, but a pipe, a device or such; '
+      'nothing is read from it.'
+    )
   with promised(path, str(path)):
     if format == 'auto':
       format = detect(path)

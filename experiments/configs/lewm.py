@@ -10,7 +10,7 @@
   --config=experiments/configs/lewm.py:reacher_small    dm_control's arm
   --config=experiments/configs/lewm.py:cube_small       OGBench's cube
   --config=experiments/configs/lewm.py:point_maze_small    a point in a U maze
-  --config=experiments/configs/lewm.py:diverse_maze_small  in 40 layouts
+  --config=experiments/configs/lewm.py:diverse_maze_small  in many layouts
   --config=experiments/configs/lewm.py:diverse_maze_predictor  what that made
 
 Every field of the model is a flag, those left at their defaults too:
@@ -47,10 +47,6 @@ FULL_SIZE = {'two_room': 60_000, 'push_t': 280_000}
 episodes of 92 frames, and of 20,000 of 196, in windows that span 16."""
 
 
-MAZES = {'point_maze': 8, 'diverse_maze': 32}
-"""Size of a latent: of a place, and of the walls too where they vary."""
-
-
 def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
   """The fields of a run of one of `VARIANTS`; a ValueError for another."""
   variants.check(variant, VARIANTS)
@@ -59,7 +55,7 @@ def get_config(variant: str = 'two_room_small') -> ml_collections.ConfigDict:
     model = small(latent_dim=8, history=1)
     model['terms']['prediction'] = {'steps': 3}
     model['terms']['temporal_similarity'] = {'weight': 5.0}
-  elif variant.rpartition('_')[0] in MAZES:
+  elif variant.rpartition('_')[0] in ('point_maze', 'diverse_maze'):
     model = _maze(config, variant)
   elif variant == 'two_room_plain':
     model = small(latent_dim=192, history=3)
@@ -189,23 +185,60 @@ def _read_as_points(
 def _maze(config: ml_collections.ConfigDict, variant: str) -> dict[str, Any]:
   """Makes `config` that of a maze, and gives the settings of the model."""
   world = variant.rpartition('_')[0]
-  # A picture says nothing of velocities, hence a history of two.
-  model = small(latent_dim=MAZES[world], history=2)
-  model['terms']['prediction'] = {'steps': 3}
   config.data.path = f'data/{world}'
+  # A picture says nothing of velocities, hence a history of two.
   config.data.num_frames = 5
-  if world == 'diverse_maze':
-    # Walls do not move and are predicted best: what acts must be asked for.
-    config.num_steps = 2500
-    model['terms']['inverse_dynamics'] = {'weight': 10.0}
-  else:
+  model = small(latent_dim=8, history=2)
+  model['terms']['prediction'] = {'steps': 3}
+  if world == 'point_maze':
     model['terms']['temporal_similarity'] = {'weight': 5.0}
+    return model
+  config.num_steps = 2000
+  config.data.batch_size = 64
+  config.optimizer.learning_rate = 2e-3
+  model |= _of_points_on_a_map(num_points=1)
   if variant == 'diverse_maze_predictor':
     _on_frozen(config, model, 'runs/diverse_maze')
-    config.num_steps = 4000
-    config.data.batch_size = 64
-    model['predicts'] = 'change'
+    model['terms']['prediction']['slides'] = True
   return model
+
+
+def _of_points_on_a_map(num_points: int) -> dict[str, Any]:
+  """Settings of a model whose latent is a few points and a map around them.
+
+  Walls do not move and are predicted best, so that where the agent is must be
+  asked for: by what acts on it, of the points alone.
+  """
+  map_channels, rows = 2, 16
+  return {
+    'latent_dim': 2 * num_points + map_channels * rows**2,
+    'encoder': {
+      'name': 'points_on_map',
+      'image_size': 4 * rows,
+      'channels': 8,
+      'num_points': num_points,
+      'map_channels': map_channels,
+    },
+    'projector': {'name': 'none'},
+    'actions': {'features': 32},
+    'predictor': {
+      'name': 'looking_around',
+      'history': 2,
+      'num_points': num_points,
+      'rows': rows,
+      'width': 256,
+    },
+    'predicts': 'change',
+    'terms': {
+      'prediction': {'steps': 3, 'slides': True},
+      'inverse_dynamics': {
+        'weight': 10.0,
+        'hidden_dim': 256,
+        'num_seen': 2 * num_points,
+      },
+      'temporal_similarity': {},
+    },
+  }
 
 
 def _on_frozen(

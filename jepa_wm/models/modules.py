@@ -178,7 +178,10 @@ def inverse_dynamics(
   for term in all_terms:
     if isinstance(term, dynamics.InverseDynamics):
       return projectors.InverseDynamics(
-        features=action_spec.size, hidden_dim=term.hidden_dim, dtype=dtype
+        features=action_spec.size,
+        hidden_dim=term.hidden_dim,
+        num_seen=term.num_seen,
+        dtype=dtype,
       )
   return None
 

@@ -153,7 +153,7 @@ class ConvEncoder(layers.Module):
         'sharpness', nn.initializers.ones, maps.shape[-1:], self.param_dtype
       )
       maps = maps.reshape(*lead, *maps.shape[1:])
-      points = _keypoints(maps, sharpness)
+      points = keypoints(maps, sharpness)
       flat = points.reshape(*lead, -1).astype(self.dtype)
       hidden = nn.relu(nn.Dense(self.features, name='hidden', **dtypes)(flat))
       features = nn.relu(nn.Dense(self.features, name='out', **dtypes)(hidden))
@@ -164,8 +164,16 @@ class ConvEncoder(layers.Module):
     return features, {'feature_map': maps}
 
 
-def _keypoints(maps: jax.Array, sharpness: jax.Array) -> jax.Array:
-  """Means of the softmax of `maps` `[..., rows, columns, C]`, `[..., C, 2]`."""
+def keypoints(maps: jax.Array, sharpness: jax.Array) -> jax.Array:
+  """Where maps are high: the means of their softmax.
+
+  Args:
+    maps: `[..., rows, columns, C]`.
+    sharpness: `[C]`, what they are multiplied by first.
+
+  Returns:
+    float32 `[..., C, 2]`, x and y in -1..1, the first and last cells' centres.
+  """
   *lead, rows, columns, channels = maps.shape
   scores = maps.astype(jnp.float32).reshape(*lead, rows * columns, channels)
   sharpness = sharpness.reshape((1,) * (scores.ndim - 1) + (-1,))

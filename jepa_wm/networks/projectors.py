@@ -59,6 +59,44 @@ class LinearConfig:
     return LinearProjector(features, dtype=dtype)
 
 
+@PROJECTORS.register
+@dataclasses.dataclass(frozen=True)
+class NoneConfig:
+  """The settings of no projector: features are the latent."""
+
+  name: ClassVar[str] = 'none'
+
+  def build(self, features: int, dtype: Any) -> nn.Module:
+    """Builds the module, inputs `[..., features]` to themselves."""
+    del dtype
+    return Unprojected(features)
+
+
+class Unprojected(nn.Module):
+  """Gives back what it is given.
+
+  Attributes:
+    features: size of it.
+  """
+
+  features: int
+
+  def __call__(self, inputs: jax.Array, *, train: bool = False) -> jax.Array:
+    """Inputs `[..., features]`.
+
+    Raises:
+      ValueError: they are of another size.
+    """
+    del train
+    if inputs.shape[-1] != self.features:
+      raise ValueError(
+        f"With the projector 'none' a latent is what the encoder makes, "
+        f'{inputs.shape[-1]} numbers: set latent_dim to that, got '
+        f'{self.features}.'
+      )
+    return inputs
+
+
 class BatchNorm(layers.Module):
   """Batch normalisation over all axes but the last, as PyTorch counts it.
 
@@ -181,10 +219,12 @@ class InverseDynamics(layers.Module):
   Attributes:
     features: size of an action block.
     hidden_dim: width between the two maps.
+    num_seen: leading numbers of the latents that it sees; 0 for all.
   """
 
   features: int
   hidden_dim: int = 512
+  num_seen: int = 0
 
   @nn.compact
   def __call__(self, latents_t: jax.Array, latents_tp1: jax.Array) -> jax.Array:
@@ -197,7 +237,8 @@ class InverseDynamics(layers.Module):
     Returns:
       float32 `[..., features]`.
     """
-    pairs = jnp.concatenate([latents_t, latents_tp1], axis=-1)
+    seen = [x[..., : self.num_seen or None] for x in (latents_t, latents_tp1)]
+    pairs = jnp.concatenate(seen, axis=-1)
     head = Projector(
       features=self.features,
       hidden_dim=self.hidden_dim,

@@ -6,6 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from jepa_wm import fields
 from jepa_wm.objectives import terms
 
 # Shortest velocity that has a direction (the epsilon of LeWM's cosine).
@@ -58,6 +59,8 @@ class InverseDynamics(terms.OneValue):
   Attributes:
     weight: in the loss.
     hidden_dim: hidden width of the head.
+    num_seen: leading numbers of a latent that the head sees, the points of
+      `points_on_map` say; 0 for all of them.
   """
 
   name: ClassVar[str] = 'inverse_dynamics'
@@ -65,6 +68,10 @@ class InverseDynamics(terms.OneValue):
 
   weight: float = 1.0
   hidden_dim: int = 512
+  num_seen: int = 0
+
+  def __post_init__(self) -> None:
+    fields.check(self, may_be_zero=('num_seen',))
 
   def value(self, outcome: terms.Outcome, rng_key: jax.Array) -> jax.Array:
     """See `terms.OneValue`.

@@ -101,6 +101,9 @@ class NextLatent:
     decay: weight of a step relative to the one before.
     true_share: chance that an input of a later step is the encoded frame after
       all (scheduled sampling).
+    slides: whether later steps have the past that a plan has, see
+      `rolling.slide_windows`: for histories above 1, where a window's first
+      token has none.
     gradient: share of the gradient that reaches the encoder, 0..1; with 0 the
       other terms alone shape the latents, and the predictor learns to predict
       what they make of them.
@@ -114,16 +117,24 @@ class NextLatent:
   steps: int = 1
   decay: float = 1.0
   true_share: float = 0.0
+  slides: bool = False
   gradient: float = 1.0
 
   def __post_init__(self) -> None:
     fields.check(
       self, {'distance': tuple(DISTANCES)}, shares=('true_share', 'gradient')
     )
-    if self.steps == 1 and (self.decay != 1.0 or self.true_share):
+    rolls = self.decay != 1.0 or self.true_share or self.slides
+    if self.steps == 1 and rolls:
       raise ValueError(
-        'decay and true_share are of a rollout: with steps=1 they would do '
-        f'nothing, got decay={self.decay} and true_share={self.true_share}.'
+        'decay, true_share and slides are of a rollout: with steps=1 they '
+        f'would do nothing, got decay={self.decay}, true_share='
+        f'{self.true_share} and slides={self.slides}.'
+      )
+    if self.slides and self.true_share:
+      raise ValueError(
+        'true_share would do nothing with slides, where the past is the true '
+        f'one for as long as it can be, got {self.true_share}.'
       )
 
   @property
@@ -139,10 +150,23 @@ class NextLatent:
     """See `terms.Prediction`.
 
     For step `j` from 1 predictions and targets are
-    `[B, T - h - j + 1, h, D]`.
+    `[B, T - h - j + 1, h, D]`, those of the newest tokens alone from step 2
+    with `slides`.
     """
     latents = self._held(batch.latents)
     targets = latents if batch.targets is None else batch.targets
+    if self.slides:
+      rolled = rolling.slide_windows(
+        batch.predict_fn,
+        latents,
+        batch.actions,
+        history=batch.history,
+        num_steps=self.steps,
+      )
+      view = lambda x, step: rolling.window_view(
+        targets, step + batch.history - x.shape[2], (x.shape[1], x.shape[2])
+      )
+      return [(x, view(x, step)) for step, x in enumerate(rolled, 1)]
     rolled = rolling.rollout_windows(
       batch.predict_fn,
       latents,

@@ -84,3 +84,42 @@ def rollout_windows(
       predict_fn(inputs, window_view(actions, step, (count, history)))
     )
   return rolled
+
+
+def slide_windows(
+  predict_fn: Callable[[jax.Array, jax.Array], jax.Array],
+  latents: jax.Array,
+  actions: jax.Array,
+  *,
+  history: int,
+  num_steps: int,
+) -> list[jax.Array]:
+  """Predicts every window of latents, then on as a plan does.
+
+  Step 1 is that of `rollout_windows`. From then on what the newest token of a
+  window estimates is the newest of the next window, whose others move up: the
+  past is what was seen for as long as the window holds any of it. Estimates of
+  the earlier tokens, which know less of the past, go into nothing.
+
+  Args:
+    predict_fn: latents `[B, W, h, D]` and actions `[B, W, h, A]` to
+      `[B, W, h, D]`.
+    latents: `[B, T, D]`.
+    actions: `[B, T - 1, A]`.
+    history: length `h` of a window.
+    num_steps: steps, at most `T - h`.
+
+  Returns:
+    For step 1 the estimates `[B, T - h, h, D]`, of all tokens; for step `j`
+    from 2 those of the newest, `[B, T - h - j + 1, 1, D]`, whose targets are
+    `window_view(latents, h + j - 1, (T - h - j + 1, 1))`.
+  """
+  window = window_view(latents, 0, (latents.shape[1] - history, history))
+  rolled: list[jax.Array] = []
+  for step in range(num_steps):
+    count = latents.shape[1] - history - step
+    window = window[:, :count]
+    found = predict_fn(window, window_view(actions, step, (count, history)))
+    rolled.append(found[:, :, -1:] if step else found)
+    window = jnp.concatenate([window[:, :, 1:], found[:, :, -1:]], axis=2)
+  return rolled

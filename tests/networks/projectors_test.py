@@ -130,3 +130,12 @@ def test_inverse_dynamics_sees_both_latents_in_order(draw, fill):
   np.testing.assert_allclose(inferred, expected, rtol=1e-5)
   assert inferred.shape == (2, 4, 3)
   assert np.abs(inferred - module.apply(variables, after, before)).max() > 0.1
+
+
+def test_inverse_dynamics_of_the_leading_numbers_sees_no_others(draw, fill):
+  module = projectors.InverseDynamics(features=3, hidden_dim=6, num_seen=2)
+  before, after = draw(2, 4, 5), draw(2, 4, 5)[::-1]
+  variables = fill(module, before, after)
+  inferred = module.apply(variables, before, after)
+  blind = module.apply(variables, before[..., :2], after[..., :2])
+  np.testing.assert_array_equal(inferred, blind)

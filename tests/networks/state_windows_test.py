@@ -12,6 +12,7 @@ from jepa_wm.networks import (
   causal,
   concatenated,
   frames,
+  looking_around,
   recurrent,
   robot,
   windows,
@@ -39,6 +40,9 @@ PREDICTORS = {
     width=12, history=3, head_dim=4, **HEADS
   ),
   'recurrent': lambda: recurrent.RecurrentPredictor(history=3),
+  'looking': lambda: looking_around.LookingAround(
+    history=3, num_points=2, rows=2, reach=1, width=8, depth=1
+  ),
   'concatenated': concatenation,
   'uncausal': lambda: concatenation(causal=False),
   'wide': lambda: concatenation(width=8),

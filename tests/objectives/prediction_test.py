@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.objectives import prediction
+from jepa_wm.objectives import prediction, terms
 
 
 def test_squared_error_is_elementwise_and_moves_both_sides():
@@ -94,3 +94,28 @@ def test_other_doors():
     prediction.smooth_absolute_error(jnp.ones(2), jnp.ones(2), beta=0)
   with pytest.raises(ValueError, match='got scalars'):
     prediction.cosine_distance(jnp.ones(()), jnp.ones(()))
+
+
+def test_predictions_that_slide_are_held_against_what_came(rng_key):
+  count = jnp.broadcast_to(jnp.arange(6.0)[None, :, None], (2, 6, 3))
+  batch = terms.Windows(
+    lambda z, a: z + a,
+    count,
+    None,
+    jnp.ones((2, 5, 3)),
+    history=2,
+    state_dim=0,
+    rng_key=rng_key,
+  )
+  term = prediction.NextLatent(steps=3, slides=True)
+  rolled = term.roll(batch)
+  assert [x.shape for x, _ in rolled] == [
+    (2, 4, 2, 3),
+    (2, 3, 1, 3),
+    (2, 2, 1, 3),
+  ]
+  for predicted, came in rolled:
+    np.testing.assert_array_equal(predicted, came)
+  priced = term.price(terms.Outcome(count, rolled), rng_key)
+  assert priced.values['prediction_loss'] == 0.0
+  assert len(priced.metrics) == 3

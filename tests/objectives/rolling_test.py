@@ -52,3 +52,27 @@ def test_scheduled_sampling_puts_true_latents_in(rng_key):
     assert (is_true ^ is_predicted).all()
     # Five standard errors of a share of 1/4.
     assert abs(is_true.mean() - 0.25) < 5 * np.sqrt(0.1875 / is_true.size)
+
+
+def test_windows_that_slide_have_the_past_of_a_plan():
+  latents = np.random.default_rng(0).normal(size=(2, 6, 3))
+  actions = np.random.default_rng(1).normal(size=(2, 5, 3))
+
+  def predict(z, a):
+    # A token sees itself and the one before it.
+    before = np.concatenate([0 * z[:, :, :1], z[:, :, :-1]], axis=2)
+    return 2 * z - before + a
+
+  rolled = rolling.slide_windows(
+    predict, latents, actions, history=2, num_steps=3
+  )
+  assert [x.shape for x in rolled] == [(2, 4, 2, 3), (2, 3, 1, 3), (2, 2, 1, 3)]
+  first = rolling.rollout_windows(
+    predict, latents, actions, history=2, num_steps=1
+  )[0]
+  np.testing.assert_allclose(rolled[0], first, rtol=1e-6)
+  for w in range(2):
+    seen = [latents[:, w], latents[:, w + 1]]
+    for step in range(3):
+      seen.append(2 * seen[-1] - seen[-2] + actions[:, w + 1 + step])
+      np.testing.assert_allclose(rolled[step][:, w, -1], seen[-1], rtol=1e-5)

@@ -164,6 +164,13 @@ def test_values_and_weights_belong_together(rng_key):
     ('prediction', {'gradient': 2}, 'gradient must be at most 1'),
     ('prediction', {'true_share': 1.5}, 'true_share must be at most 1'),
     ('prediction', {'decay': 0.5}, 'with steps=1 they would do nothing'),
+    ('prediction', {'slides': True}, 'with steps=1 they would do nothing'),
+    (
+      'prediction',
+      {'steps': 2, 'slides': True, 'true_share': 0.5},
+      'true_share would do nothing with slides',
+    ),
+    ('inverse_dynamics', {'num_seen': -1}, 'num_seen must be'),
     (
       'sigreg',
       {'statistic': 'anderson_darling', 'num_knots': 5},

@@ -184,22 +184,27 @@ def _read_as_points(
 
 def _maze(config: ml_collections.ConfigDict, variant: str) -> dict[str, Any]:
   """Makes `config` that of a maze, and gives the settings of the model."""
-  world = variant.rpartition('_')[0]
-  config.data.path = f'data/{world}'
   # A picture says nothing of velocities, hence a history of two.
-  config.data.num_frames = 5
   model = small(latent_dim=8, history=2)
-  model['terms']['prediction'] = {'steps': 3}
-  if world == 'point_maze':
+  if variant == 'point_maze_small':
+    config.data.path = 'data/point_maze'
+    config.data.num_frames = 5
+    model['terms']['prediction'] = {'steps': 3}
     model['terms']['temporal_similarity'] = {'weight': 5.0}
     return model
-  config.num_steps = 2000
-  config.data.batch_size = 64
-  config.optimizer.learning_rate = 2e-3
   model |= _of_points_on_a_map(num_points=1)
+  # Every episode in a layout of its own; where the agent is takes few steps.
+  config.data.path = 'data/diverse_maze_all'
+  config.data.num_frames = 4
+  config.data.batch_size = 32
+  config.num_steps = config.eval_every = config.checkpoint_every = 800
+  config.optimizer.learning_rate = 2e-3
   if variant == 'diverse_maze_predictor':
     _on_frozen(config, model, 'runs/diverse_maze')
     model['terms']['prediction']['slides'] = True
+    config.data.batch_size = 64
+    config.num_steps = 3000
+    config.eval_every = config.checkpoint_every = 1000
   return model
 
 
@@ -230,7 +235,7 @@ def _of_points_on_a_map(num_points: int) -> dict[str, Any]:
     },
     'predicts': 'change',
     'terms': {
-      'prediction': {'steps': 3, 'slides': True},
+      'prediction': {'steps': 2, 'slides': True},
       'inverse_dynamics': {
         'weight': 10.0,
         'hidden_dim': 256,

@@ -158,15 +158,29 @@ class PointsOnMap(layers.Module):
 def _whitened(pixels: jax.Array) -> jax.Array:
   """Colours of pictures `[N, height, width, C]`, of mean 0 and covariance 1.
 
-  Of those of each picture: the rarer a colour, the further it is from 0.
+  Of those of each picture: the rarer a colour, the further it is from 0. By
+  Cholesky's factor of the covariance, channel by channel: the solver of
+  `jax.scipy` waits for ever inside of loops on CPUs.
   """
-  number, height, width, size = pixels.shape
-  colors = pixels.reshape(number, height * width, size).astype(jnp.float32)
-  colors = colors - colors.mean(1, keepdims=True)
-  covariance = jnp.einsum('npc,npd->ncd', colors, colors) / colors.shape[1]
-  # A picture may have fewer colours than channels.
-  root = jnp.linalg.cholesky(covariance + 1e-3 * np.eye(size)[None])
-  white = jax.scipy.linalg.solve_triangular(
-    root, colors.swapaxes(1, 2), lower=True
-  )
-  return white.swapaxes(1, 2).reshape(pixels.shape).astype(pixels.dtype)
+  colors = pixels.astype(jnp.float32)
+  colors = colors - colors.mean((1, 2), keepdims=True)
+  covariance = jnp.einsum('nyxc,nyxd->cdn', colors, colors)
+  covariance = covariance / (pixels.shape[1] * pixels.shape[2])
+  size = pixels.shape[-1]
+  factor: dict[tuple[int, int], jax.Array] = {}
+  white: list[jax.Array] = []
+  of_all = lambda x: x[:, None, None]
+  for row in range(size):
+    rest = colors[..., row]
+    for column in range(row + 1):
+      left = covariance[row, column] - sum(
+        factor[row, k] * factor[column, k] for k in range(column)
+      )
+      if row == column:
+        # A picture may have fewer colours than channels.
+        factor[row, row] = jnp.sqrt(left + 1e-3)
+      else:
+        factor[row, column] = left / factor[column, column]
+        rest = rest - of_all(factor[row, column]) * white[column]
+    white.append(rest / of_all(factor[row, row]))
+  return jnp.stack(white, axis=-1).astype(pixels.dtype)

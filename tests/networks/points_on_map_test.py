@@ -31,6 +31,20 @@ def test_an_encoder_says_where_a_dot_is_in_cells_of_the_map():
   np.testing.assert_allclose(points[:, 0, 0], expected, atol=1e-3)
 
 
+def test_what_is_small_and_of_its_own_colour_has_a_point_untrained():
+  module = points_on_map.PointsOnMap(channels=8)
+  pixels = np.full((3, 64, 64, 3), 2.0, np.float32)
+  pixels[:, 24:40, :40] = -1.0
+  pixels[:, :, 50:] = -1.0
+  for frame, (x, y) in enumerate([(44, 12), (10, 50), (20, 8)]):
+    pixels[frame, y - 2 : y + 2, x - 2 : x + 2] = [2.0, -2.0, -2.0]
+  latents = jax.jit(
+    lambda key: module.apply(module.init(key, pixels[:1]), pixels)[0]
+  )(jax.random.key(3))
+  expected = np.array([[44, 12], [10, 50], [20, 8]]) / 4 - 8
+  np.testing.assert_allclose(latents[:, :2], expected, atol=1.0)
+
+
 def test_a_frame_has_one_latent_whatever_is_beside_it(draw, fill):
   module = points_on_map.PointsOnMapConfig(image_size=16, num_points=2).build(
     jnp.float32

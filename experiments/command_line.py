@@ -200,10 +200,12 @@ def prepare() -> None:
   Terminals show `?` for what they have no letter for: a table has lines that
   ASCII and Latin-1 have not, and nobody's results are lost for a letter. JAX
   promotes dtypes, on which optimisers of others rely. Memory that is freed
-  is kept, and what has been imported is never looked through for garbage.
+  is kept, and what has been imported is never looked through for garbage, nor
+  is the rest as often: what tracing makes stays.
   """
   allocation.keep_freed()
   gc.freeze()
+  gc.set_threshold(50_000, 10, 10)
   jax.config.update('jax_numpy_dtype_promotion', 'standard')
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):

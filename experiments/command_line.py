@@ -43,6 +43,8 @@ _WANTED = {
   'tuple': 'a list of values such as (1, 2)',
 }
 
+_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+
 _ODDS = Mapping[str, float]
 
 _DEFINE: dict[Any, Any] = {
@@ -319,8 +321,18 @@ def one_sentence(interrupted: str, *, out: str = '') -> Iterator[None]:
       # Somebody took it for an error of his own.
       sys.exit(interrupted)
     if said := _sentence(error, out):
-      sys.exit(said)
+      sys.exit(said + _advice(error, said))
     raise
+
+
+def _advice(error: Exception, said: str) -> str:
+  """What to do about a full disk, where nobody says so."""
+  is_full = getattr(error, 'errno', None) in _FULL
+  if not is_full and os.strerror(errno.ENOSPC) not in said:
+    return ''
+  if any(x in said for x in ('make room', 'another', 'put that right')):
+    return ''
+  return ' Make room or choose another folder, then run the same command again.'
 
 
 def _sentence(error: Exception, out: str) -> str:

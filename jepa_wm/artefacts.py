@@ -279,7 +279,11 @@ def _said_of_callbacks(name: str) -> Iterator[None]:
 
 
 def write(
-  path: files.Path, written: Sequence[Written], about: Mapping[str, Any]
+  path: files.Path,
+  written: Sequence[Written],
+  about: Mapping[str, Any],
+  *,
+  before_fn: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
   """Writes a folder, which appears whole or not at all.
 
@@ -287,6 +291,7 @@ def write(
     path: of the folder, which is not there or empty.
     written: functions, each in one format or more.
     about: what the manifest says besides, for JSON.
+    before_fn: called when all is written, before the folder appears.
 
   Returns:
     The manifest.
@@ -322,6 +327,7 @@ def write(
       manifest['weights'] = _write_weights(folder, weights)
     text = json.dumps(manifest, indent=2, allow_nan=False)
     (folder / MANIFEST).write_text(text + '\n')
+    before_fn()
   return manifest
 
 

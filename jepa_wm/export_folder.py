@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from jepa_wm import fields, files
+from jepa_wm import fields, files, lock
 from jepa_wm.interop import safetensors_file
 from jepa_wm.types import Params, Variables
 
@@ -25,13 +25,19 @@ WEIGHTS, CONFIG = 'model.safetensors', 'config.json'
 def write(
   path: str | os.PathLike[str], config: dict[str, Any], params: Params
 ) -> None:
-  """Writes the folder of a model or a head, whole or not at all."""
+  """Writes the folder of a model or a head, whole or not at all.
+
+  Waits for another process that writes it.
+  """
   flat = flax.traverse_util.flatten_dict(params, sep='/')
   # Not ascontiguousarray, which gives a scalar an axis.
   tensors = {k: np.asarray(v, order='C') for k, v in flat.items()}
   text = json.dumps({'format_version': FORMAT_VERSION, **config}, indent=2)
   files.check_replaceable(path, (WEIGHTS, CONFIG).__contains__)
-  with files.folder_written_whole(path) as folder:
+  with (
+    lock.wait(path, lock.hold_place),
+    files.folder_written_whole(path) as folder,
+  ):
     # Not save_file: it makes files that nobody else may read.
     (folder / WEIGHTS).write_bytes(safetensors.numpy.save(tensors))
     (folder / CONFIG).write_text(text + '\n')

@@ -10,8 +10,8 @@ import time
 import optax
 import toy
 
-from jepa_wm import processes, sharding, shares
-from jepa_wm.training import draws, hooks, lock, memory, metrics, run
+from jepa_wm import lock, processes, sharding, shares
+from jepa_wm.training import draws, hooks, memory, metrics, run
 
 BATCH_SIZE = 8
 

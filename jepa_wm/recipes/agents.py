@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import exports, fields, files, processes, rl
+from jepa_wm import exports, fields, files, lock, processes, rl
 from jepa_wm.data import config as data_config
 from jepa_wm.data import simulation
 from jepa_wm.data import table as table_lib
@@ -25,7 +25,7 @@ from jepa_wm.recipes import (
   training_fields,
 )
 from jepa_wm.rl import actor_critic, imagination, reach, rewards, starts
-from jepa_wm.training import hooks, lock, optimizers
+from jepa_wm.training import hooks, optimizers
 
 FRAMES = ('played', 'episodes', 'resets')
 """Where starts and goals come from: random play in the world, recorded

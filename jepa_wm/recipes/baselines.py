@@ -6,7 +6,7 @@ import functools
 import json
 from typing import Any
 
-from jepa_wm import files, processes
+from jepa_wm import files, processes, signed
 from jepa_wm.envs import stage as stage_lib
 from jepa_wm.evaluation.planning import (
   manifests,
@@ -70,10 +70,10 @@ class Baselines:
     seed: int,
     stage: stage_lib.Stage,
   ) -> dict[str, Any]:
-    """Those of a name, measured where they are not kept yet."""
+    """Those of a name, measured where they are not kept as they were."""
     path = manifests.cache_folder() / 'baselines' / f'{name}.json'
     try:
-      found = planning_benchmark.Baseline(**files.read_json(path))
+      found = planning_benchmark.Baseline(**signed.read(path))
     except (OSError, ValueError, TypeError):
       found = planning_benchmark.measure_baseline(
         chosen, problems, stage=stage, seed=seed
@@ -81,6 +81,6 @@ class Baselines:
       # Whoever cannot keep it measures it again.
       with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(dataclasses.asdict(found))
-        files.write_whole(path, text)
+        content = signed.sign(dataclasses.asdict(found))
+        files.write_whole(path, json.dumps(content))
     return dataclasses.asdict(found)

@@ -253,7 +253,7 @@ def _plan(recipe: Converting) -> dict[str, Any]:
 
 
 def _clear(work: pathlib.Path) -> None:
-  """Removes what an earlier conversion left, and not the lock of this one."""
+  """Removes what an earlier conversion left."""
   (work / 'plan.json').unlink(missing_ok=True)
   for name in ('parts', 'archive'):
     shutil.rmtree(work / name, ignore_errors=True)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_wm import exports, fields, files, provenance, sharding
+from jepa_wm import exports, fields, files, lock, provenance, sharding
 from jepa_wm.data import cache, columns, windows
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import diagnostic, played
@@ -110,27 +110,28 @@ def diagnose(
     _episodes(diagnosing, model, data),
     picture_fn=_picture_fn(diagnosing, model),
   )
-  out = files.writable(files.expand(diagnosing.out))
-  findings, refused = _ask(diagnosing, model, episodes, show_progress)
-  if not findings:
-    raise ValueError(
-      f'None of the diagnostics applies to {diagnosing.checkpoint}: '
-      + ' '.join(refused.values())
-    )
-  record = {
-    'checkpoint': diagnosing.checkpoint,
-    'data': data,
-    'horizon': diagnosing.horizon,
-    'seed': diagnosing.seed,
-    'findings': {name: found.to_dict() for name, found in findings.items()},
-    'refused': refused,
-    'device': sharding.device_description(),
-    'versions': provenance.versions(),
-    'commit': provenance.commit(),
-    'command': command or f'recipes.diagnose({diagnosing})',
-    'seconds': round(time.perf_counter() - began, 1),
-  }
-  _write(out, record, findings)
+  out = files.expand(diagnosing.out)
+  with lock.hold_results(out):
+    findings, refused = _ask(diagnosing, model, episodes, show_progress)
+    if not findings:
+      raise ValueError(
+        f'None of the diagnostics applies to {diagnosing.checkpoint}: '
+        + ' '.join(refused.values())
+      )
+    record = {
+      'checkpoint': diagnosing.checkpoint,
+      'data': data,
+      'horizon': diagnosing.horizon,
+      'seed': diagnosing.seed,
+      'findings': {name: found.to_dict() for name, found in findings.items()},
+      'refused': refused,
+      'device': sharding.device_description(),
+      'versions': provenance.versions(),
+      'commit': provenance.commit(),
+      'command': command or f'recipes.diagnose({diagnosing})',
+      'seconds': round(time.perf_counter() - began, 1),
+    }
+    _write(out, record, findings)
   return record
 
 

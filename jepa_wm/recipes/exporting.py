@@ -1,5 +1,6 @@
 """Writes what a model does as files that run without this package."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from jepa_wm import (
   exports,
   fields,
   files,
+  lock,
   onnx_artefacts,
   provenance,
 )
@@ -219,20 +221,24 @@ def export(exporting: Exporting, *, command: str = '') -> dict[str, Any]:
   _check_is_model(exporting.checkpoint)
   model = exports.WorldModel.from_checkpoint(exporting.checkpoint)
   found, about = functions(exporting, model)
-  written = [one for function in found for one in _written(exporting, function)]
-  return artefacts.write(
-    files.expand(exporting.out),
-    written,
-    {
-      'checkpoint': exporting.checkpoint,
-      'model': model.model.config.name,
-      'digest': identity.of_model(model),
-      **about,
-      'command': command or f'recipes.export({exporting})',
-      'versions': provenance.versions(),
-      'commit': provenance.commit(),
-    },
-  )
+  about = {
+    'checkpoint': exporting.checkpoint,
+    'model': model.model.config.name,
+    'digest': identity.of_model(model),
+    **about,
+    'command': command or f'recipes.export({exporting})',
+    'versions': provenance.versions(),
+    'commit': provenance.commit(),
+  }
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(lock.hold_place(exporting.out))
+    written = [
+      one for function in found for one in _written(exporting, function)
+    ]
+    # Who is killed once the folder is in its place leaves nothing beside it.
+    return artefacts.write(
+      files.expand(exporting.out), written, about, before_fn=stack.close
+    )
 
 
 def _written(

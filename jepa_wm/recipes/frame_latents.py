@@ -12,9 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_wm import files, processes, provenance
+from jepa_wm import files, lock, processes, provenance
 from jepa_wm.recipes import sources
-from jepa_wm.training import lock
 
 _FILE = 'latents.npy'
 

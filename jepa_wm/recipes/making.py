@@ -1,6 +1,6 @@
 """A folder of episodes that is made beside its place, however often killed.
 
-All of it is made in `.OUT.KIND/`, which one process holds. Once it is whole a
+All of it is made in `.OUT.KIND/`, by who holds the place. Once it is whole a
 note beside, `.OUT.KIND.json`, says of what plan it is; then the folder takes
 its place, what is left goes, and the note goes last. A note tells that somebody
 was killed in between, and the same plan goes on from there.
@@ -13,9 +13,8 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from jepa_wm import files, processes
+from jepa_wm import files, lock, processes
 from jepa_wm.data import episodes as episodes_lib
-from jepa_wm.training import lock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,31 +56,30 @@ class Making:
 
   @contextlib.contextmanager
   def alone(self, *, overwrite: bool) -> Iterator[None]:
-    """Keeps others out of `work`; after a block that ends well it is gone.
+    """Keeps others out; after a block that ends well `work` is gone.
 
     Raises:
       FileExistsError: as of `check_place`; another process has just ended.
-      HeldError: another process makes the same.
+      HeldError: another process makes something for this place.
       OSError: it cannot be made.
     """
-    self.work.mkdir(parents=True, exist_ok=True)
-    try:
-      with lock.hold(self.work):
-        processes.by_first(lambda: self.check_place(overwrite=overwrite))
+    with lock.hold_place(self.out):
+      processes.by_first(lambda: self.check_place(overwrite=overwrite))
+      self.work.mkdir(parents=True, exist_ok=True)
+      try:
         yield
         if processes.is_first():
           self.clear()
-    finally:
-      # It is another's, holds what is kept, or the disk is gone.
-      with contextlib.suppress(OSError):
-        self.work.rmdir()
+      finally:
+        # It holds what is kept, or the disk is gone.
+        with contextlib.suppress(OSError):
+          self.work.rmdir()
     self._note.unlink(missing_ok=True)
 
   def clear(self) -> None:
-    """Removes all from `work` but the lock of who works there."""
+    """Removes all from `work`."""
     for path in self.work.iterdir():
-      if path.name != lock.FILE:
-        files.remove(path)
+      files.remove(path)
 
   def taken_up(self) -> dict[str, Any] | None:
     """What a process told `place` that was killed in it; None of no such one.

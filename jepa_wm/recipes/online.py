@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_wm import exports, fields, files, planning, processes, rl, units
+from jepa_wm import exports, fields, files, lock, planning, processes, rl, units
 from jepa_wm.data import cache, columns, episodes
 from jepa_wm.data import replay as replay_lib
 from jepa_wm.envs import stage as stage_lib
@@ -27,7 +27,7 @@ from jepa_wm.recipes import (
   training_fields,
 )
 from jepa_wm.rl import playing
-from jepa_wm.training import checkpoints, draws, lock, metrics
+from jepa_wm.training import checkpoints, draws, metrics
 
 _PLANNER = planning.ICEM(
   num_samples=32, num_elites=4, num_iterations=3, num_kept=2

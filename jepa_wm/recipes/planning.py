@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from jepa_wm import fields, files, processes
+from jepa_wm import fields, files, lock, processes
 from jepa_wm.evaluation.planning import (
   agent_plans,
   flop_budget,
@@ -381,5 +381,5 @@ def plan(
     processes.check_alone('tune_budget')
     return tuning.tune(combinations, planning.tune_margin, **given)
   plans = planning_runs.Plans(combinations=combinations, **given)
-  processes.by_first(lambda: files.writable(plans.out))
-  return planning_report.run(plans)
+  with lock.hold_results(plans.out):
+    return planning_report.run(plans)

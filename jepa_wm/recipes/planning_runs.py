@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -381,6 +382,8 @@ def _load(folder: pathlib.Path) -> runs.Run | None:
   """A finished run, None where there is none that can be read."""
   try:
     return runs.load(folder)
-  except (FileNotFoundError, ValueError) as error:
+  except FileNotFoundError as error:
     logging.debug('%s', error)
-    return None
+  except ValueError as error:
+    tqdm.tqdm.write(f'Measured again: {error}', file=sys.stderr)
+  return None

@@ -14,6 +14,7 @@ from jepa_wm.data import columns, digits, simulation, windows
 from jepa_wm.data import config as data_config
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import probe_training
+from jepa_wm.recipes import sources
 
 _BATCH_SIZE = 32
 _POSITION = ('x', 'y')
@@ -347,8 +348,7 @@ def open_cache(
       f'experiments.collect --out={path}`.'
       + files.nearest(path, ['digits', *worlds.WORLDS])
     )
-  if not (path / 'cache').exists():
-    cache_lib.build_cache(path, progress=True)
+  sources.decode(path)
   train = cache_lib.open_cache(path, split='train')
   held_out = cache_lib.open_cache(path, split='held_out')
   found = train.columns[columns.PIXELS].shape[1]

@@ -21,6 +21,7 @@ from jepa_wm import (
   exports,
   fields,
   files,
+  lock,
   models,
   provenance,
   renames,
@@ -197,7 +198,15 @@ def probe(
     OSError: no checkpoint, no data, or a folder that cannot be written.
     ValueError: a broken checkpoint, or fields that contradict each other.
   """
-  out = files.place(probing.out)
+  with lock.hold_results(files.expand(probing.out)):
+    return _probe(probing, command, show_progress)
+
+
+def _probe(
+  probing: Probing, command: str, show_progress: bool
+) -> list[dict[str, Any]]:
+  """See `probe`; nobody else works in its folder."""
+  out = files.expand(probing.out)
   model = exports.WorldModel.from_checkpoint(probing.checkpoint)
   read = representations.of_layers(model.model, probing.layers)
   data = probe_data.named(probing.data, model, probing.checkpoint)
@@ -218,7 +227,6 @@ def probe(
     observed=list({**model.observation_spec, 'pixels': None}),
     num_clips=probing.num_clips,
   )
-  files.writable(out)
   seen = dataset.splits['train'].observation['pixels']
   about = {
     'probe': probing.probe_record(),

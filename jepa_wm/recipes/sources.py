@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import tqdm
 
-from jepa_wm import bounds, files, models, processes, units
+from jepa_wm import bounds, files, lock, models, processes, units
 from jepa_wm.data import (
   cache,
   columns,
@@ -322,7 +322,7 @@ def open_episodes(
       f'experiments.collect --policy=mixture --out={path}`, or set '
       f'--{field}.'
     )
-  processes.from_first(lambda: _decode(path))
+  processes.by_first(lambda: decode(path))
   splits = {
     split: cache.open_cache(path, split=split)
     for split in ('train', 'held_out')
@@ -332,9 +332,20 @@ def open_episodes(
   return splits
 
 
-def _decode(path: pathlib.Path) -> None:
-  if not (path / 'cache').exists():
-    cache.build_cache(path, progress=True)
+def decode(path: pathlib.Path) -> None:
+  """Makes the cache of episodes where there is none.
+
+  Raises:
+    OSError: it cannot be written.
+    ValueError: the episodes are damaged, or none are there to train on.
+  """
+  if (path / 'cache').exists():
+    lock.tidy(path)
+  else:
+    # Who makes the episodes anew, or their cache, is waited for.
+    with lock.wait(path, lock.hold_place):
+      if not (path / 'cache').exists():
+        cache.build_cache(path, progress=True)
 
 
 def _first(train: cache.Cache, num_episodes: int) -> cache.Cache:

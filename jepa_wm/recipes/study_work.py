@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm import exports, files
+from jepa_wm import exports, files, lock, signed
 from jepa_wm.recipes import collecting, planning, probing, training
 from jepa_wm.recipes.study_units import Unit
-from jepa_wm.training import lock, metrics
+from jepa_wm.training import metrics
 from jepa_wm.training import run as run_lib
 
 _RESULT = 'unit.json'
@@ -56,9 +56,9 @@ class Result:
 
 
 def load(unit: Unit) -> Result | None:
-  """The result of a unit; None where none is there that can be read."""
+  """The result of a unit; None where none is there as it was written."""
   try:
-    result = Result(**files.read_json(unit.folder / _RESULT))
+    result = Result(**signed.read(unit.folder / _RESULT))
   except (OSError, ValueError, TypeError):
     return None
   is_whole = (
@@ -178,7 +178,8 @@ def _save(unit: Unit, result: Result) -> None:
     **dataclasses.asdict(result),
     'outcomes': [int(x) for x in result.outcomes],
   }
-  files.write_whole(unit.folder / _RESULT, json.dumps(described))
+  text = json.dumps(signed.sign(described))
+  files.write_whole(unit.folder / _RESULT, text)
 
 
 def _collect(unit: Unit) -> None:

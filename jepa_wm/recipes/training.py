@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jepa_wm import exports, files, models, processes, shares
+from jepa_wm import exports, files, lock, models, processes, shares
 from jepa_wm import fields as fields_lib
 from jepa_wm.data import augmentation as augmentation_lib
 from jepa_wm.data import config as data_config
@@ -24,7 +24,7 @@ from jepa_wm.recipes import (
   training_fields,
   training_runs,
 )
-from jepa_wm.training import draws, hooks, lock, optimizers, together
+from jepa_wm.training import draws, hooks, optimizers, together
 from jepa_wm.training import memory as memory_lib
 from jepa_wm.training import run as run_lib
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_wm import exports, fields, files, processes
+from jepa_wm import exports, fields, files, lock, processes
 from jepa_wm.data import config as data_config
 from jepa_wm.data import gaps, goals, windows
 from jepa_wm.envs import zones
@@ -26,7 +26,7 @@ from jepa_wm.recipes import (
   training,
   training_fields,
 )
-from jepa_wm.training import hooks, lock, optimizers
+from jepa_wm.training import hooks, optimizers
 
 HELD_OUT_SEED = 1_000_000_009
 """Of the held-out batches that every run is evaluated on."""

@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_wm import exports, fields, files, models, processes
+from jepa_wm import exports, fields, files, lock, models, processes
 from jepa_wm.data import columns
 from jepa_wm.data import config as data_config
 from jepa_wm.models import heads, joint
 from jepa_wm.recipes import sources, training, training_fields, training_heads
-from jepa_wm.training import hooks, lock, optimizers
+from jepa_wm.training import hooks, optimizers
 
 
 @dataclasses.dataclass(frozen=True)

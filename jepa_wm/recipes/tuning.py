@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from jepa_wm import files, planning
+from jepa_wm import lock, planning
 from jepa_wm.evaluation.planning import flop_budget
 from jepa_wm.recipes import planning_report, planning_runs, tuning_tables
 
@@ -173,8 +174,12 @@ def tune(
     ValueError: what `Tuning` refuses.
   """
   tuning = Tuning(combinations, margin, **given)
-  out = given['out']
-  files.writable(out)
+  with lock.hold_results(given['out']):
+    return _run(tuning, given['out'])
+
+
+def _run(tuning: Tuning, out: pathlib.Path) -> planning_runs.Outcome:
+  """See `tune`; nobody else works in `out`."""
   plans, tuned = tuning.run()
   for rungs in tuned:
     record = rungs[0].record

@@ -1,6 +1,7 @@
 """Where the numbers of a run go: a line, a log, TensorBoard, a picture."""
 
 import collections
+import contextlib
 import datetime
 import io
 import json
@@ -8,12 +9,13 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
 from jepa_wm import files
+from jepa_wm.training import tensorboard
 
 Record = Mapping[str, Any]
 
@@ -30,8 +32,6 @@ class MetricsLog:
   """
 
   def __init__(self, workdir: str | os.PathLike[str], *, step: int):
-    import tensorboardX
-
     self._workdir = files.expand(workdir)
     path = self._workdir / 'metrics.jsonl'
     self._records = [r for r in read(path) if r['step'] <= step]
@@ -40,11 +40,8 @@ class MetricsLog:
     text = ''.join(json.dumps(r) + '\n' for r in self._records)
     files.write_whole(path, text)
     self._file = path.open('a')
-    self._tensorboard = tensorboardX.SummaryWriter(
-      str(self._workdir / 'tensorboard'),
-      purge_step=step + 1,
-      # Names hold the second: two short runs must not share one.
-      filename_suffix=f'.from_step_{step}',
+    self._tensorboard = tensorboard.EventsFile(
+      self._workdir / 'tensorboard', step=step
     )
 
   def write(self, step: int, values: Mapping[str, float | str]) -> None:
@@ -56,13 +53,12 @@ class MetricsLog:
     }
     record = {'step': step, 'seconds': round(self.seconds, 3), **plain}
     self._records.append(record)
-    self._file.write(json.dumps(record) + '\n')
-    self._file.flush()
-    for name, value in plain.items():
-      if isinstance(value, str):
-        self._tensorboard.add_text(name, value, step)
-      elif value is not None:
-        self._tensorboard.add_scalar(name, value, step)
+    with self._naming():
+      self._file.write(json.dumps(record) + '\n')
+      self._file.flush()
+      for name, value in plain.items():
+        if value is not None:
+          self._tensorboard.add(name, value, step)
 
   @property
   def records(self) -> Sequence[Record]:
@@ -85,8 +81,17 @@ class MetricsLog:
 
   def close(self) -> None:
     """Closes the files."""
-    self._file.close()
-    self._tensorboard.close()
+    with self._naming(), contextlib.ExitStack() as stack:
+      stack.callback(self._tensorboard.close)
+      self._file.close()
+
+  @contextlib.contextmanager
+  def _naming(self) -> Iterator[None]:
+    """Names the folder where the system refuses a write."""
+    try:
+      yield
+    except OSError as error:
+      raise OSError(error.errno, error.strerror, str(self._workdir)) from error
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

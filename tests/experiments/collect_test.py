@@ -38,7 +38,9 @@ def test_main_ends_in_one_sentence(monkeypatch, tmp_path):
   (tmp_path / 'out').rmdir()
   (tmp_path / 'file').write_text('')
   path = tmp_path / 'file' / 'x'
-  assert run_main(out=str(path)) == f'Cannot write to {path}: Not a directory.'
+  assert run_main(out=str(path)) == (
+    f'{path} cannot be written (a file is in the way); choose another folder.'
+  )
   assert 'GB left' in run_main(out=str(tmp_path / 'x'), num_episodes=10**12)
   out = str(tmp_path / 'x')
   assert 'seed must be at least 0' in run_main(out=out, seed=-1)

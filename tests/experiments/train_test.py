@@ -13,10 +13,10 @@ import pytest
 
 from experiments import train
 from experiments.configs import lewm
-from jepa_wm import exports, models, recipes
+from jepa_wm import exports, lock, models, recipes
 from jepa_wm.data import cache, episodes
 from jepa_wm.recipes import frozen_encoders, training
-from jepa_wm.training import hooks, lock, metrics
+from jepa_wm.training import hooks, metrics
 from jepa_wm.training import run as run_lib
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -5,12 +5,12 @@ import jax
 import numpy as np
 import pytest
 
+from jepa_wm import lock
 from jepa_wm.data import cache as cache_lib
 from jepa_wm.data import cache_writer, parts, rlds, windows
 from jepa_wm.data import episodes as episodes_lib
 from jepa_wm.data.readers import open_x
 from jepa_wm.recipes import converting
-from jepa_wm.training import lock
 
 
 def make_episode(index):
@@ -285,8 +285,8 @@ def test_what_comes_to_nothing_is_in_nobody_s_way(source, tmp_path):
 
 def test_one_conversion_at_a_time(source, tmp_path):
   with (
-    lock.hold(tmp_path / '.out.convert'),
-    pytest.raises(OSError, match=r'works in .*\.out\.convert already'),
+    lock.hold_place(tmp_path / 'out'),
+    pytest.raises(OSError, match=r'works in .*out already'),
   ):
     run(source, tmp_path / 'out')
   run(source, tmp_path / 'out')

@@ -1,6 +1,7 @@
 import pytest
 
 from tests.stress import forks as forks_lib
+from tests.stress import working
 
 
 @pytest.fixture(scope='session')
@@ -17,3 +18,21 @@ def things(forks, tmp_path_factory):
   done = forks.run('tests.stress.things:make', str(folder), cwd=folder)
   assert done.code == 0, done.err[-2000:]
   return folder
+
+
+@pytest.fixture(scope='session')
+def wholes(forks, things, tmp_path_factory):
+  """What each command leaves that nobody kills, and its file operations."""
+  known = {}
+
+  def whole(name):
+    if name not in known:
+      work = working.KILLED[name]
+      folder = tmp_path_factory.mktemp('wholes') / name
+      work.prepare(things, folder)
+      ended = forks.run(work.module, *work.argv, cwd=folder, count=True)
+      assert ended.code == 0, ended.err[-2000:]
+      known[name] = work.left(folder), ended.count
+    return known[name]
+
+  return whole

@@ -9,24 +9,6 @@ import pytest
 from tests.stress import working
 
 
-@pytest.fixture(scope='module')
-def wholes(forks, things, tmp_path_factory):
-  """What each command leaves that nobody kills, and its file operations."""
-  known = {}
-
-  def whole(name):
-    if name not in known:
-      work = working.KILLED[name]
-      folder = tmp_path_factory.mktemp('wholes') / name
-      work.prepare(things, folder)
-      ended = forks.run(work.module, *work.argv, cwd=folder, count=True)
-      assert ended.code == 0, ended.err[-2000:]
-      known[name] = work.left(folder), ended.count
-    return known[name]
-
-  return whole
-
-
 def try_one(forks, things, folder, name, point, wanted):
   """What is wrong after a kill at that point; '' where nothing is."""
   work = working.KILLED[name]

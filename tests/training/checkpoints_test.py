@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
 
 from jepa_wm.training import checkpoints
 
@@ -167,6 +168,16 @@ def test_a_full_disk_leaves_nothing(saved, tmp_path, monkeypatch, when):
     'step_00000020',
     'step_00000030',
   ]
+
+
+def test_nobody_asks_for_counters_that_are_never_freed(saved, monkeypatch):
+  asked = []
+  monkeypatch.setattr(
+    tensorstore, 'experimental_collect_matching_metrics', asked.append
+  )
+  checkpoints.save(saved.parent / 'other', _state(1), {})
+  checkpoints.restore(checkpoints.latest(saved), jax.eval_shape(_state, 0))
+  assert asked == []
 
 
 def test_saving_a_step_twice_is_refused(saved):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_wm import files
+from jepa_wm import files, signed
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import protocol as protocol_lib
 
@@ -63,7 +63,7 @@ def fingerprint(manifest: dict[str, Any]) -> str:
 
 def sign(manifest: dict[str, Any]) -> dict[str, Any]:
   """The manifest with its hash, which comes first."""
-  return {'sha256': fingerprint(manifest), **manifest}
+  return signed.sign(manifest)
 
 
 def decimals(values: np.ndarray) -> list[float]:

@@ -14,7 +14,7 @@ from jepa_wm.evaluation.diagnostics import finding
 from jepa_wm.evaluation.planning import planning_benchmark
 
 _RECORD, _EPISODES = 'record.json', 'episodes.csv'
-_FINDINGS = 'findings.json'
+_FINDINGS, _DIGESTS = 'findings.json', 'digests.json'
 
 _COLUMNS = (
   'checkpoint',
@@ -81,13 +81,15 @@ def save(run: Run, folder: str | os.PathLike[str]) -> None:
         (beside / name / file).write_bytes(content)
     for name, content in run.pictures.items():
       (beside / name).write_bytes(content)
+    (beside / _DIGESTS).write_text(json.dumps(_digests(beside), indent=2))
 
 
 def load(folder: str | os.PathLike[str]) -> Run:
   """Reads what `save` wrote.
 
   Raises:
-    ValueError: files that are cut off or not what they should be.
+    ValueError: files that are cut off, not what they should be, or not as
+      `save` has written them.
     FileNotFoundError: no such folder, or a file of it is missing.
   """
   folder = files.expand(folder)
@@ -106,11 +108,19 @@ def load(folder: str | os.PathLike[str]) -> Run:
       raise ValueError(
         f'{len(episodes)} episodes of {record["num_pairs"]} pairs'
       )
+    kept = dict(files.read_json(folder / _DIGESTS))
   except (AttributeError, LookupError, TypeError, ValueError) as error:
     raise ValueError(
       f'{folder}: not a finished run ({error!r:.200}); remove it to measure it '
       'again.'
     ) from error
+  there = _digests(folder)
+  changed = [x for x in {**kept, **there} if kept.get(x) != there.get(x)]
+  if changed:
+    raise ValueError(
+      f'{folder}: {", ".join(sorted(changed)[:4])} changed after the run was '
+      'measured; remove it to measure it again.'
+    )
   return Run(record, episodes, _pictures(folder), findings)
 
 
@@ -134,6 +144,15 @@ def episodes_csv(runs: Iterable[Run]) -> str:
         cells[name] = int(cells[name])
       writer.writerow({**shared, **cells})
   return stream.getvalue()
+
+
+def _digests(folder: pathlib.Path) -> dict[str, str]:
+  """Hashes of all files of a run, by name."""
+  return {
+    str(path.relative_to(folder)): files.digest_file(path)
+    for path in files.visible(sorted(folder.rglob('*')))
+    if path.is_file() and path.name != _DIGESTS
+  }
 
 
 def _pictures(folder: pathlib.Path) -> dict[str, bytes]:

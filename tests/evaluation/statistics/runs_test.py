@@ -81,3 +81,26 @@ def test_a_save_that_is_cut_short_leaves_nothing(
 def test_identity_follows_the_content():
   assert runs.identify({'a': 1, 'b': 2}) == runs.identify({'b': 2, 'a': 1})
   assert runs.identify({'a': 1}) != runs.identify({'a': 2})
+
+
+def test_what_was_changed_afterwards_is_found_out(drawn_run, tmp_path):
+  for change in (
+    lambda run: edit(run / 'record.json', 'seed', 'seeds'),
+    lambda run: edit(run / 'episodes.csv', ',1,', ',0,'),
+    lambda run: (run / 'search.png').write_bytes(b'another'),
+    lambda run: (run / 'reached.gif').unlink(),
+    lambda run: (run / 'missed.gif').write_bytes(b'more'),
+  ):
+    runs.save(drawn_run, tmp_path / 'run')
+    change(tmp_path / 'run')
+    with pytest.raises(ValueError, match=r'changed after|not a finished'):
+      runs.load(tmp_path / 'run')
+  runs.save(drawn_run, tmp_path / 'run')
+  (tmp_path / 'run' / '.DS_Store').touch()
+  assert runs.load(tmp_path / 'run') == drawn_run
+
+
+def edit(path, old, new):
+  text = path.read_text()
+  assert old in text
+  path.write_text(text.replace(old, new, 1))

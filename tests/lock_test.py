@@ -1,18 +1,20 @@
+import errno
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from jepa_wm.training import lock
+from jepa_wm import lock
 
 HOLDER = """
 import sys, time
-from jepa_wm.training import lock
+from jepa_wm import lock
 with lock.hold(sys.argv[1]):
   print('held', flush=True)
   time.sleep(600)
@@ -119,3 +121,64 @@ def test_processes_of_one_run_share_it(tmp_path, monkeypatch):
     (elsewhere / lock.FILE).write_text(json.dumps(holder | {'token': 'old'}))
     with pytest.raises(OSError, match='not the folder in which process 0'):
       lock.hold(elsewhere).__enter__()
+
+
+def test_who_makes_a_place_and_who_works_in_it_see_each_other(tmp_path):
+  out = tmp_path / 'out'
+  with lock.hold_place(out):
+    assert not out.exists()
+    for hold_fn in (lock.hold, lock.hold_place):
+      with pytest.raises(lock.HeldError, match=f'{os.getpid()} .* works in'):
+        hold_fn(out).__enter__()
+      assert not out.exists()
+  assert list(tmp_path.iterdir()) == []
+  with lock.hold(out):
+    (out / 'result').touch()
+    with pytest.raises(lock.HeldError, match=f'{os.getpid()} .* works in'):
+      lock.hold_place(out).__enter__()
+    # Who holds a folder holds what is in it.
+    with lock.hold_place(out / 'export'):
+      assert sorted(x.name for x in out.iterdir()) == ['result', lock.FILE]
+  assert [x.name for x in tmp_path.iterdir()] == ['out']
+
+
+def test_a_place_that_a_killed_process_held_is_taken_over(tmp_path, other):
+  beside = tmp_path / '.out.lock'
+  holder = json.loads((tmp_path / lock.FILE).read_text())
+  other.kill()
+  other.wait()
+  beside.write_text(json.dumps(holder))
+  with lock.hold(tmp_path / 'out'), lock.hold_results(tmp_path / 'other'):
+    assert beside.exists()
+  lock.tidy(tmp_path / 'other')
+  lock.tidy(tmp_path)
+  assert beside.exists() and not (tmp_path / lock.FILE).exists()
+  with lock.hold_place(tmp_path / 'out'):
+    assert json.loads(beside.read_text())['pid'] == os.getpid()
+  assert not beside.exists()
+  beside.write_text(json.dumps(holder))
+  lock.tidy(tmp_path / 'out')
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_who_waits_says_for_whom(tmp_path, other, monkeypatch, capsys):
+  monkeypatch.setattr(lock, '_WAIT_SECONDS', 0.01)
+  thread = threading.Timer(0.2, other.kill)
+  thread.start()
+  with lock.wait(tmp_path):
+    thread.join()
+  assert capsys.readouterr().err == (
+    f'Waiting for process {other.pid} on {socket.gethostname()} in '
+    f'{tmp_path}.\n'
+  )
+
+
+def test_a_full_disk_leaves_no_lock(tmp_path, monkeypatch):
+  def refuse(*args):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(lock.os, 'pwrite', refuse)
+  for hold_fn in (lock.hold, lock.hold_place):
+    with pytest.raises(OSError, match='No space left'):
+      hold_fn(tmp_path / 'out').__enter__()
+    assert list(tmp_path.iterdir()) == []

@@ -332,7 +332,11 @@ def _advice(error: Exception, said: str) -> str:
     return ''
   if any(x in said for x in ('make room', 'another', 'put that right')):
     return ''
-  return ' Make room or choose another folder, then run the same command again.'
+  stop = '' if said.endswith('.') else '.'
+  advice = (
+    'Make room or choose another folder, then run the same command again.'
+  )
+  return f'{stop} {advice}'
 
 
 def _sentence(error: Exception, out: str) -> str:

@@ -133,7 +133,7 @@ KILLED = {
     'experiments.convert',
     (
       *('--source=lerobot', '--out=data/out', '--image_size=16'),
-      *('--store=chunks', '--held_out_fraction=0'),
+      *('--store=chunks', '--pixels=observation.images.top'),
     ),
     ('lerobot',),
     out='data/out',

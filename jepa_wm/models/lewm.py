@@ -12,6 +12,7 @@ from jepa_wm.networks import (
   action_encoders,
   causal,
   encoders,
+  looking_around,
   predictors,
   projectors,
   vit,
@@ -73,6 +74,13 @@ class LeWM(settings.ActingSettings):
   )
   target: targets.Target = fields.one_of(targets.TARGETS, targets.Shared())
   dtype: str = 'float32'
+
+  def __post_init__(self) -> None:
+    if isinstance(self.predictor, looking_around.LookingAroundConfig):
+      self.predictor.check_fits(
+        self.encoder, self.projector.name, self.predicts
+      )
+    super().__post_init__()
 
   def build(self) -> jepa.Jepa:
     """Fills the five slots."""

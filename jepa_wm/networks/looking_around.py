@@ -9,7 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_wm import fields
-from jepa_wm.networks import layers, points_on_map, predictors, windows
+from jepa_wm.networks import (
+  encoders,
+  layers,
+  points_on_map,
+  predictors,
+  windows,
+)
 
 
 @predictors.PREDICTORS.register
@@ -44,6 +50,38 @@ class LookingAroundConfig:
     """See `predictors.PredictorConfig`; the latent's layout is its own."""
     del grid, state_dim
     return LookingAround(**vars(self), dtype=dtype)
+
+  def check_fits(
+    self, encoder: encoders.Encoder, projector: str, predicts: str
+  ) -> None:
+    """Refuses to predict any latents but points on a map.
+
+    Args:
+      encoder: of the model.
+      projector: name of its projector.
+      predicts: what its predictor gives.
+
+    Raises:
+      ValueError: they are not, or the two disagree on their layout.
+    """
+    if (
+      not isinstance(encoder, points_on_map.PointsOnMapConfig)
+      or projector != 'none'
+      or predicts != 'change'
+    ):
+      raise ValueError(
+        "predictor.name='looking_around' says how points move on a map: it "
+        "needs encoder.name='points_on_map', projector.name='none' and "
+        f"predicts='change', got {encoder.name!r}, {projector!r} and "
+        f'{predicts!r}.'
+      )
+    ours, theirs = (self.num_points, self.rows), encoder.layout
+    if ours != theirs:
+      raise ValueError(
+        f'predictor.num_points={ours[0]} and predictor.rows={ours[1]} must be '
+        f'those of the encoder, {theirs.num_points} and {theirs.rows} (a '
+        'quarter of its image_size).'
+      )
 
 
 class LookingAround(predictors.WindowPredictor, layers.Module):

@@ -35,9 +35,8 @@ class Layout(NamedTuple):
     if size <= first or (size - first) % cells:
       raise ValueError(
         f'A latent of {size} numbers does not hold {self.num_points} points '
-        f'and a map of {self.rows} x {self.rows}: predictor.num_points and '
-        'predictor.rows must be those of the encoder, rows a quarter of its '
-        'image_size.'
+        f'and a map of {self.rows} x {self.rows}; give it those that '
+        'points_on_map makes.'
       )
     points = latents[..., :first].reshape(*lead, self.num_points, 2)
     maps = latents[..., first:].reshape(*lead, self.rows, self.rows, -1)
@@ -71,6 +70,11 @@ class PointsOnMapConfig(encoders.OfFrames):
         'points_on_map.image_size must be a multiple of 4, pixels of a side of '
         f'a cell of the map, got {self.image_size}.'
       )
+
+  @property
+  def layout(self) -> Layout:
+    """Of what it makes of a frame."""
+    return Layout(self.num_points, self.image_size // 4)
 
   def build(self, dtype: Any) -> nn.Module:
     """See `encoders.Encoder`."""

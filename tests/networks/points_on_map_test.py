@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jepa_wm.networks import looking_around, points_on_map, projectors
+from jepa_wm.models import lewm
+from jepa_wm.networks import conv, looking_around, points_on_map, projectors
 
 ROWS = 8
 LAYOUT = points_on_map.Layout(num_points=1, rows=ROWS)
@@ -127,6 +128,33 @@ def test_a_point_sees_its_reach_and_its_past_and_no_further(draw, moves):
 def test_a_latent_of_another_layout_is_refused():
   with pytest.raises(ValueError, match='A latent of 60 numbers does not hold'):
     LAYOUT.split(jnp.zeros(60))
+
+
+MODEL = {
+  'latent_dim': 2 + 2 * ROWS**2,
+  'encoder': points_on_map.PointsOnMapConfig(image_size=32),
+  'projector': projectors.NoneConfig(),
+  'predictor': looking_around.LookingAroundConfig(rows=ROWS),
+  'predicts': 'change',
+}
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'predicts': 'latent'}, "predicts='change', got 'points_on_map', 'none'"),
+    ({'projector': projectors.LinearConfig()}, "'linear' and 'change'"),
+    ({'encoder': conv.ConvConfig(image_size=32)}, "got 'conv', 'none'"),
+    (
+      {'encoder': points_on_map.PointsOnMapConfig(image_size=16)},
+      r'predictor.rows=8 must be those of the encoder, 1 and 4 \(a quarter',
+    ),
+  ],
+)
+def test_a_model_of_points_on_a_map_is_one_throughout(changes, message):
+  assert lewm.LeWM(**MODEL).build().latent_dim == 130
+  with pytest.raises(ValueError, match=message):
+    lewm.LeWM(**{**MODEL, **changes})
 
 
 def test_without_a_projector_the_latent_is_as_large_as_the_features():

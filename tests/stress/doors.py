@@ -188,7 +188,7 @@ DOORS = {
   ),
   'train_online': _trained(
     'train_agent', 'rl', 'online_tiny',
-    stop_at=('jepa_wm.recipes.online._train',),
+    stop_at=('jepa_wm.recipes.online._begin',),
   ),
 }  # fmt: skip
 """Every command, and every kind of training, by name."""

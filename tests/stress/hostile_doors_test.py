@@ -212,7 +212,7 @@ CHECKPOINTS = [x for x in PLACES if PLACES[x][2].startswith(('model', 'heads'))]
 @pytest.mark.stress
 @pytest.mark.parametrize('place', CHECKPOINTS)
 def test_a_damaged_checkpoint_is_one_sentence(forks, whole, tmp_path, place):
-  tried = damages(whole, place, 12)
+  tried = damages(whole, place, 8)
   found = [
     try_damaged(forks, whole, tmp_path / str(number), place, *case)
     for number, case in enumerate(tried)

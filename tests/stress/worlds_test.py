@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import random
 
 import pytest
 
@@ -77,13 +78,14 @@ def test_a_problem_that_breaks_is_lost(forks, place):
 @pytest.mark.stress
 @pytest.mark.parametrize('door', ['collect', 'plan'])
 def test_what_all_of_a_world_does_is_a_sentence(forks, place, door):
-  """All of them begin at once: most of the time is that of their processes."""
+  """Of 24 for each; four of planning, which opens the same worlds."""
   argv = {
     'collect': (*PLAYED, '--num_episodes=4', '--out=out'),
     'plan': (*PLANNED, '--num_pairs=2', '--out=out'),
   }[door]
   found = []
-  for name in misbehaving.WHOLE:
+  most = {'collect': 12, 'plan': 4}[door]
+  for name in random.Random(door).sample(misbehaving.WHOLE, most):
     folder = place['cwd'] / name.replace(' ', '_')
     folder.mkdir()
     (folder / 'model').symlink_to(place['cwd'] / 'model')

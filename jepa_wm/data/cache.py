@@ -238,14 +238,13 @@ def check_space(path: str | os.PathLike[str], num_bytes: int) -> None:
     OSError: there is less room.
   """
   path = files.expand(path).absolute()
-  while not path.exists():
-    path = path.parent
-  free = shutil.disk_usage(path).free
+  there = next(x for x in (path, *path.parents) if x.exists())
+  free = shutil.disk_usage(there).free
   if num_bytes > free:
     raise OSError(
-      f'The cache needs {num_bytes / 1e9:.2f} GB for its pictures and the disk '
-      f'has {free / 1e9:.2f} GB left; use fewer or smaller frames, or another '
-      'disk.'
+      f'The cache of {path} needs {num_bytes / 1e9:.2f} GB for its pictures '
+      f'and the disk has {free / 1e9:.2f} GB left; use fewer or smaller '
+      'frames, or another disk.'
     )
 
 

@@ -89,8 +89,6 @@ def _become(request: dict[str, Any]) -> None:
       opened = os.open(paths[name] if name else os.devnull, flags, 0o644)
       os.dup2(opened, descriptor)
       os.close(opened)
-    if most := request['most_bytes']:
-      resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     os.chdir(request['cwd'])
     os.environ.update(request['env'])
     for name in request['stop_at']:

@@ -110,7 +110,6 @@ class Forks:
     count: bool = False,
     hide: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
-    most_bytes: int = 0,
     timeout: float = 120.0,
   ) -> int:
     """Begins a command; `finish` waits for it.
@@ -126,7 +125,6 @@ class Forks:
       count: whether file operations are counted.
       hide: what the files are below that count; all by default.
       env: changes of the environment.
-      most_bytes: that a file may have, 0 for any number.
       timeout: seconds after which it is killed.
 
     Returns:
@@ -142,7 +140,6 @@ class Forks:
       'count': count,
       'below': [str(x) for x in hide] or [str(cwd)],
       'env': dict(env or {}),
-      'most_bytes': most_bytes,
       'timeout': timeout,
       'folder': self._folder.name,
     }

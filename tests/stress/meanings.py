@@ -26,6 +26,7 @@ MEANINGS: list[tuple[str, set[str], str]] = [
   (r'convert max_cache_gb', {'zero', 'huge', 'beyond_float32'}, 'a size'),
   (r'plan\w* batch_size', {'billion'}, 'all problems at once'),
   (r'\w+ subgoal_every', {'billion'}, 'one to the end'),
+  (r'ablate_study config', {'empty'}, 'none, beside a study'),
   (r'probe width', {'zero'}, 'tokens as they come'),
   (r'probe weight_decays', {'zero'}, 'none'),
   (r'export\w* (action_low|action_high)', {'zero'}, 'a bound'),

@@ -7,8 +7,14 @@ import sys
 # 700 objects, as Python does, is a tenth of the CPU time of a short run.
 gc.set_threshold(10_000)
 
-# So is it while Python looks for the module of `-m`.
-if sys.argv[:1] == ['-m']:
+_COMMANDS = {
+  *('experiments.ablate', 'experiments.collect', 'experiments.convert'),
+  *('experiments.export', 'experiments.plan', 'experiments.probe'),
+  *('experiments.train', 'experiments.train_agent'),
+}
+
+# Python looks for the module of `-m` now: nothing that can fail is imported yet.
+if sys.argv[:1] == ['-m'] and _COMMANDS & {*sys.orig_argv}:
   from experiments import starting
 
   starting.begin()

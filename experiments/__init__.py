@@ -13,7 +13,7 @@ _COMMANDS = {
   *('experiments.train', 'experiments.train_agent'),
 }
 
-# Python looks for the module of `-m` now: nothing that can fail is imported yet.
+# Python looks for the module of `-m` now, before all that it imports.
 if sys.argv[:1] == ['-m'] and _COMMANDS & {*sys.orig_argv}:
   from experiments import starting
 

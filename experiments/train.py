@@ -105,7 +105,7 @@ def main(argv: list[str]) -> None:
       sys.exit(stop.exit_code)
     except run_lib.DivergedError as error:
       raise ValueError(str(error)) from error
-  last = metrics.read(workdir / 'metrics.jsonl')[-1]
+  last = [{}, *metrics.read(workdir / 'metrics.jsonl')][-1]
   if last.get('collapse/verdict', 'healthy') != 'healthy':
     print(last['collapse/sentence'], file=sys.stderr)
   print(f'Trained: {workdir / "export"}.{_next(config, workdir)}')

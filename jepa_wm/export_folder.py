@@ -84,8 +84,27 @@ def read_config(
       raise ValueError(
         f'{path}: {name} is {value!r:.40}; it was edited, export it again.'
       )
+  _check_record(path, config.get('record', {}))
   found: dict[str, Any] = config
   return found
+
+
+def _check_record(path: pathlib.Path, record: dict[str, Any]) -> None:
+  """Refuses a record in which no one could look up the data of the run."""
+  where: Any = record
+  for name in ('config', 'data'):
+    where = where.get(name, {})
+    if not isinstance(where, dict):
+      raise ValueError(
+        f'{path}: {name} of its record is {where!r:.40}; it was edited, '
+        'export it again.'
+      )
+  for name in ('source', 'environment', 'background'):
+    if not isinstance(where.get(name), str | None):
+      raise ValueError(
+        f'{path}: {name} of the data of its record is {where[name]!r:.40}; it '
+        'was edited, export it again.'
+      )
 
 
 @contextlib.contextmanager

@@ -109,6 +109,14 @@ def cut(path):
     ),
     (lambda f: edit_config(f, model=None), 'model is None; it was edited'),
     (lambda f: edit_config(f, record=[]), r'record is \[\]; it was edited'),
+    (
+      lambda f: edit_config(f, record={'config': []}),
+      r'config of its record is \[\]; it was edited',
+    ),
+    (
+      lambda f: edit_config(f, record={'config': {'data': {'source': 7}}}),
+      'source of the data of its record is 7; it was edited',
+    ),
     (lambda f: edit_config(f, units='x'), "units is 'x'; it was edited"),
     (
       lambda f: edit_config(f, units={'mean': [0.0], 'std': [1.0]}),

@@ -166,7 +166,8 @@ def write_episodes(
 
 def is_archive_name(name: str) -> bool:
   """Whether a file of that name may lie in the folder of an archive."""
-  return name == 'cache' or name.endswith('.json') or '.array_record' in name
+  is_derived = name in ('cache', 'latents')
+  return is_derived or name.endswith('.json') or '.array_record' in name
 
 
 def in_threads(

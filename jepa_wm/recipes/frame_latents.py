@@ -38,7 +38,8 @@ def of_frames(
 
   Raises:
     OSError: the disk is full.
-    ValueError: the episodes are played anew all the time.
+    ValueError: the episodes are played anew all the time, or what is there is
+      damaged.
   """
   code = provenance.code('networks', 'models', 'units')
   digest = files.digest_json([source.identity, list(identity), code])
@@ -59,7 +60,13 @@ def of_frames(
 
   if not processes.from_first(keep):
     return np.concatenate([*source.encoded(split, encode_fn)])
-  return np.load(folder / _FILE, mmap_mode='r', allow_pickle=False)
+  try:
+    return np.load(folder / _FILE, mmap_mode='r', allow_pickle=False)
+  except ValueError as error:
+    raise ValueError(
+      f'{folder} is damaged ({error}); remove it, and the latents are computed '
+      'again.'
+    ) from error
 
 
 def _write(

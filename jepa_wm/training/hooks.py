@@ -240,7 +240,7 @@ class Evaluate(run_lib.Hook):
     """Looks at the untrained model, which what is learnt is compared with."""
     self._drawn = time.monotonic()
     if run.step == 0:
-      self._evaluate(run, again=False)
+      self._evaluate(run)
 
   def after_step(self, run: run_lib.Run, report: run_lib.Report) -> None:
     """Evaluates, if it is time."""
@@ -249,23 +249,21 @@ class Evaluate(run_lib.Hook):
       run.check()
       self._evaluate(run)
 
-  def _evaluate(self, run: run_lib.Run, *, again: bool = True) -> None:
-    """Evaluates in the first process; `again`: also where that was done."""
+  def _evaluate(self, run: run_lib.Run) -> None:
+    """Evaluates in the first process."""
     began = time.monotonic()
     held = shares.brought_home(run.state.variables)
-    processes.from_first(lambda: self._write(run, held, again))
+    processes.from_first(lambda: self._write(run, held))
     self._log.leave_out(time.monotonic() - began)
 
-  def _write(self, run: run_lib.Run, held: Any, again: bool) -> None:
+  def _write(self, run: run_lib.Run, held: Any) -> None:
     log = self._log.metrics
-    if log.records and not again:
-      return
     for evaluate_fn in self._evaluators:
       variables = run.learner.for_inference(held)
       log.write(run.step, evaluate_fn(variables, log.records))
     # A picture takes half a second, as long as many steps of a small run.
     late = time.monotonic() - self._drawn > _DRAW_SECONDS
-    if again and late and not run.is_last:
+    if late and not run.is_last:
       log.draw()
       self._drawn = time.monotonic()
 

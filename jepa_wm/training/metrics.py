@@ -24,7 +24,8 @@ class MetricsLog:
   """The numbers of a run on disk: `metrics.jsonl`, TensorBoard, `curves.png`.
 
   Opened at the step that a run resumes from, it drops what was logged after
-  it, so that a run killed and resumed leaves one history.
+  it, so that a run killed and resumed leaves one history. A run that begins
+  drops all: it may be another one.
 
   Args:
     workdir: folder of the run; `metrics.jsonl` and `tensorboard/` are in it.
@@ -34,7 +35,7 @@ class MetricsLog:
   def __init__(self, workdir: str | os.PathLike[str], *, step: int):
     self._workdir = files.expand(workdir)
     path = self._workdir / 'metrics.jsonl'
-    self._records = [r for r in read(path) if r['step'] <= step]
+    self._records = [r for r in read(path) if step and r['step'] <= step]
     self._seconds = self._records[-1]['seconds'] if self._records else 0.0
     self._start = time.monotonic()
     text = ''.join(json.dumps(r) + '\n' for r in self._records)
@@ -97,16 +98,27 @@ class MetricsLog:
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Records of a `metrics.jsonl`, oldest first; none where there is no file.
 
-  A line that a killed run left half written is skipped.
+  A line that a killed run left half written, or that is none of ours, is
+  skipped.
   """
   records = []
   path = files.expand(path)
   for line in path.read_text().splitlines() if path.exists() else ():
     try:
-      records.append(json.loads(line))
+      record = json.loads(line)
     except (ValueError, RecursionError):
       continue
+    if _is_record(record):
+      records.append(record)
   return records
+
+
+def _is_record(content: Any) -> bool:
+  return (
+    isinstance(content, dict)
+    and type(content.get('step')) is int
+    and type(content.get('seconds')) in (int, float)
+  )
 
 
 class Progress:

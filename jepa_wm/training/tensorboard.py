@@ -16,7 +16,8 @@ class EventsFile:
 
   Args:
     folder: `tensorboard/` of the run; made where it is missing.
-    step: steps done so far; what other files hold of later ones is hidden.
+    step: steps done so far; what other files hold of later ones is hidden, and
+      where none are done they go.
 
   Raises:
     OSError: it cannot be written, as of all that follows.
@@ -29,6 +30,8 @@ class EventsFile:
     self._summary: Any = summary
     self._event: Any = event_pb2.Event
     folder.mkdir(parents=True, exist_ok=True)
+    for other in [] if step else folder.glob('events.out.*.from_step_*'):
+      other.unlink()
     self._flushed = -_FLUSH_SECONDS
     # Names hold the second: two short runs must not share one.
     self._writer: Any = event_file_writer.EventsWriter(

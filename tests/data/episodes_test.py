@@ -146,6 +146,8 @@ def test_an_interrupted_overwrite_keeps_the_old(archive, episodes):
     yield episodes[0]
     raise KeyboardInterrupt
 
+  # What a training of a head has put there goes with the episodes.
+  (archive / 'latents').mkdir()
   before = episodes_lib.fingerprint(archive)
   with pytest.raises(FileExistsError, match='is there already'):
     episodes_lib.write_episodes(archive, episodes, provenance={})

@@ -68,3 +68,13 @@ def test_episodes_that_cannot_be_written_beside_are_encoded_in_memory(
   found = frame_latents.of_frames(source, 'train', encode, ['d'])
   assert not isinstance(found, np.memmap)
   assert len(found) == source.split('train').num_frames
+
+
+def test_latents_that_are_cut_off_are_named(source, encode):
+  frame_latents.of_frames(source, 'train', encode, ['e'])
+  folder = pathlib.Path(source.path) / 'latents'
+  newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+  file = newest / 'latents.npy'
+  file.write_bytes(file.read_bytes()[:-8])
+  with pytest.raises(ValueError, match=r'is damaged .*; remove it, and'):
+    frame_latents.of_frames(source, 'train', encode, ['e'])

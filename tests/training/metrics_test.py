@@ -28,6 +28,22 @@ def test_resumed_log_is_one_history(tmp_path):
   assert len(list((tmp_path / 'tensorboard').iterdir())) == 2
 
 
+def test_a_run_that_begins_keeps_nothing_of_another(tmp_path):
+  for number in (1, 2):
+    log = metrics.MetricsLog(tmp_path, step=0)
+    log.write(0, {'held_out/error': number})
+    log.close()
+  (record,) = metrics.read(tmp_path / 'metrics.jsonl')
+  assert record['held_out/error'] == 2
+  assert len(list((tmp_path / 'tensorboard').iterdir())) == 1
+
+
+def test_lines_of_others_are_no_records(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text('[1]\n{"step": null}\n{"step": 2, "seconds": "x"}\n7\n')
+  assert metrics.read(path) == []
+
+
 def test_not_a_number_is_null(tmp_path):
   log = metrics.MetricsLog(tmp_path, step=0)
   log.write(1, {'train/loss': float('nan'), 'train/sigreg': float('inf')})

@@ -163,8 +163,8 @@ def _whitened(pixels: jax.Array) -> jax.Array:
   """Colours of pictures `[N, height, width, C]`, of mean 0 and covariance 1.
 
   Of those of each picture: the rarer a colour, the further it is from 0. By
-  Cholesky's factor of the covariance, channel by channel: the solver of
-  `jax.scipy` waits for ever inside of loops on CPUs.
+  Cholesky's factor of the covariance, channel by channel: with the solver of
+  `jax.scipy` a plan came to a stand on CPUs (jaxlib 0.10).
   """
   colors = pixels.astype(jnp.float32)
   colors = colors - colors.mean((1, 2), keepdims=True)

@@ -101,6 +101,8 @@ class Face:
   ) -> Plan:
     """Plans a batch of problems, see `driver.search`.
 
+    It is compiled anew at every call, unless what calls it is.
+
     Args:
       params: first argument of all functions here.
       rng_key: one key, or `[B]` keys, one per problem; consumed.
@@ -115,25 +117,33 @@ class Face:
     for word in self._words.keys() & settings.keys():
       value = settings.pop(word)
       settings |= dict.fromkeys(self._words[word], value)
-    problem = Problem(
-      root=root,
-      dynamics_fn=dynamics_fn,
-      cost_fn=cost_fn,
-      horizon=horizon,
-      action_dim=action_dim,
-      limits=Limits(action_constraints, guardrails, allowed),
-      step_weights=step_weights,
-      proposal_fn=proposal_fn,
-      noise_fn=noise_fn,
-      agents=agents,
-    )
-    return driver.search(
-      self._planner(**settings),
-      params,
-      rng_key,
-      problem,
-      warm_start=WarmStart(init_mean, init_elites),
-    )
+    planner = self._planner(**settings)
+
+    def plan(
+      params: Params, rng_key: jax.Array, root: Root, warm_start: WarmStart
+    ) -> Plan:
+      problem = Problem(
+        root=root,
+        dynamics_fn=dynamics_fn,
+        cost_fn=cost_fn,
+        horizon=horizon,
+        action_dim=action_dim,
+        limits=Limits(action_constraints, guardrails, allowed),
+        step_weights=step_weights,
+        proposal_fn=proposal_fn,
+        noise_fn=noise_fn,
+        agents=agents,
+      )
+      return driver.search(
+        planner, params, rng_key, problem, warm_start=warm_start
+      )
+
+    given = params, rng_key, root, WarmStart(init_mean, init_elites)
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(given)):
+      return plan(*given)
+    # Whatever is compiled for this call goes with `plan`. Compiled step by
+    # step, as JAX does by itself, it would stay for good.
+    return jax.jit(plan)(*given)
 
 
 cem_plan = Face(CEM)

@@ -12,7 +12,7 @@ import numpy as np
 from absl import app, flags
 
 import jepa_wm
-from experiments import command_line
+from experiments import command_line, ending
 from jepa_wm import sharding, units
 
 
@@ -64,7 +64,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     return command_line.finish(rest)
 
   def told(argv: list[str]) -> None:
-    with command_line.one_sentence('Interrupted.'):
+    with ending.one_sentence('Interrupted.'):
       main(argv)
 
   app.run(told, flags_parser=parse)

@@ -24,7 +24,7 @@ import sys
 
 from absl import flags
 
-from experiments import command_line, launching
+from experiments import command_line, ending, launching
 from experiments.configs import variants
 from experiments.studies import named
 from jepa_wm import launchers, recipes
@@ -126,7 +126,7 @@ def main(argv: list[str]) -> None:
   """Reads the flags, runs, and ends in one sentence whatever happens."""
   del argv
   interrupted = 'Interrupted; run the same command again to go on.'
-  with command_line.one_sentence(interrupted):
+  with ending.one_sentence(interrupted):
     try:
       code = run()
     except hooks.Interrupted as stop:
@@ -135,4 +135,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  command_line.run(main, lambda argv: command_line.parse(FLAGS, argv))
+  ending.run(main, lambda argv: command_line.parse(FLAGS, argv))

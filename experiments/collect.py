@@ -12,7 +12,7 @@ import sys
 
 from absl import flags
 
-from experiments import command_line
+from experiments import command_line, ending
 from jepa_wm import processes, recipes
 
 FLAGS = flags.FlagValues()
@@ -44,16 +44,16 @@ def _collect() -> None:
   environment = FLAGS['environment'].value
   out = f'data/{environment}' if _OUT.value is None else _OUT.value
   said = f'Interrupted; nothing was written to {out}.'
-  with command_line.one_sentence(said, out=out):
+  with ending.one_sentence(said, out=out):
     counts = recipes.collect(
       command_line.read(FLAGS, recipes.Collecting),
       out,
       held_out_fraction=_HELD_OUT_FRACTION.value,
       overwrite=_OVERWRITE.value,
-      check_fn=command_line.STOPS.check,
+      check_fn=ending.STOPS.check,
     )
   print(f'{out}: ' + ', '.join(f'{n} {s}' for s, n in counts.items()))
 
 
 if __name__ == '__main__':
-  command_line.run(main, lambda argv: command_line.parse(FLAGS, argv))
+  ending.run(main, lambda argv: command_line.parse(FLAGS, argv))

@@ -16,7 +16,7 @@ import warnings
 
 from absl import flags
 
-from experiments import command_line
+from experiments import command_line, ending
 from jepa_wm import recipes
 from jepa_wm.data import cache_writer, readers, resizing
 
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
     'Interrupted; what is finished is kept, and the same command goes on from '
     'there.'
   )
-  with command_line.one_sentence(said, out=out):
+  with ending.one_sentence(said, out=out):
     # Those of the recipe come from there, where 0 is another word for None.
     chosen = command_line.read(
       FLAGS, readers.Options, image_size=None, fit='stretch'
@@ -103,4 +103,4 @@ def main(argv: list[str]) -> None:
 if __name__ == '__main__':
   # tfds warns of its own deprecations while it writes.
   warnings.filterwarnings('ignore', module='tensorflow_datasets')
-  command_line.run(main, lambda argv: command_line.parse(FLAGS, argv))
+  ending.run(main, lambda argv: command_line.parse(FLAGS, argv))

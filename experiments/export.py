@@ -15,7 +15,7 @@ takes them. `docs/robots.md` has the loader, twenty lines on JAX alone.
 
 from absl import flags
 
-from experiments import command_line, planner_flags
+from experiments import command_line, ending, planner_flags
 from jepa_wm import planning, recipes
 from jepa_wm.recipes import exporting
 
@@ -37,7 +37,7 @@ planner_flags.define(FLAGS)
 def main(argv: list[str]) -> None:
   """Reads the flags, exports, and ends in one sentence whatever happens."""
   del argv
-  with command_line.one_sentence('Interrupted; nothing was written.'):
+  with ending.one_sentence('Interrupted; nothing was written.'):
     manifest = recipes.export(
       command_line.read(
         FLAGS, recipes.Exporting, options=planner_flags.read(FLAGS)
@@ -57,4 +57,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  command_line.run(main, lambda argv: command_line.parse(FLAGS, argv))
+  ending.run(main, lambda argv: command_line.parse(FLAGS, argv))

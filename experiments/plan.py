@@ -26,7 +26,7 @@ import sys
 
 from absl import flags
 
-from experiments import command_line, planner_flags
+from experiments import command_line, ending, planner_flags
 from jepa_wm import planning, processes, recipes, sharding
 from jepa_wm.evaluation.planning import planning_model, protocol
 from jepa_wm.recipes import planning_runs
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
   sharding.use_every_core()
   with (
     processes.joined(sys.argv[1:]),
-    command_line.one_sentence('Interrupted; no result was written.'),
+    ending.one_sentence('Interrupted; no result was written.'),
   ):
     outcome = run()
   if outcome.failures:
@@ -73,4 +73,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  command_line.run(main, lambda argv: command_line.parse(FLAGS, argv))
+  ending.run(main, lambda argv: command_line.parse(FLAGS, argv))

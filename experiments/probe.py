@@ -29,7 +29,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import command_line
+from experiments import command_line, ending
 from jepa_wm import processes, recipes
 from jepa_wm.data import digits
 from jepa_wm.networks import probes
@@ -90,11 +90,11 @@ def main(argv: list[str]) -> None:
   del argv
   with (
     processes.joined(sys.argv[1:]),
-    command_line.one_sentence('Interrupted; no result was written.'),
+    ending.one_sentence('Interrupted; no result was written.'),
   ):
     processes.tell_idle('experiments.probe')
     processes.by_first(run)
 
 
 if __name__ == '__main__':
-  command_line.run(main, lambda argv: command_line.parse(FLAGS, argv))
+  ending.run(main, lambda argv: command_line.parse(FLAGS, argv))

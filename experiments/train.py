@@ -25,6 +25,7 @@ from ml_collections import config_flags
 from experiments import (
   command_line,
   compile_cache,
+  ending,
   field_names,
   imports,
   kernels,
@@ -92,7 +93,7 @@ def main(argv: list[str]) -> None:
   interrupted = 'Interrupted; run the same command again to go on.'
   with (
     processes.joined(sys.argv[1:]),
-    command_line.one_sentence(interrupted),
+    ending.one_sentence(interrupted),
   ):
     workdir = files.expand(flags.FLAGS.workdir)
     for sentence in [] if 'head' in config else overrides.inert(sys.argv):
@@ -158,4 +159,4 @@ def _next(config: Mapping[str, Any], workdir: pathlib.Path) -> str:
 
 
 if __name__ == '__main__':
-  command_line.run(main, parse_flags)
+  ending.run(main, parse_flags)

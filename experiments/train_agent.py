@@ -13,7 +13,7 @@ import sys
 
 from absl import flags
 
-from experiments import command_line, train
+from experiments import ending, train
 from experiments.configs import rl
 
 _FLAG = ('--agent', '-agent')
@@ -50,4 +50,4 @@ def _as_config(word: str) -> str:
 
 
 if __name__ == '__main__':
-  command_line.run(train.main, parse_flags)
+  ending.run(train.main, parse_flags)

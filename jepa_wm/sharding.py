@@ -125,26 +125,6 @@ def planning_mesh(num_problems: int) -> Mesh:
   return make_mesh(axes=('data', 'samples'), shape=(data, num_devices // data))
 
 
-def undivided(num_problems: int, populations: Sequence[int]) -> str:
-  """What devices do twice where they cannot share out candidates; '' if not.
-
-  Args:
-    num_problems: B, planned at once.
-    populations: candidates of each iteration.
-  """
-  num_devices = len(devices())
-  shared = num_devices // math.gcd(num_problems, num_devices)
-  if not (odd := sorted({x for x in populations if x % shared})):
-    return ''
-  return (
-    f'Planning {num_problems} problems at once on {num_devices} devices, '
-    f'{shared} of them share the candidates of a problem and do not divide '
-    f'{odd[-1]} (num_samples), so that each does the work of all {shared}: '
-    f'take a multiple of {shared}, or a --batch_size that {num_devices} '
-    'divides.'
-  )
-
-
 def use_every_core() -> None:
   """Makes a device of every core, where there is nothing but a CPU.
 

@@ -224,8 +224,7 @@ class WorldModel:
     are deterministic and draw nothing from `rng_key`.
 
     Raises:
-      ValueError: an action that is not `[..., A]` with the leading dims of the
-        state.
+      ValueError: an action that is not `[..., A]`, one for each latent.
     """
     del rng_key
     acting.check_block('action', action, self._acting.action_spec)

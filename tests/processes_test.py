@@ -10,7 +10,7 @@ import jax
 import pytest
 import toy_process
 
-from experiments import command_line
+from experiments import ending
 from jepa_wm import joining, last_words, launchers, processes, sharding
 from jepa_wm.training import metrics
 
@@ -183,7 +183,7 @@ def test_ctrl_c_ends_one_of_several_with_its_code(monkeypatch, capsys, where):
   with (
     pytest.raises(Left, match='130'),
     processes.joined([]),
-    command_line.one_sentence('Interrupted; nothing is lost.'),
+    ending.one_sentence('Interrupted; nothing is lost.'),
   ):
     raise KeyboardInterrupt
   said = capsys.readouterr().err

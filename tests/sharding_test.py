@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jepa_wm import sharding
+from jepa_wm.evaluation.planning import undivided
 
 
 def test_a_mesh_takes_all_devices_or_as_many_as_asked():
@@ -55,9 +56,9 @@ def test_a_mesh_for_any_number_of_problems():
 
 
 def test_candidates_that_devices_cannot_share_are_told():
-  assert sharding.undivided(64, [3]) == ''
-  assert sharding.undivided(4, [30, 10]) == ''
-  assert sharding.undivided(3, [32, 30]) == (
+  assert undivided.sentence(64, [3]) == ''
+  assert undivided.sentence(4, [30, 10]) == ''
+  assert undivided.sentence(3, [32, 30]) == (
     'Planning 3 problems at once on 8 devices, 8 of them share the candidates '
     'of a problem and do not divide 30 (num_samples), so that each does the '
     'work of all 8: take a multiple of 8, or a --batch_size that 8 divides.'

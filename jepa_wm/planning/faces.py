@@ -143,7 +143,8 @@ class Face:
       return plan(*given)
     # Whatever is compiled for this call goes with `plan`. Compiled step by
     # step, as JAX does by itself, it would stay for good.
-    return jax.jit(plan)(*given)
+    found: Plan = jax.jit(plan)(*given)
+    return found
 
 
 cem_plan = Face(CEM)

@@ -10,7 +10,6 @@ import collections
 import contextlib
 import dataclasses
 import os
-import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -31,7 +30,7 @@ from jepa_wm.recipes import making
 # Frames in memory at once, twice: a batch is played while another is written.
 _BATCH_BYTES = 2**27
 
-_KIND = 'collect'
+KIND = 'collect'
 """What a making of this kind leaves beside what is made."""
 
 _MOST_ODDS = 1e9
@@ -318,7 +317,7 @@ def collect(
   out = files.real(out)
   parts.check_split(recipe.num_episodes, held_out_fraction)
   plan = {**dataclasses.asdict(recipe), 'held_out_fraction': held_out_fraction}
-  made = making.Making(out, _KIND, lambda: plan)
+  made = making.Making(out, KIND, lambda: plan)
   processes.by_first(lambda: _check_place(recipe, made, overwrite))
   with made.alone(overwrite=overwrite):
     counts: dict[str, int] | None = processes.from_first(made.taken_up)
@@ -329,11 +328,6 @@ def collect(
     for _ in played_episodes(recipe):
       check_fn()
   return {}
-
-
-def is_collected(out: pathlib.Path) -> bool:
-  """Whether something is there, and nobody was killed while cleaning up."""
-  return out.exists() and not making.is_cut_short(out, _KIND)
 
 
 def _write(

@@ -5,8 +5,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from jepa_wm import (
   artefacts,
   exports,
@@ -16,9 +14,9 @@ from jepa_wm import (
   onnx_artefacts,
   provenance,
 )
-from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import planner_settings
 from jepa_wm.recipes import (
+  export_bounds,
   exported_functions,
   identity,
   planning,
@@ -330,8 +328,8 @@ def _plan(
   exporting: Exporting, model: exports.WorldModel
 ) -> tuple[artefacts.Function, dict[str, Any]]:
   """Who plans, and what is said of it."""
-  environment = _world(exporting, model)
-  bounds = _bounds(exporting, model, environment)
+  environment = export_bounds.world_of(exporting, model)
+  bounds = export_bounds.of(exporting, model, environment)
   asked = planning.Planning(
     checkpoint=(exporting.checkpoint,),
     planner=(exporting.planner,),
@@ -364,42 +362,3 @@ def _plan(
     'action_high': bounds[1].tolist(),
   }
   return function, about
-
-
-def _world(exporting: Exporting, model: exports.WorldModel) -> str | None:
-  """The world whose actions a plan gives; None where nobody knows it."""
-  if exporting.environment is not None:
-    return exporting.environment
-  found = model.record.get('config', {}).get('data', {}).get('environment')
-  return found if worlds.find(found) else None
-
-
-def _bounds(
-  exporting: Exporting, model: exports.WorldModel, environment: str | None
-) -> tuple[np.ndarray, np.ndarray]:
-  """Lowest and highest raw action `[raw]` of a plan."""
-  raw = model.action_dim // model.action_block
-  given = exporting.action_low, exporting.action_high
-  if not exporting.action_low:
-    if environment is None:
-      raise ValueError(
-        f'{exporting.checkpoint} does not say which world its actions are of; '
-        'give the lowest and the highest with --action_low and --action_high, '
-        'or name the world with --environment.'
-      )
-    world = worlds.get(environment).make()
-    given = world.action_low, world.action_high
-  low, high = (np.asarray(x, np.float32) for x in given)
-  for name, bound in (('action_low', low), ('action_high', high)):
-    if bound.shape not in ((1,), (raw,)):
-      raise ValueError(
-        f'{name}: expected one number or {raw}, one for each raw action of '
-        f'{exporting.checkpoint}, got {bound.size}.'
-      )
-  low, high = (np.broadcast_to(x, raw) for x in (low, high))
-  if not np.all(low < high):
-    raise ValueError(
-      f'action_low must lie below action_high, got {low.tolist()} and '
-      f'{high.tolist()}.'
-    )
-  return low, high

@@ -126,9 +126,9 @@ class Making:
       return None
 
 
-def is_cut_short(out: pathlib.Path, kind: str) -> bool:
-  """Whether a making of that kind was killed when its episodes were whole."""
-  return _note(out, kind).exists()
+def is_made(out: pathlib.Path, kind: str) -> bool:
+  """Whether something is there, and nobody was killed while cleaning up."""
+  return out.exists() and not _note(out, kind).exists()
 
 
 def _note(out: pathlib.Path, kind: str) -> pathlib.Path:

@@ -38,7 +38,7 @@ from jepa_wm.evaluation.diagnostics import (
 from jepa_wm.evaluation.planning import planning_benchmark
 from jepa_wm.evaluation.report import probe_report
 from jepa_wm.networks import probes
-from jepa_wm.recipes import bars, probe_data
+from jepa_wm.recipes import bars, probe_data, probe_frames
 from jepa_wm.types import Variables
 
 _DEFAULTS = probe_training.Training()
@@ -219,7 +219,7 @@ def _probe(
       'held_out': probing.num_test,
     },
     image_size=model.image_size,
-    num_frames=_num_frames(probing, model.model),
+    num_frames=probe_frames.num_frames(probing.num_frames, model.model),
     frame_stride=model.model.stride,
     seed=probing.seed,
     background=background or 'none',
@@ -346,31 +346,6 @@ def _train(
   return fine_tuning.tune(probe, *tuned, seen, **given)
 
 
-def _num_frames(probing: Probing, model: models.Encodes) -> int:
-  """Frames of a clip: the model's own number where it encodes clips.
-
-  Raises:
-    ValueError: others were asked for than such a model takes.
-  """
-  asked = probing.num_frames
-  if model.clip_length is None:
-    return asked or 1
-  tubelet_size = _tubelet_size(model)
-  if asked and asked % tubelet_size:
-    raise ValueError(
-      f'num_frames must be a multiple of the {tubelet_size} frames that a '
-      f'token of {model.config.name} spans, got {asked}.'
-    )
-  return asked or model.clip_length
-
-
-def _tubelet_size(model: models.Encodes) -> int:
-  """Frames that a token spans."""
-  if model.clip_length is None or model.token_grid is None:
-    return 1
-  return model.clip_length // model.token_grid[0]
-
-
 def _representations(
   probing: Probing, model: world_model.WorldModel, read: models.Learns
 ) -> dict[str, representations.TokensFn]:
@@ -387,7 +362,7 @@ def _representations(
     ),
     'pixels': representations.of_pixels(
       patch_size=patch_size,
-      tubelet_size=_tubelet_size(model.model),
+      tubelet_size=probe_frames.tubelet_size(model.model),
       whole_frames=probing.probe != 'attentive',
     ),
   }

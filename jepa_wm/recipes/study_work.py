@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from jepa_wm import exports, files, lock, signed
-from jepa_wm.recipes import collecting, planning, probing, training
+from jepa_wm.recipes import collecting, making, planning, probing, training
 from jepa_wm.recipes.study_units import Unit
 from jepa_wm.training import metrics
 from jepa_wm.training import run as run_lib
@@ -184,10 +184,10 @@ def _save(unit: Unit, result: Result) -> None:
 
 def _collect(unit: Unit) -> None:
   """Plays the episodes that are trained on, once for all units."""
-  if unit.data_path is None or collecting.is_collected(unit.data_path):
+  if unit.data_path is None or making.is_made(unit.data_path, collecting.KIND):
     return
   with lock.wait(unit.out / 'collecting' / unit.data_path.name):
-    if not collecting.is_collected(unit.data_path):
+    if not making.is_made(unit.data_path, collecting.KIND):
       recipe = collecting.Collecting(**unit.collect)
       collecting.collect(recipe, unit.data_path)
 

@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from experiments import command_line
+from experiments import command_line, ending
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,10 @@ def test_a_terminal_without_the_letter_shows_another(monkeypatch):
 @pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_that_nobody_heard_is_told_again(signum, monkeypatch):
   before = {x: signal.getsignal(x) for x in (signal.SIGTERM, signal.SIGINT)}
+  # A shell's job in the background is not meant by Ctrl-C.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
-    stops = command_line.Stops()
+    stops = ending.Stops()
     stops.listen()
     stops.check()
     # As in a library that takes every exception for its own.
@@ -52,10 +54,10 @@ def test_a_signal_that_nobody_heard_is_told_again(signum, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
       stops.check()
     # Or for an error of its own, as the import of a module of C does.
-    monkeypatch.setattr(command_line, 'STOPS', stops)
+    monkeypatch.setattr(ending, 'STOPS', stops)
     with (
       pytest.raises(SystemExit, match='Interrupted'),
-      command_line.one_sentence('Interrupted.'),
+      ending.one_sentence('Interrupted.'),
     ):
       raise ImportError('initialization failed')
   finally:

@@ -75,7 +75,9 @@ def test_a_rollout_is_that_of_the_planner(model, rng_key):
     model.dynamics,
     read_fn=model.latent,
   )
-  np.testing.assert_allclose(found.observation[..., :3], path, atol=1e-6)
+  np.testing.assert_allclose(
+    found.observation[..., :3], path, rtol=1e-6, atol=1e-6
+  )
   goals = np.repeat(state.goal[:, None], 6, axis=1)
   np.testing.assert_array_equal(found.observation[..., 3:], goals)
   np.testing.assert_allclose(

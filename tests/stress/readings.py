@@ -5,7 +5,7 @@ import pathlib
 import shutil
 from collections.abc import Callable, Iterator
 
-from experiments import command_line
+from experiments import ending
 from jepa_wm import exports
 from jepa_wm.data import cache, episodes, readers, torch_files
 from jepa_wm.evaluation.planning import manifests, pairs, protocol
@@ -81,7 +81,7 @@ def places(things: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
 
 def read(name: str, path: str) -> None:
   """Reads a thing as its commands do; a child's whole work."""
-  with command_line.one_sentence('Interrupted.'):
+  with ending.one_sentence('Interrupted.'):
     READINGS[name](pathlib.Path(path))
 
 

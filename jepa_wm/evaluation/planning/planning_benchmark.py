@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +25,7 @@ from jepa_wm.evaluation.planning import (
   loop_records,
   planner_settings,
   planning_model,
+  undivided,
 )
 from jepa_wm.evaluation.planning import pairs as pairs_lib
 from jepa_wm.evaluation.planning import programs as programs_lib
@@ -74,8 +74,7 @@ class Baseline:
   Attributes:
     floor: success rate of random actions, 0..1.
     ceiling: of the expert.
-    floor_recovery: where the protocol disturbs, the same of those tries that
-      were disturbed.
+    floor_recovery: the same of tries that were disturbed, where some were.
     ceiling_recovery: of the expert.
     floor_agents: success rate of each of several agents with random actions.
     ceiling_agents: with the expert's.
@@ -99,8 +98,7 @@ class Result:
     pairs: the problems.
     episodes: one row per problem.
     goals: `[P, V]`, true states.
-    vectors: `[P, budget + 1, V]`, true states; the last one to the end where
-      an episode ended early.
+    vectors: `[P, budget + 1, V]`, true states; after an end the last one.
     planned: one entry per moment of planning.
     diagnostics: of the first plan of every problem that needed one, `[I, n]`.
     moved: problems that were disturbed, None of none.
@@ -187,7 +185,7 @@ def run(
     if batch_size < 1:
       raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
     batch_size = min(batch_size, len(pairs))
-    _tell(sharding.undivided(batch_size, settings.planner.populations()))
+    undivided.tell(batch_size, settings.planner.populations())
     began = time.perf_counter()
     if baseline is None:
       baseline = measure_baseline(
@@ -324,13 +322,6 @@ def default_batch_size(num_pairs: int) -> int:
     return num_pairs
   sizes = [each * jax.device_count() for each in (4, 5, 3)]
   return min(num_pairs, min(sizes, key=lambda size: -num_pairs % size))
-
-
-@functools.cache
-def _tell(sentence: str) -> None:
-  """Says something once, however many results it is true of."""
-  if sentence and (sharding.is_alone() or jax.process_index() == 0):
-    print(sentence, file=sys.stderr)
 
 
 def _episode(loop: closed_loop.ClosedLoop, index: int) -> Episode:

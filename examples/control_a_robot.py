@@ -10,9 +10,8 @@ import pathlib
 import time
 from collections import deque
 
-import jax
 import numpy as np
-from jax import export
+from jax import export, jit, random
 
 from jepa_wm import envs
 
@@ -27,7 +26,7 @@ def load(folder, name):
     raise ValueError(f'{folder} holds no {name}; export it again.') from error
   if hashlib.sha256(content).hexdigest() != about['stablehlo']['sha256']:
     raise ValueError(f'{name} in {folder} is damaged; copy it again.')
-  return jax.jit(export.deserialize(content).call), about
+  return jit(export.deserialize(content).call), about
 
 
 def drive(camera, act, goal, plan, about, *, seconds, num_blocks):
@@ -64,11 +63,9 @@ def drive(camera, act, goal, plan, about, *, seconds, num_blocks):
 
 def main(folder='outputs/export', num_blocks=12):
   """Drives to a goal in Two Room; the distance left, in px."""
-  if not pathlib.Path(folder, 'plan.stablehlo').is_file():
-    raise SystemExit(f'No plan in {folder}: run {__doc__.splitlines()[2]}')
   world = envs.TwoRoom(image_size=64)
-  render, step = jax.jit(world.render), jax.jit(world.step)
-  *states, goal = map(world.reset, jax.random.split(jax.random.key(5)))
+  render, step = jit(world.render), jit(world.step)
+  *states, goal = map(world.reset, random.split(random.key(5)))
   camera = lambda: np.asarray(render(states[-1]))
   act = lambda action: states.append(step(states[-1], action))
   ways = np.asarray(render(goal)), *load(folder, 'plan')

@@ -58,7 +58,7 @@ def test_the_command_line(source, tmp_path, capsys):
   [
     ({'source': 'nowhere'}, 'nowhere: no such file or folder'),
     ({'action': ['qpos']}, "no column 'qpos'"),
-    ({'out': '/proc/nothing/out'}, 'Cannot write to /proc/nothing/out'),
+    ({'out': '/proc/nothing/out'}, '/proc/nothing/out cannot be written'),
   ],
 )
 def test_the_command_line_ends_in_a_sentence(

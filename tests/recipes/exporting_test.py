@@ -229,7 +229,7 @@ def test_a_robot_is_driven(folder, tmp_path, capsys):
   assert loader.partition('def ')[2] in text and loop in text
   assert example.main(folder, num_blocks=12) < 16.0
   assert capsys.readouterr().out.endswith('; goal reached\n')
-  with pytest.raises(SystemExit, match='run python -m experiments'):
+  with pytest.raises(ValueError, match='holds no plan; export it again'):
     example.main(tmp_path)
 
 

@@ -121,7 +121,10 @@ def start(things, tmp_path):
       | given,
     )
 
-  return started
+  # Not as a shell's job in the background, which Ctrl-C does not mean.
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield started
+  signal.signal(signal.SIGINT, before)
 
 
 def ended(process, *, says='', code=None):

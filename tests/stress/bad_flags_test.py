@@ -1,12 +1,12 @@
 """Every flag of every command, with values that it should not have."""
 
 import os
-import pathlib
 import random
 
 import pytest
 
-from tests.stress import doors, forks, meanings
+from tests.stress import doors, meanings
+from tests.stress import forks as forks_lib
 
 MOST_SECONDS, MOST_BYTES = 20.0, 2 * 2**30
 
@@ -22,14 +22,14 @@ def place(forks, things):
   assert made.code == 0, made.err[-2000:]
   link = things / 'experiments'
   if not link.exists():
-    link.symlink_to(pathlib.Path(forks.ROOT) / 'experiments')
+    link.symlink_to(forks_lib.ROOT / 'experiments')
   return things
 
 
 def fault(door_name, flag, kind, ended):
   """What is wrong with how a command ended; '' where nothing is."""
   where = f'{door_name} --{flag} ({kind})'
-  if ended.has_traceback or ended.code not in (0, 1, forks.BEGAN):
+  if ended.has_traceback or ended.code not in (0, 1, forks_lib.BEGAN):
     return f'{where} ended with {ended.code}: {ended.err[-400:]}'
   if ended.seconds > MOST_SECONDS or ended.peak > MOST_BYTES:
     return f'{where} took {ended.seconds:.1f} s and {ended.peak / 2**30:.1f} GB'
@@ -42,17 +42,17 @@ def fault(door_name, flag, kind, ended):
   return '' if told else f'{where} is taken'
 
 
-def try_some(forks_, place, name, most=MOST):
+def try_some(forks, place, name, most=MOST):
   """Faults of a command's flags, how many were tried, and of how many."""
   door = doors.DOORS[name]
   given = {'cwd': place, 'stop_at': door.stop_at, 'timeout': 30}
-  plain = forks_.run(door.module, *door.argv, **given)
-  assert plain.code == forks.BEGAN, plain.err
+  plain = forks.run(door.module, *door.argv, **given)
+  assert plain.code == forks_lib.BEGAN, plain.err
   every = list(door.bad())
   cases = random.Random(name).sample(every, min(most, len(every)))
   found = []
   for flag, kind, argv in cases:
-    ended = forks_.run(door.module, *door.argv, *argv, **given)
+    ended = forks.run(door.module, *door.argv, *argv, **given)
     found.append(fault(name, flag, kind, ended))
   return [x for x in found if x], len(cases), len(every)
 

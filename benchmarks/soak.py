@@ -14,6 +14,7 @@ readings is held against that of the first ten: what has grown by more than
 with 1.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -65,11 +66,10 @@ class _State:
 def held() -> dict[str, int]:
   """What this process and its children hold now."""
   tasks = [*pathlib.Path('/proc/self/task').iterdir()]
-  children = [
-    number
-    for task in tasks
-    for number in (task / 'children').read_text().split()
-  ]
+  children: list[str] = []
+  for task in tasks:
+    with contextlib.suppress(OSError):  # It may have ended.
+      children += (task / 'children').read_text().split()
   return {
     'resident_mib': _resident('self') // 1024,
     'children_mib': sum(map(_resident, children)) // 1024,

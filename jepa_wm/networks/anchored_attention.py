@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import attention, layers
+from jepa_wm.networks import attention, layers, plain_attention
 
 
 class Anchored(NamedTuple):
@@ -152,9 +152,9 @@ def _mix(
   if mask is None and num_queries > 1:
     mask = jnp.tril(jnp.ones((num_keys, num_keys), bool))[-num_queries:]
     mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
-  few = num_keys < attention.FEW_KEYS
+  few = num_keys < plain_attention.FEW_KEYS
   if few:
-    logits = attention.few_logits(query, keys)
+    logits = plain_attention.few_logits(query, keys)
   else:
     logits = jnp.einsum(
       '...qhd,...khd->...hqk', query, keys, preferred_element_type=jnp.float32
@@ -166,5 +166,5 @@ def _mix(
   weights = jax.nn.softmax(logits, axis=-1)
   weights = weights[..., 1:].astype(values.dtype)
   if few:
-    return attention.few_mixed(weights, values)
+    return plain_attention.few_mixed(weights, values)
   return jnp.einsum('...hqk,...khd->...qhd', weights, values)

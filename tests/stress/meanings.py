@@ -15,7 +15,7 @@ _ANY_TEXT = {
 
 MEANINGS: list[tuple[str, set[str], str]] = [
   (r'\w+ (config\.)?seed', _SEED, 'any whole number is one'),
-  (r'\w+ (out|workdir)', _NAME, 'any name may be that of a folder'),
+  (r'\w+ (out|workdir)', _NAME | {'traversal'}, 'any may be a folder'),
   (r'\w+ (shift|upper|guardrail_form|diagnostics|agents_plan)', _LIST,
    'none'),
   (r'\w+ (proprio|state|rows|units|study)', _LIST, 'none'),

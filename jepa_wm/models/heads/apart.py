@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_wm import fields
+from jepa_wm import bounds, fields
 from jepa_wm.models.heads import head, safety
 from jepa_wm.networks import mlp
 from jepa_wm.types import Params, Variables
@@ -48,7 +48,8 @@ class ApartConfig:
       raise ValueError(
         f'num_agents must be at least 2 to keep apart, got {self.num_agents}.'
       )
-    if not self.distance > 0:
+    is_text = isinstance(self.zone, str)
+    if not is_text or not 0 < self.distance <= bounds.MOST_NUMBER:
       raise ValueError(
         f'zone must be apart:DISTANCE with a number above 0, got {self.zone!r};'
         ' other zones are for the head safety.'

@@ -27,6 +27,9 @@ _WAIT_SECONDS, _SHOWN_SECONDS = 1.0, 20.0
 _LOOK_SECONDS = 0.05
 """For which a file may be locked by somebody who only looks at it."""
 
+_MOST_GONE = 20
+"""How often a folder may be gone again before its file is made."""
+
 _YIELD_SECONDS = 1.0
 """For which `hold_place` waits for one that may be about to give way."""
 
@@ -273,13 +276,16 @@ def _beat(descriptor: int, done: threading.Event) -> None:
 
 def _acquire(path: pathlib.Path, what: pathlib.Path) -> int:
   """The locked file, with our host, pid and a token in it."""
-  tries = 0
+  tries = gone = 0
   while True:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
       descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except FileNotFoundError:
-      # Whoever made the folder removed it in between.
+      # Whoever made the folder removed it in between; /proc never takes one.
+      gone += 1
+      if gone > _MOST_GONE:
+        raise
       continue
     try:
       _lock(descriptor, what, fcntl.LOCK_EX)

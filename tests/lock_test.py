@@ -182,3 +182,10 @@ def test_a_full_disk_leaves_no_lock(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='No space left'):
       hold_fn(tmp_path / 'out').__enter__()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='of Linux')
+def test_a_folder_that_takes_no_file_is_an_error_at_once():
+  for hold_fn in (lock.hold, lock.hold_place):
+    with pytest.raises(OSError, match='cannot be written'):
+      hold_fn('/proc/self/out').__enter__()

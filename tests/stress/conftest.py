@@ -4,6 +4,12 @@ from tests.stress import forks as forks_lib
 from tests.stress import working
 
 
+def pytest_collection_modifyitems(config, items):
+  """The longest file comes first: no worker is left alone with it."""
+  if 'stress' in config.option.markexpr:
+    items.sort(key=lambda item: item.path.name != 'kills_test.py')
+
+
 @pytest.fixture(scope='session')
 def forks():
   """Starts commands in a tenth of a second."""

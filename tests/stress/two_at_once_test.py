@@ -72,8 +72,9 @@ def test_both_are_right_or_one_is_refused(
   check_left(folder, before, wholes, done)
 
 
+# A study works in folders of its parts alone, and leaves alone what is held.
 @pytest.mark.stress
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', [x for x in NAMES if x != 'ablate'])
 def test_the_living_are_named_and_the_dead_taken_over(
   forks, things, tmp_path, wholes, name
 ):

@@ -124,6 +124,9 @@ WORKS = {
     ('--checkpoint=model', '--what=encode,advance', '--out=out'),
     ('model',),
   ),
+  'ablate': Work(
+    'tests.stress.tiny_ablation:run', ('out',), ('config.py',), most=16
+  ),
 }  # fmt: skip
 """By name."""
 
@@ -142,9 +145,6 @@ KILLED = {
     'experiments.train_agent',
     ('--agent=online_tiny', '--workdir=out', '--config.num_steps=4'),
     most=8,
-  ),
-  'ablate': Work(
-    'tests.stress.tiny_ablation:run', ('out',), ('config.py',), most=16
   ),
 }
 """What is killed: those, and more of their kinds."""

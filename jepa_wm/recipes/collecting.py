@@ -317,9 +317,9 @@ def collect(
   out = files.real(out)
   parts.check_split(recipe.num_episodes, held_out_fraction)
   plan = {**dataclasses.asdict(recipe), 'held_out_fraction': held_out_fraction}
-  made = making.Making(out, KIND, lambda: plan)
-  processes.by_first(lambda: _check_place(recipe, made, overwrite))
-  with made.alone(overwrite=overwrite):
+  made = making.Making(out, KIND, lambda: plan, overwrite)
+  processes.by_first(lambda: _check_place(recipe, made))
+  with made.alone():
     counts: dict[str, int] | None = processes.from_first(made.taken_up)
     if counts is not None:
       return counts
@@ -387,10 +387,8 @@ def _write_archive(
   return counts
 
 
-def _check_place(
-  recipe: Collecting, made: making.Making, overwrite: bool
-) -> None:
+def _check_place(recipe: Collecting, made: making.Making) -> None:
   """Refuses a folder that is there, or a disk that is too small."""
-  made.check_place(overwrite=overwrite)
+  made.check_place()
   num_frames = recipe.num_episodes * (recipe.episode_length + 1)
   cache_lib.check_space(made.out, num_frames * 3 * recipe.image_size**2)

@@ -134,8 +134,10 @@ def convert(
       f'got {max_cache_gb} with store={store}.'
     )
   sizes = {'store': store, 'max_cache_gb': max_cache_gb}
-  made = making.Making(out, 'convert', lambda: {**_plan(recipe), **sizes})
-  made.check_place(overwrite=overwrite)
+  made = making.Making(
+    out, 'convert', lambda: {**_plan(recipe), **sizes}, overwrite
+  )
+  made.check_place()
   reader = readers.open_reader(
     recipe.source,
     format=recipe.format,
@@ -147,7 +149,7 @@ def convert(
     # On the bars' own stream, and at once: the conversion may take hours.
     tqdm.tqdm.write(f'Warning: {warning}', file=sys.stderr)
   parts_lib.check_split(reader.num_episodes, recipe.held_out_fraction)
-  with made.alone(overwrite=overwrite):
+  with made.alone():
     found = made.taken_up()
     if found is None:
       report = _convert(

@@ -25,11 +25,13 @@ class Making:
     out: folder that they will be; no link.
     kind: of making: 'collect', 'convert'.
     plan_fn: gives what they are made of, JSON-able.
+    overwrite: whether they take the place of what is there.
   """
 
   out: pathlib.Path
   kind: str
   plan_fn: Callable[[], Mapping[str, Any]]
+  overwrite: bool
 
   @property
   def work(self) -> pathlib.Path:
@@ -41,21 +43,25 @@ class Making:
     """Where they are until `place`."""
     return self.work / 'archive'
 
-  def check_place(self, *, overwrite: bool) -> None:
+  def check_place(self) -> None:
     """Refuses what is there, unless a killed process has just put it there.
 
     Raises:
       FileExistsError: it was there before and `overwrite` is False, or holds
         what we do not write.
     """
-    if self.out.exists() and not overwrite and self._finished(self.out) is None:
+    if (
+      self.out.exists()
+      and not self.overwrite
+      and self._finished(self.out) is None
+    ):
       raise FileExistsError(
         f'{self.out} is there already; add --overwrite to replace it.'
       )
     files.check_replaceable(self.out, episodes_lib.is_archive_name)
 
   @contextlib.contextmanager
-  def alone(self, *, overwrite: bool) -> Iterator[None]:
+  def alone(self) -> Iterator[None]:
     """Keeps others out; after a block that ends well `work` is gone.
 
     Raises:
@@ -64,7 +70,7 @@ class Making:
       OSError: it cannot be made.
     """
     with lock.hold_place(self.out):
-      processes.by_first(lambda: self.check_place(overwrite=overwrite))
+      processes.by_first(self.check_place)
       self.work.mkdir(parents=True, exist_ok=True)
       try:
         yield
@@ -100,6 +106,7 @@ class Making:
       report: what is to be known of it, JSON-able.
 
     Raises:
+      FileExistsError: something has come there since `alone` looked.
       OSError: it cannot be put there.
     """
     content = {
@@ -108,7 +115,16 @@ class Making:
       'report': report,
     }
     files.write_whole(self._note, json.dumps(content))
-    files.replace_folder(self.archive, self.out)
+    if self.overwrite:
+      files.replace_folder(self.archive, self.out)
+      return
+    try:
+      # Onto a folder that is not empty nothing is renamed.
+      self.archive.rename(self.out)
+    except OSError:
+      self._note.unlink(missing_ok=True)
+      self.check_place()
+      raise
 
   @property
   def _note(self) -> pathlib.Path:

@@ -144,20 +144,20 @@ def _result(unit: Unit, fault: Exception | None) -> Result:
   Args:
     unit: what is asked for.
     fault: what its training has come to already, if it failed.
+
+  Raises:
+    HeldError: somebody else works in a folder that it needs.
   """
   try:
     if fault is not None:
       raise fault
     _collect(unit)
     _train(unit)
+    outcomes, found = (_plan if unit.measure == 'plan' else _probe)(unit)
   except run_lib.DivergedError as error:
     return Result('diverged', str(error))
-  except (ValueError, OSError) as error:
-    if isinstance(error, lock.HeldError):
-      raise
-    return Result('failed', str(error))
-  try:
-    outcomes, found = (_plan if unit.measure == 'plan' else _probe)(unit)
+  except lock.HeldError:
+    raise
   except (ValueError, OSError) as error:
     return Result('failed', str(error))
   record = exports.WorldModel.from_checkpoint(unit.workdir).record

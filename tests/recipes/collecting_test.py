@@ -116,21 +116,30 @@ def killed(*arguments):
   raise SystemExit  # Whose clean-up is what a kill leaves out.
 
 
+def test_what_has_come_there_in_between_stays(tmp_path):
+  few = dataclasses.replace(RECIPE, num_episodes=4)
+  theirs = tmp_path / 'out' / 'of_others'
+  come = lambda: theirs.mkdir(parents=True, exist_ok=True)
+  with pytest.raises(FileExistsError, match='is there already'):
+    collecting.collect(few, tmp_path / 'out', progress=False, check_fn=come)
+  assert sorted(tmp_path.rglob('*')) == [tmp_path / 'out', theirs]
+
+
 @pytest.mark.parametrize('placed', [False, True])
 def test_a_collection_that_was_killed_at_its_end_goes_on(
   tmp_path, monkeypatch, placed
 ):
   few = dataclasses.replace(RECIPE, num_episodes=4)
   out = tmp_path / 'out'
-  replace_folder = making.files.replace_folder
+  rename = making.pathlib.Path.rename
 
-  def replaced(source, destination):
+  def renamed(source, destination):
     if destination == out and not placed:
       killed()
-    replace_folder(source, destination)
+    return rename(source, destination)
 
   with monkeypatch.context() as patched:
-    patched.setattr(making.files, 'replace_folder', replaced)
+    patched.setattr(making.pathlib.Path, 'rename', renamed)
     patched.setattr(
       making.Making, 'clear', lambda made: killed() if out.exists() else None
     )

@@ -66,7 +66,7 @@ def test_both_are_right_or_one_is_refused(
     assert not found.has_traceback, found.err[-1500:]
     assert found.code in (0, 1)
     if found.code:
-      assert REFUSALS.search(found.sentence), found.err[-500:]
+      assert REFUSALS.search(found.sentence), found.err[-500:] + found.out
   done = [x for x, found in zip((one, other), ended) if not found.code]
   assert done, [x.err[-300:] for x in ended]
   check_left(folder, before, wholes, done)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from jepa_wm.evaluation.planning import planning_benchmark
 
 _RECORD, _EPISODES = 'record.json', 'episodes.csv'
 _FINDINGS, _DIGESTS = 'findings.json', 'digests.json'
+# Where the folder's own identity stands among the digests of its files.
+_FOLDER = '.'
 
 _COLUMNS = (
   'checkpoint',
@@ -65,6 +68,8 @@ def identify(content: Mapping[str, Any]) -> str:
 def save(run: Run, folder: str | os.PathLike[str]) -> None:
   """Writes a run's folder, all of it or nothing.
 
+  A folder whose name ends in `-` and what `identify` gave holds that run only.
+
   Raises:
     OSError: it cannot be written.
   """
@@ -81,7 +86,8 @@ def save(run: Run, folder: str | os.PathLike[str]) -> None:
         (beside / name / file).write_bytes(content)
     for name, content in run.pictures.items():
       (beside / name).write_bytes(content)
-    (beside / _DIGESTS).write_text(json.dumps(_digests(beside), indent=2))
+    digests = {_FOLDER: _identity(folder), **_digests(beside)}
+    (beside / _DIGESTS).write_text(json.dumps(digests, indent=2))
 
 
 def load(folder: str | os.PathLike[str]) -> Run:
@@ -89,7 +95,7 @@ def load(folder: str | os.PathLike[str]) -> Run:
 
   Raises:
     ValueError: files that are cut off, not what they should be, or not as
-      `save` has written them.
+      `save` has written them, or a run in the folder of another.
     FileNotFoundError: no such folder, or a file of it is missing.
   """
   folder = files.expand(folder)
@@ -114,6 +120,12 @@ def load(folder: str | os.PathLike[str]) -> Run:
       f'{folder}: not a finished run ({error!r:.200}); remove it to measure it '
       'again.'
     ) from error
+  expected, came = _identity(folder), kept.pop(_FOLDER, None)
+  if expected is not None and came != expected:
+    raise ValueError(
+      f'{folder}: expected the run {expected} of its name, but another one '
+      f'({came or "without a name"}) lies there; remove it to measure it again.'
+    )
   there = _digests(folder)
   changed = [x for x in {**kept, **there} if kept.get(x) != there.get(x)]
   if changed:
@@ -144,6 +156,12 @@ def episodes_csv(runs: Iterable[Run]) -> str:
         cells[name] = int(cells[name])
       writer.writerow({**shared, **cells})
   return stream.getvalue()
+
+
+def _identity(folder: str | os.PathLike[str]) -> str | None:
+  """Which run a folder is for, None where its name does not say."""
+  found = re.search(r'-([0-9a-f]{16})$', pathlib.Path(folder).name)
+  return found and found[1]
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 import csv
 import io
+import shutil
 
 import pytest
 
@@ -98,6 +99,28 @@ def test_what_was_changed_afterwards_is_found_out(drawn_run, tmp_path):
   runs.save(drawn_run, tmp_path / 'run')
   (tmp_path / 'run' / '.DS_Store').touch()
   assert runs.load(tmp_path / 'run') == drawn_run
+
+
+def test_a_run_in_the_folder_of_another_is_not_that_one(drawn_run, tmp_path):
+  first, second = (
+    tmp_path / 'runs' / f'a-seed{seed}-{runs.identify({"seed": seed})}'
+    for seed in (0, 1)
+  )
+  runs.save(drawn_run, first)
+  shutil.copytree(first, second)
+  with pytest.raises(ValueError, match=r'another one .* remove it to measure'):
+    runs.load(second)
+  shutil.rmtree(second)
+  runs.save(drawn_run, tmp_path / 'run')
+  shutil.copytree(tmp_path / 'run', second)
+  with pytest.raises(ValueError, match=r'another one .* remove it to measure'):
+    runs.load(second)
+  runs.save(drawn_run, second)
+  (tmp_path / 'runs').rename(tmp_path / 'moved')
+  assert runs.load(tmp_path / 'moved' / second.name) == drawn_run
+  # A name that says nothing promises nothing.
+  shutil.copytree(tmp_path / 'moved' / first.name, tmp_path / 'any')
+  assert runs.load(tmp_path / 'any') == drawn_run
 
 
 def edit(path, old, new):

@@ -31,6 +31,7 @@ FORMAT_VERSION = 1
 """Layout of a folder; one more where loaders of old ones fail."""
 
 MANIFEST, WEIGHTS = 'manifest.json', 'weights.safetensors'
+_ENDINGS = '.stablehlo', '.onnx'
 
 MOST_BYTES = 2**31 - 2**24
 """Of a file: flatbuffers and protobuf count by 31 bits."""
@@ -283,24 +284,26 @@ def write(
   written: Sequence[Written],
   about: Mapping[str, Any],
   *,
+  overwrite: bool = False,
   before_fn: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
   """Writes a folder, which appears whole or not at all.
 
   Args:
-    path: of the folder, which is not there or empty.
+    path: of the folder, which is not there, empty or to be replaced.
     written: functions, each in one format or more.
     about: what the manifest says besides, for JSON.
+    overwrite: whether an export that is there is replaced.
     before_fn: called when all is written, before the folder appears.
 
   Returns:
     The manifest.
 
   Raises:
-    FileExistsError: something is there.
+    FileExistsError: see `check_place`.
     OSError: it cannot be written.
   """
-  check_empty(path)
+  check_place(path, overwrite=overwrite)
   manifest = {'format_version': FORMAT_VERSION, **about, 'functions': {}}
   weights: dict[str, Any] = {}
   with files.folder_written_whole(path) as folder:
@@ -346,10 +349,21 @@ def _write_weights(
   }
 
 
-def check_empty(path: files.Path) -> None:
+def check_place(path: files.Path, *, overwrite: bool = False) -> None:
   """Refuses a folder in which something is.
 
+  Args:
+    path: where an export is to be.
+    overwrite: whether one that is there may go.
+
   Raises:
-    FileExistsError: something is there.
+    FileExistsError: an export is there and may not go, or something else.
   """
-  files.check_replaceable(path, lambda name: False)
+  files.check_replaceable(
+    path, lambda name: name in (MANIFEST, WEIGHTS) or name.endswith(_ENDINGS)
+  )
+  found = files.real(path)
+  if not overwrite and found.exists() and any(found.iterdir()):
+    raise FileExistsError(
+      f'{path} is there already; add --overwrite to replace it.'
+    )

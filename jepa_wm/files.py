@@ -289,6 +289,15 @@ def replace_folder(source: Path, destination: Path) -> None:
   shutil.rmtree(old, ignore_errors=True)
 
 
+def put_folder(source: Path, destination: Path) -> None:
+  """Renames the folder `source` to where nothing is, or an empty folder.
+
+  Raises:
+    OSError: something is there, or it cannot be renamed.
+  """
+  pathlib.Path(source).rename(destination)
+
+
 def remove(path: pathlib.Path) -> None:
   """Removes a file, or a folder with all that is in it.
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import export
 
 from jepa_wm.networks import attention, layers, plain_attention
 
@@ -95,7 +96,8 @@ class AnchoredAttention(layers.Module):
     def carry(first):
       kernels = weights(value, 'kernel'), weights(out, 'kernel')
       # Of a few, outside of loops, the product would cost more than it saves.
-      if 4 * math.prod(lead) < width:
+      is_known = not any(map(export.is_symbolic_dim, lead))
+      if is_known and 4 * math.prod(lead) < width:
         return first @ kernels[0] @ kernels[1]
       return first @ (kernels[0] @ kernels[1])
 

@@ -115,9 +115,14 @@ class Collecting:
         raise ValueError(
           f'mixture must have positive, finite odds, got {name}={odds:g}.'
         )
-    if self.action_noise is None:
-      noise = worlds.get(self.environment).action_noise
-      object.__setattr__(self, 'action_noise', noise)
+    usual = worlds.get(self.environment).action_noise
+    if noise not in (None, usual) and set(self.odds) == {'random'}:
+      raise ValueError(
+        f'action_noise={noise} would do nothing: random actions have none of '
+        'it; leave it out, or choose another policy.'
+      )
+    if noise is None:
+      object.__setattr__(self, 'action_noise', usual)
     if not self.odds:
       raise ValueError('mixture must name at least one policy.')
     if self.min_episode_length > self.episode_length:

@@ -90,6 +90,7 @@ class Exporting:
       such; 3 by default.
     subgoal_every: blocks for which a subgoal is kept; 1 by default.
     out: folder for the files, which is not there or empty.
+    overwrite: whether an export that is there is replaced.
 
   Raises:
     ValueError: no such function, format or platform, a field that would do
@@ -119,6 +120,7 @@ class Exporting:
   upper_horizon: int | None = None
   subgoal_every: int | None = None
   out: str = 'outputs/export'
+  overwrite: bool = False
 
   def __post_init__(self) -> None:
     """Checks what can be checked without a model."""
@@ -215,7 +217,7 @@ def export(exporting: Exporting, *, command: str = '') -> dict[str, Any]:
     ValueError: a broken checkpoint, a model or head without what is asked for,
       one that calls back to Python, or fields that contradict each other.
   """
-  artefacts.check_empty(exporting.out)
+  artefacts.check_place(exporting.out, overwrite=exporting.overwrite)
   _check_is_model(exporting.checkpoint)
   model = exports.WorldModel.from_checkpoint(exporting.checkpoint)
   found, about = functions(exporting, model)
@@ -235,7 +237,11 @@ def export(exporting: Exporting, *, command: str = '') -> dict[str, Any]:
     ]
     # Who is killed once the folder is in its place leaves nothing beside it.
     return artefacts.write(
-      files.expand(exporting.out), written, about, before_fn=stack.close
+      files.expand(exporting.out),
+      written,
+      about,
+      overwrite=exporting.overwrite,
+      before_fn=stack.close,
     )
 
 

@@ -114,13 +114,13 @@ class Making:
       'made': _identity(self.archive),
       'report': report,
     }
+    self.check_place()
     files.write_whole(self._note, json.dumps(content))
     if self.overwrite:
       files.replace_folder(self.archive, self.out)
       return
     try:
-      # Onto a folder that is not empty nothing is renamed.
-      self.archive.rename(self.out)
+      files.put_folder(self.archive, self.out)
     except OSError:
       self._note.unlink(missing_ok=True)
       self.check_place()

@@ -191,6 +191,7 @@ class Planning:
     for name in ('checkpoint', 'protocol', 'planner'):
       if not getattr(self, name):
         raise ValueError(f'{name} must name one at least.')
+      planning_choices.check_once(name, getattr(self, name))
     chosen = {'num_samples', 'num_elites'} & {
       name.rpartition('.')[-1] for name in self.options
     }

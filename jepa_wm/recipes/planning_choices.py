@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jepa_wm import fields
+from jepa_wm import fields, files
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.planning import planner_settings
 
@@ -22,6 +22,25 @@ def shifts(environment: str, asked: Sequence[str]) -> list[str | None]:
   for name in asked:
     fields.check_choice(f'shift in {environment}', name, ['all', *known])
   return [None, *asked]
+
+
+def check_once(name: str, values: Sequence[Any]) -> None:
+  """Refuses a list that names one thing twice: it would count as two.
+
+  Raises:
+    ValueError: it does; folders are alike whatever they are called.
+  """
+  seen = {}
+  for value in values:
+    alike = value
+    if isinstance(value, str) and files.expand(value).exists():
+      alike = files.real(value)
+    if alike in seen:
+      raise ValueError(
+        f'{name} names {value!r} twice (first as {seen[alike]!r}), and the '
+        'same would count as two; leave one out.'
+      )
+    seen[alike] = value
 
 
 def shared_out(

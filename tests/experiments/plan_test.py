@@ -413,3 +413,11 @@ def test_the_world_is_the_one_that_a_checkpoint_was_trained_in(
   sentence = _sentence(elsewhere, f'--out={tmp_path / "out"}')
   assert 'does not say which world' in sentence
   assert '--environment' in sentence and 'two_room' in sentence
+
+
+def test_what_is_named_twice_is_refused(checkpoint, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'model').symlink_to(checkpoint)
+  for names in ('two_room_small,two_room_small', f'{checkpoint},model'):
+    sentence = _sentence(names, f'--out={tmp_path / "out"}')
+    assert 'twice' in sentence and 'leave one out' in sentence

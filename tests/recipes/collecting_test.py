@@ -131,15 +131,15 @@ def test_a_collection_that_was_killed_at_its_end_goes_on(
 ):
   few = dataclasses.replace(RECIPE, num_episodes=4)
   out = tmp_path / 'out'
-  rename = making.pathlib.Path.rename
+  put_folder = making.files.put_folder
 
-  def renamed(source, destination):
-    if destination == out and not placed:
+  def put(source, destination):
+    if not placed:
       killed()
-    return rename(source, destination)
+    put_folder(source, destination)
 
   with monkeypatch.context() as patched:
-    patched.setattr(making.pathlib.Path, 'rename', renamed)
+    patched.setattr(making.files, 'put_folder', put)
     patched.setattr(
       making.Making, 'clear', lambda made: killed() if out.exists() else None
     )
@@ -189,3 +189,10 @@ def test_a_collection_that_was_killed_at_its_end_goes_on(
 def test_recipe_refuses(fields, message):
   with pytest.raises(ValueError, match=message):
     dataclasses.replace(RECIPE, **fields)
+
+
+def test_noise_that_nobody_has_is_refused():
+  with pytest.raises(ValueError, match='action_noise=3 would do nothing'):
+    collecting.Collecting(policy='random', action_noise=3)
+  plain = collecting.Collecting(policy='random')
+  assert dataclasses.replace(plain, seed=1).action_noise is not None

@@ -358,6 +358,14 @@ def test_any_number_of_rows(model):
   )
 
 
+def test_a_memory_of_any_number_of_rows_is_advanced(model):
+  asked = recipes.Exporting(what='advance', batch='symbolic')
+  found, _ = recipes.exporting.functions(asked, model)
+  for function in found:
+    written = artefacts.stablehlo(artefacts.trimmed(function), ['cpu'])
+    assert all(x.shape[0] == 'B' for x in written.outputs.values())
+
+
 @pytest.mark.parametrize(
   ('asked', 'sentence'),
   [
@@ -459,6 +467,13 @@ def test_nothing_is_half_written_and_damage_is_seen(
   assert not [*tmp_path.iterdir()]
   manifest = artefacts.write(tmp_path / 'out', [written], {})
   assert manifest['weights']['parameters'] == 1
+  with pytest.raises(FileExistsError, match='add --overwrite to replace it'):
+    artefacts.write(tmp_path / 'out', [written], {})
+  (tmp_path / 'out' / 'old.onnx').touch()
+  assert manifest == artefacts.write(
+    tmp_path / 'out', [written], {}, overwrite=True
+  )
+  assert not (tmp_path / 'out' / 'old.onnx').exists()
   assert manifest['functions']['double']['stablehlo']['weights'] == ['by']
 
   cut = tmp_path / 'out' / 'double.stablehlo'

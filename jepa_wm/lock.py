@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from jepa_wm import files, processes
+from jepa_wm import files, lock_file, processes
 
 FILE = 'run.lock'
 """In the folder of a run, as long as it runs: who does, and a token of it."""
@@ -174,7 +174,7 @@ def _check_shared(workdir: pathlib.Path, holder: dict[str, Any]) -> None:
   """
   # Disks of a network show a new file late; a killed run may have left one.
   until = time.monotonic() + _SHOWN_SECONDS
-  while _found(workdir / FILE) != holder:
+  while lock_file.found(workdir / FILE) != holder:
     if time.monotonic() > until:
       raise OSError(
         f'{workdir} on {socket.gethostname()} is not the folder in which '
@@ -189,7 +189,7 @@ def _held(path: pathlib.Path, what: pathlib.Path) -> Iterator[dict[str, Any]]:
   missing = [x for x in path.parents if not x.exists()]
   try:
     descriptor = _acquire(path, what)
-  except HeldError:
+  except (HeldError, lock_file.InTheWayError):
     raise
   except OSError as error:
     _remove(missing)
@@ -203,7 +203,7 @@ def _held(path: pathlib.Path, what: pathlib.Path) -> Iterator[dict[str, Any]]:
   beat = threading.Thread(target=_beat, args=(descriptor, done), daemon=True)
   beat.start()
   try:
-    yield _read(descriptor)
+    yield lock_file.read(descriptor)
   finally:
     done.set()
     beat.join()
@@ -280,7 +280,7 @@ def _acquire(path: pathlib.Path, what: pathlib.Path) -> int:
   while True:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-      descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+      descriptor = lock_file.opened(path, os.O_RDWR | os.O_CREAT)
     except FileNotFoundError:
       # Whoever made the folder removed it in between; /proc never takes one.
       gone += 1
@@ -296,7 +296,7 @@ def _acquire(path: pathlib.Path, what: pathlib.Path) -> int:
         time.sleep(_LOOK_SECONDS)
         continue
       raise
-    if not _is_at(path, descriptor):
+    if not lock_file.is_at(path, descriptor):
       # Whoever held it removed it in between.
       os.close(descriptor)
       continue
@@ -324,7 +324,7 @@ def _check_free(path: pathlib.Path, what: pathlib.Path) -> None:
     HeldError: somebody does.
   """
   try:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = lock_file.opened(path, os.O_RDONLY)
   except OSError as error:
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
       return
@@ -344,8 +344,8 @@ def _lock(descriptor: int, what: pathlib.Path, kind: int) -> None:
   try:
     fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
   except BlockingIOError:
-    raise HeldError(_read(descriptor), what) from None
-  holder = _read(descriptor)
+    raise HeldError(lock_file.read(descriptor), what) from None
+  holder = lock_file.read(descriptor)
   # Not every file system of several hosts carries a lock to the others.
   silence = time.time() - os.fstat(descriptor).st_mtime
   is_ours = holder.get('host', socket.gethostname()) == socket.gethostname()
@@ -361,32 +361,3 @@ def _lock(descriptor: int, what: pathlib.Path, kind: int) -> None:
 def _beside(out: pathlib.Path) -> pathlib.Path:
   """What who makes the folder `out` holds."""
   return out.parent / f'.{out.name}.lock'
-
-
-def _is_at(path: pathlib.Path, descriptor: int) -> bool:
-  """Whether the open file is the one that has this name."""
-  try:
-    return os.path.samestat(os.stat(path), os.fstat(descriptor))
-  except FileNotFoundError:
-    return False
-
-
-def _found(path: pathlib.Path) -> dict[str, Any]:
-  """Who wrote the file of this name; nothing where there is none."""
-  try:
-    descriptor = os.open(path, os.O_RDONLY)
-  except FileNotFoundError:
-    return {}
-  try:
-    return _read(descriptor)
-  finally:
-    os.close(descriptor)
-
-
-def _read(descriptor: int) -> dict[str, Any]:
-  """Who wrote the file; nothing where it is half written."""
-  try:
-    holder = json.loads(os.pread(descriptor, 4096, 0))
-  except (ValueError, RecursionError):
-    return {}
-  return holder if isinstance(holder, dict) else {}

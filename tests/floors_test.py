@@ -24,6 +24,7 @@ FLOORS = {
     'last_words',
     'launchers',
     'joining',
+    'lock_file',
   ),
   0.25: ('files',),
   0.5: ('fields', 'provenance', 'processes', 'shares', 'signed'),

@@ -189,3 +189,25 @@ def test_a_folder_that_takes_no_file_is_an_error_at_once():
   for hold_fn in (lock.hold, lock.hold_place):
     with pytest.raises(OSError, match='cannot be written'):
       hold_fn('/proc/self/out').__enter__()
+
+
+@pytest.mark.parametrize('kind', ['link', 'folder', 'pipe'])
+def test_what_is_no_file_of_a_lock_is_in_the_way_and_kept(tmp_path, kind):
+  precious, out = tmp_path / 'precious', tmp_path / 'out'
+  precious.write_text('precious')
+  out.mkdir()
+  make = {
+    'link': lambda path: path.symlink_to(precious),
+    'folder': os.mkdir,
+    'pipe': os.mkfifo,
+  }[kind]
+  for path in (out / lock.FILE, tmp_path / '.out.lock'):
+    make(path)
+    for hold_fn in (lock.hold, lock.hold_place):
+      said = f'{path} is a {kind}, where a lock has its file; remove it'
+      with pytest.raises(OSError, match=f'^{said}'):
+        hold_fn(out).__enter__()
+    lock.tidy(out)
+    assert precious.read_text() == 'precious'
+    path.rmdir() if kind == 'folder' else path.unlink()
+  assert sorted(tmp_path.iterdir()) == [out, precious]

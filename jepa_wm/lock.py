@@ -349,12 +349,13 @@ def _lock(descriptor: int, what: pathlib.Path, kind: int) -> None:
   # Not every file system of several hosts carries a lock to the others.
   silence = time.time() - os.fstat(descriptor).st_mtime
   is_ours = holder.get('host', socket.gethostname()) == socket.gethostname()
-  if not is_ours and silence < _DEAD_SECONDS:
+  # No clock is so wrong, whether the time has been or is yet to come.
+  if not is_ours and abs(silence) < _DEAD_SECONDS:
     raise HeldError(
       holder,
       what,
-      f' It was alive {silence:.0f} s ago; after {_DEAD_SECONDS:.0f} s of '
-      'silence another host takes over.',
+      f' It was alive {max(silence, 0):.0f} s ago; after {_DEAD_SECONDS:.0f} s '
+      'of silence another host takes over.',
     )
 
 

@@ -86,6 +86,17 @@ def test_another_host_is_believed_while_its_file_is_touched(tmp_path):
     assert json.loads(path.read_text())['pid'] == os.getpid()
 
 
+def test_a_clock_may_be_wrong_by_minutes_and_not_by_hours(tmp_path):
+  path = tmp_path / lock.FILE
+  path.write_text(json.dumps({'host': 'elsewhere', 'pid': 7}))
+  os.utime(path, (time.time() + 200,) * 2)
+  with pytest.raises(lock.HeldError, match='It was alive 0 s ago'):
+    lock.hold(tmp_path).__enter__()
+  os.utime(path, (time.time() + 7200,) * 2)
+  with lock.hold(tmp_path):
+    assert json.loads(path.read_text())['pid'] == os.getpid()
+
+
 def test_who_works_touches_the_file(tmp_path, monkeypatch):
   monkeypatch.setattr(lock, '_BEAT_SECONDS', 0.01)
   with lock.hold(tmp_path):

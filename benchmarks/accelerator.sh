@@ -53,6 +53,9 @@ export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$folder/programs}
 lines=$folder/lines.jsonl
 { : >"$lines"; } 2>/dev/null || stop "$lines cannot be written; name another folder."
 failed=0
+device=$(python -c 'from jepa_wm import sharding; print(sharding.device_description())') \
+  || stop "JAX finds no device; its words are above."
+echo "On $device, in at most $limit seconds."
 
 # measure NAME MODULE ARGUMENTS...: adds the lines of a benchmark.
 measure() {
@@ -63,6 +66,7 @@ measure() {
     failed=1
     return
   fi
+  echo "$name: begins."
   if ! timeout "$left" python -m "benchmarks.$module" "$@" ${quick[@]+"${quick[@]}"} \
     >"$folder/$name.jsonl" 2>"$folder/$name.log"; then
     echo "$name: failed or out of time; $folder/$name.log says why." >&2

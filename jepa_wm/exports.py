@@ -386,7 +386,7 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
   shipped = sorted(p.parent.name for p in SHIPPED.glob(f'*/{config}'))
   raise FileNotFoundError(
     f'checkpoint {str(path)!r}: no {config} there or in its export/ folder; '
-    'pass the working directory of a finished training run, an exported '
+    'pass the working directory of a training run that has ended, an exported '
     f'folder, or one of those that ship: {", ".join(shipped) or "none"}.'
     + files.nearest(path.name, shipped)
   )

@@ -68,8 +68,7 @@ def save(
   if keep < 1:
     raise ValueError(f'keep must be at least 1 checkpoint, got {keep}.')
   directory = files.expand(directory).absolute()
-  name = f'step_{int(state.step):08d}'
-  final = directory / name
+  final = directory / _name(state.step)
   try:
     with contextlib.ExitStack() as stack:
       writing = pathlib.Path(
@@ -78,7 +77,8 @@ def save(
       with _checkpointer() as checkpointer:
         arrays = ocp.args.StandardSave(_one_of_each(state))
         checkpointer.save(writing / 'arrays', args=arrays)
-      record = {'format': FORMAT, **record, 'arrays': _arrays(state)}
+      about = {'step': int(state.step), 'arrays': _arrays(state)}
+      record = {'format': FORMAT, **record, **about}
       processes.from_first(lambda: _describe(writing, record, stack))
   except (CheckpointError, processes.ElsewhereError):
     raise
@@ -352,11 +352,20 @@ def _fault(path: pathlib.Path) -> str | None:
     for name, expected in manifest.items():
       if _fingerprint(path / name) != expected:
         return f'{name} is cut off or altered'
+    step = json.loads((path / 'record.json').read_text()).get('step')
+    if path.name != _name(step):
+      return f'by its record it is {_name(step)}'
+  except NotADirectoryError:
+    return 'it is no folder'
   except FileNotFoundError as error:
     return f'{pathlib.Path(error.filename).relative_to(path)} is missing'
-  except (AttributeError, RecursionError, ValueError):
+  except (AttributeError, RecursionError, TypeError, ValueError):
     return 'manifest.json is cut off or altered'
   return None
+
+
+def _name(step: Any) -> str:
+  return f'step_{int(step):08d}'
 
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:

@@ -115,6 +115,18 @@ def test_any_damage_to_any_file_is_found(saved, tmp_path, damage):
     assert f'continue from {copy}/step_00000020' in message
 
 
+def test_a_checkpoint_of_another_name_is_not_believed(saved, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(saved, copy)
+  checkpoints.steps(copy)[-1].rename(copy / 'step_00099999')
+  with pytest.raises(checkpoints.CheckpointError, match='it is step_00000030'):
+    checkpoints.latest(copy)
+  (copy / 'step_00099999').rename(copy / 'step_00000030')
+  (copy / 'step_00000040').touch()
+  with pytest.raises(checkpoints.CheckpointError, match='it is no folder'):
+    checkpoints.latest(copy)
+
+
 def test_nothing_good_is_left(saved, tmp_path):
   copy = tmp_path / 'copy'
   shutil.copytree(saved, copy)

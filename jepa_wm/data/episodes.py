@@ -44,6 +44,7 @@ from jepa_wm.data import columns as columns_lib
 
 SPLITS = ('train', 'held_out')
 
+_METADATA = ('dataset_info.json', 'features.json', 'metadata.json')
 _EPISODES_PER_SHARD = 1000
 # Adding to a shard also rewrites the metadata, hence many episodes at a time.
 _EPISODES_PER_ADDITION = 64
@@ -166,8 +167,7 @@ def write_episodes(
 
 def is_archive_name(name: str) -> bool:
   """Whether a file of that name may lie in the folder of an archive."""
-  is_derived = name in ('cache', 'latents')
-  return is_derived or name.endswith('.json') or '.array_record' in name
+  return name in ('cache', 'latents', *_METADATA) or '.array_record' in name
 
 
 def in_threads(
@@ -352,7 +352,7 @@ def open_splits(path: str | os.PathLike[str]) -> dict[str, EpisodeSource]:
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
-  """Identity of an archive: hash of its metadata and of its files' sizes.
+  """Identity of an archive: hash of its metadata and its own files' sizes.
 
   Raises:
     FileNotFoundError: there is no archive at `path`.
@@ -361,10 +361,12 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
   if not (path / 'dataset_info.json').is_file():
     raise _not_found(path)
   parts: list[str | bytes] = []
-  for file in sorted(path.iterdir()):
-    if file.suffix == '.json':
+  for file in files.visible(sorted(path.iterdir())):
+    # TFDS' Beam writer leaves JSON under the names of shards.
+    is_shard = '.array_record' in file.name
+    if file.name in _METADATA or (is_shard and file.suffix == '.json'):
       parts += [file.name, file.read_bytes()]
-    elif '.array_record' in file.name:
+    elif is_shard:
       parts.append(f'{file.name} {file.stat().st_size}')
   return files.digest(*parts)
 

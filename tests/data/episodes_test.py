@@ -84,6 +84,28 @@ def test_same_episodes_give_the_same_files(archive, episodes, tmp_path):
   assert episodes_lib.fingerprint(again) == episodes_lib.fingerprint(archive)
 
 
+def test_files_of_others_do_not_make_other_episodes(archive, episodes):
+  before = episodes_lib.fingerprint(archive)
+  shard = next(archive.glob('episodes-train*'))
+  foreign = 'notes.json', 'results.json', 'report.html', f'._{shard.name}'
+  for name in foreign:
+    (archive / name).write_text('{}')
+  assert episodes_lib.fingerprint(archive) == before
+  with pytest.raises(FileExistsError, match=r'holds notes\.json, report\.html'):
+    episodes_lib.write_episodes(
+      archive, episodes, provenance={}, overwrite=True
+    )
+  for name in foreign:
+    (archive / name).unlink()
+  # Every file of its own counts.
+  for file in sorted(archive.iterdir()):
+    content = file.read_bytes()
+    file.write_bytes(content + b' ')
+    assert episodes_lib.fingerprint(archive) != before
+    file.write_bytes(content)
+  assert episodes_lib.fingerprint(archive) == before
+
+
 def test_records_do_not_depend_on_the_process_that_writes_them(archive):
   # Hashes order the columns of a record unless they are sorted.
   file = next(archive.glob('episodes-train*'))

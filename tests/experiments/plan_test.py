@@ -377,6 +377,25 @@ def test_what_is_asked_later_is_answered_without_planning_again(
   assert 'findings' not in read()
 
 
+def test_a_run_in_the_folder_of_another_is_measured_again(
+  planned, undrawn, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr(
+    planning_benchmark,
+    'measure_baseline',
+    lambda *given, **more: planning_benchmark.Baseline(0.25, 1.0),
+  )
+  monkeypatch.setattr(planning_benchmark, 'run', _pretend)
+  planned('--num_seeds=2')
+  first, second = sorted((tmp_path / 'out' / 'runs').iterdir())
+  shutil.rmtree(second)
+  shutil.copytree(first, second)
+  assert planned('--num_seeds=2').num_kept == 1
+  assert f'Measured again: {second}' in capsys.readouterr().err
+  records = json.loads((tmp_path / 'out' / 'results.json').read_text())
+  assert [record['seed'] for record in records] == [0, 1]
+
+
 def _refuse(*arguments, **given):
   raise RuntimeError('not today\nnor tomorrow')
 

@@ -10,6 +10,7 @@ from jepa_wm.recipes import study_checks
 _BESIDE = (
   *study_checks.BESIDE,
   'data.path',
+  'data.num_eval_windows',
   'frozen_encoder',
   'initialise_from',
 )

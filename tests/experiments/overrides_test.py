@@ -12,6 +12,7 @@ CONFIG = '--config=experiments/configs/lewm.py:two_room_tiny'
     # As the config has it: nobody is misled.
     (['--config.model.predictor.dropout=0.0'], []),
     (['--config.log_every=7', '--config.seed=3'], []),
+    (['--config.data.num_eval_windows=8'], []),
     # Of episodes that are played, and these lie on disk.
     (['--config.data.action_noise=0.5'], ['data.action_noise']),
     (

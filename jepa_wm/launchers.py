@@ -3,6 +3,7 @@
 import functools
 import os
 
+from jax._src import clusters
 from jax._src.clusters import cloud_tpu_cluster
 
 # For every launcher: this process's number and how many there are, in variables
@@ -16,6 +17,9 @@ COORDINATOR = 'JAX_COORDINATOR_ADDRESS'
 _JOIN = 'JEPA_WM_JOIN_SECONDS'
 _TPU_HOSTS, _TPU_HOST = 'TPU_WORKER_HOSTNAMES', 'TPU_WORKER_ID'
 
+_MOST_PROCESSES, _MOST_SECONDS = 100_000, 7 * 24 * 3600
+"""JAX makes room for as many processes as it is told of."""
+
 
 def place() -> tuple[int, int]:
   """Number of this process, and how many there are, by the environment.
@@ -26,7 +30,7 @@ def place() -> tuple[int, int]:
     `(0, 1)` where no launcher says anything.
 
   Raises:
-    ValueError: a variable is not a number.
+    ValueError: as of `number`.
   """
   for index, count in LAUNCHERS:
     found = number(count)
@@ -58,9 +62,9 @@ def join_seconds() -> int:
   """How long processes wait for each other at the start.
 
   Raises:
-    ValueError: the variable is not a number.
+    ValueError: the variable is not a number, or more than a week.
   """
-  return number(_JOIN) or 300
+  return number(_JOIN, _MOST_SECONDS) or 300
 
 
 def apart() -> dict[str, str]:
@@ -72,7 +76,45 @@ def apart() -> dict[str, str]:
 
 def has_company() -> bool:
   """Whether the environment says that this process is one of several."""
-  if COORDINATOR in os.environ or ',' in os.environ.get(_TPU_HOSTS, ''):
+  return COORDINATOR in os.environ or _is_launched()
+
+
+def check_whole() -> None:
+  """Refuses some of JAX's variables where nobody knows the others.
+
+  Raises:
+    ValueError: names what is missing.
+  """
+  (index_name, count_name), *_ = LAUNCHERS
+  index, count = number(index_name), number(count_name)
+  if COORDINATOR in os.environ:
+    # With neither JAX asks its launchers, and says so where there are none.
+    is_whole = (index is None) == (count is None) or _is_known_to_jax()
+  else:
+    is_whole = index is None if count is None else count <= 1
+  if is_whole or _is_launched():
+    return
+  names = (index_name, count_name, COORDINATOR)
+  missing = [f'{x} is not set' for x in names if x not in os.environ]
+  given = [f'{x} is {os.environ[x]}' for x in names if x in os.environ]
+  raise ValueError(
+    f'{" and ".join(given)}, but {" and ".join(missing)}; give every process all three: its '
+    'number from 0, how many there are, and host:port of number 0.'
+  )
+
+
+def _is_known_to_jax() -> bool:
+  """Whether JAX finds a launcher that it can ask."""
+  return any(
+    x.is_env_present()
+    for x in clusters.ClusterEnv._cluster_types
+    if not x.opt_in_only_method
+  )
+
+
+def _is_launched() -> bool:
+  """Whether a launcher says that there are several processes."""
+  if ',' in os.environ.get(_TPU_HOSTS, ''):
     return True
   counts = (number(count) for _, count in LAUNCHERS[1:])
   return any((count or 1) > 1 for count in counts) or _is_in_slice()
@@ -85,17 +127,19 @@ def _is_in_slice() -> bool:
   return bool(hosts.is_env_present()) and hosts.get_process_count() > 1
 
 
-def number(name: str) -> int | None:
+def number(name: str, most: int = _MOST_PROCESSES) -> int | None:
   """A variable of the environment, None where it is not set.
 
   Raises:
-    ValueError: it is not a number.
+    ValueError: it is not a number, or above `most`.
   """
   text = os.environ.get(name)
   if text is None:
     return None
-  if not text.isdecimal():
+  # Python reads no more than 4300 digits.
+  if not text.isdecimal() or len(text) > 20 or int(text) > most:
     raise ValueError(
-      f'Environment variable {name} must be a number, got {text!r}.'
+      f'Environment variable {name} must be a number up to {most}, got '
+      f'{text!r}.'
     )
   return int(text)

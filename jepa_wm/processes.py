@@ -67,14 +67,10 @@ def initialize() -> None:
   """
   index, count = (launchers.number(name) for name in launchers.LAUNCHERS[0])
   address = launchers.address()
+  launchers.check_whole()
   if address is not None and count is None and launchers.place()[1] > 1:
     # JAX asks fewer launchers than there are (Open MPI 5 is none of them).
     index, count = launchers.place()
-  if count is not None and count > 1 and not launchers.has_company():
-    raise ValueError(
-      f'JAX_NUM_PROCESSES is {count} and JAX_COORDINATOR_ADDRESS is not set; '
-      'set it to host:port of the process whose JAX_PROCESS_ID is 0.'
-    )
   if index is not None and count is not None and index >= count:
     raise ValueError(
       f'JAX_PROCESS_ID must be below JAX_NUM_PROCESSES={count}, got {index}: '
@@ -82,18 +78,18 @@ def initialize() -> None:
     )
   if jax.distributed.is_initialized() or not launchers.has_company():
     return
+  seconds = launchers.join_seconds()
   if address is not None:
     joining.look_up(*address)
     if index:
-      joining.wait_for(*address, launchers.join_seconds())
+      joining.wait_for(*address, seconds)
     elif index is not None:
       joining.check_free(address[1])
-  _join(index, count)
+  _join(index, count, seconds)
 
 
-def _join(index: int | None, count: int | None) -> None:
+def _join(index: int | None, count: int | None, seconds: int) -> None:
   """See `initialize`; what is None is for JAX to find out."""
-  seconds = launchers.join_seconds()
   who, several = launchers.place() if count is None else (index, count)
   where = os.environ.get(launchers.COORDINATOR)
   at = f' at {where}' if where else ''

@@ -86,6 +86,7 @@ def test_half_of_the_variables_are_refused(joined, monkeypatch):
     processes.initialize()
   monkeypatch.setattr(launchers, 'join_seconds', lambda: 0.1)
   monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', 'localhost:9')
+  monkeypatch.setenv('JAX_NUM_PROCESSES', '2')
   with pytest.raises(ValueError, match=r'Nobody answers at .*localhost:9'):
     processes.initialize()
 

@@ -98,8 +98,9 @@ def check_whole() -> None:
   missing = [f'{x} is not set' for x in names if x not in os.environ]
   given = [f'{x} is {os.environ[x]}' for x in names if x in os.environ]
   raise ValueError(
-    f'{" and ".join(given)}, but {" and ".join(missing)}; give every process all three: its '
-    'number from 0, how many there are, and host:port of number 0.'
+    f'{" and ".join(given)}, but {" and ".join(missing)}; give every '
+    'process all three: its number from 0, how many there are, and host:port '
+    'of number 0.'
   )
 
 

@@ -12,13 +12,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_wm import exports, fields, files, lock, provenance, sharding
+from jepa_wm import exports, fields, files, provenance, sharding
 from jepa_wm.data import cache, columns, windows
 from jepa_wm.envs import worlds
 from jepa_wm.evaluation.diagnostics import diagnostic, played
 from jepa_wm.evaluation.diagnostics.finding import Finding
 from jepa_wm.evaluation.report import findings_page
-from jepa_wm.recipes import bars, planning_heads, probe_data
+from jepa_wm.recipes import (
+  bars,
+  planning_heads,
+  probe_data,
+  result_folders,
+)
 from jepa_wm.training import draws
 
 DEMANDS = {
@@ -111,7 +116,7 @@ def diagnose(
     picture_fn=_picture_fn(diagnosing, model),
   )
   out = files.expand(diagnosing.out)
-  with lock.hold_results(out):
+  with result_folders.hold(out, result_folders.PROBE):
     findings, refused = _ask(diagnosing, model, episodes, show_progress)
     if not findings:
       raise ValueError(

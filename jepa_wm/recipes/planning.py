@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from jepa_wm import fields, files, lock, processes
+from jepa_wm import fields, files, processes
 from jepa_wm.evaluation.planning import (
   agent_plans,
   flop_budget,
@@ -22,6 +22,7 @@ from jepa_wm.recipes import (
   planning_report,
   planning_runs,
   replanning,
+  result_folders,
   tuning,
 )
 
@@ -382,5 +383,5 @@ def plan(
     processes.check_alone('tune_budget')
     return tuning.tune(combinations, planning.tune_margin, **given)
   plans = planning_runs.Plans(combinations=combinations, **given)
-  with lock.hold_results(plans.out):
+  with result_folders.hold(plans.out, result_folders.PLAN):
     return planning_report.run(plans)

@@ -30,7 +30,7 @@ def check_once(name: str, values: Sequence[Any]) -> None:
   Raises:
     ValueError: it does; folders are alike whatever they are called.
   """
-  seen = {}
+  seen: dict[Any, Any] = {}
   for value in values:
     alike = value
     if isinstance(value, str) and files.expand(value).exists():

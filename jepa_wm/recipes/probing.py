@@ -21,7 +21,6 @@ from jepa_wm import (
   exports,
   fields,
   files,
-  lock,
   models,
   provenance,
   renames,
@@ -38,7 +37,7 @@ from jepa_wm.evaluation.diagnostics import (
 from jepa_wm.evaluation.planning import planning_benchmark
 from jepa_wm.evaluation.report import probe_report
 from jepa_wm.networks import probes
-from jepa_wm.recipes import bars, probe_data, probe_frames
+from jepa_wm.recipes import bars, probe_data, probe_frames, result_folders
 from jepa_wm.types import Variables
 
 _DEFAULTS = probe_training.Training()
@@ -198,7 +197,8 @@ def probe(
     OSError: no checkpoint, no data, or a folder that cannot be written.
     ValueError: a broken checkpoint, or fields that contradict each other.
   """
-  with lock.hold_results(files.expand(probing.out)):
+  out = files.expand(probing.out)
+  with result_folders.hold(out, result_folders.PROBE):
     return _probe(probing, command, show_progress)
 
 

@@ -6,9 +6,14 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from jepa_wm import lock, planning
+from jepa_wm import planning
 from jepa_wm.evaluation.planning import flop_budget
-from jepa_wm.recipes import planning_report, planning_runs, tuning_tables
+from jepa_wm.recipes import (
+  planning_report,
+  planning_runs,
+  result_folders,
+  tuning_tables,
+)
 
 MARGIN = 0.02
 """Share of the pairs that a smaller budget may lose by default."""
@@ -174,7 +179,7 @@ def tune(
     ValueError: what `Tuning` refuses.
   """
   tuning = Tuning(combinations, margin, **given)
-  with lock.hold_results(given['out']):
+  with result_folders.hold(given['out'], result_folders.PLAN):
     return _run(tuning, given['out'])
 
 

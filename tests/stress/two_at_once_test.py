@@ -24,7 +24,7 @@ HOST = re.escape(socket.gethostname())
 # How the second is told: by the holder, or by what is there.
 REFUSALS = re.compile(
   rf'Process \d+ on {HOST} works in \S+ already|'
-  r'is there already|holds .*, which is not of what is written'
+  r'is there already|holds results of|holds .*, which is not of what is written'
 )
 
 

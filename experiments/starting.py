@@ -5,6 +5,7 @@ nothing but Python: what the shell, the machine or a signal does to a command
 that still imports is told in a sentence, too.
 """
 
+import atexit
 import builtins
 import contextlib
 import errno
@@ -87,6 +88,9 @@ def begin() -> None:
   where the system lets them. What others warn of stays a warning.
   """
   end_at_signals('Interrupted before anything was done.')
+  # Of all that is done at the end the last: from there on Python would leave
+  # signals to the system, which ends a process without a word.
+  atexit.register(_ignore_signals)
   sys.excepthook = _tell
   _open_streams()
   _spare_others()
@@ -124,6 +128,11 @@ def listen(receive: Any) -> None:
   # A shell's job in the background is not meant by Ctrl-C.
   if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, receive)
+
+
+def _ignore_signals() -> None:
+  for signum in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(signum, signal.SIG_IGN)
 
 
 def finish() -> None:

@@ -130,6 +130,8 @@ def work(
 def _tidy(folders: Iterable[pathlib.Path]) -> None:
   """Removes the locks of trainings and collections that were killed."""
   for folder in folders:
+    for path in folder.glob('runs/*'):
+      lock.tidy(path)
     for path in (*folder.glob('training/*'), *folder.glob('collecting/*')):
       lock.tidy(path)
       # Somebody holds it, or has just removed it.

@@ -1,5 +1,6 @@
 """A study of seconds, from its episodes to its page, in this process."""
 
+from experiments import ending
 from experiments.configs import variants
 from jepa_wm import recipes
 from jepa_wm.recipes import study
@@ -45,9 +46,10 @@ def run(out: str) -> None:
     variants.resolve,
     'again',
   )
-  ablation = make(())
-  units = tuple(unit.digest for unit in ablation.units)
-  ablation.check()
-  code = make(units).work() or ablation.report(['a job'])
-  if code:
-    raise SystemExit(code)
+  with ending.one_sentence('Interrupted.', out=out):
+    ablation = make(())
+    units = tuple(unit.digest for unit in ablation.units)
+    ablation.check()
+    failed = make(units).work()
+    if ablation.report(['a job']) or failed:
+      raise SystemExit(1)

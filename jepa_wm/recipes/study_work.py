@@ -8,6 +8,7 @@ folder. A unit that fails leaves its sentence and the others go on.
 
 import contextlib
 import dataclasses
+import errno
 import json
 import pathlib
 import time
@@ -22,6 +23,7 @@ from jepa_wm.recipes.study_units import Unit
 from jepa_wm.training import metrics
 from jepa_wm.training import run as run_lib
 
+_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 _RESULT = 'unit.json'
 _WAIT_SECONDS = 2.0
 
@@ -149,6 +151,7 @@ def _result(unit: Unit, fault: Exception | None) -> Result:
 
   Raises:
     HeldError: somebody else works in a folder that it needs.
+    OSError: the disk is full.
   """
   try:
     if fault is not None:
@@ -161,6 +164,8 @@ def _result(unit: Unit, fault: Exception | None) -> Result:
   except lock.HeldError:
     raise
   except (ValueError, OSError) as error:
+    if getattr(error, 'errno', None) in _FULL:
+      raise  # No other unit would fare better.
     return Result('failed', str(error))
   record = exports.WorldModel.from_checkpoint(unit.workdir).record
   logged = record.get('metrics', {})

@@ -3,7 +3,7 @@
 from experiments import ending
 from experiments.configs import variants
 from jepa_wm import recipes
-from jepa_wm.recipes import study
+from jepa_wm.recipes import study, study_work
 
 _SEARCH = {'num_samples': 4, 'num_elites': 2}
 
@@ -52,4 +52,5 @@ def run(out: str) -> None:
     ablation.check()
     failed = make(units).work()
     if ablation.report(['a job']) or failed:
-      raise SystemExit(1)
+      said = [x.sentence for u in ablation.units if (x := study_work.load(u))]
+      raise SystemExit('\n'.join(filter(None, said)) or 1)

@@ -168,13 +168,12 @@ def attend(
   """Softmax attention, by what `attention_kernels.use` says, or plainly.
 
   Args:
-    query: `[..., Q, heads, d]`, divided by the root of `d`.
-    keys: `[..., T, heads, d]`.
-    values: `[..., T, heads, d]`.
-    mask: bool, broadcasts against `[..., heads, Q, T]`; None where all is seen.
+    query: see `plain_attention.attend`, as all that is not here.
+    keys: likewise.
+    values: likewise.
+    mask: likewise.
     drop: drops some of the weights.
-    causal: whether a query sees none that come after it, those of the last `Q`
-      keys being the queries' own.
+    causal: likewise.
     train: whether dropout is on.
 
   Returns:

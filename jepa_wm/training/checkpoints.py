@@ -353,7 +353,7 @@ def _fault(path: pathlib.Path) -> str | None:
       if _fingerprint(path / name) != expected:
         return f'{name} is cut off or altered'
     step = json.loads((path / 'record.json').read_text()).get('step')
-    if path.name != _name(step):
+    if step is not None and path.name != _name(step):
       return f'by its record it is {_name(step)}'
   except NotADirectoryError:
     return 'it is no folder'
